@@ -1,0 +1,51 @@
+// AVX-512 F, BW, VL and DQ: Skylake-X and later. Integer work without VNNI and VPOPCNTDQ.
+#include "avx512_lanes.hpp"
+
+namespace mrl {
+namespace {
+
+struct Int8 : Sums {
+    using wide = __m512i;  // thirty-two int16
+    static constexpr size_t bytes = 32;
+    static inline wide load(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static inline wide load_first(const uint8_t* p, size_t count) {
+        return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((1ull << count) - 1), p));
+    }
+    static inline wide load_query(const uint8_t* p) { return load(p); }
+    static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, _mm512_madd_epi16(q, r)); }
+};
+
+// Popcount by table look-up, as in avx2.cpp.
+inline __m512i popcount(__m512i x) {
+    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(x, nibble));
+    const __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+    return _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512());
+}
+
+struct BitXor : Bytes {
+    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, popcount(_mm512_xor_si512(q, r))); }
+};
+
+struct BitAnd : Bytes {
+    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, popcount(_mm512_and_si512(q, r))); }
+};
+
+void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
+    score_codes<Int8>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);
+}
+
+void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
+    score_codes<BitXor>(query, rows, n, row_stride, bytes, 0, out);
+}
+
+}  // namespace
+
+const Kernels avx512_kernels = {
+    "avx512", score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>, inner_product_int8,
+    hamming,  score_planes<BitAnd>,          select_below,               select_below_int32,
+};
+
+}  // namespace mrl

@@ -1,0 +1,109 @@
+// The portable twin: plain C++ that builds anywhere. It is what runs when no other instruction set may.
+#include <math.h>
+#include <string.h>
+
+#include "code_loops.hpp"
+#include "float_loops.hpp"
+
+namespace mrl {
+namespace {
+
+struct F32 {
+    using type = float;
+    static constexpr size_t lanes = 1;
+    static inline type zero() { return 0.0f; }
+    static inline type broadcast(float x) { return x; }
+    static inline type load(const float* p) { return *p; }
+    static inline type load_first(const float* p, size_t) { return *p; }
+    static inline void store_first(float* p, type v, size_t) { *p = v; }
+    static inline type fma(type a, type b, type c) { return a * b + c; }
+    static inline type add(type a, type b) { return a + b; }
+    static inline type sub(type a, type b) { return a - b; }
+    static inline type mul(type a, type b) { return a * b; }
+    static inline type div(type a, type b) { return a / b; }
+    static inline type sqrt(type a) { return sqrtf(a); }
+    static inline type min(type a, type b) { return a < b ? a : b; }
+    static inline type max(type a, type b) { return a > b ? a : b; }
+    static inline void prefetch(const void*) {}
+    static inline void sum4(type a, type b, type c, type d, float* out) {
+        out[0] = a;
+        out[1] = b;
+        out[2] = c;
+        out[3] = d;
+    }
+};
+
+inline int32_t popcount64(uint64_t x) {
+    x = x - ((x >> 1) & 0x5555555555555555u);
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return static_cast<int32_t>((x * 0x0101010101010101u) >> 56);
+}
+
+struct Sums {
+    using type = int32_t;
+    static inline type zero() { return 0; }
+    static inline void sum4(type a, type b, type c, type d, int32_t* out) {
+        out[0] = a;
+        out[1] = b;
+        out[2] = c;
+        out[3] = d;
+    }
+};
+
+struct Int8 : Sums {
+    using wide = int32_t;
+    static constexpr size_t bytes = 1;
+    static inline wide load(const uint8_t* p) { return static_cast<int8_t>(*p); }
+    static inline wide load_query(const uint8_t* p) { return load(p); }
+    static inline wide load_first(const uint8_t* p, size_t) { return load(p); }
+    static inline wide load_query_first(const uint8_t* p, size_t) { return load(p); }
+    static inline type add_step(wide q, wide r, type sum) { return sum + q * r; }
+};
+
+struct Word : Sums {
+    using wide = uint64_t;
+    static constexpr size_t bytes = 8;
+    static inline wide load_first(const uint8_t* p, size_t count) {
+        wide word = 0;
+        memcpy(&word, p, count);
+        return word;
+    }
+    static inline wide load(const uint8_t* p) { return load_first(p, 8); }
+    static inline wide load_query(const uint8_t* p) { return load(p); }
+    static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+};
+
+struct BitXor : Word {
+    static inline type add_step(wide q, wide r, type sum) { return sum + popcount64(q ^ r); }
+};
+
+struct BitAnd : Word {
+    static inline type add_step(wide q, wide r, type sum) { return sum + popcount64(q & r); }
+};
+
+void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
+    score_codes<Int8>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);
+}
+
+void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
+    score_codes<BitXor>(query, rows, n, row_stride, bytes, 0, out);
+}
+
+template <class Score>
+size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* indices) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; ++i) {
+        if (scores[i] < threshold) indices[count++] = static_cast<uint32_t>(i);
+    }
+    return count;
+}
+
+}  // namespace
+
+const Kernels scalar_kernels = {
+    "scalar",           score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,    inner_product_int8, hamming,
+    score_planes<BitAnd>, select_below<float>,           select_below<int32_t>,
+};
+
+}  // namespace mrl

@@ -1,0 +1,101 @@
+"""What a search returns: ids, distances, further columns and the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class StageTrace:
+    """One stage of one search: what it looked at, rows in and out, and its time where it was measured (`explain`)."""
+
+    name: str
+    rows_in: int | None
+    rows_out: int | None
+    bytes_per_row: int | None = None
+    microseconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How the hits were found: the engine, the whole time of the call in microseconds, and the stages in order."""
+
+    engine: str
+    microseconds: float
+    stages: tuple[StageTrace, ...]
+
+    def __str__(self) -> str:
+        """Tells the trace, a line each stage."""
+        lines = [f"{self.engine}: {self.microseconds:.0f} µs"]
+        for stage in self.stages:
+            time = "" if stage.microseconds is None else f", {stage.microseconds:.0f} µs"
+            rows_in = "?" if stage.rows_in is None else str(stage.rows_in)
+            rows_out = "?" if stage.rows_out is None else str(stage.rows_out)
+            lines.append(f"  {stage.name}: {rows_in} → {rows_out} rows{time}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The nearest rows, the nearest first, ties by id.
+
+    One query gives arrays of shape (k,), a batch of n gives (n, k). Fewer than k columns come back only when fewer rows match.
+
+    ids: int64 for integer keys; objects (`uuid.UUID`, `str`) for the others.
+    distances: float64, the value of pgvector's operator for the collection's metric.
+    columns: for each column asked for, an object array of the same shape.
+    """
+
+    ids: NDArray[Any]
+    distances: NDArray[np.float64]
+    trace: Trace
+    columns: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Hits of one query, or queries of a batch."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[tuple[Any, float]]:
+        """Walks the (id, distance) pairs of one query, or a `Hits` for each query of a batch."""
+        if self.ids.ndim == 1:
+            yield from zip(self.ids.tolist(), self.distances.tolist(), strict=True)
+        else:
+            for row in range(len(self.ids)):
+                yield self[row]  # type: ignore[misc]
+
+    def __getitem__(self, query: int) -> Hits:
+        """The hits of one query of a batch."""
+        columns = {name: values[query] for name, values in self.columns.items()}
+        return Hits(self.ids[query], self.distances[query], self.trace, columns)
+
+    def to_list(self) -> list[Any]:
+        """Returns dicts of id, distance and the columns asked for; a list of such lists for a batch."""
+        if self.ids.ndim == 2:
+            return [self[row].to_list() for row in range(len(self.ids))]
+        rows = []
+        for i, (key, distance) in enumerate(zip(self.ids.tolist(), self.distances.tolist(), strict=True)):
+            rows.append({"id": key, "distance": distance, **{name: values[i] for name, values in self.columns.items()}})
+        return rows
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Returns a DataFrame of id, distance and the columns asked for; a batch gains the columns query and rank."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingDependencyError("to_pandas() needs pandas; pip install pandas, or use to_list()") from None
+        frame: dict[str, Any] = {"id": self.ids.ravel(), "distance": self.distances.ravel()}
+        frame.update({name: values.ravel() for name, values in self.columns.items()})
+        if self.ids.ndim == 2:
+            n, k = self.ids.shape
+            frame = {"query": np.repeat(np.arange(n), k), "rank": np.tile(np.arange(k), n), **frame}
+        return pd.DataFrame(frame)

@@ -1,0 +1,162 @@
+"""The NumPy door to the compiled kernels: one query against the rows of a matrix, on any prefix of the row.
+
+dtypes are exact (float32, int8, uint8) and nothing is copied: rows may be any matrix whose rows are contiguous, a slice of a wider one
+included. The instruction set is chosen at the first call by what the CPU offers, or by the environment variable MRL_DB_SIMD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db import _kernels
+from mrl_db.errors import DtypeError, ShapeError, SimdError, ValueRangeError
+from mrl_db.metric import Metric
+
+_NATIVE_METRIC = {
+    Metric.cosine: _kernels.Metric.cosine,
+    Metric.inner_product: _kernels.Metric.inner_product,
+    Metric.l2: _kernels.Metric.l2,
+}
+
+
+def simd() -> str:
+    """Returns the instruction set in use: "scalar", "avx2", "avx512" or "avx512_vnni".
+
+    Raises SimdError when MRL_DB_SIMD names one that is unknown or that this CPU lacks.
+    """
+    try:
+        return _kernels.simd()
+    except RuntimeError as error:
+        raise SimdError(str(error)) from None
+
+
+def available_simd() -> tuple[str, ...]:
+    """Returns the instruction sets that run on this CPU, the slowest first."""
+    return tuple(_kernels.available_simd())
+
+
+@contextmanager
+def using_simd(name: str) -> Iterator[None]:
+    """Forces an instruction set inside the block, for the whole process: for tests and benchmarks."""
+    before = simd()
+    try:
+        _kernels.use_simd(name)
+    except RuntimeError as error:
+        raise SimdError(str(error)) from None
+    try:
+        yield
+    finally:
+        _kernels.use_simd(before)
+
+
+def inner_product(
+    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
+) -> NDArray[np.float32]:
+    """Returns sum q_j r_j over the first dims (all by default) for query (dims,) and rows (n, dims): float32 (n,).
+
+    >>> inner_product(np.float32([1, 2]), np.float32([[3, 4], [5, 6]])).tolist()
+    [11.0, 17.0]
+    """
+    return _kernels.inner_product(query, rows, _checked(query, rows, dims, np.float32))
+
+
+def squared_l2(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
+    """Returns sum (q_j - r_j)^2 over the first dims (all by default): float32 (n,)."""
+    return _kernels.squared_l2(query, rows, _checked(query, rows, dims, np.float32))
+
+
+def cosine_distance(
+    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
+) -> NDArray[np.float32]:
+    """Returns 1 - cosine over the first dims (all by default), each prefix by its own norm: float32 (n,) in [0, 2], NaN for a zero one."""
+    return _kernels.cosine_distance(query, rows, _checked(query, rows, dims, np.float32))
+
+
+def inner_product_int8(
+    query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None
+) -> NDArray[np.int32]:
+    """Returns sum q_j r_j of int8 codes over the first dims, at most 65,536: int32 (n,), exact, equal on every instruction set."""
+    return _kernels.inner_product_int8(query, rows, _checked(query, rows, dims, np.int8))
+
+
+def hamming(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Returns the number of differing bits of bit codes, packed eight dims a byte (`numpy.packbits`): int32 (n,)."""
+    return _kernels.hamming(query, rows, _checked(query, rows, None, np.uint8))
+
+
+def inner_product_bit(planes: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Returns sum over planes p of 2^p popcount(plane_p AND row): int32 (n,).
+
+    planes: (bytes,) or (1 to 8, bytes), the least significant first: a query quantised to that many bits, against rows of 0/1 codes
+    (RaBitQ, arXiv:2405.12497, section 3.3).
+    """
+    stacked = planes[np.newaxis] if planes.ndim == 1 else planes
+    if not 1 <= stacked.shape[0] <= 8:
+        raise ShapeError(f"planes has {stacked.shape[0]} bit planes, wanted 1 to 8")
+    _checked(stacked[0], rows, None, np.uint8)
+    return _kernels.inner_product_bit(np.ascontiguousarray(stacked), rows)
+
+
+def top_k(
+    query: NDArray[np.float32], rows: NDArray[np.float32], k: int, *, metric: Metric | str = Metric.cosine, dims: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Returns (distances, positions) of the k nearest rows, the nearest first, ties by position; all n rows when k > n.
+
+    The scan and the selection are one pass. Distances are float32; under l2 they are squared, as the kernel makes them. A NaN distance (a
+    zero vector under cosine) comes back as infinity, last.
+    """
+    width = _checked(query, rows, dims, np.float32)
+    return _kernels.top_k(_NATIVE_METRIC[Metric.of(metric)], query, rows, width, _checked_k(k))
+
+
+def top_k_int8(
+    query: NDArray[np.int8], rows: NDArray[np.int8], k: int, *, dims: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Returns (minus the inner product, positions) of the k rows of int8 codes with the largest one, ties by position."""
+    return _kernels.top_k_int8(query, rows, _checked(query, rows, dims, np.int8), _checked_k(k))
+
+
+def top_k_hamming(
+    query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Returns (differing bits, positions) of the k rows of bit codes with the fewest, ties by position."""
+    return _kernels.top_k_hamming(query, rows, _checked(query, rows, None, np.uint8), _checked_k(k))
+
+
+def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
+    """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/index/exact_scan.hpp)."""
+    return _kernels.ExactScan(_NATIVE_METRIC[metric], np.ascontiguousarray(queries), _checked_k(k))
+
+
+def _checked(query: NDArray[np.generic], rows: NDArray[np.generic], dims: int | None, dtype: type[np.generic]) -> int:
+    """Returns the width to use once query and rows fit each other; the compiled side checks strides."""
+    wanted = np.dtype(dtype)
+    for name, array in (("query", query), ("rows", rows)):
+        if not isinstance(array, np.ndarray):
+            raise DtypeError(f"{name} is a {type(array).__name__}, wanted a NumPy array of {wanted}")
+        if array.dtype != wanted:
+            raise DtypeError(f"{name} is {array.dtype}, wanted {wanted}; convert it with .astype(numpy.{wanted})")
+    if query.ndim != 1 or rows.ndim != 2:
+        raise ShapeError(f"query has shape {query.shape} and rows {rows.shape}, wanted (dims,) and (n, dims)")
+    width = rows.shape[1] if dims is None else dims
+    if width < 0 or width > rows.shape[1] or width > query.shape[0]:
+        raise ShapeError(f"{width} dims asked for, query has {query.shape[0]} and rows have {rows.shape[1]}")
+    if rows.strides[1] != rows.itemsize and width > 1:
+        raise ShapeError("rows are not contiguous; copy them with numpy.ascontiguousarray")
+    if rows.shape[0] > 1 and rows.strides[0] < rows.shape[1] * rows.itemsize:
+        raise ShapeError("rows run backwards or overlap; copy them with numpy.ascontiguousarray")
+    if query.shape[0] > 1 and query.strides[0] != query.itemsize:
+        raise ShapeError("query is not contiguous; copy it with numpy.ascontiguousarray")
+    return width
+
+
+def _checked_k(k: object) -> int:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise ValueRangeError(f"k is {k!r}, wanted an integer of at least 1")
+    if k < 1:
+        raise ValueRangeError(f"k is {k}, wanted at least 1")
+    return int(k)
