@@ -14,6 +14,7 @@
 #include "kernels/dispatch.hpp"
 #include "wire/copy_decoder.hpp"
 #include "wire/copy_encoder.hpp"
+#include "wire/row_check.hpp"
 
 namespace py = pybind11;
 
@@ -396,6 +397,18 @@ PYBIND11_MODULE(_kernels, m, py::mod_gil_not_used()) {
         .def_property_readonly("rows_waiting", [](const Decoder& self) { return self.decoder.rows_waiting(); })
         .def_property_readonly("finished", [](const Decoder& self) { return self.decoder.finished(); });
 
+    m.def(
+        "first_bad_row",
+        [](const Array<float>& rows, bool zero_forbidden, float largest) {
+            const auto r = matrix(rows, "rows");
+            mrl::wire::BadRow bad{0, mrl::wire::Fault::none};
+            {
+                py::gil_scoped_release release;
+                bad = mrl::wire::first_bad_row(r.data, r.rows, r.row_stride, r.width, zero_forbidden, largest);
+            }
+            return std::make_pair(bad.row, static_cast<int>(bad.fault));
+        },
+        py::arg("rows").noconvert(), py::arg("zero_forbidden"), py::arg("largest"));
     m.def("copy_header", [] { return py::bytes(mrl::wire::copy_header()); });
     m.def("copy_trailer", [] { return py::bytes(mrl::wire::copy_trailer()); });
     m.def("encode_rows", &encode_rows, py::arg("key_type"), py::arg("keys"), py::arg("vector_type"), py::arg("vectors").noconvert(),

@@ -1,0 +1,67 @@
+"""Funnel search over Matryoshka embeddings in PostgreSQL and pgvector, with native kernels.
+
+>>> import mrl_db
+>>> mrl_db.simd() in mrl_db.available_simd()
+True
+"""
+
+from mrl_db.collection import Collection, Records
+from mrl_db.database import Database, LargeTableWarning, connect
+from mrl_db.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    ConnectError,
+    DatabaseError,
+    DtypeError,
+    DuplicateKeyError,
+    FilterError,
+    MigrationError,
+    MissingDependencyError,
+    MrlDbError,
+    PlanError,
+    PrivilegeError,
+    ServerError,
+    ShapeError,
+    SimdError,
+    ValueRangeError,
+)
+from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.kernels import available_simd, simd
+from mrl_db.metric import Metric
+from mrl_db.plan import Plan, Stage
+from mrl_db.precision import Precision
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Collection",
+    "CollectionExistsError",
+    "CollectionNotFoundError",
+    "ConnectError",
+    "Database",
+    "DatabaseError",
+    "DtypeError",
+    "DuplicateKeyError",
+    "FilterError",
+    "Hits",
+    "LargeTableWarning",
+    "Metric",
+    "MigrationError",
+    "MissingDependencyError",
+    "MrlDbError",
+    "Plan",
+    "PlanError",
+    "Precision",
+    "PrivilegeError",
+    "Records",
+    "ServerError",
+    "ShapeError",
+    "SimdError",
+    "Stage",
+    "StageTrace",
+    "Trace",
+    "ValueRangeError",
+    "available_simd",
+    "connect",
+    "simd",
+]

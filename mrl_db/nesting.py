@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrl_db.errors import ShapeError, ValueRangeError
 from mrl_db.metric import Metric
-from mrl_db.precision import MAX_INDEXED_DIMS, MAX_STORED_DIMS
+from mrl_db.precision import MAX_STORED_DIMS
 
 
 def check_dims(dims: object) -> int:
@@ -21,16 +21,12 @@ def check_dims(dims: object) -> int:
     return int(dims)
 
 
-def check_nesting_dims(nesting_dims: Sequence[int] | None, dims: int) -> tuple[int, ...]:
-    """Returns the nesting dims as a rising tuple that ends with dims; None means a guess by halving.
+def check_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, ...]:
+    """Returns the nesting dims as a tuple when they rise and end with the full dims.
 
-    >>> check_nesting_dims(None, 768)
-    (96, 192, 384, 768)
     >>> check_nesting_dims((64, 768), 768)
     (64, 768)
     """
-    if nesting_dims is None:
-        return _halved(dims)
     widths = []
     for width in nesting_dims:
         if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
@@ -41,20 +37,6 @@ def check_nesting_dims(nesting_dims: Sequence[int] | None, dims: int) -> tuple[i
             f"nesting_dims is {tuple(nesting_dims)}, wanted rising widths from at least 1 to the full {dims} dims"
         )
     return tuple(widths)
-
-
-def shortlist_dims(nesting_dims: Sequence[int]) -> int:
-    """Returns the width of the low-dim column: the smallest nesting dims of at least 64, or the widest that is there and can be indexed.
-
-    Below 64 dims real models lose too many neighbours for any shortlist of sane length; beyond 128 the gain is small (docs/design.md).
-    """
-    indexable = [width for width in nesting_dims if width <= MAX_INDEXED_DIMS["halfvec"]]
-    if not indexable:
-        raise ValueRangeError(
-            f"the narrowest nesting dims is {min(nesting_dims)}, a halfvec index holds at most {MAX_INDEXED_DIMS['halfvec']}; "
-            "name a narrower one in nesting_dims"
-        )
-    return next((width for width in indexable if width >= 64), indexable[-1])
 
 
 def prefix(vectors: NDArray[np.float32], dims: int, metric: Metric) -> NDArray[np.float32]:
@@ -70,9 +52,3 @@ def prefix(vectors: NDArray[np.float32], dims: int, metric: Metric) -> NDArray[n
     norm = np.sqrt(np.sum(np.square(cut, dtype=np.float64), axis=-1, keepdims=True))
     return np.divide(cut, norm, out=np.zeros(cut.shape), where=norm > 0).astype(np.float32)
 
-
-def _halved(dims: int) -> tuple[int, ...]:
-    widths = [dims]
-    while widths[0] % 2 == 0 and widths[0] // 2 >= 64:
-        widths.insert(0, widths[0] // 2)
-    return tuple(widths)

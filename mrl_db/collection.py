@@ -1,0 +1,278 @@
+"""A collection: a table of embeddings that is written to and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrl_db import filters, sources
+from mrl_db.engines import exact as exact_engine
+from mrl_db.engines import sql as sql_engine
+from mrl_db.errors import PlanError, ShapeError, ValueRangeError
+from mrl_db.hits import Hits, Trace
+from mrl_db.metric import Metric
+from mrl_db.plan import Plan, default_plan, with_k
+from mrl_db.postgres import catalog, indexing, ingest, rows
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
+
+Progress = Callable[[int, int | None], None]
+"""Called with (done, total): rows or tuples so far, and how many there will be where that is known."""
+
+_INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows as they are stored: ids and vectors (n, dims) float32 in the same order, and metadata columns as lists."""
+
+    ids: NDArray[Any]
+    vectors: NDArray[np.float32]
+    columns: Mapping[str, list[Any]]
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.ids)
+
+
+class Collection:
+    """A table of embeddings with a key, made by `Database.create_collection` or `attach`.
+
+    Every method sees the database as it is: a row written by any client is found by the next search.
+    """
+
+    def __init__(self, session: Session, info: CollectionInfo) -> None:
+        """Not for callers: use `Database.open`."""
+        self._session = session
+        self._info = info
+
+    def __repr__(self) -> str:
+        """Tells what the collection is."""
+        info = self._info
+        return f"Collection({info.name!r}, dims={info.dims}, nesting_dims={info.nesting_dims}, metric={info.metric.value!r})"
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self._info.name
+
+    @property
+    def dims(self) -> int:
+        """The full dims of its vectors."""
+        return self._info.dims
+
+    @property
+    def nesting_dims(self) -> tuple[int, ...]:
+        """The legal prefix widths, rising; the last is the full dims."""
+        return self._info.nesting_dims
+
+    @property
+    def low_dims(self) -> int:
+        """The width of the low-dim column that makes the shortlist."""
+        return self._info.low_dims
+
+    @property
+    def metric(self) -> Metric:
+        """How vectors are compared."""
+        return self._info.metric
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The metadata columns with their SQL types."""
+        return {name: column.type for name, column in self._info.columns.items()}
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """(schema, table) in PostgreSQL."""
+        return self._info.schema, self._info.table
+
+    # Writing
+
+    def add(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
+        """Adds new rows, all or none, and returns how many.
+
+        ids: n keys of the collection's key type. vectors: (n, dims) of float32; float16 and float64 are converted. columns: n values for each
+        metadata column; a column left out is NULL. Raises ShapeError, DtypeError or ValueRangeError before anything is sent, and
+        DuplicateKeyError when a key stands twice or is there already.
+        """
+        return self._write(ids, vectors, columns, upsert=False)
+
+    def upsert(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
+        """Adds rows and replaces those whose key is there, all or none; returns how many. Columns left out keep their values."""
+        return self._write(ids, vectors, columns, upsert=True)
+
+    def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], *, upsert: bool) -> int:
+        batch = ingest.check_batch(ids, vectors, columns, self._info)
+        with self._session.connection() as connection:
+            return ingest.write(connection, self._info, [batch], upsert=upsert)
+
+    def ingest(
+        self,
+        source: sources.Source,
+        vectors: ArrayLike | None = None,
+        *,
+        id: str = "id",  # noqa: A002  # the column's name, as everybody calls it
+        vector: str = "embedding",
+        upsert: bool = False,
+        index: bool = True,
+        progress: Progress | None = None,
+        **columns: Any,
+    ) -> int:
+        """Loads many rows in one transaction, all or none, with bounded memory, then builds the index; returns how many.
+
+        source: a path of a Parquet file, an Arrow table or record-batch reader, an array of ids (with `vectors` and columns, as for `add`), or
+        an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the key
+        and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
+        index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
+        progress: called with (rows so far, rows in all or None).
+        """
+        total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
+        checked = (ingest.check_batch(ids, part, further, self._info) for ids, part, further in batches)
+        with self._session.connection() as connection:
+            report = None if progress is None else (lambda done: progress(done, total))
+            count = ingest.write(connection, self._info, checked, upsert=upsert, progress=report)
+        if index and self.count() >= _INDEX_WORTH_ROWS:
+            self.create_index()
+        return count
+
+    def delete(self, ids: Any = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Deletes the rows with these ids, or those that a filter selects, and returns how many there were."""
+        if (ids is None) == (where is None):
+            raise ValueRangeError("delete() takes ids or where=, one of the two; where={} deletes all rows")
+        if ids is not None:
+            return rows.delete_ids(self._session, self._info, self._keys(ids))
+        return rows.delete_where(self._session, self._request(where))
+
+    # Reading
+
+    def get(self, ids: Any, *, columns: Sequence[str] | None = None) -> Records:
+        """Returns the rows with these ids in the order asked for; ids that are not there are left out. columns: all by default."""
+        names = tuple(self._info.columns) if columns is None else self._column_names(columns)
+        keys, vectors, values = rows.get(self._session, self._info, self._keys(ids), names)
+        found = np.array(keys, dtype=sql_engine.key_dtype(self._info))
+        return Records(found, vectors, values)
+
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        """Returns the number of rows with a vector, of those that pass the filter."""
+        return rows.count(self._session, self._request(where))
+
+    # Searching
+
+    def search(
+        self,
+        query: ArrayLike,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
+        shortlist: int | None = None,
+        plan: Plan | None = None,
+        engine: str = "auto",
+        exact: bool = False,
+    ) -> Hits:
+        """Returns the k nearest rows, the nearest first, ties by id; fewer only when fewer match.
+
+        query: (dims,), giving arrays of shape (k,), or (n, dims), giving (n, k). where: a filter (`mrl_db.filters`). columns: metadata to
+        bring along. shortlist: how many rows the low-dim stage passes on. plan: the stages to go through, instead of the stored or default
+        plan. engine: "auto" or "sql". exact: the brute-force answer, computed in this process; no plan is used.
+        """
+        self._check_engine(engine)
+        wanted = _checked_count(k, "k")
+        queries, single = ingest.check_query(query, self._info)
+        request = self._request(where, columns)
+        if exact:
+            hits = exact_engine.search(self._session, request, queries, wanted)
+        else:
+            hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan))
+        return hits[0] if single else hits
+
+    def explain(
+        self, query: ArrayLike, *, k: int = 10, where: Mapping[str, Any] | None = None, shortlist: int | None = None, plan: Plan | None = None
+    ) -> Trace:
+        """Returns how one search goes, stage by stage: rows in and out, bytes a row, and microseconds as the server measured them."""
+        queries, single = ingest.check_query(query, self._info)
+        if not single:
+            raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
+        return sql_engine.explain(self._session, self._request(where), queries[0], self._plan(_checked_count(k, "k"), shortlist, plan))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that a search for ten answers uses."""
+        return self._plan(10, None, None)
+
+    def set_plan(self, plan: Plan | None) -> None:
+        """Stores a plan for the SQL engine, here and for `mrl.search_<collection>`; None returns to the default."""
+        if plan is not None:
+            self._check_plan(plan)
+        catalog.set_plan(self._session, self.name, plan)
+        self._info = catalog.describe(self._session, self.name)
+
+    def create_index(self, *, m: int = 16, ef_construction: int = 64, concurrently: bool = False, progress: Progress | None = None) -> None:
+        """Builds the HNSW index on the low-dim vectors, unless it is there: after the load, when it is several times faster.
+
+        m, ef_construction: pgvector's links a node and candidates while building. concurrently: without locking out writers, at about
+        twice the time. progress: called with (rows indexed, rows in all).
+        """
+        if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
+            raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")
+        indexing.create_index(self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=progress)
+        self._info = catalog.describe(self._session, self.name)
+
+    def _request(self, where: Mapping[str, Any] | None, columns: Sequence[str] = ()) -> Request:
+        return Request(self._info, filters.parse(where, self.columns), self._column_names(columns))
+
+    def _column_names(self, columns: Sequence[str]) -> tuple[str, ...]:
+        for name in (columns,) if isinstance(columns, str) else columns:
+            if name not in self._info.columns:
+                known = ", ".join(self._info.columns) or "none"
+                raise ValueRangeError(f'collection "{self.name}" has no column {name!r}; there are: {known}')
+        return (columns,) if isinstance(columns, str) else tuple(columns)
+
+    def _keys(self, ids: Any) -> list[Any]:
+        alone = isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray))
+        _, values = ingest.check_keys([ids] if alone else ids if isinstance(ids, np.ndarray) else list(ids), self._info.key_type)
+        return values
+
+    def _plan(self, k: int, shortlist: int | None, plan: Plan | None) -> Plan:
+        if plan is not None:
+            if shortlist is not None:
+                raise PlanError("shortlist= and plan= were both given; the plan says how long its shortlists are")
+            self._check_plan(plan)
+            return plan if plan.k == k else with_k(plan, k)
+        if shortlist is None and self._info.plan is not None:
+            return with_k(self._info.plan, k)
+        keep = None if shortlist is None else _checked_count(shortlist, "shortlist")
+        return default_plan(dims=self.dims, low_dims=self.low_dims, k=k, keep=keep)
+
+    def _check_plan(self, plan: Plan) -> None:
+        if plan.dims != self.dims:
+            raise PlanError(f'the plan ends at {plan.dims} dims, collection "{self.name}" has {self.dims}')
+        for stage in plan.stages[:-1]:
+            if stage.precision.value != "float16":
+                raise PlanError(f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}")
+
+    @staticmethod
+    def _check_engine(engine: str) -> None:
+        if engine not in ("auto", "sql"):
+            raise ValueRangeError(f"engine is {engine!r}, wanted 'auto' or 'sql'")
+
+
+def open_collection(session: Session, name: str) -> Collection:
+    """Returns a collection by its name; raises CollectionNotFoundError."""
+    return Collection(session, catalog.describe(session, name))
+
+
+def _checked_count(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueRangeError(f"{what} is {value!r}, wanted an integer of at least 1")
+    if not 1 <= value <= 2**31 - 1:
+        raise ValueRangeError(f"{what} is {value}, wanted 1 to {2**31 - 1}")
+    return int(value)
+
+
+__all__ = ["Collection", "Progress", "Records", "open_collection"]

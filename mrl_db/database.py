@@ -1,0 +1,201 @@
+"""A database: an embedded PostgreSQL or one of yours, and the collections in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from mrl_db.collection import Collection, open_collection
+from mrl_db.errors import ValueRangeError
+from mrl_db.metric import Metric
+from mrl_db.postgres import catalog, embedded, migrations
+from mrl_db.postgres.session import Session
+
+# Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock would be held for longer than 5 s.
+_REWRITE_BYTES = 512 << 20
+
+
+class LargeTableWarning(UserWarning):
+    """A table was attached without a low-dim column, because adding one would have rewritten it."""
+
+
+class Database:
+    """A connection pool to a database with the schema mrl; use it as a context manager, or close it."""
+
+    def __init__(self, session: Session, server: embedded.EmbeddedServer | None) -> None:
+        """Not for callers: use `mrl_db.connect`."""
+        self._session = session
+        self._server = server
+
+    def __enter__(self) -> Database:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Closes the connections."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Tells where it is connected, without user or password."""
+        return f"Database({self._session.where})"
+
+    @property
+    def dsn(self) -> str:
+        """The connection string, for psql and other clients. It may hold a password: do not log it."""
+        return self._session.dsn
+
+    @property
+    def server_version(self) -> int:
+        """PostgreSQL's major version."""
+        return self._session.server_version
+
+    @property
+    def pgvector_version(self) -> str:
+        """The version of the extension vector in this database."""
+        return self._session.pgvector_version
+
+    @property
+    def server(self) -> embedded.EmbeddedServer | None:
+        """The embedded server, or None for a server of yours."""
+        return self._server
+
+    def close(self) -> None:
+        """Closes the connections; an embedded server stops with its last user."""
+        self._session.close()
+        if self._server is not None:
+            self._server.release()
+
+    def create_collection(
+        self,
+        name: str,
+        *,
+        dims: int,
+        nesting_dims: Sequence[int] | None = None,
+        shortlist_dims: int | None = None,
+        metric: Metric | str = Metric.cosine,
+        key_type: str = "bigint",
+        columns: Mapping[str, str] | None = None,
+        schema: str | None = None,
+    ) -> Collection:
+        """Creates a table with a key `id`, vectors `embedding` and the low-dim column, and returns its collection.
+
+        dims: of every vector. nesting_dims: the rising widths at which the model's vectors may be cut, the last one dims. shortlist_dims: the
+        width of the low-dim column; by default the narrowest nesting dims of at least 128. metric: "cosine", "inner_product" or "l2".
+        key_type: "bigint", "integer", "smallint", "uuid" or "text". columns: metadata, name to SQL type. schema: of the table; by default
+        the first of the search path. Raises CollectionExistsError or ValueRangeError.
+        """
+        catalog.create(
+            self._session,
+            name,
+            dims=dims,
+            nesting_dims=nesting_dims,
+            shortlist_dims=shortlist_dims,
+            metric=Metric.of(metric),
+            key_type=key_type,
+            columns=columns,
+            schema=schema,
+        )
+        return self.open(name)
+
+    def attach(
+        self,
+        table: str,
+        *,
+        vector: str = "embedding",
+        key: str = "id",
+        name: str | None = None,
+        dims: int | None = None,
+        nesting_dims: Sequence[int] | None = None,
+        shortlist_dims: int | None = None,
+        metric: Metric | str = Metric.cosine,
+        low_dim: str = "auto",
+    ) -> Collection:
+        """Makes a collection of a table that exists already, with the data in it.
+
+        table: as SQL writes it, 'public.articles' or 'public."My Table"'. vector: its column of type vector or halfvec. key: its unique
+        column of type bigint, integer, smallint, uuid or text. name: of the collection; by default the table's. dims: only where the
+        column's type does not say them. low_dim: "column" adds the stored low-dim column, which rewrites the table under an exclusive
+        lock; "index" leaves the table alone and indexes the expression; "auto" adds the column to tables up to 512 MB, and otherwise
+        uses the index and says so in a LargeTableWarning.
+        """
+        if low_dim not in ("auto", "column", "index"):
+            raise ValueRangeError(f"low_dim is {low_dim!r}, wanted 'auto', 'column' or 'index'")
+        relation, size = catalog.find_table(self._session, table)
+        chosen = low_dim
+        if low_dim == "auto":
+            chosen = "column" if size <= _REWRITE_BYTES else "index"
+            if chosen == "index":
+                warnings.warn(
+                    f"table {table} holds {size / 2**30:.1f} GB: a low-dim column would rewrite it under an exclusive lock, about "
+                    f"{size / 1e8:.0f} s at 100 MB/s, so an expression index stands for it; low_dim='column' adds the column all the "
+                    "same, low_dim='index' silences this",
+                    LargeTableWarning,
+                    stacklevel=2,
+                )
+        made = catalog.attach(
+            self._session,
+            relation,
+            name=name,
+            vector=vector,
+            key=key,
+            dims=dims,
+            nesting_dims=nesting_dims,
+            shortlist_dims=shortlist_dims,
+            metric=Metric.of(metric),
+            low_dim=chosen,
+        )
+        return self.open(made)
+
+    def open(self, name: str) -> Collection:
+        """Returns a collection by its name; raises CollectionNotFoundError."""
+        return open_collection(self._session, name)
+
+    def drop(self, name: str) -> None:
+        """Drops a collection: with its table if it was created here; an attached table stays, without what attach() added."""
+        catalog.drop(self._session, name)
+
+    def list(self) -> list[str]:
+        """Returns the names of all collections, sorted."""
+        return catalog.list_collections(self._session)
+
+
+def connect(
+    dsn: str | None = None,
+    *,
+    home: Path | str | None = None,
+    postgres_version: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    pool_size: int = 4,
+    connect_timeout: float = 10.0,
+) -> Database:
+    """Connects to a server, or starts (or joins) an embedded one, and brings the schema mrl up to date.
+
+    dsn: of any server with pgvector 0.8 or later; no superuser is needed where the extension is there already. None: an embedded server in
+    `home`, by default MRL_DB_HOME or the user's data folder; every process that connects shares it, and it stops with the last one.
+    postgres_version: 18 (default) or 16, for a new embedded cluster. settings: further lines of its configuration. Raises ConnectError,
+    ServerError or MigrationError; no message shows the connection string.
+    """
+    if dsn is not None:
+        if home is not None or postgres_version is not None or settings is not None:
+            raise ValueRangeError("home, postgres_version and settings are for the embedded server; a dsn names a server of yours")
+        return Database(_session(dsn, pool_size, connect_timeout), None)
+    server = embedded.EmbeddedServer(
+        embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings
+    )
+    try:
+        return Database(_session(server.dsn, pool_size, connect_timeout), server)
+    except BaseException:
+        server.release()
+        raise
+
+
+def _session(dsn: str, pool_size: int, connect_timeout: float) -> Session:
+    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout)
+    try:
+        migrations.install(session)
+    except BaseException:
+        session.close()
+        raise
+    return session

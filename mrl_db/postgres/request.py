@@ -1,0 +1,35 @@
+"""What is asked of a collection: which rows take part, and which columns come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from mrl_db.filters import Node
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.conditions import compile_condition, conjunction, present
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a collection: the filter and the columns to return, both checked."""
+
+    info: CollectionInfo
+    where: Node
+    columns: tuple[str, ...]
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """The SQL type of each metadata column."""
+        return {name: column.type for name, column in self.info.columns.items()}
+
+    def filter(self) -> tuple[sql.Composable, list[Any]]:
+        """The condition of the filter alone, with its parameters."""
+        return compile_condition(self.where, self.column_types)
+
+    def condition(self) -> tuple[sql.Composable, list[Any]]:
+        """The rows that a search looks at: those with a vector that pass the filter; with the parameters."""
+        condition, parameters = self.filter()
+        return conjunction(present(self.info.vector), condition), parameters

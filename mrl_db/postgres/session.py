@@ -1,0 +1,158 @@
+"""Connections: a pool, the binary form of vectors, and errors that never show the connection string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import conninfo
+from psycopg.adapt import Buffer, Dumper, Loader
+from psycopg.pq import Format
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from mrl_db.errors import ConnectError, DatabaseError, ServerError, from_psycopg
+from mrl_db.postgres import statements
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MIN_PGVECTOR = (0, 8)
+
+
+class VectorParameter:
+    """A float32 vector on its way to the server as a value of type vector."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, vector: NDArray[np.float32]) -> None:
+        """Encodes the vector in pgvector's binary format: int16 dims, int16 zero, big-endian float4."""
+        self.wire = np.array([vector.shape[0], 0], dtype=">i2").tobytes() + vector.astype(">f4").tobytes()
+
+
+class _VectorDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: VectorParameter) -> Buffer:
+        return obj.wire
+
+
+class _VectorLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> NDArray[np.float32]:
+        return np.frombuffer(data, dtype=">f4", offset=4).astype(np.float32)
+
+
+class _HalfvecLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> NDArray[np.float32]:
+        return np.frombuffer(data, dtype=">f2", offset=4).astype(np.float32)
+
+
+class Session:
+    """A pool of connections to one database with pgvector."""
+
+    def __init__(self, dsn: str, *, pool_size: int = 4, connect_timeout: float = 10.0) -> None:
+        """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError."""
+        self._dsn = _checked_dsn(dsn)
+        self._vector_oids: dict[str, int] = {}
+        try:
+            with psycopg.connect(self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True) as connection:
+                self.server_version = connection.info.server_version // 10000
+                self.pgvector_version = _ensure_pgvector(connection)
+                rows = connection.execute(statements.query("vector_types")).fetchall()
+                self._vector_oids = {name: oid for name, oid in rows}
+        except psycopg.OperationalError as error:
+            raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
+        except psycopg.Error as error:
+            raise from_psycopg(error) from None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            self._dsn, min_size=1, max_size=pool_size, timeout=connect_timeout, configure=self._configure, open=True, name="mrl_db"
+        )
+
+    @property
+    def dsn(self) -> str:
+        """The connection string; it may hold a password."""
+        return self._dsn
+
+    @property
+    def where(self) -> str:
+        """Host and database, without user or password."""
+        parts = conninfo.conninfo_to_dict(self._dsn)
+        return f"{parts.get('host', 'the default host')}, database {parts.get('dbname', 'default')}"
+
+    def __repr__(self) -> str:
+        """Shows where it is connected, never how."""
+        return f"Session({self.where})"
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout:
+            raise ConnectError(f"no connection to {self.where} was free in time; close idle ones, or raise pool_size") from None
+        except psycopg.Error as error:
+            raise from_psycopg(error) from None
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Lends a connection outside any transaction, for CREATE INDEX CONCURRENTLY and the like."""
+        with self.connection() as connection:
+            connection.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._pool.close()
+
+    def _configure(self, connection: Connection) -> None:
+        connection.adapters.register_dumper(VectorParameter, type("Dumper", (_VectorDumper,), {"oid": self._vector_oids["vector"]}))
+        connection.adapters.register_loader(self._vector_oids["vector"], _VectorLoader)
+        connection.adapters.register_loader(self._vector_oids["halfvec"], _HalfvecLoader)
+
+
+def _checked_dsn(dsn: str) -> str:
+    """Returns the connection string when it parses. libpq's own message would quote it, password included."""
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise ConnectError(
+            "the connection string is malformed; wanted postgresql://user@host:port/database, with special characters percent-encoded, "
+            "or host=… dbname=… user=…"
+        ) from None
+    return dsn
+
+
+def _reason(error: psycopg.OperationalError) -> str:
+    """libpq's reason for a refused connection; it names host and user, not the password."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _ensure_pgvector(connection: Connection) -> str:
+    """Returns the version of pgvector in this database, creating the extension where it is missing and allowed."""
+    row = connection.execute(statements.query("pgvector_version")).fetchone()
+    if row is None:
+        if connection.execute(statements.query("pgvector_available")).fetchone() is None:
+            raise ServerError("this server has no pgvector; install it (package postgresql-<version>-pgvector, or a service that offers it)")
+        try:
+            connection.execute(statements.query("create_pgvector"))
+        except psycopg.errors.InsufficientPrivilege:
+            raise ServerError("this database lacks the extension vector, and this role may not create it; have an owner run CREATE EXTENSION vector") from None
+        row = connection.execute(statements.query("pgvector_version")).fetchone()
+        if row is None:
+            raise DatabaseError("CREATE EXTENSION vector left no extension")
+    version = str(row[0])
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
+        wanted = ".".join(str(part) for part in MIN_PGVECTOR)
+        raise ServerError(f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER EXTENSION vector UPDATE")
+    return version

@@ -1,0 +1,51 @@
+"""The SQL that this package sends: read from `sql/`, filled in with identifiers and placeholders, never with values."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from psycopg import sql
+
+
+@cache
+def query(name: str) -> sql.SQL:
+    """Returns the statement of sql/queries/<name>.sql."""
+    return sql.SQL(_without_comments((sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8")))
+
+
+@cache
+def fragments(name: str) -> dict[str, sql.SQL]:
+    """Returns the named parts of sql/queries/<name>.sql: each follows a line `-- name: <part>`."""
+    text = (sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\S+)\n", text, flags=re.MULTILINE)[1:]
+    return {part: sql.SQL(_without_comments(body)) for part, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def identifier(*names: str) -> sql.Identifier:
+    """Returns a quoted, qualified identifier for a statement that is executed with parameters.
+
+    Every statement of ours is, if only with an empty list: psycopg then reads % as the start of a placeholder, in a name as well.
+    """
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
+
+
+def of_row(column: str) -> sql.Composed:
+    """Returns a column of the table named row_."""
+    return sql.SQL("row_.{}").format(identifier(column))
+
+
+@cache
+def sql_folder() -> Traversable:
+    """Returns the folder of SQL files: inside the installed package, or beside it in a checkout."""
+    installed = resources.files("mrl_db") / "sql"
+    if installed.is_dir():
+        return installed
+    return Path(__file__).resolve().parents[2] / "sql"
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()

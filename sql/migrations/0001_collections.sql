@@ -1,0 +1,590 @@
+-- The schema mrl: the ledger of migrations, the catalogue of collections and plans, and the functions that make and search them.
+--
+-- Needs only pgvector 0.8 or later, in any schema, and the right to create a schema. Runs in one transaction; see sql/install.sql.
+-- Errors of our own carry SQLSTATEs of class MR: MR001 exists already, MR002 is not there, MR003 bad value, MR004 server lacks something.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') THEN
+        RAISE EXCEPTION 'this database has no extension "vector"; CREATE EXTENSION vector first'
+            USING ERRCODE = 'MR004';
+    END IF;
+END
+$$;
+
+-- pgvector's types are named bare below, wherever the extension lives; the functions keep what they were resolved to.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname), true)
+FROM pg_catalog.pg_extension AS e
+JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector';
+
+CREATE SCHEMA mrl;
+COMMENT ON SCHEMA mrl IS 'Funnel search over embeddings: collections, plans and their search functions (mrl_db).';
+
+CREATE TABLE mrl.migration (
+    version    integer PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mrl.migration IS 'The migrations applied to this schema, each with the SHA-256 of its file: an edited old one is noticed.';
+
+CREATE TABLE mrl.collection (
+    name              text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 56),
+    relation          regclass NOT NULL UNIQUE,
+    key_column        text NOT NULL,
+    vector_column     text NOT NULL,
+    dims              integer NOT NULL CHECK (dims BETWEEN 1 AND 16000),
+    nesting_dims      integer[] NOT NULL,
+    metric            text NOT NULL CHECK (metric IN ('cosine', 'inner_product', 'l2')),
+    low_dims          integer NOT NULL CHECK (low_dims BETWEEN 1 AND 4000),
+    low_dim_column    text,
+    owns_table        boolean NOT NULL,
+    owns_column       boolean NOT NULL,
+    created_at        timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mrl.collection IS 'One row for each collection: a table, its key, its vector column, its low-dim column, metric and nesting dims.';
+COMMENT ON COLUMN mrl.collection.low_dim_column IS 'The stored generated column of the prefix; NULL when an expression index stands for it.';
+COMMENT ON COLUMN mrl.collection.owns_table IS 'Whether dropping the collection drops the table: true for create_collection, false for attach.';
+COMMENT ON COLUMN mrl.collection.owns_column IS 'Whether the low-dim column was added by us, and goes when the collection goes.';
+
+CREATE TABLE mrl.plan (
+    collection text NOT NULL REFERENCES mrl.collection ON DELETE CASCADE ON UPDATE CASCADE,
+    engine     text NOT NULL CHECK (engine IN ('sql', 'native')),
+    plan       jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (collection, engine)
+);
+COMMENT ON TABLE mrl.plan IS 'The plan that searches of a collection use with an engine; without a row, the default plan.';
+
+CREATE FUNCTION mrl.prefix(embedding vector, dims integer)
+    RETURNS vector
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN l2_normalize(subvector(embedding, 1, dims));
+COMMENT ON FUNCTION mrl.prefix(vector, integer) IS
+    'First dims coordinates at unit length. Store it in a typed column: subvector() returns a shorter vector, without an error, '
+    'when the row has fewer coordinates than asked for.';
+
+CREATE FUNCTION mrl.default_keep(k integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN greatest(100, least(10::bigint * k, k::bigint + 1000), k)::integer;
+COMMENT ON FUNCTION mrl.default_keep(integer) IS 'Length of the shortlist for k answers where nothing was measured.';
+
+CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(
+        (SELECT min(width) FROM unnest(nesting_dims) AS width WHERE width >= 128 AND width < dims),
+        (SELECT max(width) FROM unnest(nesting_dims) AS width WHERE width < dims),
+        least(dims, 128)
+    );
+COMMENT ON FUNCTION mrl.default_low_dims(integer[], integer) IS
+    'Width of the low-dim column where none was asked for: the narrowest nesting dims of at least 128, below which real models lose '
+    'too many neighbours for a short list; else the widest below the full dims.';
+
+CREATE FUNCTION mrl.vector_schema()
+    RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
+COMMENT ON FUNCTION mrl.vector_schema() IS 'The schema that pgvector lives in.';
+
+CREATE FUNCTION mrl.metric_operator(metric text, prefix boolean)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE
+        WHEN metric = 'l2' THEN '<->'
+        WHEN prefix OR metric = 'inner_product' THEN '<#>'
+        ELSE '<=>'
+    END;
+COMMENT ON FUNCTION mrl.metric_operator(text, boolean) IS
+    'pgvector''s operator on full vectors or on prefixes; unit prefixes under cosine are compared by inner product, which keeps zero ones.';
+
+CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text)
+    RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s text := mrl.vector_schema();
+    cut text := format('%I.subvector(%s, 1, %s)', s, vector, dims);
+BEGIN
+    IF metric = 'cosine' THEN
+        cut := format('%I.l2_normalize(%s)', s, cut);
+    END IF;
+    RETURN format('(%s)::%I.halfvec(%s)', cut, s, dims);
+END
+$$;
+COMMENT ON FUNCTION mrl.prefix_expression(text, integer, text) IS
+    'The SQL of a prefix as a halfvec: the one rule for the low-dim column, the expression index and the query. vector is SQL text.';
+
+CREATE FUNCTION mrl.low_dim_sql(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    RETURN coalesce(
+        'row_.' || quote_ident((c).low_dim_column),
+        mrl.prefix_expression('row_.' || quote_ident((c).vector_column), (c).low_dims, (c).metric)
+    );
+COMMENT ON FUNCTION mrl.low_dim_sql(mrl.collection) IS 'The SQL of the low-dim vector of the table named row_: the column, or the indexed expression.';
+
+CREATE FUNCTION mrl.find(collection text)
+    RETURNS mrl.collection
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection;
+BEGIN
+    SELECT * INTO c FROM mrl.collection WHERE name = find.collection;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no collection "%"', collection
+            USING ERRCODE = 'MR002', HINT = 'SELECT name FROM mrl.collection lists those that are there';
+    END IF;
+    RETURN c;
+END
+$$;
+COMMENT ON FUNCTION mrl.find(text) IS 'The catalogue row of a collection, or an error that names it.';
+
+CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims integer, metric text)
+    RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF name IS NULL OR octet_length(name) NOT BETWEEN 1 AND 56 THEN
+        RAISE EXCEPTION 'the collection name has % bytes, wanted 1 to 56', coalesce(octet_length(name), 0)
+            USING ERRCODE = 'MR003', HINT = 'its function search_<name> must fit PostgreSQL''s 63 bytes';
+    END IF;
+    IF EXISTS (SELECT FROM mrl.collection AS c WHERE c.name = check_definition.name) THEN
+        RAISE EXCEPTION 'collection "%" exists already', name
+            USING ERRCODE = 'MR001', HINT = 'open it, drop it, or choose another name';
+    END IF;
+    IF metric IS NULL OR metric NOT IN ('cosine', 'inner_product', 'l2') THEN
+        RAISE EXCEPTION 'metric "%" is not known; choose one of cosine, inner_product, l2', metric USING ERRCODE = 'MR003';
+    END IF;
+    IF dims IS NULL OR dims NOT BETWEEN 1 AND 16000 THEN
+        RAISE EXCEPTION 'dims is %, pgvector stores 1 to 16000', dims USING ERRCODE = 'MR003';
+    END IF;
+    IF low_dims IS NULL OR low_dims NOT BETWEEN 1 AND least(dims, 4000) THEN
+        RAISE EXCEPTION 'shortlist_dims is %, wanted 1 to % (the full dims, and at most 4000 in a halfvec index)', low_dims, least(dims, 4000)
+            USING ERRCODE = 'MR003';
+    END IF;
+    IF nesting_dims[cardinality(nesting_dims)] <> dims OR nesting_dims[1] < 1
+        OR nesting_dims <> ARRAY(SELECT DISTINCT width FROM unnest(nesting_dims) AS width ORDER BY width)
+    THEN
+        RAISE EXCEPTION 'nesting_dims is %, wanted rising widths from at least 1 to the full % dims', nesting_dims, dims
+            USING ERRCODE = 'MR003';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.check_definition(text, integer, integer[], integer, text) IS 'Refuses a definition that cannot be right, saying both sides.';
+
+CREATE FUNCTION mrl.define_search(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    v text := mrl.vector_schema();
+    stored jsonb := (SELECT p.plan FROM mrl.plan AS p WHERE p.collection = define_search.collection AND p.engine = 'sql');
+    key_type text := (SELECT format_type(a.atttypid, NULL) FROM pg_attribute AS a WHERE a.attrelid = c.relation AND a.attname = c.key_column);
+    vector_type text := (SELECT t.typname FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                         WHERE a.attrelid = c.relation AND a.attname = c.vector_column);
+    stages jsonb := stored -> 'stages';
+    full_distance text := format('row_.%I OPERATOR(%I.%s) target', c.vector_column, v, mrl.metric_operator(c.metric, false));
+    funnel text;
+    stage jsonb;
+    number integer := 0;
+BEGIN
+    EXECUTE format('SELECT %L::%I.vector', '[1]', v);  -- loads pgvector, so that its settings may be named below without superuser
+    IF stages IS NULL THEN
+        stages := jsonb_build_array(
+            jsonb_build_object('dims', c.low_dims, 'precision', 'float16', 'keep', NULL),
+            jsonb_build_object('dims', c.dims, 'precision', 'float32'));
+    END IF;
+    -- Every stage but the last becomes a subquery: rows of the table, or of the stage before it, in the order of its prefix.
+    FOR stage IN SELECT value FROM jsonb_array_elements(stages) WITH ORDINALITY AS s (value, place) WHERE place < jsonb_array_length(stages) ORDER BY place LOOP
+        number := number + 1;
+        funnel := format(
+            E'        SELECT row_.*\n        FROM %s AS row_\n%s        ORDER BY %s OPERATOR(%I.%s) %s\n        LIMIT greatest(%s, k)',
+            CASE number WHEN 1 THEN c.relation::text ELSE format(E'(\n%s\n        )', funnel) END,
+            CASE number WHEN 1 THEN format(E'        WHERE row_.%I IS NOT NULL\n', c.vector_column) ELSE '' END,
+            CASE WHEN number = 1 AND (stage ->> 'dims')::integer = c.low_dims THEN mrl.low_dim_sql(c)
+                 ELSE mrl.prefix_expression(format('row_.%I', c.vector_column), (stage ->> 'dims')::integer, c.metric) END,
+            v, mrl.metric_operator(c.metric, true),
+            mrl.prefix_expression('target', (stage ->> 'dims')::integer, c.metric),
+            coalesce(stage ->> 'keep', 'keep'));
+    END LOOP;
+    IF funnel IS NULL THEN  -- a plan of one stage: nothing to shortlist
+        funnel := format(E'        SELECT row_.*\n        FROM %s AS row_\n        WHERE row_.%I IS NOT NULL', c.relation, c.vector_column);
+    END IF;
+
+    EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
+    EXECUTE format(
+        $function$
+CREATE FUNCTION mrl.%1$I(query %2$I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL)
+    RETURNS TABLE (id %3$s, distance double precision)
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET hnsw.ef_search = 40
+    SET hnsw.iterative_scan = 'relaxed_order'
+    SET hnsw.max_scan_tuples = 20000
+    SET plan_cache_mode = force_custom_plan
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+#variable_conflict use_variable
+DECLARE
+    keep integer;
+    target %2$I.%4$I;
+    ids %3$s[];
+    distances double precision[];
+BEGIN
+    IF query IS NULL OR %2$I.vector_dims(query) <> %5$s THEN
+        RAISE EXCEPTION 'query has %% dims, collection "%%" has %5$s; embed with the same model',
+            coalesce(%2$I.vector_dims(query), 0), %10$L USING ERRCODE = 'MR003';
+    END IF;
+    IF k IS NULL OR k < 1 OR shortlist < 1 THEN
+        RAISE EXCEPTION 'k is %% and shortlist is %%, wanted at least 1', k, shortlist USING ERRCODE = 'MR003';
+    END IF;
+    IF %6$L = 'cosine' AND %2$I.vector_norm(query) = 0 THEN
+        RAISE EXCEPTION 'query is the zero vector, which has no direction; cosine needs one' USING ERRCODE = 'MR003';
+    END IF;
+    target := query;
+    keep := greatest(coalesce(shortlist, mrl.default_keep(k)), k);
+    -- Undone when the function returns, as each of these stands in its SET clause.
+    PERFORM pg_catalog.set_config('hnsw.ef_search', least(1000, greatest(40, %11$s))::text, true);
+    PERFORM pg_catalog.set_config('hnsw.max_scan_tuples', greatest(20000, 4 * least(keep, 500000000))::text, true);
+    SELECT array_agg(found.id ORDER BY found.distance, found.id), array_agg(found.distance ORDER BY found.distance, found.id)
+    INTO ids, distances
+    FROM (
+        SELECT row_.%7$I AS id, %8$s AS distance
+        FROM (
+%9$s
+        ) AS row_
+        ORDER BY 2, 1
+        LIMIT k
+    ) AS found;
+    IF coalesce(cardinality(ids), 0) < k THEN
+        -- The index gave less than k. Adding to the distance keeps this one exact: no index is ordered by such a sum.
+        SELECT array_agg(found.id ORDER BY found.distance, found.id), array_agg(found.distance ORDER BY found.distance, found.id)
+        INTO ids, distances
+        FROM (
+            SELECT row_.%7$I AS id, 0.0 + (%8$s) AS distance
+            FROM %12$s AS row_
+            WHERE row_.%13$I IS NOT NULL
+            ORDER BY 2, 1
+            LIMIT k
+        ) AS found;
+    END IF;
+    RETURN QUERY SELECT unnest(ids), unnest(distances);
+END
+$body$
+        $function$,
+        'search_' || c.name, v, key_type, vector_type, c.dims, c.metric, c.key_column, full_distance, funnel, c.name,
+        coalesce(stored ->> 'effort', 'keep'), c.relation, c.vector_column);
+    EXECUTE format('COMMENT ON FUNCTION mrl.%I IS %L', 'search_' || c.name,
+        format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, ties by id: a shortlist of the '
+               'given length on %s dims, reranked on all %s.', c.name, c.metric, c.low_dims, c.dims));
+END
+$$;
+COMMENT ON FUNCTION mrl.define_search(text) IS 'Makes mrl.search_<collection> from the collection''s plan, so that its key keeps its type.';
+
+CREATE FUNCTION mrl.create_collection(
+    name text, dims integer, shortlist_dims integer DEFAULT NULL, nesting_dims integer[] DEFAULT NULL,
+    metric text DEFAULT 'cosine', key_type text DEFAULT 'bigint', columns json DEFAULT NULL, schema text DEFAULT current_schema()
+)
+    RETURNS regclass
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    low_dims integer := coalesce(shortlist_dims, mrl.default_low_dims(nesting_dims, dims));
+    widths integer[] := coalesce(nesting_dims, ARRAY(SELECT DISTINCT width FROM unnest(ARRAY[low_dims, dims]) AS width ORDER BY width));
+    v text := mrl.vector_schema();
+    low_dim_column text := 'embedding_' || low_dims;
+    relation regclass;
+    column_name text;
+    column_type text;
+    further text := '';
+BEGIN
+    PERFORM mrl.check_definition(name, dims, widths, low_dims, metric);
+    IF key_type IS NULL OR key_type NOT IN ('bigint', 'integer', 'smallint', 'uuid', 'text') THEN
+        RAISE EXCEPTION 'key_type is "%", wanted bigint, integer, smallint, uuid or text', key_type USING ERRCODE = 'MR003';
+    END IF;
+    IF schema IS NULL OR to_regnamespace(quote_ident(schema)) IS NULL THEN
+        RAISE EXCEPTION 'no schema "%" to create the table in', schema USING ERRCODE = 'MR002', HINT = 'CREATE SCHEMA it, or name another one';
+    END IF;
+    IF to_regclass(format('%I.%I', schema, name)) IS NOT NULL THEN
+        RAISE EXCEPTION 'relation "%.%" exists already', schema, name
+            USING ERRCODE = 'MR001', HINT = 'attach it as a collection, or choose another name';
+    END IF;
+    FOR column_name, column_type IN SELECT e.key, e.value FROM json_each_text(coalesce(columns, '{}')) AS e LOOP
+        IF octet_length(column_name) NOT BETWEEN 1 AND 63 OR column_name IN ('id', 'embedding', low_dim_column) THEN
+            RAISE EXCEPTION 'column "%" cannot be: names have 1 to 63 bytes, and id, embedding and % are taken', column_name, low_dim_column
+                USING ERRCODE = 'MR003';
+        END IF;
+        IF column_type IS NULL OR to_regtype(column_type) IS NULL OR column_type ~ '\(' THEN
+            RAISE EXCEPTION 'column "%" has type "%", wanted the plain name of a type, such as text, integer or timestamptz', column_name, column_type
+                USING ERRCODE = 'MR003';
+        END IF;
+        further := further || format(', %I %s', column_name, to_regtype(column_type));
+    END LOOP;
+
+    EXECUTE format(
+        'CREATE TABLE %I.%I (id %s PRIMARY KEY, embedding %I.vector(%s) NOT NULL, %I %I.halfvec(%s) GENERATED ALWAYS AS (%s) STORED%s)',
+        schema, name, key_type, v, dims, low_dim_column, v, low_dims, mrl.prefix_expression('embedding', low_dims, metric), further);
+    relation := format('%I.%I', schema, name)::regclass;
+    INSERT INTO mrl.collection AS c
+        (name, relation, key_column, vector_column, dims, nesting_dims, metric, low_dims, low_dim_column, owns_table, owns_column)
+    VALUES (create_collection.name, relation, 'id', 'embedding', create_collection.dims, widths, create_collection.metric,
+            low_dims, low_dim_column, true, true);
+    PERFORM mrl.define_search(name);
+    RETURN relation;
+END
+$$;
+COMMENT ON FUNCTION mrl.create_collection(text, integer, integer, integer[], text, text, json, text) IS
+    'Creates a table with a key id, a column embedding and its low-dim column, and mrl.search_<name>. columns: {"name": "type", …}.';
+
+CREATE FUNCTION mrl.attach(
+    relation regclass, name text DEFAULT NULL, vector text DEFAULT 'embedding', key text DEFAULT 'id', dims integer DEFAULT NULL,
+    shortlist_dims integer DEFAULT NULL, nesting_dims integer[] DEFAULT NULL, metric text DEFAULT 'cosine', low_dim text DEFAULT 'column'
+)
+    RETURNS text
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    collection_name text := coalesce(name, (SELECT r.relname FROM pg_class AS r WHERE r.oid = relation));
+    v text := mrl.vector_schema();
+    vector_type text;
+    typed_dims integer;
+    key_type text;
+    low_dims integer;
+    widths integer[];
+    new_column text;
+    wrong bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind IN ('r', 'p')) THEN
+        RAISE EXCEPTION '% is not a table', relation USING ERRCODE = 'MR003', HINT = 'attach the table below the view';
+    END IF;
+    IF EXISTS (SELECT FROM mrl.collection AS c WHERE c.relation = attach.relation) THEN
+        RAISE EXCEPTION 'table % is collection "%" already', relation, (SELECT c.name FROM mrl.collection AS c WHERE c.relation = attach.relation)
+            USING ERRCODE = 'MR001', HINT = 'open that one, or drop it first (an attached table stays)';
+    END IF;
+    SELECT t.typname, nullif(a.atttypmod, -1) INTO vector_type, typed_dims
+    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE a.attrelid = relation AND a.attname = vector AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname = v;
+    IF vector_type IS NULL OR vector_type NOT IN ('vector', 'halfvec') THEN
+        RAISE EXCEPTION 'table % has no column "%" of type vector or halfvec', relation, vector
+            USING ERRCODE = 'MR003', HINT = 'name the column with vector => …';
+    END IF;
+    SELECT format_type(a.atttypid, NULL) INTO key_type
+    FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped;
+    IF key_type IS NULL OR key_type NOT IN ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying') THEN
+        RAISE EXCEPTION 'table % has % as key "%", wanted a column of type bigint, integer, smallint, uuid or text', relation, coalesce(key_type, 'nothing'), key
+            USING ERRCODE = 'MR003', HINT = 'name the column with key => …';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND a.attname = key
+    ) THEN
+        RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
+            USING ERRCODE = 'MR003', HINT = format('ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it', relation, key);
+    END IF;
+    IF typed_dims IS NOT NULL AND dims IS NOT NULL AND typed_dims <> dims THEN
+        RAISE EXCEPTION 'dims is %, column "%" has %', dims, vector, typed_dims USING ERRCODE = 'MR003';
+    END IF;
+    IF typed_dims IS NULL THEN
+        IF dims IS NULL THEN
+            RAISE EXCEPTION 'column "%" does not say its dims', vector USING ERRCODE = 'MR003', HINT = 'give them with dims => …';
+        END IF;
+        EXECUTE format('SELECT count(*) FROM %s WHERE %I.vector_dims(%I) <> %s', relation, v, vector, dims) INTO wrong;
+        IF wrong > 0 THEN
+            RAISE EXCEPTION '% rows of % have other than % dims in "%"', wrong, relation, dims, vector USING ERRCODE = 'MR003';
+        END IF;
+        typed_dims := dims;
+    END IF;
+    low_dims := coalesce(shortlist_dims, mrl.default_low_dims(nesting_dims, typed_dims));
+    widths := coalesce(nesting_dims, ARRAY(SELECT DISTINCT width FROM unnest(ARRAY[low_dims, typed_dims]) AS width ORDER BY width));
+    PERFORM mrl.check_definition(collection_name, typed_dims, widths, low_dims, metric);
+    IF low_dim IS NULL OR low_dim NOT IN ('column', 'index') THEN
+        RAISE EXCEPTION 'low_dim is "%", wanted "column" or "index"', low_dim USING ERRCODE = 'MR003';
+    END IF;
+    IF low_dim = 'column' THEN
+        new_column := vector || '_' || low_dims;
+        IF octet_length(new_column) > 63 THEN
+            RAISE EXCEPTION 'the low-dim column "%" would have % bytes, PostgreSQL allows 63', new_column, octet_length(new_column)
+                USING ERRCODE = 'MR003', HINT = 'use low_dim => ''index''';
+        END IF;
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %I.halfvec(%s) GENERATED ALWAYS AS (%s) STORED', relation, new_column, v, low_dims,
+                       mrl.prefix_expression(quote_ident(vector), low_dims, metric));
+    END IF;
+    INSERT INTO mrl.collection AS c
+        (name, relation, key_column, vector_column, dims, nesting_dims, metric, low_dims, low_dim_column, owns_table, owns_column)
+    VALUES (collection_name, attach.relation, key, vector, typed_dims, widths, attach.metric, low_dims, new_column, false, new_column IS NOT NULL);
+    PERFORM mrl.define_search(collection_name);
+    RETURN collection_name;
+END
+$$;
+COMMENT ON FUNCTION mrl.attach(regclass, text, text, text, integer, integer, integer[], text, text) IS
+    'Makes a collection of a table with data. low_dim => ''column'' adds the low-dim column, which rewrites the table under an exclusive '
+    'lock; ''index'' leaves the table as it is, and mrl.create_index() then indexes the expression.';
+
+CREATE FUNCTION mrl.index_of(collection text)
+    RETURNS regclass
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    found regclass;
+BEGIN
+    -- Ours carries its definition in a comment: an expression is compared as PostgreSQL prints it, so no text of ours could equal it.
+    SELECT i.indexrelid INTO found
+    FROM pg_index AS i
+    WHERE i.indrelid = c.relation AND i.indisvalid
+        AND obj_description(i.indexrelid, 'pg_class') = format('mrl_db: low-dim index, %s dims', c.low_dims);
+    RETURN found;
+END
+$$;
+COMMENT ON FUNCTION mrl.index_of(text) IS 'The HNSW index on the low-dim vectors of a collection, or NULL.';
+
+CREATE FUNCTION mrl.index_statement(collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64, online boolean DEFAULT false)
+    RETURNS TABLE (index_name text, create_statement text, comment_statement text)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    v text := mrl.vector_schema();
+    schema text := (SELECT n.nspname FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace WHERE r.oid = c.relation);
+BEGIN
+    index_name := left(c.name, 40) || '_low_dim_' || left(md5(c.name), 8);
+    WHILE octet_length(index_name) > 63 LOOP
+        index_name := substr(index_name, 2);
+    END LOOP;
+    create_statement := format(
+        'CREATE INDEX %s %I ON %s USING hnsw ((%s) %I.%I) WITH (m = %s, ef_construction = %s)',
+        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, c.relation,
+        replace(mrl.low_dim_sql(c), 'row_.', ''), v, CASE c.metric WHEN 'l2' THEN 'halfvec_l2_ops' ELSE 'halfvec_ip_ops' END, m, ef_construction);
+    comment_statement := format('COMMENT ON INDEX %I.%I IS %L', schema, index_name, format('mrl_db: low-dim index, %s dims', c.low_dims));
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION mrl.index_statement(text, integer, integer, boolean) IS 'The statements that build the HNSW index on the low-dim vectors.';
+
+CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64)
+    RETURNS regclass
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s record;
+BEGIN
+    IF mrl.index_of(collection) IS NULL THEN
+        SELECT * INTO s FROM mrl.index_statement(collection, m, ef_construction);
+        EXECUTE s.create_statement;
+        EXECUTE s.comment_statement;
+    END IF;
+    RETURN mrl.index_of(collection);
+END
+$$;
+COMMENT ON FUNCTION mrl.create_index(text, integer, integer) IS
+    'Builds the HNSW index on the low-dim vectors unless it is there. Build it after the load: it is several times faster.';
+
+CREATE FUNCTION mrl.set_plan(collection text, plan jsonb)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    last jsonb := plan -> 'stages' -> -1;
+BEGIN
+    IF plan IS NULL THEN
+        DELETE FROM mrl.plan AS p WHERE p.collection = set_plan.collection AND p.engine = 'sql';
+    ELSE
+        IF jsonb_typeof(plan -> 'stages') IS DISTINCT FROM 'array' OR (last ->> 'dims')::integer IS DISTINCT FROM c.dims
+            OR (plan ->> 'effort')::integer NOT BETWEEN 1 AND 1000
+            OR EXISTS (SELECT FROM jsonb_array_elements(plan -> 'stages') AS s
+                       WHERE (s ->> 'dims')::integer NOT BETWEEN 1 AND c.dims OR (s ->> 'keep')::integer < 1)
+        THEN
+            RAISE EXCEPTION 'the plan does not fit collection "%": stages must end with its % dims, keeps and efforts be at least 1', collection, c.dims
+                USING ERRCODE = 'MR003';
+        END IF;
+        INSERT INTO mrl.plan AS p (collection, engine, plan) VALUES (set_plan.collection, 'sql', set_plan.plan)
+        ON CONFLICT ON CONSTRAINT plan_pkey DO UPDATE SET plan = excluded.plan, created_at = now();
+    END IF;
+    PERFORM mrl.define_search(collection);
+END
+$$;
+COMMENT ON FUNCTION mrl.set_plan(text, jsonb) IS 'Stores the plan of the SQL engine, or removes it (NULL), and makes mrl.search_<collection> anew.';
+
+CREATE FUNCTION mrl.drop_collection(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    index regclass := mrl.index_of(collection);
+BEGIN
+    EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
+    DELETE FROM mrl.collection AS gone WHERE gone.name = c.name;
+    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN
+        RETURN;  -- the table went before its collection
+    END IF;
+    IF c.owns_table THEN
+        EXECUTE format('DROP TABLE %s', c.relation);
+    ELSE
+        IF index IS NOT NULL THEN
+            EXECUTE format('DROP INDEX %s', index);
+        END IF;
+        IF c.owns_column THEN
+            EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', c.relation, c.low_dim_column);
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.drop_collection(text) IS
+    'Drops a collection: its table when create_collection made it; for an attached table only what attach added.';
+
+CREATE FUNCTION mrl.describe(collection text)
+    RETURNS json
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN
+        RAISE EXCEPTION 'collection "%" lost its table: it was dropped outside mrl_db', collection
+            USING ERRCODE = 'MR002', HINT = format('SELECT mrl.drop_collection(%L) forgets it', collection);
+    END IF;
+    RETURN (
+        SELECT json_build_object(
+            'name', c.name, 'schema', n.nspname, 'table', r.relname, 'key', c.key_column,
+            'key_type', (SELECT format_type(a.atttypid, NULL) FROM pg_attribute AS a WHERE a.attrelid = r.oid AND a.attname = c.key_column),
+            'vector', c.vector_column,
+            'vector_type', (SELECT t.typname FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                            WHERE a.attrelid = r.oid AND a.attname = c.vector_column),
+            'vector_oid', (SELECT t.oid::bigint FROM pg_type AS t JOIN pg_namespace AS tn ON tn.oid = t.typnamespace
+                           WHERE t.typname = 'vector' AND tn.nspname = mrl.vector_schema()),
+            'vector_schema', mrl.vector_schema(), 'dims', c.dims, 'nesting_dims', c.nesting_dims, 'metric', c.metric,
+            'low_dims', c.low_dims, 'low_dim_column', c.low_dim_column, 'owns_table', c.owns_table, 'index', mrl.index_of(c.name)::text,
+            'plan', (SELECT p.plan FROM mrl.plan AS p WHERE p.collection = c.name AND p.engine = 'sql'),
+            'columns', (
+                SELECT coalesce(json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, NULL),
+                                                           'oid', a.atttypid::bigint, 'generated', a.attgenerated <> '') ORDER BY a.attnum), '[]')
+                FROM pg_attribute AS a
+                WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+                    AND a.attname NOT IN (c.key_column, c.vector_column) AND a.attname IS DISTINCT FROM c.low_dim_column
+            )
+        )
+        FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace
+        WHERE r.oid = c.relation
+    );
+END
+$$;
+COMMENT ON FUNCTION mrl.describe(text) IS 'All that a client must know of a collection, in one round trip.';

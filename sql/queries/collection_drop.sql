@@ -1,0 +1,1 @@
+SELECT mrl.drop_collection(%s)

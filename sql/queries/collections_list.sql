@@ -1,0 +1,1 @@
+SELECT c.name FROM mrl.collection AS c ORDER BY c.name

@@ -1,0 +1,4 @@
+-- name: update
+{column} = excluded.{column}
+-- name: further
+, row_.{column}

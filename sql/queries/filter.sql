@@ -1,0 +1,33 @@
+-- Each operator of the filter language. A condition that is NULL counts as false; every negation says so with IS NOT TRUE.
+-- name: always
+TRUE
+-- name: never
+FALSE
+-- name: present
+row_.{column} IS NOT NULL
+-- name: $eq
+row_.{column} = %s::{type}
+-- name: $ne
+row_.{column} IS DISTINCT FROM %s::{type}
+-- name: $lt
+row_.{column} < %s::{type}
+-- name: $lte
+row_.{column} <= %s::{type}
+-- name: $gt
+row_.{column} > %s::{type}
+-- name: $gte
+row_.{column} >= %s::{type}
+-- name: $in
+row_.{column} = ANY(%s::{type}[])
+-- name: $like
+row_.{column} LIKE %s
+-- name: $ilike
+row_.{column} ILIKE %s
+-- name: null
+row_.{column} IS NULL
+-- name: $and
+({left} AND {right})
+-- name: $or
+({left} OR {right})
+-- name: $not
+(({condition}) IS NOT TRUE)

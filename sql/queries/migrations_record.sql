@@ -1,0 +1,1 @@
+INSERT INTO mrl.migration (version, name, checksum) VALUES (%s, %s, %s)

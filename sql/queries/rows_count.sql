@@ -1,0 +1,3 @@
+SELECT count(*)
+FROM {source} AS row_
+WHERE {condition}

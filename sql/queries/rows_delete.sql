@@ -1,0 +1,2 @@
+DELETE FROM {source} AS row_
+WHERE {condition}

@@ -1,0 +1,5 @@
+INSERT INTO {target} ({columns})
+SELECT {columns}
+FROM {staging}
+ON CONFLICT ({key}) DO UPDATE
+SET {updates}
