@@ -91,6 +91,15 @@ class Collection:
         """(schema, table) in PostgreSQL."""
         return self._info.schema, self._info.table
 
+    @property
+    def indexed(self) -> bool:
+        """Whether the HNSW index on the low-dim vectors stood when the collection was opened or last changed here."""
+        return self._info.index is not None
+
+    def parse_key(self, text: str) -> Any:
+        """Returns a key of this collection from its text form, as a command line has it; raises ValueRangeError."""
+        return ingest.parse_key(text, self._info.key_type)
+
     # Writing
 
     def add(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
@@ -108,7 +117,7 @@ class Collection:
 
     def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], *, upsert: bool) -> int:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
-        with self._session.connection() as connection:
+        with self._session.transaction() as connection:
             return ingest.write(connection, self._info, [batch], upsert=upsert)
 
     def ingest(
@@ -133,7 +142,7 @@ class Collection:
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
         checked = (ingest.check_batch(ids, part, further, self._info) for ids, part, further in batches)
-        with self._session.connection() as connection:
+        with self._session.transaction() as connection:
             report = None if progress is None else (lambda done: progress(done, total))
             count = ingest.write(connection, self._info, checked, upsert=upsert, progress=report)
         if index and self.count() >= _INDEX_WORTH_ROWS:

@@ -80,6 +80,44 @@ def _parquet(path: str | os.PathLike[str], id: str, vector: str, known: Mapping[
     return file.metadata.num_rows, (_arrow(batch, id, vector, known) for batch in batches)
 
 
+def parquet_schema(path: str | os.PathLike[str], id: str, vector: str) -> tuple[str, int, dict[str, str]]:  # noqa: A002
+    """Returns (key type, dims, metadata columns with SQL types) of a collection that fits a Parquet file."""
+    import pyarrow as pa
+
+    total, batches = _parquet(path, id, vector, {})
+    first = next(batches, None)
+    if first is None:
+        raise ValueRangeError(f"{os.fspath(path)!r} holds no rows")
+    import pyarrow.parquet as pq
+
+    columns = {}
+    for field in pq.read_schema(path):
+        if field.name not in (id, vector):
+            columns[field.name] = _sql_type(field.type)
+    key = pq.read_schema(path).field(id).type
+    key_type = "bigint" if pa.types.is_integer(key) else "text"
+    return key_type, np.asarray(first[1]).shape[1], columns
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    for matches, name in (
+        (pa.types.is_boolean, "boolean"),
+        (pa.types.is_integer, "bigint"),
+        (pa.types.is_floating, "double precision"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_string, "text"),
+        (pa.types.is_large_string, "text"),
+        (pa.types.is_decimal, "numeric"),
+    ):
+        if matches(kind):
+            return name
+    if pa.types.is_timestamp(kind):
+        return "timestamp without time zone" if kind.tz is None else "timestamp with time zone"
+    raise DtypeError(f"no SQL type for Arrow's {kind}; create the collection first, with the columns that you want")
+
+
 def _wanted(names: list[str], id: str, vector: str) -> None:  # noqa: A002
     for what, name in (("id", id), ("vector", vector)):
         if name not in names:

@@ -46,7 +46,7 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
         keys.append(block_keys)
         scan.scan(vectors)
 
-    with session.connection() as connection:
+    with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))  # columns come from the same state as the vectors
         with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
             pieces: list[Any] = []

@@ -140,38 +140,25 @@ def _parameters(plan: Plan, query: VectorParameter, condition: Sequence[Any]) ->
     return [query, *condition, *[query] * (stages - 1)]
 
 
-def settings(plan: Plan) -> list[tuple[str, str]]:
-    """Returns the settings that a plan needs, for its transaction only."""
-    longest = plan.stages[0].keep
-    chosen = [
-        ("hnsw.ef_search", str(plan.effort)),
-        ("hnsw.iterative_scan", "relaxed_order"),
-        ("hnsw.max_scan_tuples", str(max(20000, min(4 * longest, 2**31 - 1)))),
-    ]
-    if plan.route == "seqscan":
-        chosen.append(("enable_indexscan", "off"))
-    return chosen
-
-
 def apply_settings(connection: Connection, plan: Plan) -> None:
-    """Sets what the plan needs until the end of the transaction."""
-    for name, value in settings(plan):
-        connection.execute(statements.query("set_local"), (name, value))
+    """Sets what the plan needs until the end of the transaction: no state of the session is changed, so a transaction pooler may serve."""
+    longest = min(4 * plan.stages[0].keep, 2**31 - 1)
+    values = {"effort": str(plan.effort), "scan": str(max(20000, longest)), "index": "off" if plan.route == "seqscan" else "on"}
+    connection.execute(statements.query("plan_settings"), values)
 
 
-def _run(connection: Connection, plan: Plan, statement: sql.Composed, parameters: Iterable[list[Any]]) -> list[list[tuple[Any, ...]]]:
-    """Runs a statement once for each list of parameters, many in one round trip."""
-    waiting = list(parameters)
+def _run(connection: Connection, plan: Plan, statement: sql.Composed, parameters: Sequence[list[Any]]) -> list[list[tuple[Any, ...]]]:
+    """Runs a statement once for each list of parameters. BEGIN, settings, statements and COMMIT travel together: one round trip."""
     text = statement.as_string(connection)
     results = []
-    for begin in range(0, len(waiting), _PIPELINE):
-        with connection.pipeline():
+    for begin in range(0, len(parameters), _PIPELINE):
+        with connection.pipeline(), connection.transaction():
             apply_settings(connection, plan)
             cursors = [
                 connection.cursor(binary=True).execute(text, each)  # type: ignore[call-overload]  # composed above
-                for each in waiting[begin : begin + _PIPELINE]
+                for each in parameters[begin : begin + _PIPELINE]
             ]
-            results += [cursor.fetchall() for cursor in cursors]
+        results += [cursor.fetchall() for cursor in cursors]
     return results
 
 
@@ -198,7 +185,7 @@ def explain(session: Session, request: Request, query: NDArray[np.float32], plan
     """Returns the trace of one search with rows and microseconds of every stage, as EXPLAIN ANALYZE measured them."""
     statement, parameters = funnel_statement(request, plan)
     values = _parameters(plan, VectorParameter(query), parameters)
-    with session.connection() as connection:
+    with session.transaction() as connection:
         apply_settings(connection, plan)
         text = statements.query("explain").format(statement=statement).as_string(connection)
         connection.execute(statement.as_string(connection), values).fetchall()  # type: ignore[call-overload]  # warms the cache

@@ -28,7 +28,7 @@ def create_index(
     if info.index is not None:
         return
     values = {"name": info.name, "m": m, "ef_construction": ef_construction, "concurrently": concurrently}
-    with session.autocommit() as connection:
+    with session.connection() as connection:
         row = connection.execute(statements.query("index_statement"), values).fetchone()
         if row is None:
             raise MrlDbError(f'no statement to index collection "{info.name}"; was it dropped?')

@@ -138,6 +138,16 @@ def check_keys(ids: Any, key_type: str, count: int | None = None) -> tuple[NDArr
     return encoded, values
 
 
+def parse_key(text: str, key_type: str) -> Any:
+    """Returns a key from its text form; raises ValueRangeError when it is none of this type."""
+    try:
+        if key_type in _INTEGER_DTYPES:
+            return int(text)
+        return uuid.UUID(text) if key_type == "uuid" else text
+    except ValueError:
+        raise ValueRangeError(f"{text!r} is no {key_type}, the type of the key") from None
+
+
 def _integer_keys(ids: Sequence[Any] | NDArray[Any], key_type: str) -> NDArray[Any]:
     wanted = _INTEGER_DTYPES[key_type]
     for place, value in enumerate(() if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" else ids):

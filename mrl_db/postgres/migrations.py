@@ -42,7 +42,7 @@ def install(session: Session) -> tuple[str, ...]:
     with session.connection() as connection:
         if not pending(connection):
             return ()
-    with session.connection() as connection:
+    with session.transaction() as connection:
         connection.execute(statements.query("migrations_lock"))
         applied = []
         for migration in pending(connection):

@@ -71,7 +71,14 @@ class Session:
         except psycopg.Error as error:
             raise from_psycopg(error) from None
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            self._dsn, min_size=1, max_size=pool_size, timeout=connect_timeout, configure=self._configure, open=True, name="mrl_db"
+            self._dsn,
+            kwargs={"autocommit": True},
+            min_size=1,
+            max_size=pool_size,
+            timeout=connect_timeout,
+            configure=self._configure,
+            open=True,
+            name="mrl_db",
         )
 
     @property
@@ -91,7 +98,7 @@ class Session:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+        """Lends a connection outside any transaction: each statement stands for itself."""
         try:
             with self._pool.connection() as connection:
                 yield connection
@@ -101,15 +108,10 @@ class Session:
             raise from_psycopg(error) from None
 
     @contextmanager
-    def autocommit(self) -> Iterator[Connection]:
-        """Lends a connection outside any transaction, for CREATE INDEX CONCURRENTLY and the like."""
-        with self.connection() as connection:
-            connection.autocommit = True
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    connection.autocommit = False
+    def transaction(self) -> Iterator[Connection]:
+        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
 
     def close(self) -> None:
         """Closes all connections."""
