@@ -37,9 +37,9 @@ Matrix<T> matrix(const Array<T>& array, const char* name) {
     if (array.ndim() != 2) throw py::value_error(std::string(name) + " has " + std::to_string(array.ndim()) + " axes, wanted 2");
     const auto element = static_cast<py::ssize_t>(sizeof(T));
     const py::ssize_t rows = array.shape(0), width = array.shape(1);
-    if (width > 1 && array.strides(1) != element) throw py::value_error(std::string(name) + " has rows that are not contiguous");
+    if (rows > 0 && width > 1 && array.strides(1) != element) throw py::value_error(std::string(name) + " has rows that are not contiguous");
     py::ssize_t stride = width;
-    if (rows > 1) {
+    if (rows > 1 && width > 0) {
         if (array.strides(0) < width * element || array.strides(0) % element != 0) {
             throw py::value_error(std::string(name) + " has a row stride of " + std::to_string(array.strides(0)) + " bytes for rows of " +
                                   std::to_string(width * element));

@@ -145,9 +145,9 @@ def _checked(query: NDArray[np.generic], rows: NDArray[np.generic], dims: int | 
     width = rows.shape[1] if dims is None else dims
     if width < 0 or width > rows.shape[1] or width > query.shape[0]:
         raise ShapeError(f"{width} dims asked for, query has {query.shape[0]} and rows have {rows.shape[1]}")
-    if rows.strides[1] != rows.itemsize and width > 1:
+    if rows.size and rows.strides[1] != rows.itemsize and width > 1:
         raise ShapeError("rows are not contiguous; copy them with numpy.ascontiguousarray")
-    if rows.shape[0] > 1 and rows.strides[0] < rows.shape[1] * rows.itemsize:
+    if rows.size and rows.shape[0] > 1 and rows.strides[0] < rows.shape[1] * rows.itemsize:
         raise ShapeError("rows run backwards or overlap; copy them with numpy.ascontiguousarray")
     if query.shape[0] > 1 and query.strides[0] != query.itemsize:
         raise ShapeError("query is not contiguous; copy it with numpy.ascontiguousarray")

@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mrl_db import Plan, PlanError, Precision, Stage
+from mrl_db.plan import default_keep, default_plan, with_k
+
+F16, F32, I8 = Precision.float16, Precision.float32, Precision.int8
+
+
+@pytest.mark.parametrize(
+    ("stages", "law"),
+    [
+        ([], "without stages"),
+        ([Stage(8, F16, 5)], "must be at float32"),
+        ([Stage(8, F16, 5), Stage(4, F32, 5)], "does not look at more"),
+        ([Stage(8, F32, 5), Stage(8, F32, 5)], "does not look at more"),
+        ([Stage(8, F32, 5), Stage(16, F16, 5)], "less precise"),
+        ([Stage(8, F16, 5), Stage(16, F32, 6)], "keeps more"),
+        ([Stage(8, F16, 0), Stage(16, F32, 0)], "below 1"),
+        ([Stage(0, F16, 5), Stage(16, F32, 5)], "below 1"),
+    ],
+)
+def test_a_plan_that_breaks_a_law_is_refused(stages, law):
+    with pytest.raises(PlanError, match=law):
+        Plan("hnsw", 40, tuple(stages))
+
+
+@pytest.mark.parametrize("effort", [0, 1001, -1])
+def test_effort_is_what_pgvector_takes(effort):
+    with pytest.raises(PlanError, match="1 to 1000"):
+        Plan("hnsw", effort, (Stage(8, F32, 5),))
+
+
+def test_an_unknown_route_is_refused():
+    with pytest.raises(PlanError, match="hnsw"):
+        Plan("graph", 40, (Stage(8, F32, 5),))
+
+
+stage = st.builds(Stage, st.integers(-1, 64), st.sampled_from(Precision), st.integers(-1, 50))
+
+
+@given(stages=st.lists(stage, max_size=4), effort=st.integers(-1, 1100))
+def test_law_2_holds_for_every_plan_that_can_be_made(stages, effort):
+    """dims rise or precision rises, keeps fall, the last stage is full-dim float32, the last keep is k; nothing else is refused."""
+    steps = list(zip(stages, stages[1:], strict=False))
+    lawful = (
+        bool(stages)
+        and 1 <= effort <= 1000
+        and all(s.dims >= 1 and s.keep >= 1 for s in stages)
+        and all(b.dims > a.dims or (b.dims == a.dims and b.precision.bits > a.precision.bits) for a, b in steps)
+        and all(b.precision.bits >= a.precision.bits and b.keep <= a.keep for a, b in steps)
+        and stages[-1].precision is F32
+    )
+    try:
+        plan = Plan("hnsw", effort, tuple(stages))
+    except PlanError:
+        assert not lawful
+    else:
+        assert lawful
+        assert plan.k == stages[-1].keep
+        assert plan.dims == stages[-1].dims
+
+
+@given(k=st.integers(1, 10**6), keep=st.none() | st.integers(1, 10**6), other=st.integers(1, 10**6))
+def test_the_default_plan_is_lawful_for_every_k(k, keep, other):
+    plan = default_plan(dims=768, low_dims=128, k=k, keep=keep)
+
+    assert plan.k == k
+    assert plan.stages[0].keep == max(k, default_keep(k) if keep is None else keep)
+    assert with_k(plan, other).k == other
