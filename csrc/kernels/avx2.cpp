@@ -30,7 +30,6 @@ struct F32 {
     static inline type sqrt(type a) { return _mm256_sqrt_ps(a); }
     static inline type min(type a, type b) { return _mm256_min_ps(a, b); }
     static inline type max(type a, type b) { return _mm256_max_ps(a, b); }
-    static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
     static inline void sum4(type a, type b, type c, type d, float* out) {
         const type abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
         _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
@@ -39,7 +38,8 @@ struct F32 {
 
 struct Sums {
     using type = __m256i;  // eight int32
-    static inline type zero() { return _mm256_setzero_si256(); }
+    static inline type add(type a, type b) { return _mm256_add_epi32(a, b); }
+    static inline type first_lane(int32_t x) { return _mm256_zextsi128_si256(_mm_cvtsi32_si128(x)); }
     static inline void sum4(type a, type b, type c, type d, int32_t* out) {
         const type abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_add_epi32(_mm256_castsi256_si128(abcd), _mm256_extracti128_si256(abcd, 1)));

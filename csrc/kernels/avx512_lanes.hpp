@@ -28,7 +28,6 @@ struct F32 {
     static inline type sqrt(type a) { return _mm512_sqrt_ps(a); }
     static inline type min(type a, type b) { return _mm512_min_ps(a, b); }
     static inline type max(type a, type b) { return _mm512_max_ps(a, b); }
-    static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
     // Halves folded first, so that all but two of the shuffles are 256 bits wide: two a cycle on Zen 4, not one.
     static inline void sum4(type a, type b, type c, type d, float* out) {
         const __m256 ab = _mm256_hadd_ps(fold(a), fold(b)), cd = _mm256_hadd_ps(fold(c), fold(d));
@@ -40,7 +39,8 @@ struct F32 {
 
 struct Sums {
     using type = __m512i;  // sixteen int32
-    static inline type zero() { return _mm512_setzero_si512(); }
+    static inline type add(type a, type b) { return _mm512_add_epi32(a, b); }
+    static inline type first_lane(int32_t x) { return _mm512_zextsi128_si512(_mm_cvtsi32_si128(x)); }
     static inline __m256i fold(type a) { return _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti32x8_epi32(a, 1)); }
     static inline void sum4(type a, type b, type c, type d, int32_t* out) {
         const __m256i ab = _mm256_hadd_epi32(fold(a), fold(b)), cd = _mm256_hadd_epi32(fold(c), fold(d));

@@ -1,46 +1,75 @@
 // The integer loops over codes (int8, bits), written once over a lane type C (one per instruction set and operation).
 //
-// C offers: wide (a register of `bytes` code bytes), type (a register of partial sums), zero, load, load_first(p, count) with zeros beyond,
-// add_step(query, row, sum), and sum4(a, b, c, d, out), which reduces four registers of partial sums to four int32. Integer sums have no
+// C offers: wide (a register of `bytes` code bytes), type (a register of partial sums), first_lane(x) (x in one sum), load, load_first(p, count) with zeros beyond,
+// add_step(query, row, sum), add, and sum4(a, b, c, d, out), which reduces four registers of partial sums to four int32. Integer sums have no
 // order, so every instruction set returns the same bits.
 //
 // C headers only (see kernels.hpp).
 #pragma once
 
+#include "float_loops.hpp"
 #include "kernels.hpp"
 
 namespace mrl {
 namespace {
 
-template <class C, size_t Rows>
-inline void sum_codes(const uint8_t* query, const uint8_t* row, size_t row_stride, size_t bytes, int32_t* out4) {
-    typename C::type sum[Rows];
-    for (size_t r = 0; r < Rows; ++r) sum[r] = C::zero();
+// One row, four chains: the step of every operation has a latency of a few cycles. Returns partial sums.
+template <class C>
+MRL_INLINE typename C::type sum_long_row(const uint8_t* query, const uint8_t* row, size_t bytes, typename C::type start) {
+    typename C::type sum[4] = {start, C::first_lane(0), C::first_lane(0), C::first_lane(0)};
+    size_t i = 0;
+    for (; i + 4 * C::bytes <= bytes; i += 4 * C::bytes) {
+        for (size_t c = 0; c < 4; ++c) sum[c] = C::add_step(C::load_query(query + i + c * C::bytes), C::load(row + i + c * C::bytes), sum[c]);
+    }
+    for (; i + C::bytes <= bytes; i += C::bytes) sum[0] = C::add_step(C::load_query(query + i), C::load(row + i), sum[0]);
+    if (i < bytes) sum[1] = C::add_step(C::load_query_first(query + i, bytes - i), C::load_first(row + i, bytes - i), sum[1]);
+    return C::add(C::add(sum[0], sum[1]), C::add(sum[2], sum[3]));
+}
+
+// Four short rows side by side. Writes partial sums.
+template <class C>
+MRL_INLINE void sum_short_rows(const uint8_t* query, const uint8_t* row, size_t row_stride, size_t bytes, size_t ahead,
+                               typename C::type start, typename C::type* sum) {
+    for (size_t r = 0; r < 4; ++r) sum[r] = start;
+    for (size_t line = 0; line < bytes; line += 64) {
+        for (size_t r = 0; r < 4; ++r) fetch(row + (r + ahead) * row_stride + line);
+    }
     size_t i = 0;
     for (; i + C::bytes <= bytes; i += C::bytes) {
         const typename C::wide q = C::load_query(query + i);
-        for (size_t r = 0; r < Rows; ++r) sum[r] = C::add_step(q, C::load(row + r * row_stride + i), sum[r]);
+        for (size_t r = 0; r < 4; ++r) sum[r] = C::add_step(q, C::load(row + r * row_stride + i), sum[r]);
     }
     if (i < bytes) {
         const typename C::wide q = C::load_query_first(query + i, bytes - i);
-        for (size_t r = 0; r < Rows; ++r) sum[r] = C::add_step(q, C::load_first(row + r * row_stride + i, bytes - i), sum[r]);
+        for (size_t r = 0; r < 4; ++r) sum[r] = C::add_step(q, C::load_first(row + r * row_stride + i, bytes - i), sum[r]);
     }
-    C::sum4(sum[0], sum[Rows > 1 ? 1 : 0], sum[Rows > 2 ? 2 : 0], sum[Rows > 3 ? 3 : 0], out4);
 }
 
-// Scores n rows and adds `offset` to each: the constant that an int8 loop over unsigned codes owes (see avx512_vnni.cpp).
+// Scores n rows and adds `offset` to each: the constant that an int8 loop over unsigned codes owes (see avx512_vnni.cpp). Long and short
+// rows as in float_loops.hpp.
 template <class C>
 inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t offset,
                         int32_t* out) {
+    const typename C::type start = C::first_lane(offset);
     size_t row = 0;
-    for (; row + 4 <= n; row += 4) {
-        sum_codes<C, 4>(query, rows + row * row_stride, row_stride, bytes, out + row);
-        for (size_t r = 0; r < 4; ++r) out[row + r] += offset;
+    typename C::type sum[4];
+    if (bytes < 8 * C::bytes) {
+        const size_t ahead = rows_ahead(bytes);
+        for (; row + 4 <= n; row += 4) {
+            sum_short_rows<C>(query, rows + row * row_stride, row_stride, bytes, ahead, start, sum);
+            C::sum4(sum[0], sum[1], sum[2], sum[3], out + row);
+        }
+    } else {
+        for (; row + 4 <= n; row += 4) {
+            for (size_t r = 0; r < 4; ++r) sum[r] = sum_long_row<C>(query, rows + (row + r) * row_stride, bytes, start);
+            C::sum4(sum[0], sum[1], sum[2], sum[3], out + row);
+        }
     }
     for (; row < n; ++row) {
         int32_t four[4];
-        sum_codes<C, 1>(query, rows + row * row_stride, 0, bytes, four);
-        out[row] = four[0] + offset;
+        sum[0] = sum_long_row<C>(query, rows + row * row_stride, bytes, start);
+        C::sum4(sum[0], sum[0], sum[0], sum[0], four);
+        out[row] = four[0];
     }
 }
 

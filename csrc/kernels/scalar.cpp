@@ -24,7 +24,6 @@ struct F32 {
     static inline type sqrt(type a) { return sqrtf(a); }
     static inline type min(type a, type b) { return a < b ? a : b; }
     static inline type max(type a, type b) { return a > b ? a : b; }
-    static inline void prefetch(const void*) {}
     static inline void sum4(type a, type b, type c, type d, float* out) {
         out[0] = a;
         out[1] = b;
@@ -42,7 +41,8 @@ inline int32_t popcount64(uint64_t x) {
 
 struct Sums {
     using type = int32_t;
-    static inline type zero() { return 0; }
+    static inline type first_lane(int32_t x) { return x; }
+    static inline type add(type a, type b) { return a + b; }
     static inline void sum4(type a, type b, type c, type d, int32_t* out) {
         out[0] = a;
         out[1] = b;

@@ -1,0 +1,68 @@
+"""What every benchmark records beside its figures: machine, commit, compiler, versions. And where the record goes."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+RECORD = Path(__file__).resolve().parent / "record"
+
+
+def describe(*packages: str) -> dict[str, object]:
+    """Returns the machine, the commit and the versions of some packages."""
+
+    def said(*command: str) -> str:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False, cwd=RECORD.parent).stdout.strip()
+        except OSError:
+            return "unknown"
+
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    flags = ""
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        info = Path("/proc/cpuinfo").read_text()
+        lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        lines = {key.strip(): value.strip() for key, value in lines.items()}
+        model = f"{lines.get('model name')}, family {lines.get('cpu family')}, model {lines.get('model')}"
+        flags = " ".join(flag for flag in lines.get("flags", "").split() if flag.startswith(("avx", "f16c", "fma")))
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "cpu": model,
+        "flags": flags,
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "commit": said("git", "rev-parse", "--short", "HEAD"),
+        "modified": bool(said("git", "status", "--porcelain", "--", "../csrc", "../mrl_db", "../sql")),
+        "compiler": said("c++", "--version").splitlines()[:1],
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in ("mrl_db", "numpy", *packages)},
+    }
+
+
+def save(name: str, result: dict[str, object]) -> Path:
+    """Writes a record and returns its path."""
+    RECORD.mkdir(exist_ok=True)
+    path = RECORD / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few points and rounds: does it run, are the answers right")
+    parser.add_argument("--name", help="name of the record; none is written without it")
+    return parser
