@@ -125,6 +125,26 @@ MRL_INLINE void sum_row_and_square(const float* query, const float* row, size_t 
     *square = V::add(square0, square1);
 }
 
+// The same for four rows of less than four registers, side by side.
+template <class V>
+MRL_INLINE void sum_short_rows_and_squares(const float* query, const float* row, size_t row_stride, size_t dims, size_t ahead,
+                                           typename V::type* dot, typename V::type* square) {
+    for (size_t r = 0; r < 4; ++r) dot[r] = square[r] = V::zero();
+    for (size_t line = 0; line < dims; line += 16) {
+        for (size_t r = 0; r < 4; ++r) fetch(row + (r + ahead) * row_stride + line);
+    }
+    for (size_t i = 0; i < dims; i += V::lanes) {
+        const bool whole = i + V::lanes <= dims;
+        const typename V::type q = whole ? V::load(query + i) : V::load_first(query + i, dims - i);
+        for (size_t r = 0; r < 4; ++r) {
+            const float* p = row + r * row_stride + i;
+            const typename V::type x = whole ? V::load(p) : V::load_first(p, dims - i);
+            dot[r] = V::fma(q, x, dot[r]);
+            square[r] = V::fma(x, x, square[r]);
+        }
+    }
+}
+
 // distance = 1 - clamp(dot / (|q| |r|), -1, 1), the clamp as in pgvector's cosine_distance. The two norms are rooted apart: their product
 // in float32 would overflow at |q| |r| = 1e19. V::min and V::max return their second argument when either is a NaN, so that it stays one.
 template <class V>
@@ -142,6 +162,7 @@ inline void finish_cosine(float query_square, const float* dots, const float* sq
 template <class V>
 void cosine_rows(const float* query, const float* rows, size_t n, size_t row_stride, size_t dims, float* out) {
     constexpr size_t kBlock = 64;
+    const size_t ahead = rows_ahead(4 * dims);
     typename V::type dot[4], square[4];
     float query_square[4];
     sum_row_and_square<V>(query, query, dims, &dot[0], &square[0]);
@@ -151,8 +172,11 @@ void cosine_rows(const float* query, const float* rows, size_t n, size_t row_str
         float squares[kBlock], dots[kBlock];
         size_t row = 0;
         for (; row + 4 <= count; row += 4) {
-            for (size_t r = 0; r < 4; ++r) {
-                sum_row_and_square<V>(query, rows + (first + row + r) * row_stride, dims, &dot[r], &square[r]);
+            const float* four = rows + (first + row) * row_stride;
+            if (dims < 4 * V::lanes) {
+                sum_short_rows_and_squares<V>(query, four, row_stride, dims, ahead, dot, square);
+            } else {
+                for (size_t r = 0; r < 4; ++r) sum_row_and_square<V>(query, four + r * row_stride, dims, &dot[r], &square[r]);
             }
             V::sum4(dot[0], dot[1], dot[2], dot[3], dots + row);
             V::sum4(square[0], square[1], square[2], square[3], squares + row);
