@@ -9,15 +9,13 @@ SQL alone would answer "unknown". Values must fit their column; nothing is conve
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import math
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mrl_db.errors import FilterError
+from mrl_db.values import is_text, knows, misfit, plain_value
 
 COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
@@ -151,93 +149,12 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def is_text(sql_type: str) -> bool:
-    """Whether a column of this type holds strings."""
-    return sql_type in ("text", "character varying", "character")
-
-
-def _integer(limit: int) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, int):
-            return "an integer"
-        return None if -limit <= value < limit else f"an integer from {-limit} to {limit - 1}"
-
-    return check
-
-
-def _real(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        return "a number that is not NaN"
-    return None if isinstance(value, float) or abs(value) <= 2**53 else "a float, as this integer is beyond 2**53"
-
-
-def _single(value: Any) -> str | None:
-    wanted = _real(value)
-    if wanted is None and math.isfinite(value) and value != 0:
-        rounded = abs(float(value))
-        if not 1.4e-45 <= rounded <= 3.4028234663852886e38:
-            return "a number within the range of real"
-    return wanted
-
-
-def _numeric(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
-        return "an int or a decimal.Decimal: a float is not exact"
-    return "a number that is not NaN" if isinstance(value, decimal.Decimal) and value.is_nan() else None
-
-
-def _timestamp(aware: bool) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if isinstance(value, datetime.datetime) and (value.tzinfo is not None) == aware:
-            return None
-        return f"a datetime.datetime {'with' if aware else 'without'} a time zone"
-
-    return check
-
-
-def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return "a string"
-    if "\0" in value:
-        return "a string without NUL characters, which PostgreSQL cannot hold"
-    return None if _encodable(value) else "a string that is valid Unicode"
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _instance(kind: type | tuple[type, ...], wanted: str, *but_not: type) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        return None if isinstance(value, kind) and not isinstance(value, but_not) else wanted
-
-    return check
-
-
-_CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "smallint": _integer(2**15),
-    "integer": _integer(2**31),
-    "bigint": _integer(2**63),
-    "real": _single,
-    "double precision": _real,
-    "numeric": _numeric,
-    "boolean": _instance(bool, "True or False"),
-    "uuid": _instance(uuid.UUID, "a uuid.UUID"),
-    "date": _instance(datetime.date, "a datetime.date", datetime.datetime),
-    "timestamp without time zone": _timestamp(aware=False),
-    "timestamp with time zone": _timestamp(aware=True),
-}
-
-
 def _value(name: str, value: Any, sql_type: str) -> Any:
-    """Returns the value when it fits the column, as a plain Python value."""
-    plain = value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
-    check = _CHECKS.get(sql_type, _text)
-    wanted = check(plain)
+    """Returns the value when it fits the column, as a plain Python value. Types that we know nothing of take their text form."""
+    plain = plain_value(value)
+    wanted = misfit(plain, sql_type if knows(sql_type) else "text")
+    if wanted is None and isinstance(plain, float) and math.isnan(plain):
+        wanted = "a number that is not NaN, which compares with nothing"
     if wanted is not None:
         raise FilterError(f"column {name!r} is {sql_type}, the filter compares it with {plain!r}; wanted {wanted}")
     return plain

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 
 from mrl_db import _kernels, kernels
 from mrl_db.engines.sql import collect
@@ -22,7 +23,7 @@ from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import Connection, Session
 
 _BLOCK_BYTES = 4 << 20  # rows decoded before they are scanned: several second-level caches, so that many queries share the decoding
 _PIECES = 64  # COPY messages handed to the decoder at once: a message is one row
@@ -48,7 +49,7 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
 
     with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))  # columns come from the same state as the vectors
-        with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+        with connection.cursor() as cursor, _copy(connection, cursor, statement, parameters) as copy:
             pieces: list[Any] = []
             for piece in copy:
                 pieces.append(piece)
@@ -67,6 +68,11 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
     rows_out = len(results[0])
     stage = StageTrace(f"exact {info.dims} float32", scan.rows_scanned, rows_out, 4 * info.dims)
     return collect(request, results, Trace("exact", (time.perf_counter() - began) * 1e6, (stage,)))
+
+
+def _copy(connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]) -> Any:
+    """Starts the COPY. It takes no parameters in PostgreSQL: psycopg writes them into the statement, quoted."""
+    return cursor.copy(statement, parameters) if parameters else cursor.copy(statements.without_parameters(statement, connection))
 
 
 def _feed(decoder: _kernels.CopyDecoder, pieces: list[Any]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from psycopg import sql
 
-from mrl_db.filters import AllOf, AnyOf, Condition, Node, Not, Null, is_text
+from mrl_db.filters import AllOf, AnyOf, Condition, Node, Not, Null
 from mrl_db.postgres import statements
+from mrl_db.values import is_text
 
 
 def compile_condition(node: Node, column_types: Mapping[str, str]) -> tuple[sql.Composable, list[Any]]:

@@ -21,6 +21,7 @@ from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Connection
 from mrl_db.precision import MAX_HALFVEC_VALUE
+from mrl_db.values import misfit, plain_value
 
 KEY_TYPES = {
     "smallint": _kernels.KeyType.int16,
@@ -190,7 +191,11 @@ def check_columns(columns: Mapping[str, Any], info: CollectionInfo, count: int) 
             raise ShapeError(f"column {name!r} is a {type(values).__name__}, wanted a list or an array of {count} values")
         if len(values) != count:
             raise ShapeError(f"column {name!r} has {len(values)} values for {count} rows, wanted one each")
-        checked[name] = values.tolist() if hasattr(values, "tolist") else list(values)
+        checked[name] = values.tolist() if hasattr(values, "tolist") else [plain_value(value) for value in values]
+        for place, value in enumerate(checked[name]):
+            wanted = None if value is None else misfit(value, column.type)
+            if wanted is not None:
+                raise DtypeError(f"column {name!r} is {column.type}, row {place} has {_shown(value)}; wanted {wanted}")
     return checked
 
 
@@ -224,7 +229,8 @@ def write(
         )
         target = staging
     count = 0
-    with connection.cursor() as cursor, cursor.copy(statements.query("copy_in").format(target=target, columns=column_list), ()) as copy:
+    statement = statements.without_parameters(statements.query("copy_in").format(target=target, columns=column_list), connection)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_kernels.copy_header())
         batch: Batch | None = first
         while batch is not None:

@@ -7,8 +7,9 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
-from psycopg import sql
+from psycopg import Connection, sql
 
 
 @cache
@@ -31,6 +32,11 @@ def identifier(*names: str) -> sql.Identifier:
     Every statement of ours is, if only with an empty list: psycopg then reads % as the start of a placeholder, in a name as well.
     """
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
+
+
+def without_parameters(statement: sql.Composed, connection: Connection[Any]) -> bytes:
+    """Returns a statement for psycopg's copy(), which does not look for placeholders when there are no parameters."""
+    return statement.as_bytes(connection).replace(b"%%", b"%")
 
 
 def of_row(column: str) -> sql.Composed:

@@ -290,6 +290,19 @@ END
 $$;
 COMMENT ON FUNCTION mrl.define_search(text) IS 'Makes mrl.search_<collection> from the collection''s plan, so that its key keeps its type.';
 
+CREATE FUNCTION mrl.plain_type(name text)
+    RETURNS regtype
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN name ~ '[(;%]' THEN NULL ELSE to_regtype(name) END;
+EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION mrl.plain_type(text) IS 'The type of this name, without modifiers, or NULL.';
+
 CREATE FUNCTION mrl.create_collection(
     name text, dims integer, shortlist_dims integer DEFAULT NULL, nesting_dims integer[] DEFAULT NULL,
     metric text DEFAULT 'cosine', key_type text DEFAULT 'bigint', columns json DEFAULT NULL, schema text DEFAULT current_schema()
@@ -324,11 +337,11 @@ BEGIN
             RAISE EXCEPTION 'column "%" cannot be: names have 1 to 63 bytes, and id, embedding and % are taken', column_name, low_dim_column
                 USING ERRCODE = 'MR003';
         END IF;
-        IF column_type IS NULL OR to_regtype(column_type) IS NULL OR column_type ~ '\(' THEN
+        IF mrl.plain_type(column_type) IS NULL THEN
             RAISE EXCEPTION 'column "%" has type "%", wanted the plain name of a type, such as text, integer or timestamptz', column_name, column_type
                 USING ERRCODE = 'MR003';
         END IF;
-        further := further || format(', %I %s', column_name, to_regtype(column_type));
+        further := further || format(', %I %s', column_name, mrl.plain_type(column_type));
     END LOOP;
 
     EXECUTE format(
