@@ -22,7 +22,7 @@ from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 
 Progress = Callable[[int, int | None], None]
-"""Called with (done, total): rows or tuples so far, and how many there will be where that is known."""
+"""Called with (done, total): rows, or blocks of the table while indexing, so far; the total where it is known."""
 
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
 
@@ -225,7 +225,7 @@ class Collection:
         """Builds the HNSW index on the low-dim vectors, unless it is there: after the load, when it is several times faster.
 
         m, ef_construction: pgvector's links a node and candidates while building. concurrently: without locking out writers, at about
-        twice the time. progress: called with (rows indexed, rows in all).
+        twice the time. progress: called with (blocks of the table indexed, blocks in all).
         """
         if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
             raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")

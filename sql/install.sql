@@ -7,6 +7,6 @@ SELECT to_regnamespace('mrl') IS NULL AS fresh \gset
 \if :fresh
 \ir migrations/0001_collections.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_collections', 'CHECKSUM');
+VALUES (1, '0001_collections', '13f0132851223a1c4327f7c874a7da92eb1bbe0439f5ebdf7dae5e5c58f3dc23');
 \endif
 COMMIT;

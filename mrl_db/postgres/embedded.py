@@ -41,6 +41,7 @@ _SUPERUSER = "postgres"
 _PORT = 5432
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without its closing zero
 _START_SECONDS = 300  # recovery after a crash may take long
+_REAP_SECONDS = 30
 _MEGABYTE = 1 << 20
 
 
@@ -163,12 +164,18 @@ class EmbeddedServer:
         with log_path.open("ab") as log:
             logged_before = log.tell()
         # pg_ctl forks the server away from this process: nobody here has to reap it, and Ctrl-C does not reach it.
-        started = _pg_ctl(self.binaries, self._data, "start", "-w", "-t", str(_START_SECONDS), "-l", str(log_path))
-        if started.returncode != 0 or not self._answers():
+        deadline = time.monotonic() + _REAP_SECONDS
+        while True:
+            started = _pg_ctl(self.binaries, self._data, "start", "-w", "-t", str(_START_SECONDS), "-l", str(log_path))
+            if started.returncode == 0 and self._answers():
+                return
             with log_path.open("rb") as log:
                 log.seek(logged_before)
                 said = log.read().decode(errors="replace").strip()[-2000:]
-            raise ServerError(f"the embedded server in {self.home} did not start; its log says: {said}")
+            # A server that was killed keeps its process id until its parent has reaped it, and PostgreSQL takes that for alive.
+            if 'lock file "postmaster.pid" already exists' not in said or time.monotonic() > deadline:
+                raise ServerError(f"the embedded server in {self.home} did not start; its log says: {said}")
+            time.sleep(0.2)
 
 
 def _pg_ctl(binaries: Binaries, data: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -24,7 +24,7 @@ def create_index(
     concurrently: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
-    """Builds the index unless it is there; progress gets (rows indexed, rows in all) about twice a second."""
+    """Builds the index unless it is there; progress gets (blocks of the table, blocks in all) about twice a second."""
     if info.index is not None:
         return
     values = {"name": info.name, "m": m, "ef_construction": ef_construction, "concurrently": concurrently}

@@ -1,0 +1,252 @@
+"""Migrations, rights, connections and the embedded server."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import mrl_db
+import psycopg
+import pytest
+from mrl_db.postgres import migrations, statements
+from psycopg import conninfo
+
+SECRET = "S3CRET-canary"
+
+
+def test_the_migrations_add_up_to_the_documented_schema(db, execute):
+    """Law 8. A table or function that is missing here, or that has no comment, fails."""
+    tables = [row[0] for row in execute("SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1")]
+    functions = execute("SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1")
+
+    assert tables == ["collection", "migration", "plan"]
+    documented = re.findall(r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text())
+    assert [name for name, _, _ in functions] == sorted(documented)
+    assert all(not definer and comment for _, definer, comment in functions)
+
+
+def test_every_table_has_a_comment(execute, db):
+    assert execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NULL") == [(0,)]
+
+
+def test_connecting_twice_changes_nothing(db, dsn, execute):
+    before = execute("SELECT * FROM mrl.migration")
+    mrl_db.connect(dsn).close()
+
+    assert execute("SELECT * FROM mrl.migration") == before
+
+
+def test_an_edited_migration_is_an_error(db, dsn, execute):
+    execute("UPDATE mrl.migration SET checksum = 'edited'")
+
+    with pytest.raises(mrl_db.MigrationError, match="never edited"):
+        mrl_db.connect(dsn)
+
+
+def test_a_database_from_a_later_version_is_an_error(db, dsn, execute):
+    execute("INSERT INTO mrl.migration VALUES (9999, '9999_future', 'x')")
+
+    with pytest.raises(mrl_db.MigrationError, match="9999_future.*newer"):
+        mrl_db.connect(dsn)
+
+
+def test_psql_installs_what_connect_installs(server, dsn, execute):
+    execute("DROP SCHEMA mrl CASCADE")
+    execute("CREATE SCHEMA extensions; ALTER EXTENSION vector SET SCHEMA extensions")
+    script = statements.sql_folder() / "install.sql"
+
+    for _ in range(2):  # the second time finds it there
+        subprocess.run([server.server.binaries.program("psql"), "-q", "-f", str(script), dsn], check=True, capture_output=True)
+
+    with mrl_db.connect(dsn) as db:
+        docs = db.create_collection("docs", dims=4, nesting_dims=(2, 4))
+        docs.add([1], [[1.0, 0.0, 0.0, 0.0]])
+        docs.create_index()
+        assert docs.search([1.0, 0.0, 0.0, 0.0], k=1).ids.tolist() == [1]
+    assert execute("SELECT id FROM mrl.search_docs('[1,0,0,0]'::extensions.vector)") == [(1,)]
+
+
+def test_the_install_script_knows_every_migration():
+    script = (statements.sql_folder() / "install.sql").read_text()
+
+    for migration in migrations.migrations():
+        assert f"\\ir migrations/{migration.name}.sql" in script
+        assert f"({migration.version}, '{migration.name}', '{migration.checksum}')" in script
+        assert hashlib.sha256(migration.text.encode()).hexdigest() == migration.checksum
+
+
+@pytest.fixture
+def role(server, dsn):
+    """The connection string of a role that is no superuser and owns nothing but a schema of its own."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS plain_role")
+        connection.execute("CREATE ROLE plain_role LOGIN")
+        connection.execute("GRANT CREATE ON DATABASE " + connection.info.dbname + " TO plain_role")
+        connection.execute("CREATE SCHEMA AUTHORIZATION plain_role")
+    yield conninfo.make_conninfo(dsn, user="plain_role")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY plain_role CASCADE; DROP ROLE plain_role")
+
+
+def test_no_superuser_is_needed_where_pgvector_is(role, dsn, execute, rng):
+    execute("DROP SCHEMA mrl CASCADE")
+
+    with mrl_db.connect(role) as db:
+        docs = db.create_collection("docs", dims=8, nesting_dims=(4, 8), schema="plain_role")
+        docs.add(range(50), rng.standard_normal((50, 8)))
+        docs.create_index()
+        assert docs.upsert([1], rng.standard_normal((1, 8))) == 1
+        assert docs.search(rng.standard_normal(8), k=5).ids.shape == (5,)
+        assert docs.search(rng.standard_normal(8), k=5, exact=True).ids.shape == (5,)
+        db.drop("docs")
+
+
+def test_a_role_without_rights_gets_a_clear_error(db, role):
+    with pytest.raises(mrl_db.PrivilegeError, match="permission denied"):
+        mrl_db.connect(role)
+
+
+def test_row_level_security_stays_in_force_in_sql(db, role, execute, rng):
+    docs = db.create_collection("docs", dims=4)
+    docs.add(range(20), rng.standard_normal((20, 4)))
+    execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON docs USING (id < 5)")
+    execute("GRANT USAGE ON SCHEMA mrl TO plain_role; GRANT SELECT ON ALL TABLES IN SCHEMA mrl TO plain_role; GRANT SELECT ON docs TO plain_role")
+
+    with mrl_db.connect(role) as other:
+        for exact in (False, True):
+            assert sorted(other.open("docs").search([1.0, 0, 0, 0], k=10, exact=exact).ids.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_a_database_without_pgvector_gets_it_or_a_clear_error(server, dsn, role, execute):
+    execute("DROP EXTENSION vector CASCADE; DROP SCHEMA mrl CASCADE")
+
+    with pytest.raises(mrl_db.ServerError, match="CREATE EXTENSION vector"):
+        mrl_db.connect(role)
+    mrl_db.connect(dsn).close()
+
+
+@pytest.mark.parametrize("version", ["0.7.4", "0.5"])
+def test_an_old_pgvector_is_refused(dsn, execute, version):
+    execute("UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", [version])
+
+    with pytest.raises(mrl_db.ServerError, match=f"pgvector here is {version}, wanted 0.8"):
+        mrl_db.connect(dsn)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"postgresql://me:{SECRET} with spaces@127.0.0.1:1/x",
+        f"postgresql://me:{SECRET}@[::1/x",
+        f"host=127.0.0.1 port=1 password={SECRET}",
+        f"postgresql://me:{SECRET}@127.0.0.1:1/x",
+        f"postgresql://me:{SECRET}%zz@127.0.0.1:1/x",
+        f"nonsense {SECRET}",
+    ],
+)
+def test_no_error_shows_the_password(bad):
+    with pytest.raises(mrl_db.ConnectError) as caught:
+        mrl_db.connect(bad, connect_timeout=2)
+
+    error = caught.value
+    assert SECRET not in str(error)
+    assert SECRET not in repr(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+def test_repr_shows_where_but_not_how(db, dsn):
+    assert "dbname" not in repr(db)
+    assert db.dsn == dsn
+    assert "postgres@" not in repr(db)
+
+
+def test_options_of_the_embedded_server_go_with_no_dsn(dsn):
+    with pytest.raises(mrl_db.ValueRangeError, match="embedded server"):
+        mrl_db.connect(dsn, home="/nowhere")
+
+
+def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, postgres_version):
+    home = tmp_path / "a home with spaces"
+    first = mrl_db.connect(home=home, postgres_version=postgres_version)
+    assert first.server_version == postgres_version
+    code = "import mrl_db, sys\nwith mrl_db.connect(home=sys.argv[1]) as db: print(db.list())"
+    other = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "[]"
+    second = mrl_db.connect(home=home)
+    first.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
+    first.close()
+    assert second.open("docs").count() == 1
+    second.close()
+
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(second.dsn)
+    with mrl_db.connect(home=home) as again:
+        assert again.open("docs").count() == 1
+
+
+def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path, postgres_version):
+    import signal
+
+    db = mrl_db.connect(home=tmp_path / "home", postgres_version=postgres_version)
+    db.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
+    os.kill(int((tmp_path / "home" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    with mrl_db.connect(home=tmp_path / "home") as again:
+        assert again.open("docs").count() == 1
+    db.close()
+
+
+def test_a_dead_client_leaves_no_server_behind_for_ever(tmp_path, postgres_version):
+    """The kernel drops a dead process's lock: the next user is then the last one, and stops the server."""
+    code = "import mrl_db, os, sys\ndb = mrl_db.connect(home=sys.argv[1], postgres_version=int(sys.argv[2]))\nos.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)], check=False)
+
+    db = mrl_db.connect(home=tmp_path / "home")
+    db.close()
+
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(db.dsn)
+
+
+def test_the_embedded_folders_are_private_and_no_parent_is_touched(tmp_path, postgres_version):
+    parent = tmp_path / "parent"
+    parent.mkdir(mode=0o700)
+    with mrl_db.connect(home=parent / "home", postgres_version=postgres_version) as db:
+        assert oct(parent.stat().st_mode & 0o777) == "0o700"
+        assert oct((parent / "home").stat().st_mode & 0o777) == "0o700"
+        assert oct((parent / "home" / "data").stat().st_mode & 0o777) == "0o700"
+        with psycopg.connect(db.dsn) as connection:
+            settings = dict(connection.execute("SELECT name, setting FROM pg_settings").fetchall())
+    assert settings["listen_addresses"] == ""
+    assert settings["jit"] == "off"
+    assert int(settings["maintenance_work_mem"]) >= 64 * 1024
+    assert settings["fsync"] == "on"
+
+
+def test_another_version_than_the_clusters_is_refused(server, tmp_path, postgres_version):
+    other = {16: 18, 18: 16}[postgres_version]
+
+    with pytest.raises(mrl_db.ServerError, match=f"PostgreSQL {other} was asked for"):
+        mrl_db.connect(home=server.server.home, postgres_version=other)
+
+
+def test_a_home_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(mrl_db.ServerError, match="MRL_DB_HOME"):
+        mrl_db.connect(home=tmp_path / "file")
+
+
+def test_a_very_long_path_still_gets_a_socket(tmp_path, postgres_version):
+    home = tmp_path / ("x" * 100) / ("y" * 100)
+
+    with mrl_db.connect(home=home, postgres_version=postgres_version) as db:
+        assert db.list() == []
+
+
+def test_the_package_carries_its_sql():
+    assert (resources.files("mrl_db") / "sql").is_dir() or (Path(mrl_db.__file__).parents[1] / "sql").is_dir()
