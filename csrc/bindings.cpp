@@ -37,7 +37,8 @@ Matrix<T> matrix(const Array<T>& array, const char* name) {
     if (array.ndim() != 2) throw py::value_error(std::string(name) + " has " + std::to_string(array.ndim()) + " axes, wanted 2");
     const auto element = static_cast<py::ssize_t>(sizeof(T));
     const py::ssize_t rows = array.shape(0), width = array.shape(1);
-    if (rows > 0 && width > 1 && array.strides(1) != element) throw py::value_error(std::string(name) + " has rows that are not contiguous");
+    if (rows > 0 && width > 1 && array.strides(1) != element)
+        throw py::value_error(std::string(name) + " has rows that are not contiguous");
     py::ssize_t stride = width;
     if (rows > 1 && width > 0) {
         if (array.strides(0) < width * element || array.strides(0) % element != 0) {
@@ -182,11 +183,11 @@ py::tuple top_k_int8(const Array<std::int8_t>& query, const Array<std::int8_t>& 
     std::vector<mrl::Hit<std::int32_t>> hits;
     {
         py::gil_scoped_release release;
-        hits = scan_top_k<std::int32_t>(
-            m.rows, k, [&](const mrl::Kernels& kernels, std::size_t first, std::size_t count, std::int32_t* scores) {
-                kernels.inner_product_int8(q, m.data + first * m.row_stride, count, m.row_stride, dims, scores);
-                negate(scores, count);
-            });
+        hits = scan_top_k<std::int32_t>(m.rows, k,
+                                        [&](const mrl::Kernels& kernels, std::size_t first, std::size_t count, std::int32_t* scores) {
+                                            kernels.inner_product_int8(q, m.data + first * m.row_stride, count, m.row_stride, dims, scores);
+                                            negate(scores, count);
+                                        });
     }
     return best_of(std::move(hits));
 }
@@ -198,10 +199,10 @@ py::tuple top_k_hamming(const Array<std::uint8_t>& query, const Array<std::uint8
     std::vector<mrl::Hit<std::int32_t>> hits;
     {
         py::gil_scoped_release release;
-        hits = scan_top_k<std::int32_t>(
-            m.rows, k, [&](const mrl::Kernels& kernels, std::size_t first, std::size_t count, std::int32_t* scores) {
-                kernels.hamming(q, m.data + first * m.row_stride, count, m.row_stride, bytes, scores);
-            });
+        hits = scan_top_k<std::int32_t>(m.rows, k,
+                                        [&](const mrl::Kernels& kernels, std::size_t first, std::size_t count, std::int32_t* scores) {
+                                            kernels.hamming(q, m.data + first * m.row_stride, count, m.row_stride, bytes, scores);
+                                        });
     }
     return best_of(std::move(hits));
 }
@@ -289,8 +290,8 @@ py::bytes encode_rows(mrl::wire::KeyType key_type, const py::object& keys, mrl::
     }
     const std::vector<mrl::wire::Field> extra_fields = fields(extra, "extra");
     if (extra_fields.size() != m.rows * extra_per_row) throw py::value_error("extra fields do not fill the rows");
-    const mrl::wire::RowsToEncode rows{key_type, key_data,            text_keys.data(), vector_type, m.data, m.row_stride,
-                                       m.width,  extra_fields.data(), extra_per_row,    m.rows};
+    const mrl::wire::RowsToEncode rows{key_type,     key_data, text_keys.data(),    vector_type,   m.data,
+                                       m.row_stride, m.width,  extra_fields.data(), extra_per_row, m.rows};
     const std::size_t size = mrl::wire::encoded_bytes(rows);
     PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size));
     if (bytes == nullptr) throw py::error_already_set();

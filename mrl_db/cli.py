@@ -31,7 +31,10 @@ app = typer.Typer(help="Funnel search over embeddings in PostgreSQL.", no_args_i
 out = Console()
 err = Console(stderr=True)
 
-Dsn = Annotated[str | None, typer.Option(help="Connection string; by default the embedded server.", envvar="MRL_DB_DSN", show_envvar=True)]
+Dsn = Annotated[
+    str | None,
+    typer.Option(help="Connection string; by default the embedded server.", envvar="MRL_DB_DSN", show_envvar=True),
+]
 Home = Annotated[Path | None, typer.Option(help="Folder of the embedded server; by default MRL_DB_HOME or the user's data folder.")]
 
 
@@ -72,7 +75,14 @@ def collections(dsn: Dsn = None, home: Home = None) -> None:
         for name in db.list():
             docs = db.open(name)
             schema, relation = docs.table
-            cells = (name, f"{schema}.{relation}", f"{docs.count():,}", str(docs.dims), str(docs.low_dims), docs.metric.value)
+            cells = (
+                name,
+                f"{schema}.{relation}",
+                f"{docs.count():,}",
+                str(docs.dims),
+                str(docs.low_dims),
+                docs.metric.value,
+            )
             table.add_row(*(escape(cell) for cell in cells), "yes" if docs.indexed else "no")
         out.print(table)
 
@@ -81,7 +91,7 @@ def collections(dsn: Dsn = None, home: Home = None) -> None:
 def ingest(
     collection: Annotated[str, typer.Argument(help="Name of the collection; made if it is not there.")],
     source: Annotated[Path, typer.Argument(help="A Parquet file.")],
-    id: Annotated[str, typer.Option(help="The column with the key.")] = "id",  # noqa: A002
+    id: Annotated[str, typer.Option(help="The column with the key.")] = "id",
     vector: Annotated[str, typer.Option(help="The column with the vectors.")] = "embedding",
     upsert: Annotated[bool, typer.Option(help="Replace rows whose key is there already.")] = False,
     metric: Annotated[str, typer.Option(help="For a new collection: cosine, inner_product or l2.")] = "cosine",
@@ -187,7 +197,10 @@ def doctor(dsn: Dsn = None, home: Home = None) -> None:
         return found
 
     check("mrl_db", lambda: (True, f"{mrl_db.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}"))
-    check("instruction set", lambda: (mrl_db.simd(), f"{mrl_db.simd()} (this CPU runs {', '.join(mrl_db.available_simd())})"))
+    check(
+        "instruction set",
+        lambda: (mrl_db.simd(), f"{mrl_db.simd()} (this CPU runs {', '.join(mrl_db.available_simd())})"),
+    )
     if not dsn:
         place = embedded.default_home() if home is None else home
         check("embedded PostgreSQL", lambda: (True, f"{embedded.find_binaries(18).folder}; data in {place}"))

@@ -105,8 +105,8 @@ class Collection:
     def add(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
         """Adds new rows, all or none, and returns how many.
 
-        ids: n keys of the collection's key type. vectors: (n, dims) of float32; float16 and float64 are converted. columns: n values for each
-        metadata column; a column left out is NULL. Raises ShapeError, DtypeError or ValueRangeError before anything is sent, and
+        ids: n keys of the collection's key type. vectors: (n, dims) of float32; float16 and float64 are converted. columns: n values for
+        each metadata column; a column left out is NULL. Raises ShapeError, DtypeError or ValueRangeError before anything is sent, and
         DuplicateKeyError when a key stands twice or is there already.
         """
         return self._write(ids, vectors, columns, upsert=False)
@@ -125,7 +125,7 @@ class Collection:
         source: sources.Source,
         vectors: ArrayLike | None = None,
         *,
-        id: str = "id",  # noqa: A002  # the column's name, as everybody calls it
+        id: str = "id",  # the column's name, as everybody calls it
         vector: str = "embedding",
         upsert: bool = False,
         index: bool = True,
@@ -134,9 +134,9 @@ class Collection:
     ) -> int:
         """Loads many rows in one transaction, all or none, with bounded memory, then builds the index; returns how many.
 
-        source: a path of a Parquet file, an Arrow table or record-batch reader, an array of ids (with `vectors` and columns, as for `add`), or
-        an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the key
-        and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
+        source: a path of a Parquet file, an Arrow table or record-batch reader, an array of ids (with `vectors` and columns, as for `add`),
+        or an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the
+        key and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
         index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
         progress: called with (rows so far, rows in all or None).
         """
@@ -201,7 +201,13 @@ class Collection:
         return hits[0] if single else hits
 
     def explain(
-        self, query: ArrayLike, *, k: int = 10, where: Mapping[str, Any] | None = None, shortlist: int | None = None, plan: Plan | None = None
+        self,
+        query: ArrayLike,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        shortlist: int | None = None,
+        plan: Plan | None = None,
     ) -> Trace:
         """Returns how one search goes, stage by stage: rows in and out, bytes a row, and microseconds as the server measured them."""
         queries, single = ingest.check_query(query, self._info)
@@ -229,7 +235,14 @@ class Collection:
         """
         if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
             raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")
-        indexing.create_index(self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=progress)
+        indexing.create_index(
+            self._session,
+            self._info,
+            m=m,
+            ef_construction=ef_construction,
+            concurrently=concurrently,
+            progress=progress,
+        )
         self._info = catalog.describe(self._session, self.name)
 
     def _request(self, where: Mapping[str, Any] | None, columns: Sequence[str] = ()) -> Request:

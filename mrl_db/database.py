@@ -81,8 +81,8 @@ class Database:
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column, and returns its collection.
 
-        dims: of every vector. nesting_dims: the rising widths at which the model's vectors may be cut, the last one dims. shortlist_dims: the
-        width of the low-dim column; by default the narrowest nesting dims of at least 128. metric: "cosine", "inner_product" or "l2".
+        dims: of every vector. nesting_dims: the rising widths at which the model's vectors may be cut, the last one dims. shortlist_dims:
+        the width of the low-dim column; by default the narrowest nesting dims of at least 128. metric: "cosine", "inner_product" or "l2".
         key_type: "bigint", "integer", "smallint", "uuid" or "text". columns: metadata, name to SQL type. schema: of the table; by default
         the first of the search path. Raises CollectionExistsError or ValueRangeError.
         """
@@ -181,9 +181,7 @@ def connect(
         if home is not None or postgres_version is not None or settings is not None:
             raise ValueRangeError("home, postgres_version and settings are for the embedded server; a dsn names a server of yours")
         return Database(_session(dsn, pool_size, connect_timeout), None)
-    server = embedded.EmbeddedServer(
-        embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings
-    )
+    server = embedded.EmbeddedServer(embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings)
     try:
         return Database(_session(server.dsn, pool_size, connect_timeout), server)
     except BaseException:

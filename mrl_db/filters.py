@@ -82,7 +82,9 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
             parts.append(_junction(name, value, column_types))
         elif name.startswith("$") and name not in column_types:
             known = ", ".join(JUNCTIONS)
-            raise FilterError(f"operator {name!r} cannot stand here, wanted one of {known} or a column; known on columns: {', '.join(OPERATORS)}")
+            raise FilterError(
+                f"operator {name!r} cannot stand here, wanted one of {known} or a column; known on columns: {', '.join(OPERATORS)}"
+            )
         elif name not in column_types:
             known = ", ".join(column_types) or "none"
             raise FilterError(f"no column {name!r} to filter by; there are: {known}")

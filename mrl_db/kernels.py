@@ -53,9 +53,7 @@ def using_simd(name: str) -> Iterator[None]:
         _kernels.use_simd(before)
 
 
-def inner_product(
-    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
-) -> NDArray[np.float32]:
+def inner_product(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
     """Returns sum q_j r_j over the first dims (all by default) for query (dims,) and rows (n, dims): float32 (n,).
 
     >>> inner_product(np.float32([1, 2]), np.float32([[3, 4], [5, 6]])).tolist()
@@ -69,16 +67,12 @@ def squared_l2(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: i
     return _kernels.squared_l2(query, rows, _checked(query, rows, dims, np.float32))
 
 
-def cosine_distance(
-    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
-) -> NDArray[np.float32]:
+def cosine_distance(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
     """Returns 1 - cosine over the first dims (all by default), each prefix by its own norm: float32 (n,) in [0, 2], NaN for a zero one."""
     return _kernels.cosine_distance(query, rows, _checked(query, rows, dims, np.float32))
 
 
-def inner_product_int8(
-    query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None
-) -> NDArray[np.int32]:
+def inner_product_int8(query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None) -> NDArray[np.int32]:
     """Returns sum q_j r_j of int8 codes over the first dims, at most 65,536: int32 (n,), exact, equal on every instruction set."""
     return _kernels.inner_product_int8(query, rows, _checked(query, rows, dims, np.int8))
 
@@ -102,7 +96,12 @@ def inner_product_bit(planes: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDA
 
 
 def top_k(
-    query: NDArray[np.float32], rows: NDArray[np.float32], k: int, *, metric: Metric | str = Metric.cosine, dims: int | None = None
+    query: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    k: int,
+    *,
+    metric: Metric | str = Metric.cosine,
+    dims: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Returns (distances, positions) of the k nearest rows, the nearest first, ties by position; all n rows when k > n.
 
@@ -120,9 +119,7 @@ def top_k_int8(
     return _kernels.top_k_int8(query, rows, _checked(query, rows, dims, np.int8), _checked_k(k))
 
 
-def top_k_hamming(
-    query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def top_k_hamming(query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Returns (differing bits, positions) of the k rows of bit codes with the fewest, ties by position."""
     return _kernels.top_k_hamming(query, rows, _checked(query, rows, None, np.uint8), _checked_k(k))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,8 @@ def check_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, ...
         if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
             raise ValueRangeError(f"nesting_dims holds {width!r}, wanted integers")
         widths.append(int(width))
-    if not widths or widths[0] < 1 or any(a >= b for a, b in zip(widths, widths[1:], strict=False)) or widths[-1] != dims:
-        raise ValueRangeError(
-            f"nesting_dims is {tuple(nesting_dims)}, wanted rising widths from at least 1 to the full {dims} dims"
-        )
+    if not widths or widths[0] < 1 or any(a >= b for a, b in pairwise(widths)) or widths[-1] != dims:
+        raise ValueRangeError(f"nesting_dims is {tuple(nesting_dims)}, wanted rising widths from at least 1 to the full {dims} dims")
     return tuple(widths)
 
 
@@ -50,5 +49,5 @@ def prefix(vectors: NDArray[np.float32], dims: int, metric: Metric) -> NDArray[n
     if not metric.normalised_prefix:
         return np.ascontiguousarray(cut)
     norm = np.sqrt(np.sum(np.square(cut, dtype=np.float64), axis=-1, keepdims=True))
-    return np.divide(cut, norm, out=np.zeros(cut.shape), where=norm > 0).astype(np.float32)
-
+    unit: NDArray[np.float64] = np.divide(cut, norm, out=np.zeros(cut.shape), where=norm > 0)
+    return unit.astype(np.float32)

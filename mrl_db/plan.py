@@ -85,9 +85,7 @@ class Plan:
         return {
             "route": self.route,
             "effort": self.effort,
-            "stages": [
-                {"space": s.space, "dims": s.dims, "precision": s.precision.value, "keep": s.keep} for s in self.stages
-            ],
+            "stages": [{"space": s.space, "dims": s.dims, "precision": s.precision.value, "keep": s.keep} for s in self.stages],
         }
 
 

@@ -24,7 +24,13 @@ _ROWS_OF_A_BATCH = 8192
 
 
 def open_source(
-    source: Source, vectors: Any, columns: Mapping[str, Any], *, id: str, vector: str, known: Mapping[str, str]  # noqa: A002
+    source: Source,
+    vectors: Any,
+    columns: Mapping[str, Any],
+    *,
+    id: str,
+    vector: str,
+    known: Mapping[str, str],
 ) -> tuple[int | None, Iterator[RawBatch]]:
     """Returns (rows in all where that is known, the batches). known: the metadata columns that the collection has."""
     if vectors is not None:
@@ -52,7 +58,7 @@ def _slices(ids: Any, vectors: Any, columns: Mapping[str, Any]) -> Iterator[RawB
         yield ids[begin:end], vectors[begin:end], {name: values[begin:end] for name, values in columns.items()}
 
 
-def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:  # noqa: A002
+def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:
     if hasattr(batch, "num_rows"):
         return _arrow(batch, id, vector, known)
     if isinstance(batch, tuple) and len(batch) == 2:
@@ -62,7 +68,7 @@ def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBat
     raise ShapeError(f"a batch is a {type(batch).__name__}, wanted (ids, vectors) or (ids, vectors, {{column: values}}) or an Arrow batch")
 
 
-def _parquet(path: str | os.PathLike[str], id: str, vector: str, known: Mapping[str, str]) -> tuple[int, Iterator[RawBatch]]:  # noqa: A002
+def _parquet(path: str | os.PathLike[str], id: str, vector: str, known: Mapping[str, str]) -> tuple[int, Iterator[RawBatch]]:
     try:
         import pyarrow.parquet as pq
     except ImportError:
@@ -80,11 +86,11 @@ def _parquet(path: str | os.PathLike[str], id: str, vector: str, known: Mapping[
     return file.metadata.num_rows, (_arrow(batch, id, vector, known) for batch in batches)
 
 
-def parquet_schema(path: str | os.PathLike[str], id: str, vector: str) -> tuple[str, int, dict[str, str]]:  # noqa: A002
+def parquet_schema(path: str | os.PathLike[str], id: str, vector: str) -> tuple[str, int, dict[str, str]]:
     """Returns (key type, dims, metadata columns with SQL types) of a collection that fits a Parquet file."""
     import pyarrow as pa
 
-    total, batches = _parquet(path, id, vector, {})
+    _, batches = _parquet(path, id, vector, {})
     first = next(batches, None)
     if first is None:
         raise ValueRangeError(f"{os.fspath(path)!r} holds no rows")
@@ -118,13 +124,13 @@ def _sql_type(kind: pa.DataType) -> str:
     raise DtypeError(f"no SQL type for Arrow's {kind}; create the collection first, with the columns that you want")
 
 
-def _wanted(names: list[str], id: str, vector: str) -> None:  # noqa: A002
+def _wanted(names: list[str], id: str, vector: str) -> None:
     for what, name in (("id", id), ("vector", vector)):
         if name not in names:
             raise ValueRangeError(f"the data has no column {name!r} for the {what}; it has {', '.join(names)}; name it with {what}=")
 
 
-def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:  # noqa: A002
+def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:
     """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
     names = batch.schema.names
     _wanted(names, id, vector)

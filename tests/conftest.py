@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 
-import mrl_db
 import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import conninfo
 from psycopg import sql as psql
+
+import mrl_db
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True)
 settings.register_profile("soak", parent=settings.get_profile("ci"), derandomize=False)

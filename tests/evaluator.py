@@ -40,7 +40,13 @@ def _operator(operator, operand, cell):
         return False
     if operator in ("$like", "$ilike"):
         return like(operand, cell, ignore_case=operator == "$ilike")
-    return {"$eq": cell == operand, "$lt": cell < operand, "$lte": cell <= operand, "$gt": cell > operand, "$gte": cell >= operand}[operator]
+    return {
+        "$eq": cell == operand,
+        "$lt": cell < operand,
+        "$lte": cell <= operand,
+        "$gt": cell > operand,
+        "$gte": cell >= operand,
+    }[operator]
 
 
 def like(pattern, text, *, ignore_case):

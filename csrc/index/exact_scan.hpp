@@ -39,7 +39,7 @@ class ExactScan {
   private:
     struct Candidates {
         double query_norm;
-        double worst;  // k-th distance so far, +inf before there are k
+        double worst;       // k-th distance so far, +inf before there are k
         std::size_t limit;  // cut back to k when there are so many
         std::vector<ExactHit> hits;
     };

@@ -134,8 +134,15 @@ size_t select_below_int32(const int32_t* scores, size_t n, int32_t threshold, ui
 }  // namespace
 
 const Kernels avx2_kernels = {
-    "avx2",  score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>, inner_product_int8,
-    hamming, score_planes<BitAnd>,          select_below,               select_below_int32,
+    "avx2",
+    score_rows<F32, InnerProduct>,
+    score_rows<F32, SquaredL2>,
+    cosine_rows<F32>,
+    inner_product_int8,
+    hamming,
+    score_planes<BitAnd>,
+    select_below,
+    select_below_int32,
 };
 
 }  // namespace mrl

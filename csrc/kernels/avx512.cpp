@@ -44,8 +44,15 @@ void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_str
 }  // namespace
 
 const Kernels avx512_kernels = {
-    "avx512", score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>, inner_product_int8,
-    hamming,  score_planes<BitAnd>,          select_below,               select_below_int32,
+    "avx512",
+    score_rows<F32, InnerProduct>,
+    score_rows<F32, SquaredL2>,
+    cosine_rows<F32>,
+    inner_product_int8,
+    hamming,
+    score_planes<BitAnd>,
+    select_below,
+    select_below_int32,
 };
 
 }  // namespace mrl

@@ -1,8 +1,8 @@
 // The integer loops over codes (int8, bits), written once over a lane type C (one per instruction set and operation).
 //
-// C offers: wide (a register of `bytes` code bytes), type (a register of partial sums), first_lane(x) (x in one sum), load, load_first(p, count) with zeros beyond,
-// add_step(query, row, sum), add, and sum4(a, b, c, d, out), which reduces four registers of partial sums to four int32. Integer sums have no
-// order, so every instruction set returns the same bits.
+// C offers: wide (a register of `bytes` code bytes), type (a register of partial sums), first_lane(x) (x in one sum), load, load_first(p,
+// count) with zeros beyond, add_step(query, row, sum), add, and sum4(a, b, c, d, out), which reduces four registers of partial sums to four
+// int32. Integer sums have no order, so every instruction set returns the same bits.
 //
 // C headers only (see kernels.hpp).
 #pragma once
@@ -19,7 +19,8 @@ MRL_INLINE typename C::type sum_long_row(const uint8_t* query, const uint8_t* ro
     typename C::type sum[4] = {start, C::first_lane(0), C::first_lane(0), C::first_lane(0)};
     size_t i = 0;
     for (; i + 4 * C::bytes <= bytes; i += 4 * C::bytes) {
-        for (size_t c = 0; c < 4; ++c) sum[c] = C::add_step(C::load_query(query + i + c * C::bytes), C::load(row + i + c * C::bytes), sum[c]);
+        for (size_t c = 0; c < 4; ++c)
+            sum[c] = C::add_step(C::load_query(query + i + c * C::bytes), C::load(row + i + c * C::bytes), sum[c]);
     }
     for (; i + C::bytes <= bytes; i += C::bytes) sum[0] = C::add_step(C::load_query(query + i), C::load(row + i), sum[0]);
     if (i < bytes) sum[1] = C::add_step(C::load_query_first(query + i, bytes - i), C::load_first(row + i, bytes - i), sum[1]);

@@ -102,8 +102,8 @@ size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* in
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar",           score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,    inner_product_int8, hamming,
-    score_planes<BitAnd>, select_below<float>,           select_below<int32_t>,
+    "scalar", score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,      inner_product_int8,
+    hamming,  score_planes<BitAnd>,          select_below<float>,        select_below<int32_t>,
 };
 
 }  // namespace mrl

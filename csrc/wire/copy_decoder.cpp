@@ -33,7 +33,8 @@ void CopyDecoder::feed(const unsigned char* bytes, std::size_t count) {
     std::size_t used = 0;
     while (used < count) {
         if (state_ == State::finished) fail("there are bytes after the end of the stream");
-        const std::size_t step = state_ == State::header ? decode_header(bytes + used, count - used) : decode_row(bytes + used, count - used);
+        const std::size_t step =
+            state_ == State::header ? decode_header(bytes + used, count - used) : decode_row(bytes + used, count - used);
         if (step == kIncomplete) break;
         used += step;
     }

@@ -29,7 +29,9 @@ def run_demo(db: Database, out: Console, bar: Bar) -> None:
     """Runs the demo against a database and prints what it finds; the collection `demo_packages` is made anew and left there."""
     packages = load_packages()
     keep = np.ones(len(packages.names), dtype=bool)
-    keep[np.random.default_rng(0).choice([i for i, name in enumerate(packages.names) if name not in _EXAMPLES], _HELD_OUT, replace=False)] = False
+    keep[
+        np.random.default_rng(0).choice([i for i, name in enumerate(packages.names) if name not in _EXAMPLES], _HELD_OUT, replace=False)
+    ] = False
     rows = np.flatnonzero(keep)
     queries = packages.vectors[~keep]
 
@@ -63,7 +65,7 @@ def run_demo(db: Database, out: Console, bar: Bar) -> None:
     _search_by_example(docs, out)
     _measure(docs, queries, out)
     out.print(
-        f"The collection stays: mrl-db search {NAME} --like gimp\n"
+        f"The collection stays: mrl-db search {NAME} --like gimp\n"  # noqa: S608  # shown, not run
         f"                      mrl-db psql -c \"SELECT h.* FROM {NAME} p, mrl.search_{NAME}(p.embedding, 5) h WHERE p.id = 'gimp'\"",
         style="dim",
         highlight=False,
@@ -89,7 +91,16 @@ def _measure(docs: Collection, queries: np.ndarray[Any, np.dtype[np.float32]], o
     hits = docs.search(queries, k=10)
     recall = recall_at_k(hits, exact)
     traces = [docs.explain(query, k=10) for query in queries[:50]]
-    table = Table("stage", "rows in", "rows out", "bytes a row", "ms", title="one search, stage by stage", title_justify="left", box=None)
+    table = Table(
+        "stage",
+        "rows in",
+        "rows out",
+        "bytes a row",
+        "ms",
+        title="one search, stage by stage",
+        title_justify="left",
+        box=None,
+    )
     for number, stage in enumerate(traces[0].stages):
         milliseconds = float(np.median([trace.stages[number].microseconds or 0.0 for trace in traces])) / 1000
         rows_in = f"{docs.count():,}" if stage.rows_in is None else f"{stage.rows_in:,}"

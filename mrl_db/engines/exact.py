@@ -39,7 +39,10 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
     keys: list[Any] = []
     condition, parameters = request.condition()
     statement = statements.query("copy_out").format(
-        key=statements.identifier(info.key), vector=statements.identifier(info.vector), source=info.relation, condition=condition
+        key=statements.identifier(info.key),
+        vector=statements.identifier(info.vector),
+        source=info.relation,
+        condition=condition,
     )
 
     def scan_decoded() -> None:
@@ -99,9 +102,6 @@ class _KeyReader:
         if self._dtype is not None:
             return int(key.view(self._dtype)[0])
         return uuid.UUID(bytes=key.tobytes()) if self._uuid else key
-
-
-
 
 
 def _best(scan: _kernels.ExactScan, query: int, k: int, key_at: _KeyReader) -> list[tuple[Any, float]]:

@@ -1,10 +1,10 @@
 """The SQL engine: a plan becomes one statement, run inside PostgreSQL with nothing but pgvector.
 
-Stage by stage the statement nests: the innermost takes the rows of the table in the order of their low-dim vector, by the HNSW index
-where there is one, and each further stage orders what is left by more dims; the last one computes the exact distance.
+Stage by stage the statement nests: the innermost takes the rows of the table in the order of their low-dim vector, by the HNSW
+index where there is one, and each further stage orders what is left by more dims; the last one computes the exact distance.
 
-HNSW in pgvector returns no more rows than `hnsw.ef_search`, whatever the LIMIT; the settings sent along raise it to the plan's effort and let
-the index scan go on (`hnsw.iterative_scan`) when a filter or dead rows leave too few. If a statement still gives fewer than k rows, the
+HNSW in pgvector returns no more rows than `hnsw.ef_search`, whatever the LIMIT; the settings sent along raise it to the plan's effort and
+let the index scan go on (`hnsw.iterative_scan`) when a filter or dead rows leave too few. If a statement still gives fewer than k rows, the
 exact statement is run: k rows come back whenever k rows match.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
+from mrl_db.errors import DatabaseError
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.plan import Plan, Stage
 from mrl_db.postgres import rows, statements
@@ -41,7 +42,7 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], pla
             for place, found in zip(fallbacks, again, strict=True):
                 results[place] = found
     microseconds = (time.perf_counter() - began) * 1e6
-    trace = Trace("sql", microseconds, _stages(request, plan, results, exact=len(fallbacks) == len(results)))
+    trace = Trace("sql", microseconds, _stages(plan, results, exact=len(fallbacks) == len(results)))
     return collect(request, results, trace)
 
 
@@ -76,7 +77,7 @@ def funnel_statement(request: Request, plan: Plan) -> tuple[sql.Composed, list[A
             condition=condition if number == 0 else statements.fragments("filter")["always"],
             prefix=_row_prefix(info, stage),
             vector_schema=statements.identifier(info.vector_schema),
-            operator=sql.SQL(info.metric.prefix_operator),  # type: ignore[arg-type]  # one of metric.py's constants
+            operator=sql.SQL(info.metric.prefix_operator),
             target=_prefix(info, _target(info), stage.dims),
             keep=sql.Literal(stage.keep),
         )
@@ -97,7 +98,7 @@ def _last(name: str, request: Request, k: int, **parts: sql.Composable) -> sql.C
         key=statements.identifier(info.key),
         full=statements.of_row(info.vector),
         vector_schema=statements.identifier(info.vector_schema),
-        operator=sql.SQL(info.metric.operator),  # type: ignore[arg-type]  # one of metric.py's constants
+        operator=sql.SQL(info.metric.operator),
         target=_target(info),
         columns=rows.further_columns(request.columns),
         k=sql.Literal(k),
@@ -143,7 +144,11 @@ def _parameters(plan: Plan, query: VectorParameter, condition: Sequence[Any]) ->
 def apply_settings(connection: Connection, plan: Plan) -> None:
     """Sets what the plan needs until the end of the transaction: no state of the session is changed, so a transaction pooler may serve."""
     longest = min(4 * plan.stages[0].keep, 2**31 - 1)
-    values = {"effort": str(plan.effort), "scan": str(max(20000, longest)), "index": "off" if plan.route == "seqscan" else "on"}
+    values = {
+        "effort": str(plan.effort),
+        "scan": str(max(20000, longest)),
+        "index": "off" if plan.route == "seqscan" else "on",
+    }
     connection.execute(statements.query("plan_settings"), values)
 
 
@@ -154,17 +159,12 @@ def _run(connection: Connection, plan: Plan, statement: sql.Composed, parameters
     for begin in range(0, len(parameters), _PIPELINE):
         with connection.pipeline(), connection.transaction():
             apply_settings(connection, plan)
-            cursors = [
-                connection.cursor(binary=True).execute(text, each)  # type: ignore[call-overload]  # composed above
-                for each in parameters[begin : begin + _PIPELINE]
-            ]
+            cursors = [connection.cursor(binary=True).execute(text, each) for each in parameters[begin : begin + _PIPELINE]]
         results += [cursor.fetchall() for cursor in cursors]
     return results
 
 
-def _stages(
-    request: Request, plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: bool
-) -> tuple[StageTrace, ...]:
+def _stages(plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: bool) -> tuple[StageTrace, ...]:
     """What is known of the stages without measuring them: how many rows reached the last one, for one query or on average."""
     bytes_full = plan.stages[-1].precision.bytes(plan.dims)
     reached = [int(found[0][2]) if found else 0 for found in results]
@@ -188,8 +188,10 @@ def explain(session: Session, request: Request, query: NDArray[np.float32], plan
     with session.transaction() as connection:
         apply_settings(connection, plan)
         text = statements.query("explain").format(statement=statement).as_string(connection)
-        connection.execute(statement.as_string(connection), values).fetchall()  # type: ignore[call-overload]  # warms the cache
-        row = connection.execute(text, values).fetchone()  # type: ignore[call-overload]
+        connection.execute(statement.as_string(connection), values).fetchall()
+        row = connection.execute(text, values).fetchone()
+    if row is None:
+        raise DatabaseError("EXPLAIN returned nothing; run it again")
     top = row[0][0]
     # Limits nest as the stages do: the outermost is the last stage. A one-stage plan has only that.
     limits = list(_limits(top["Plan"]))[::-1]

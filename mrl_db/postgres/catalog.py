@@ -16,7 +16,6 @@ from mrl_db.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     MrlDbError,
-    PrivilegeError,
     ServerError,
     ValueRangeError,
     from_psycopg,
@@ -143,7 +142,9 @@ def find_table(session: Session, table: str) -> tuple[int, int]:
         try:
             row = connection.execute(statements.query("table_find"), (table,)).fetchone()
         except (pg.InvalidName, pg.SyntaxError, pg.FeatureNotSupported):
-            raise ValueRangeError(f"the table name {table!r} is not one that SQL could read; quote odd names: 'public.\"My Table\"'") from None
+            raise ValueRangeError(
+                f"the table name {table!r} is not one that SQL could read; quote odd names: 'public.\"My Table\"'"
+            ) from None
     if row is None:
         raise CollectionNotFoundError(f"no table {table!r}; write it as SQL would, with its schema: 'public.articles'")
     return int(row[0]), int(row[1])

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from mrl_db.filters import AllOf, AnyOf, Condition, Node, Not, Null
+from mrl_db.filters import AllOf, AnyOf, Node, Not, Null
 from mrl_db.postgres import statements
 from mrl_db.values import is_text
 
@@ -49,4 +49,4 @@ def present(column: str) -> sql.Composable:
 
 def _type(sql_type: str) -> sql.SQL:
     """The type that a value is cast to. The name is PostgreSQL's own (format_type), quoted by it; strings go as text, uncut."""
-    return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))  # type: ignore[arg-type]
+    return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))

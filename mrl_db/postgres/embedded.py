@@ -137,7 +137,17 @@ class EmbeddedServer:
         _owned_by_server(fresh)
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.binaries.version >= 17 else ["--locale=C"]
         made = subprocess.run(
-            [*_as_server_user(), self.binaries.program("initdb"), "-D", str(fresh), "-U", _SUPERUSER, "--auth=peer", "--encoding=UTF8", *locale],
+            [
+                *_as_server_user(),
+                self.binaries.program("initdb"),
+                "-D",
+                str(fresh),
+                "-U",
+                _SUPERUSER,
+                "--auth=peer",
+                "--encoding=UTF8",
+                *locale,
+            ],
             capture_output=True,
             text=True,
             cwd="/",

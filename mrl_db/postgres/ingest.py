@@ -111,7 +111,9 @@ def check_keys(ids: Any, key_type: str, count: int | None = None) -> tuple[NDArr
     """Returns the keys as (bytes for the encoder, Python values) once they have the key's type, are all different and as many as wanted."""
     if isinstance(ids, (str, bytes)) or not isinstance(ids, (Sequence, np.ndarray)) or getattr(ids, "ndim", 1) != 1:
         shape = getattr(ids, "shape", None)
-        raise ShapeError(f"ids is {type(ids).__name__}{'' if shape is None else f' of shape {shape}'}, wanted a list or an array of one axis")
+        raise ShapeError(
+            f"ids is {type(ids).__name__}{'' if shape is None else f' of shape {shape}'}, wanted a list or an array of one axis"
+        )
     if len(ids) == 0:
         raise ShapeError("ids is empty, wanted at least one")
     if count is not None and len(ids) != count:
@@ -207,7 +209,12 @@ def check_batch(ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], info: 
 
 
 def write(
-    connection: Connection, info: CollectionInfo, batches: Iterable[Batch], *, upsert: bool, progress: Callable[[int], None] | None = None
+    connection: Connection,
+    info: CollectionInfo,
+    batches: Iterable[Batch],
+    *,
+    upsert: bool,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Sends the batches by one COPY, in the connection's transaction; returns the number of rows.
 
@@ -224,7 +231,9 @@ def write(
     staging = statements.identifier("pg_temp", "mrl_db_staging")
     if upsert:
         connection.execute(
-            statements.query("staging_create").format(staging=statements.identifier("mrl_db_staging"), columns=column_list, target=info.relation),
+            statements.query("staging_create").format(
+                staging=statements.identifier("mrl_db_staging"), columns=column_list, target=info.relation
+            ),
             (),
         )
         target = staging
@@ -248,7 +257,11 @@ def write(
         updates = [update.format(column=column) for column in columns[1:]]
         connection.execute(
             statements.query("staging_merge").format(
-                target=info.relation, columns=column_list, staging=staging, key=columns[0], updates=sql.SQL(", ").join(updates)
+                target=info.relation,
+                columns=column_list,
+                staging=staging,
+                key=columns[0],
+                updates=sql.SQL(", ").join(updates),
             ),
             (),
         )
@@ -264,7 +277,12 @@ def _encoded(connection: Connection, info: CollectionInfo, batch: Batch) -> Iter
         end = min(begin + step, len(batch))
         extra = [field for row in range(begin, end) for field in dump(row, [batch.columns[name][row] for name in names])] if names else []
         piece = _kernels.encode_rows(
-            KEY_TYPES[info.key_type], batch.keys[begin:end], VECTOR_TYPES[info.vector_type], batch.vectors[begin:end], extra, len(names)
+            KEY_TYPES[info.key_type],
+            batch.keys[begin:end],
+            VECTOR_TYPES[info.vector_type],
+            batch.vectors[begin:end],
+            extra,
+            len(names),
         )
         yield end - begin, piece
 

@@ -46,7 +46,7 @@ def install(session: Session) -> tuple[str, ...]:
         connection.execute(statements.query("migrations_lock"))
         applied = []
         for migration in pending(connection):
-            connection.execute(sql.SQL(migration.text))  # type: ignore[arg-type]  # a file of ours, not a string made at run time
+            connection.execute(sql.SQL(migration.text))
             connection.execute(statements.query("migrations_record"), (migration.version, migration.name, migration.checksum))
             applied.append(migration.name)
         return tuple(applied)

@@ -29,7 +29,11 @@ def get(
         found = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
     rows = [found[key] for key in keys if key in found and found[key][1] is not None]
     vectors = np.stack([row[1] for row in rows]) if rows else np.empty((0, info.dims), dtype=np.float32)
-    return [row[0] for row in rows], vectors, {name: [row[2 + place] for row in rows] for place, name in enumerate(columns)}
+    return (
+        [row[0] for row in rows],
+        vectors,
+        {name: [row[2 + place] for row in rows] for place, name in enumerate(columns)},
+    )
 
 
 def delete_ids(session: Session, info: CollectionInfo, keys: list[Any]) -> int:
@@ -62,7 +66,7 @@ def further_columns(columns: Sequence[str]) -> sql.Composed:
 def _delete(session: Session, info: CollectionInfo, condition: sql.Composable, parameters: list[Any]) -> int:
     statement = statements.query("rows_delete").format(source=info.relation, condition=condition)
     with session.connection() as connection:
-        return _execute(connection, statement, parameters).rowcount
+        return int(_execute(connection, statement, parameters).rowcount)
 
 
 def _execute(connection: Connection, statement: sql.Composed, parameters: list[Any]) -> Any:

@@ -65,7 +65,7 @@ class Session:
                 self.server_version = connection.info.server_version // 10000
                 self.pgvector_version = _ensure_pgvector(connection)
                 rows = connection.execute(statements.query("vector_types")).fetchall()
-                self._vector_oids = {name: oid for name, oid in rows}
+                self._vector_oids = dict(rows)
         except psycopg.OperationalError as error:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
         except psycopg.Error as error:
@@ -145,11 +145,15 @@ def _ensure_pgvector(connection: Connection) -> str:
     row = connection.execute(statements.query("pgvector_version")).fetchone()
     if row is None:
         if connection.execute(statements.query("pgvector_available")).fetchone() is None:
-            raise ServerError("this server has no pgvector; install it (package postgresql-<version>-pgvector, or a service that offers it)")
+            raise ServerError(
+                "this server has no pgvector; install it (package postgresql-<version>-pgvector, or a service that offers it)"
+            )
         try:
             connection.execute(statements.query("create_pgvector"))
         except psycopg.errors.InsufficientPrivilege:
-            raise ServerError("this database lacks the extension vector, and this role may not create it; have an owner run CREATE EXTENSION vector") from None
+            raise ServerError(
+                "this database lacks the extension vector, and this role may not create it; have an owner run CREATE EXTENSION vector"
+            ) from None
         row = connection.execute(statements.query("pgvector_version")).fetchone()
         if row is None:
             raise DatabaseError("CREATE EXTENSION vector left no extension")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +43,10 @@ def of_row(column: str) -> sql.Composed:
 
 
 @cache
-def sql_folder() -> Traversable:
+def sql_folder() -> Path:
     """Returns the folder of SQL files: inside the installed package, or beside it in a checkout."""
-    installed = resources.files("mrl_db") / "sql"
-    if installed.is_dir():
-        return installed
-    return Path(__file__).resolve().parents[2] / "sql"
+    package = Path(__file__).resolve().parents[1]
+    return package / "sql" if (package / "sql").is_dir() else package.parent / "sql"
 
 
 def _without_comments(text: str) -> str:

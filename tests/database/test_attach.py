@@ -3,11 +3,12 @@
 import uuid
 import warnings
 
-import mrl_db
 import numpy as np
 import pytest
 
-ODD = 'We "ird\' %s {table}; --'
+import mrl_db
+
+ODD = "We \"ird' %s {table}; --"
 
 
 def quoted(name):
@@ -20,7 +21,9 @@ def quoted(name):
 def test_a_table_with_data_becomes_a_collection(db, execute, rng, key_type, vector_type, low_dim):
     table = f"{quoted('Odd Schema')}.{quoted(ODD)}"
     execute(f"CREATE SCHEMA {quoted('Odd Schema')}")
-    execute(f"CREATE TABLE {table} ({quoted('the %key')} {key_type} PRIMARY KEY, {quoted('the {vec}')} {vector_type}(12), {quoted('na%me')} text)")
+    execute(
+        f"CREATE TABLE {table} ({quoted('the %key')} {key_type} PRIMARY KEY, {quoted('the {vec}')} {vector_type}(12), {quoted('na%me')} text)"
+    )
     vectors = rng.standard_normal((60, 12)).astype(np.float16).astype(np.float32)
     keys = [uuid.UUID(int=i) if key_type == "uuid" else str(i) if key_type.startswith(("t", "v")) else i for i in range(60)]
     for key, vector in zip(keys, vectors, strict=True):

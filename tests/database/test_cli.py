@@ -14,7 +14,13 @@ import pytest
 def run(dsn):
     def call(*arguments, fails=False):
         environment = {**os.environ, "MRL_DB_DSN": dsn, "COLUMNS": "200", "NO_COLOR": "1"}
-        done = subprocess.run([sys.executable, "-m", "mrl_db.cli", *arguments], capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "mrl_db.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -42,7 +48,12 @@ def test_doctor_is_well_and_says_what_is_here(run):
 
 
 def test_doctor_says_what_is_wrong():
-    environment = {**os.environ, "MRL_DB_DSN": "host=127.0.0.1 port=1 password=S3CRET", "MRL_DB_SIMD": "sse9", "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        "MRL_DB_DSN": "host=127.0.0.1 port=1 password=S3CRET",
+        "MRL_DB_SIMD": "sse9",
+        "COLUMNS": "200",
+    }
     done = subprocess.run([sys.executable, "-m", "mrl_db.cli", "doctor"], capture_output=True, text=True, env=environment, check=False)
 
     assert done.returncode == 1

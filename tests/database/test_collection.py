@@ -2,10 +2,11 @@
 
 import uuid
 
-import mrl_db
 import numpy as np
 import oracle
 import pytest
+
+import mrl_db
 from mrl_db import Metric
 
 METRICS = ["cosine", "inner_product", "l2"]
@@ -61,7 +62,12 @@ def test_one_query_gives_one_axis_and_a_batch_two(db, rng):
     one = docs.search([1.0, 0.0, 0.0, 0.0], k=2)
     batch = docs.search(np.eye(4), k=2)
 
-    assert (one.ids.shape, one.distances.shape, one.ids.dtype, one.distances.dtype) == ((2,), (2,), np.int64, np.float64)
+    assert (one.ids.shape, one.distances.shape, one.ids.dtype, one.distances.dtype) == (
+        (2,),
+        (2,),
+        np.int64,
+        np.float64,
+    )
     assert (batch.ids.shape, batch.distances.shape) == ((4, 2), (4, 2))
     assert batch[0].ids.tolist() == one.ids.tolist()
 
@@ -184,7 +190,7 @@ def test_every_column_type_survives_the_round_trip(db):
         "real": 0.5,
         "double precision": 0.1,
         "numeric": decimal.Decimal("1.250"),
-        "text": 'quotes \' " and %s {} ünïcode',
+        "text": "quotes ' \" and %s {} ünïcode",
         "varchar": "v",
         "date": datetime.date(2026, 11, 21),
         "timestamptz": datetime.datetime(2026, 11, 21, tzinfo=datetime.timezone.utc),

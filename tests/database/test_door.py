@@ -2,12 +2,13 @@
 
 import uuid
 
-import mrl_db
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import mrl_db
 
 F32 = np.float32
 
@@ -211,7 +212,13 @@ def test_halves_that_would_overflow_are_refused(db):
 def test_values_of_other_layouts_are_taken_as_they_are(docs):
     wide = np.arange(1, 25, dtype=np.float64).reshape(4, 6)
     for number, array in enumerate(
-        [wide[:, ::2], wide[:, :3].astype(np.float16), wide[::-1, :3], np.asfortranarray(wide[:, :3]), wide[:, :3].astype(">f4")]
+        [
+            wide[:, ::2],
+            wide[:, :3].astype(np.float16),
+            wide[::-1, :3],
+            np.asfortranarray(wide[:, :3]),
+            wide[:, :3].astype(">f4"),
+        ]
     ):
         ids = [10 * number + i for i in range(4)]
         docs.add(ids, array)

@@ -1,10 +1,11 @@
 """Loading many rows: arrays, iterables, Arrow, Parquet; all or nothing; progress; the index afterwards."""
 
-import mrl_db
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+import mrl_db
 
 
 @pytest.fixture

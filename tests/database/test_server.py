@@ -8,19 +8,24 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import mrl_db
 import psycopg
 import pytest
-from mrl_db.postgres import migrations, statements
 from psycopg import conninfo
+
+import mrl_db
+from mrl_db.postgres import migrations, statements
 
 SECRET = "S3CRET-canary"
 
 
 def test_the_migrations_add_up_to_the_documented_schema(db, execute):
     """Law 8. A table or function that is missing here, or that has no comment, fails."""
-    tables = [row[0] for row in execute("SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1")]
-    functions = execute("SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1")
+    tables = [
+        row[0] for row in execute("SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1")
+    ]
+    functions = execute(
+        "SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1"
+    )
 
     assert tables == ["collection", "migration", "plan"]
     documented = re.findall(r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text())
@@ -29,7 +34,9 @@ def test_the_migrations_add_up_to_the_documented_schema(db, execute):
 
 
 def test_every_table_has_a_comment(execute, db):
-    assert execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NULL") == [(0,)]
+    assert execute(
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NULL"
+    ) == [(0,)]
 
 
 def test_connecting_twice_changes_nothing(db, dsn, execute):
@@ -113,7 +120,9 @@ def test_row_level_security_stays_in_force_in_sql(db, role, execute, rng):
     docs = db.create_collection("docs", dims=4)
     docs.add(range(20), rng.standard_normal((20, 4)))
     execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON docs USING (id < 5)")
-    execute("GRANT USAGE ON SCHEMA mrl TO plain_role; GRANT SELECT ON ALL TABLES IN SCHEMA mrl TO plain_role; GRANT SELECT ON docs TO plain_role")
+    execute(
+        "GRANT USAGE ON SCHEMA mrl TO plain_role; GRANT SELECT ON ALL TABLES IN SCHEMA mrl TO plain_role; GRANT SELECT ON docs TO plain_role"
+    )
 
     with mrl_db.connect(role) as other:
         for exact in (False, True):

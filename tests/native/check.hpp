@@ -9,12 +9,12 @@
 #include <cstdlib>
 #include <cstring>
 
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
             std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
-            std::abort();                                                                 \
-        }                                                                                 \
+            std::abort();                                                                \
+        }                                                                                \
     } while (false)
 
 // `bytes` of memory whose last byte is the last of a page; the next page cannot be read.

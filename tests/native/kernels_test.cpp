@@ -51,7 +51,8 @@ void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad
     for (std::size_t i = 0; i < 4 * bytes; ++i) query[i] = static_cast<std::uint8_t>(random());
     for (std::size_t i = 0; i < count; ++i) rows[i] = static_cast<std::uint8_t>(random());
     std::vector<std::int32_t> product(kRows), distance(kRows), bits(kRows);
-    kernels.inner_product_int8(reinterpret_cast<std::int8_t*>(query), reinterpret_cast<std::int8_t*>(rows), kRows, stride, bytes, product.data());
+    kernels.inner_product_int8(reinterpret_cast<std::int8_t*>(query), reinterpret_cast<std::int8_t*>(rows), kRows, stride, bytes,
+                               product.data());
     kernels.hamming(query, rows, kRows, stride, bytes, distance.data());
     for (std::size_t planes : {std::size_t{1}, std::size_t{4}}) {
         kernels.inner_product_bit(query, planes, rows, kRows, stride, bytes, bits.data());

@@ -17,12 +17,15 @@ void check_top_k(const mrl::Kernels& kernels, std::size_t n, std::size_t k, std:
     mrl::TopK<float> top(k);
     for (std::size_t first = 0; first < n; first += mrl::kScanBlock) {
         const std::size_t count = std::min(mrl::kScanBlock, n - first);
-        std::vector<float> block(scores.begin() + static_cast<std::ptrdiff_t>(first), scores.begin() + static_cast<std::ptrdiff_t>(first + count));
+        std::vector<float> block(scores.begin() + static_cast<std::ptrdiff_t>(first),
+                                 scores.begin() + static_cast<std::ptrdiff_t>(first + count));
         top.offer(kernels, block.data(), count, static_cast<std::int64_t>(first));
     }
     std::vector<std::int64_t> wanted(n);
     for (std::size_t i = 0; i < n; ++i) wanted[i] = static_cast<std::int64_t>(i);
-    const auto key = [&](std::int64_t i) { return std::isnan(scores[static_cast<std::size_t>(i)]) ? INFINITY : scores[static_cast<std::size_t>(i)]; };
+    const auto key = [&](std::int64_t i) {
+        return std::isnan(scores[static_cast<std::size_t>(i)]) ? INFINITY : scores[static_cast<std::size_t>(i)];
+    };
     std::stable_sort(wanted.begin(), wanted.end(), [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
     const auto hits = top.take();
     CHECK(hits.size() == std::min(n, k));
@@ -65,7 +68,8 @@ void check_exact_scan(mrl::Metric metric, std::size_t n, std::size_t dims, std::
     CHECK(hits.size() >= std::min(n, k));
     for (std::size_t i = 0; i < std::min(n, k); ++i) {
         const double want = sorted[i], got = hits[i].distance;
-        CHECK(std::isnan(want) ? std::isnan(got) : std::fabs(got - want) <= 1e-9 * std::max(std::fabs(want), 1e-6 * scale * scale + 1e-300));
+        CHECK(std::isnan(want) ? std::isnan(got)
+                               : std::fabs(got - want) <= 1e-9 * std::max(std::fabs(want), 1e-6 * scale * scale + 1e-300));
     }
 }
 

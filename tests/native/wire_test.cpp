@@ -29,7 +29,8 @@ Case random_case(std::mt19937& random) {
     c.keys.resize(c.count * key_bytes(c.key_type));
     for (unsigned char& byte : c.keys) byte = static_cast<unsigned char>(random());
     for (std::size_t i = 0; i < c.count; ++i) c.texts.emplace_back(random() % 50, static_cast<char>('a' + random() % 26));
-    for (std::size_t i = 0; i < c.count * c.dims; ++i) c.vectors.push_back(half_to_float(float_to_half(static_cast<float>(random() % 2001) / 100 - 10)));
+    for (std::size_t i = 0; i < c.count * c.dims; ++i)
+        c.vectors.push_back(half_to_float(float_to_half(static_cast<float>(random() % 2001) / 100 - 10)));
     return c;
 }
 
@@ -47,7 +48,8 @@ Rows decode(const Case& c, const std::string& stream, std::mt19937& random, bool
     for (std::size_t at = 0; at < stream.size();) {
         const std::size_t piece = std::min<std::size_t>(1 + random() % 100, stream.size() - at);
         // A copy of its own for each piece: a read beyond it is a read that the sanitizer sees.
-        const std::vector<unsigned char> bytes(stream.begin() + static_cast<std::ptrdiff_t>(at), stream.begin() + static_cast<std::ptrdiff_t>(at + piece));
+        const std::vector<unsigned char> bytes(stream.begin() + static_cast<std::ptrdiff_t>(at),
+                                               stream.begin() + static_cast<std::ptrdiff_t>(at + piece));
         decoder.feed(bytes.data(), bytes.size());
         at += piece;
     }
@@ -65,7 +67,8 @@ void check_round_trip(std::mt19937& random) {
     if (c.key_type == KeyType::text) {
         for (std::size_t i = 0; i < c.count; ++i) {
             const auto begin = static_cast<std::size_t>(rows.text_offsets[i]), end = static_cast<std::size_t>(rows.text_offsets[i + 1]);
-            CHECK(std::string(rows.keys.begin() + static_cast<std::ptrdiff_t>(begin), rows.keys.begin() + static_cast<std::ptrdiff_t>(end)) == c.texts[i]);
+            CHECK(std::string(rows.keys.begin() + static_cast<std::ptrdiff_t>(begin),
+                              rows.keys.begin() + static_cast<std::ptrdiff_t>(end)) == c.texts[i]);
         }
     } else {
         CHECK(rows.keys == c.keys);
@@ -125,7 +128,8 @@ void check_halves() {
 
 void check_row_faults() {
     const float infinity = INFINITY, limit = 65504.0f;
-    const float good[] = {1, 2, 1e-30f, 0}, zero[] = {1, 1, 0, -0.0f}, nan[] = {1, 1, NAN, 1}, large[] = {1, 2, 65505, 1}, huge[] = {1, 2, 1e30f, 1};
+    const float good[] = {1, 2, 1e-30f, 0}, zero[] = {1, 1, 0, -0.0f}, nan[] = {1, 1, NAN, 1}, large[] = {1, 2, 65505, 1},
+                huge[] = {1, 2, 1e30f, 1};
     CHECK(first_bad_row(good, 2, 2, 2, true, infinity).fault == Fault::none);
     CHECK(first_bad_row(zero, 2, 2, 2, true, infinity).fault == Fault::zero);
     CHECK(first_bad_row(zero, 2, 2, 2, false, infinity).fault == Fault::none);

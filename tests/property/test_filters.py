@@ -10,15 +10,16 @@ import re
 import uuid
 
 import evaluator
-import mrl_db
 import numpy as np
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg import sql
+
+import mrl_db
 from mrl_db import FilterError, filters
 from mrl_db.postgres import conditions
-from psycopg import sql
 
 EXAMPLES = int(os.environ.get("MRL_DB_FILTER_EXAMPLES", "1500"))
 NASTY = ["", "a", "B", "a%", "_", "\\", "'; DROP TABLE docs; --", '"', "%s", "{}", "$1", "ab", "aB%", "Zz"]

@@ -1,11 +1,12 @@
 """Law 1 and law 3: a funnel that keeps everything is brute force; a funnel whose shortlist holds the answer agrees with it."""
 
-import mrl_db
 import numpy as np
 import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mrl_db
 from mrl_db import Plan, Precision, Stage
 
 N, DIMS = 120, 24
@@ -25,7 +26,9 @@ def collections(server):
         name = f"funnel_{metric}"
         if name in server.list():
             server.drop(name)
-        docs = server.create_collection(name, dims=DIMS, nesting_dims=(6, 12, 24), shortlist_dims=6, metric=metric, columns={"third": "integer"})
+        docs = server.create_collection(
+            name, dims=DIMS, nesting_dims=(6, 12, 24), shortlist_dims=6, metric=metric, columns={"third": "integer"}
+        )
         docs.add(np.arange(N), vectors, third=np.arange(N) % 3)
         docs.create_index()
         made[metric] = docs

@@ -8,6 +8,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mrl_db import available_simd, kernels
 
 SIMD = available_simd()
@@ -107,7 +108,11 @@ def test_offsets_and_strides_do_not_matter(dims, n, pad, offset, seed, simd):
 
 
 @given(
-    n=st.integers(0, 1200), k=st.integers(1, 300), levels=st.integers(1, 40), seed=st.integers(0, 2**32 - 1), simd=st.sampled_from(SIMD)
+    n=st.integers(0, 1200),
+    k=st.integers(1, 300),
+    levels=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    simd=st.sampled_from(SIMD),
 )
 @settings(max_examples=300)
 def test_top_k_equals_a_stable_sort(n, k, levels, seed, simd):
@@ -185,7 +190,13 @@ def test_exact_scan_misses_nothing_at_any_scale(metric, scale, n, dims, k, copie
     got = [(d, p) for d, p in zip(distances.tolist(), positions.tolist(), strict=True)][:k]
     for (d, p), (want_d, _) in zip(got, want, strict=True):
         recomputed = oracle.distance(metric, query, rows[p : p + 1])[0]
-        assert np.isclose(d, want_d, rtol=1e-9, atol=1e-12 * max(scale * scale, 1e-300) if metric == "inner_product" else 1e-12, equal_nan=True)
+        assert np.isclose(
+            d,
+            want_d,
+            rtol=1e-9,
+            atol=1e-12 * max(scale * scale, 1e-300) if metric == "inner_product" else 1e-12,
+            equal_nan=True,
+        )
         assert np.isclose(d, recomputed, rtol=1e-9, atol=1e-9 * max(1.0, abs(recomputed)), equal_nan=True)
 
 

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mrl_db import Plan, PlanError, Precision, Stage
 from mrl_db.plan import default_keep, default_plan, with_k
 

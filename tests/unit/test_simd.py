@@ -2,14 +2,19 @@ import os
 import subprocess
 import sys
 
-import mrl_db
 import pytest
+
+import mrl_db
 
 
 def run_with(name):
     code = "import mrl_db\ntry:\n    print(mrl_db.simd())\nexcept mrl_db.SimdError as error:\n    print(error)"
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "MRL_DB_SIMD": name}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "MRL_DB_SIMD": name},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
 
 
