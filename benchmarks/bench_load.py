@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import machine
-import mrl_db
 import numpy as np
 import psycopg
+
+import mrl_db
 from mrl_db import _kernels
 from mrl_db.postgres import ingest
 
@@ -24,7 +25,9 @@ def formatted(keys, vectors, piece_rows: int = 170) -> list[bytes]:
     """The whole COPY stream of (id, embedding) in pieces, as a program would keep it ready."""
     encoded = keys.view(np.uint8).reshape(len(keys), 8)
     pieces = [
-        _kernels.encode_rows(_kernels.KeyType.int64, encoded[i : i + piece_rows], _kernels.VectorType.float32, vectors[i : i + piece_rows], [], 0)
+        _kernels.encode_rows(
+            _kernels.KeyType.int64, encoded[i : i + piece_rows], _kernels.VectorType.float32, vectors[i : i + piece_rows], [], 0
+        )
         for i in range(0, len(keys), piece_rows)
     ]
     return [_kernels.copy_header(), *pieces, _kernels.copy_trailer()]

@@ -3,15 +3,16 @@
 Stage by stage the statement nests: the innermost takes the rows of the table in the order of their low-dim vector, by the HNSW
 index where there is one, and each further stage orders what is left by more dims; the last one computes the exact distance.
 
-HNSW in pgvector returns no more rows than `hnsw.ef_search`, whatever the LIMIT; the settings sent along raise it to the plan's effort and
-let the index scan go on (`hnsw.iterative_scan`) when a filter or dead rows leave too few. If a statement still gives fewer than k rows, the
-exact statement is run: k rows come back whenever k rows match.
+HNSW in pgvector returns no more rows than `hnsw.ef_search`, whatever the LIMIT; so the statement itself raises it to the plan's effort and
+lets the index scan go on (`hnsw.iterative_scan`) when a filter or dead rows leave too few. If a statement still gives fewer than k rows,
+the exact statement is run: k rows come back whenever k rows match.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from mrl_db.errors import DatabaseError
+from mrl_db.filters import AllOf
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.plan import Plan, Stage
 from mrl_db.postgres import rows, statements
@@ -32,14 +34,14 @@ _PIPELINE = 64  # statements in flight of a batch: enough to hide the round trip
 def search(session: Session, request: Request, queries: NDArray[np.float32], plan: Plan) -> Hits:
     """Returns the hits of each query, (n, k), by the plan."""
     began = time.perf_counter()
-    statement, parameters = funnel_statement(request, plan)
+    text, parameters = _funnel_text(request, plan)
     with session.connection() as connection:
-        results = _run(connection, plan, statement, [_parameters(plan, VectorParameter(q), parameters) for q in queries])
+        results = _run(connection, text, [_parameters(plan, VectorParameter(q), parameters) for q in queries])
         fallbacks = [place for place, found in enumerate(results) if len(found) < plan.k]
         if fallbacks:
             exact, exact_parameters = exact_statement(request, plan.k)
-            again = _run(connection, plan, exact, [[VectorParameter(queries[place]), *exact_parameters] for place in fallbacks])
-            for place, found in zip(fallbacks, again, strict=True):
+            asked = [[VectorParameter(queries[place]), *exact_parameters] for place in fallbacks]
+            for place, found in zip(fallbacks, _run(connection, exact.as_string(None), asked), strict=True):
                 results[place] = found
     microseconds = (time.perf_counter() - began) * 1e6
     trace = Trace("sql", microseconds, _stages(plan, results, exact=len(fallbacks) == len(results)))
@@ -66,24 +68,45 @@ def key_dtype(info: CollectionInfo) -> type[Any]:
     return np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_
 
 
+def _funnel_text(request: Request, plan: Plan) -> tuple[str, list[Any]]:
+    """The statement of a plan as text; kept for searches without a filter, as composing it takes a third of a millisecond's time."""
+    if request.where != AllOf(()):
+        statement, parameters = funnel_statement(request, plan)
+        return statement.as_string(None), parameters
+    return _unfiltered_text(request.info, request.columns, plan), []
+
+
+@lru_cache(maxsize=256)
+def _unfiltered_text(info: CollectionInfo, columns: tuple[str, ...], plan: Plan) -> str:
+    return funnel_statement(Request(info, AllOf(()), columns), plan)[0].as_string(None)
+
+
 def funnel_statement(request: Request, plan: Plan) -> tuple[sql.Composed, list[Any]]:
     """Returns the statement of a plan, and the parameters of its filter. Its other parameters are the query, once for each stage."""
+    if len(plan.stages) == 1:
+        return exact_statement(request, plan.k)
     info = request.info
+    parts = statements.fragments("prefix")
     condition, parameters = request.condition()
     source: sql.Composable = info.relation
     for number, stage in enumerate(plan.stages[:-1]):
-        source = statements.query("stage").format(
-            source=source if number == 0 else sql.SQL("({})").format(source),
-            condition=condition if number == 0 else statements.fragments("filter")["always"],
+        distance: sql.Composable = parts["nearest"].format(
             prefix=_row_prefix(info, stage),
             vector_schema=statements.identifier(info.vector_schema),
             operator=sql.SQL(info.metric.prefix_operator),
             target=_prefix(info, _target(info), stage.dims),
+        )
+        if plan.route == "seqscan":
+            distance = parts["unindexed"].format(distance=distance)
+        source = statements.query("stage").format(
+            source=source if number == 0 else sql.SQL("({})").format(source),
+            condition=parts["after_settings"].format(condition=condition) if number == 0 else statements.fragments("filter")["always"],
+            distance=distance,
             keep=sql.Literal(stage.keep),
         )
-    if len(plan.stages) == 1:
-        return exact_statement(request, plan.k)
-    return _last("last_stage", request, plan.k, shortlist=source), parameters
+    scanned = max(20000, min(4 * plan.stages[0].keep, 2**31 - 1))
+    settings = {"effort": sql.Literal(str(plan.effort)), "max_scan_tuples": sql.Literal(str(scanned))}
+    return _last("last_stage", request, plan.k, shortlist=source, **settings), parameters
 
 
 def exact_statement(request: Request, k: int) -> tuple[sql.Composed, list[Any]]:
@@ -141,24 +164,13 @@ def _parameters(plan: Plan, query: VectorParameter, condition: Sequence[Any]) ->
     return [query, *condition, *[query] * (stages - 1)]
 
 
-def apply_settings(connection: Connection, plan: Plan) -> None:
-    """Sets what the plan needs until the end of the transaction: no state of the session is changed, so a transaction pooler may serve."""
-    longest = min(4 * plan.stages[0].keep, 2**31 - 1)
-    values = {
-        "effort": str(plan.effort),
-        "scan": str(max(20000, longest)),
-        "index": "off" if plan.route == "seqscan" else "on",
-    }
-    connection.execute(statements.query("plan_settings"), values)
-
-
-def _run(connection: Connection, plan: Plan, statement: sql.Composed, parameters: Sequence[list[Any]]) -> list[list[tuple[Any, ...]]]:
-    """Runs a statement once for each list of parameters. BEGIN, settings, statements and COMMIT travel together: one round trip."""
-    text = statement.as_string(connection)
+def _run(connection: Connection, text: str, parameters: Sequence[list[Any]]) -> list[list[tuple[Any, ...]]]:
+    """Runs a statement once for each list of parameters: one message for one, a pipeline for many."""
+    if len(parameters) == 1:
+        return [connection.cursor(binary=True).execute(text, parameters[0]).fetchall()]
     results = []
     for begin in range(0, len(parameters), _PIPELINE):
-        with connection.pipeline(), connection.transaction():
-            apply_settings(connection, plan)
+        with connection.pipeline():
             cursors = [connection.cursor(binary=True).execute(text, each) for each in parameters[begin : begin + _PIPELINE]]
         results += [cursor.fetchall() for cursor in cursors]
     return results
@@ -185,10 +197,9 @@ def explain(session: Session, request: Request, query: NDArray[np.float32], plan
     """Returns the trace of one search with rows and microseconds of every stage, as EXPLAIN ANALYZE measured them."""
     statement, parameters = funnel_statement(request, plan)
     values = _parameters(plan, VectorParameter(query), parameters)
-    with session.transaction() as connection:
-        apply_settings(connection, plan)
-        text = statements.query("explain").format(statement=statement).as_string(connection)
-        connection.execute(statement.as_string(connection), values).fetchall()
+    with session.connection() as connection:
+        text = statements.query("explain").format(statement=statement).as_string(None)
+        connection.execute(statement.as_string(None), values).fetchall()
         row = connection.execute(text, values).fetchone()
     if row is None:
         raise DatabaseError("EXPLAIN returned nothing; run it again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import errors as pg
@@ -67,7 +67,7 @@ class CollectionInfo:
     owns_table: bool
     index: str | None
     plan: Plan | None
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Column] = field(hash=False)
 
     @property
     def relation(self) -> sql.Identifier:

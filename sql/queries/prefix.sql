@@ -6,3 +6,9 @@
 ({vector})::{vector_schema}.halfvec({dims})
 -- name: full
 {parameter}::{vector_schema}.{type}({dims})
+-- name: nearest
+{prefix} OPERATOR({vector_schema}.{operator}) {target}
+-- name: unindexed
+0.0 + ({distance})
+-- name: after_settings
+({condition} AND settings.applied)

@@ -2,5 +2,5 @@
 SELECT row_.*
 FROM {source} AS row_
 WHERE {condition}
-ORDER BY {prefix} OPERATOR({vector_schema}.{operator}) {target}
+ORDER BY {distance}
 LIMIT {keep}
