@@ -273,6 +273,7 @@ def _as_server_user() -> list[str]:
         "--clear-groups",
         f"--inh-caps={capability}",
         f"--ambient-caps={capability}",
+        "--securebits=+no_setuid_fixup",  # else access(2) forgets the capability, and initdb does not find its programs under /root
         "--",
     ]
 
