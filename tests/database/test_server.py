@@ -183,7 +183,7 @@ def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, po
     first = mrl_db.connect(home=home, postgres_version=postgres_version)
     assert first.server_version == postgres_version
     code = "import mrl_db, sys\nwith mrl_db.connect(home=sys.argv[1]) as db: print(db.list())"
-    other = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)
+    other = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True, cwd="/")
     assert other.stdout.strip() == "[]"
     second = mrl_db.connect(home=home)
     first.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
@@ -212,7 +212,7 @@ def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path
 def test_a_dead_client_leaves_no_server_behind_for_ever(tmp_path, postgres_version):
     """The kernel drops a dead process's lock: the next user is then the last one, and stops the server."""
     code = "import mrl_db, os, sys\ndb = mrl_db.connect(home=sys.argv[1], postgres_version=int(sys.argv[2]))\nos.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)], check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)], check=False, cwd="/")
 
     db = mrl_db.connect(home=tmp_path / "home")
     db.close()

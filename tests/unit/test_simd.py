@@ -13,6 +13,7 @@ def run_with(name):
         [sys.executable, "-c", code],
         env={**os.environ, "MRL_DB_SIMD": name},
         capture_output=True,
+        cwd="/",
         text=True,
         check=True,
     ).stdout.strip()
