@@ -7,6 +7,6 @@ SELECT to_regnamespace('mrl') IS NULL AS fresh \gset
 \if :fresh
 \ir migrations/0001_collections.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_collections', '13f0132851223a1c4327f7c874a7da92eb1bbe0439f5ebdf7dae5e5c58f3dc23');
+VALUES (1, '0001_collections', '992d6ce1959a4402885c3283e59f1576004c56371bf098cf2904ddf6d3243f21');
 \endif
 COMMIT;

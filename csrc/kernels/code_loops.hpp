@@ -19,6 +19,7 @@ MRL_INLINE typename C::type sum_long_row(const uint8_t* query, const uint8_t* ro
     typename C::type sum[4] = {start, C::first_lane(0), C::first_lane(0), C::first_lane(0)};
     size_t i = 0;
     for (; i + 4 * C::bytes <= bytes; i += 4 * C::bytes) {
+        for (size_t line = 0; line < 4 * C::bytes; line += 64) fetch(row + i + line + kAheadBytes);
         for (size_t c = 0; c < 4; ++c)
             sum[c] = C::add_step(C::load_query(query + i + c * C::bytes), C::load(row + i + c * C::bytes), sum[c]);
     }
@@ -54,7 +55,7 @@ inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, siz
     const typename C::type start = C::first_lane(offset);
     size_t row = 0;
     typename C::type sum[4];
-    if (bytes < 8 * C::bytes) {
+    if (bytes < 4 * C::bytes) {
         const size_t ahead = rows_ahead(bytes);
         for (; row + 4 <= n; row += 4) {
             sum_short_rows<C>(query, rows + row * row_stride, row_stride, bytes, ahead, start, sum);

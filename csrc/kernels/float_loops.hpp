@@ -18,9 +18,12 @@ namespace {
 constexpr size_t kShortRow = 8;  // registers
 constexpr size_t kChains = 4;
 
-// How many rows ahead a short row's lines are fetched: about 2 KiB of touched memory. Rows that lie apart (a prefix of long rows) have no
+// How far ahead of the reading memory is fetched.
+constexpr size_t kAheadBytes = 4096;
+
+// How many rows ahead a short row's lines are fetched: kAheadBytes of touched memory. Rows that lie apart (a prefix of long rows) have no
 // stream that the hardware would follow, and rows of one line leave its prefetcher too late.
-inline size_t rows_ahead(size_t row_bytes) { return row_bytes == 0 ? 0 : 4 + (2048 / row_bytes & ~static_cast<size_t>(3)); }
+inline size_t rows_ahead(size_t row_bytes) { return row_bytes == 0 ? 0 : 4 + (kAheadBytes / row_bytes & ~static_cast<size_t>(3)); }
 
 inline void fetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 
@@ -105,6 +108,8 @@ MRL_INLINE void sum_row_and_square(const float* query, const float* row, size_t 
     size_t i = 0;
     for (; i + 2 * V::lanes <= dims; i += 2 * V::lanes) {
         const typename V::type x0 = V::load(row + i), x1 = V::load(row + i + V::lanes);
+        fetch(reinterpret_cast<const char*>(row + i) + kAheadBytes);
+        if constexpr (V::lanes > 8) fetch(reinterpret_cast<const char*>(row + i) + kAheadBytes + 64);
         dot0 = V::fma(V::load(query + i), x0, dot0);
         square0 = V::fma(x0, x0, square0);
         dot1 = V::fma(V::load(query + i + V::lanes), x1, dot1);
