@@ -7,6 +7,6 @@ SELECT to_regnamespace('mrl') IS NULL AS fresh \gset
 \if :fresh
 \ir migrations/0001_collections.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_collections', '992d6ce1959a4402885c3283e59f1576004c56371bf098cf2904ddf6d3243f21');
+VALUES (1, '0001_collections', '4f371d8929c173ed6e382138fb92a507b10bad1446d1948d82d7b801a5d4ff7d');
 \endif
 COMMIT;

@@ -90,14 +90,6 @@ struct BitAnd : Bits {
     static inline type add_step(wide q, wide r, type sum) { return _mm256_add_epi32(sum, popcount(_mm256_and_si256(q, r))); }
 };
 
-void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
-    score_codes<Int8>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);
-}
-
-void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
-    score_codes<BitXor>(query, rows, n, row_stride, bytes, 0, out);
-}
-
 // Few scores pass once the threshold is set, so the rare set bits are walked one by one.
 inline size_t write_indices(unsigned mask, size_t first, uint32_t* indices) {
     size_t count = 0;
@@ -138,8 +130,8 @@ const Kernels avx2_kernels = {
     score_rows<F32, InnerProduct>,
     score_rows<F32, SquaredL2>,
     cosine_rows<F32>,
-    inner_product_int8,
-    hamming,
+    score_int8<Int8>,
+    score_bits<BitXor>,
     score_planes<BitAnd>,
     select_below,
     select_below_int32,

@@ -28,10 +28,6 @@ void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_
                       -128 * query_sum, out);
 }
 
-void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
-    score_codes<BitXor>(query, rows, n, row_stride, bytes, 0, out);
-}
-
 }  // namespace
 
 const Kernels avx512_vnni_kernels = {
@@ -40,7 +36,7 @@ const Kernels avx512_vnni_kernels = {
     score_rows<F32, SquaredL2>,
     cosine_rows<F32>,
     inner_product_int8,
-    hamming,
+    score_bits<BitXor>,
     score_planes<BitAnd>,
     select_below,
     select_below_int32,

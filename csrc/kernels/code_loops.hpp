@@ -75,6 +75,17 @@ inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, siz
     }
 }
 
+// The two shapes in which a table offers score_codes.
+template <class C>
+void score_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
+    score_codes<C>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);
+}
+
+template <class C>
+void score_bits(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
+    score_codes<C>(query, rows, n, row_stride, bytes, 0, out);
+}
+
 // Sum of 2^p times the plane's score. Planes outermost within a block of rows: the block's codes stay in the first-level cache.
 template <class C>
 void score_planes(const uint8_t* query, size_t planes, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {

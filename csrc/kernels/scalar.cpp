@@ -82,14 +82,6 @@ struct BitAnd : Word {
     static inline type add_step(wide q, wide r, type sum) { return sum + popcount64(q & r); }
 };
 
-void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
-    score_codes<Int8>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);
-}
-
-void hamming(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride, size_t bytes, int32_t* out) {
-    score_codes<BitXor>(query, rows, n, row_stride, bytes, 0, out);
-}
-
 template <class Score>
 size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* indices) {
     size_t count = 0;
@@ -102,8 +94,8 @@ size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* in
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,      inner_product_int8,
-    hamming,  score_planes<BitAnd>,          select_below<float>,        select_below<int32_t>,
+    "scalar",           score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,      score_int8<Int8>,
+    score_bits<BitXor>, score_planes<BitAnd>,          select_below<float>,        select_below<int32_t>,
 };
 
 }  // namespace mrl

@@ -220,10 +220,9 @@ BEGIN
         funnel := format(E'        SELECT row_.*\n        FROM %s AS row_\n        WHERE row_.%I IS NOT NULL', c.relation, c.vector_column);
     END IF;
 
-    EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
     EXECUTE format(
         $function$
-CREATE FUNCTION mrl.%1$I(query %2$I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL)
+CREATE OR REPLACE FUNCTION mrl.%1$I(query %2$I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL)
     RETURNS TABLE (id %3$s, distance double precision)
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
