@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +14,6 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mrl_db
@@ -51,20 +48,11 @@ def _connect(dsn: str | None, home: Path | None) -> Database:
     return mrl_db.connect(dsn) if dsn else mrl_db.connect(home=home)
 
 
-@contextmanager
-def _bar(what: str) -> Iterator[Any]:
-    """A progress bar as the callback that `ingest` and `create_index` take."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
 @app.command()
 def demo(dsn: Dsn = None, home: Home = None) -> None:
     """Loads 10,000 real rows, searches them by example, and shows recall and time of every stage."""
     with _connect(dsn, home) as db:
-        run_demo(db, out, _bar)
+        run_demo(db, out)
 
 
 @app.command()
@@ -105,12 +93,10 @@ def ingest(
             _create_for(db, collection, source, id, vector, metric, nesting_dims)
         docs = db.open(collection)
         began = time.perf_counter()
-        with _bar("rows") as progress:
-            count = docs.ingest(source, id=id, vector=vector, upsert=upsert, index=False, progress=progress)
+        count = docs.ingest(source, id=id, vector=vector, upsert=upsert, index=False, progress=True)
         seconds = time.perf_counter() - began
         out.print(f"{count:,} rows in {seconds:.1f} s ({count / seconds:,.0f} rows/s)")
-        with _bar("index") as progress:
-            docs.create_index(progress=progress)
+        docs.create_index(progress=True)
         out.print(f"collection {escape(collection)}: {docs.count():,} rows, indexed on {docs.low_dims} of {docs.dims} dims")
 
 

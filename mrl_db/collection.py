@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,7 @@ from mrl_db.postgres import catalog, indexing, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
-
-Progress = Callable[[int, int | None], None]
-"""Called with (done, total): rows, or blocks of the table while indexing, so far; the total where it is known."""
+from mrl_db.progress import Report, reporting
 
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
 
@@ -129,7 +127,7 @@ class Collection:
         vector: str = "embedding",
         upsert: bool = False,
         index: bool = True,
-        progress: Progress | None = None,
+        progress: Report | bool = False,
         **columns: Any,
     ) -> int:
         """Loads many rows in one transaction, all or none, with bounded memory, then builds the index; returns how many.
@@ -138,15 +136,16 @@ class Collection:
         or an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the
         key and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
         index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
-        progress: called with (rows so far, rows in all or None).
+        progress: True for a bar on standard error, or a function that is called with (rows so far, rows in all or None).
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
         checked = (ingest.check_batch(ids, part, further, self._info) for ids, part, further in batches)
-        with self._session.transaction() as connection:
-            report = None if progress is None else (lambda done: progress(done, total))
-            count = ingest.write(connection, self._info, checked, upsert=upsert, progress=report)
+        with reporting(progress, "rows") as report, self._session.transaction() as connection:
+            count = ingest.write(
+                connection, self._info, checked, upsert=upsert, progress=None if report is None else lambda done: report(done, total)
+            )
         if index and self.count() >= _INDEX_WORTH_ROWS:
-            self.create_index()
+            self.create_index(progress=progress is True)
         return count
 
     def delete(self, ids: Any = None, *, where: Mapping[str, Any] | None = None) -> int:
@@ -227,22 +226,18 @@ class Collection:
         catalog.set_plan(self._session, self.name, plan)
         self._info = catalog.describe(self._session, self.name)
 
-    def create_index(self, *, m: int = 16, ef_construction: int = 64, concurrently: bool = False, progress: Progress | None = None) -> None:
+    def create_index(self, *, m: int = 16, ef_construction: int = 64, concurrently: bool = False, progress: Report | bool = False) -> None:
         """Builds the HNSW index on the low-dim vectors, unless it is there: after the load, when it is several times faster.
 
         m, ef_construction: pgvector's links a node and candidates while building. concurrently: without locking out writers, at about
-        twice the time. progress: called with (blocks of the table indexed, blocks in all).
+        twice the time. progress: True for a bar, or a function that is called with (blocks of the table indexed, blocks in all).
         """
         if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
             raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")
-        indexing.create_index(
-            self._session,
-            self._info,
-            m=m,
-            ef_construction=ef_construction,
-            concurrently=concurrently,
-            progress=progress,
-        )
+        with reporting(progress, "index") as report:
+            indexing.create_index(
+                self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=report
+            )
         self._info = catalog.describe(self._session, self.name)
 
     def _request(self, where: Mapping[str, Any] | None, columns: Sequence[str] = ()) -> Request:
@@ -297,4 +292,4 @@ def _checked_count(value: object, what: str) -> int:
     return int(value)
 
 
-__all__ = ["Collection", "Progress", "Records", "open_collection"]
+__all__ = ["Collection", "Records", "open_collection"]

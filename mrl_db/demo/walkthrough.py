@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -22,10 +20,8 @@ NAME = "demo_packages"
 _HELD_OUT = 200  # rows that are not loaded, and ask the questions of the recall figure
 _EXAMPLES = ("gimp", "r-cran-ggplot2")
 
-Bar = Callable[[str], AbstractContextManager[Any]]
 
-
-def run_demo(db: Database, out: Console, bar: Bar) -> None:
+def run_demo(db: Database, out: Console) -> None:
     """Runs the demo against a database and prints what it finds; the collection `demo_packages` is made anew and left there."""
     packages = load_packages()
     keep = np.ones(len(packages.names), dtype=bool)
@@ -42,19 +38,17 @@ def run_demo(db: Database, out: Console, bar: Bar) -> None:
         NAME, dims=384, nesting_dims=(64, 128, 384), key_type="text", columns={"description": "text", "section": "text"}
     )
     began = time.perf_counter()
-    with bar("rows") as progress:
-        docs.ingest(
-            [packages.names[i] for i in rows],
-            packages.vectors[rows],
-            description=[packages.descriptions[i] for i in rows],
-            section=[packages.sections[i] for i in rows],
-            index=False,
-            progress=progress,
-        )
+    docs.ingest(
+        [packages.names[i] for i in rows],
+        packages.vectors[rows],
+        description=[packages.descriptions[i] for i in rows],
+        section=[packages.sections[i] for i in rows],
+        index=False,
+        progress=True,
+    )
     loaded = time.perf_counter() - began
     began = time.perf_counter()
-    with bar("index") as progress:
-        docs.create_index(progress=progress)
+    docs.create_index(progress=True)
     indexed = time.perf_counter() - began
     out.print(
         f"loaded {len(rows):,} Debian packages × 384 dims in {loaded:.1f} s ({len(rows) / loaded:,.0f} rows/s), "

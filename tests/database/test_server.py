@@ -236,6 +236,23 @@ def test_the_embedded_folders_are_private_and_no_parent_is_touched(tmp_path, pos
     assert settings["fsync"] == "on"
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o755])
+def test_a_folder_that_was_there_keeps_its_permissions(tmp_path, mode, postgres_version):
+    """Folders that others could write to are refused; as root also those that they could enter, as the cluster there is nobody's."""
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(mode)
+    refused = mode & (0o077 if os.geteuid() == 0 else 0o022)
+
+    if refused:
+        with pytest.raises(mrl_db.ServerError, match="open to other users"):
+            mrl_db.connect(home=home, postgres_version=postgres_version)
+    else:
+        mrl_db.connect(home=home, postgres_version=postgres_version).close()
+
+    assert home.stat().st_mode & 0o777 == mode
+
+
 def test_another_version_than_the_clusters_is_refused(server, tmp_path, postgres_version):
     other = {16: 18, 18: 16}[postgres_version]
 
