@@ -3,10 +3,26 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SELECT pg_advisory_xact_lock(hashtext('mrl_db migrations'));
-SELECT to_regnamespace('mrl') IS NULL AS fresh \gset
-\if :fresh
-\ir migrations/0001_collections.sql
+
+SELECT to_regclass('mrl.migration') IS NULL AS missing \gset
+\if :missing
+\ir migrations/0001_catalog.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_collections', '4f371d8929c173ed6e382138fb92a507b10bad1446d1948d82d7b801a5d4ff7d');
+VALUES (1, '0001_catalog', 'c8f71ec7f6379572fe3fffc1084fb80507f285895e9082ba02d362bf81f3a700');
 \endif
+
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 2) AS missing \gset
+\if :missing
+\ir migrations/0002_search.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (2, '0002_search', 'a2c5198c9603c4cf7cc7f7d4e4b71af8d837f231c99a7aeda4a48fbfc5f9d3ec');
+\endif
+
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 3) AS missing \gset
+\if :missing
+\ir migrations/0003_collections.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (3, '0003_collections', 'c82b25e5d03cf3f5f37aa21c7c406ff50f7a7558ea2f38bd64ebd9784c04654b');
+\endif
+
 COMMIT;
