@@ -38,6 +38,8 @@ struct F32 {
 
 struct Sums {
     using type = __m256i;  // eight int32
+    using tail = size_t;
+    static inline tail tail_of(size_t count) { return count; }
     static inline type add(type a, type b) { return _mm256_add_epi32(a, b); }
     static inline type first_lane(int32_t x) { return _mm256_zextsi128_si256(_mm_cvtsi32_si128(x)); }
     static inline void sum4(type a, type b, type c, type d, int32_t* out) {
@@ -58,6 +60,7 @@ struct Int8 : Sums {
     }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+    static inline wide load_tail(const uint8_t* p, tail count) { return count == bytes ? load(p) : load_first(p, count); }
     static inline type add_step(wide q, wide r, type sum) { return _mm256_add_epi32(sum, _mm256_madd_epi16(q, r)); }
 };
 
@@ -73,6 +76,7 @@ struct Bits : Sums {
     }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+    static inline wide load_tail(const uint8_t* p, tail count) { return count == bytes ? load(p) : load_first(p, count); }
     static inline type popcount(type x) {
         const type table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
         const type nibble = _mm256_set1_epi8(15);

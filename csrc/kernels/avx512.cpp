@@ -8,9 +8,10 @@ struct Int8 : Sums {
     using wide = __m512i;  // thirty-two int16
     static constexpr size_t bytes = 32;
     static inline wide load(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-    static inline wide load_first(const uint8_t* p, size_t count) {
-        return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((1ull << count) - 1), p));
-    }
+    using tail = __mmask32;
+    static inline tail tail_of(size_t count) { return static_cast<tail>((1ull << count) - 1); }  // count <= 32
+    static inline wide load_tail(const uint8_t* p, tail mask) { return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, p)); }
+    static inline wide load_first(const uint8_t* p, size_t count) { return load_tail(p, tail_of(count)); }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
     static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, _mm512_madd_epi16(q, r)); }

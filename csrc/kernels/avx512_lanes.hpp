@@ -53,7 +53,10 @@ struct Bytes : Sums {
     using wide = __m512i;
     static constexpr size_t bytes = 64;
     static inline wide load(const uint8_t* p) { return _mm512_loadu_si512(p); }
-    static inline wide load_first(const uint8_t* p, size_t count) { return _mm512_maskz_loadu_epi8(first_bytes(count), p); }
+    using tail = __mmask64;
+    static inline tail tail_of(size_t count) { return count < bytes ? first_bytes(count) : ~static_cast<tail>(0); }
+    static inline wide load_tail(const uint8_t* p, tail mask) { return _mm512_maskz_loadu_epi8(mask, p); }
+    static inline wide load_first(const uint8_t* p, size_t count) { return load_tail(p, tail_of(count)); }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
 };

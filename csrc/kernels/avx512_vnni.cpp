@@ -9,6 +9,7 @@ namespace {
 struct Int8 : Bytes {
     static inline wide flip(wide x) { return _mm512_xor_si512(x, _mm512_set1_epi8(static_cast<char>(0x80))); }
     static inline wide load(const uint8_t* p) { return flip(Bytes::load(p)); }
+    static inline wide load_tail(const uint8_t* p, tail mask) { return flip(Bytes::load_tail(p, mask)); }
     static inline wide load_first(const uint8_t* p, size_t count) { return flip(Bytes::load_first(p, count)); }
     static inline type add_step(wide q, wide r, type sum) { return _mm512_dpbusd_epi32(sum, r, q); }
 };

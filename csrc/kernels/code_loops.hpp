@@ -1,8 +1,9 @@
 // The integer loops over codes (int8, bits), written once over a lane type C (one per instruction set and operation).
 //
 // C offers: wide (a register of `bytes` code bytes), type (a register of partial sums), first_lane(x) (x in one sum), load, load_first(p,
-// count) with zeros beyond, add_step(query, row, sum), add, and sum4(a, b, c, d, out), which reduces four registers of partial sums to four
-// int32. Integer sums have no order, so every instruction set returns the same bits.
+// count) with zeros beyond, tail_of(count) and load_tail(p, tail) for the same with the count prepared, add_step(query, row, sum), add, and
+// sum4(a, b, c, d, out), which reduces four registers of partial sums to four int32. Integer sums have no order, so every instruction set
+// returns the same bits.
 //
 // C headers only (see kernels.hpp).
 #pragma once
@@ -55,8 +56,19 @@ inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, siz
     const typename C::type start = C::first_lane(offset);
     size_t row = 0;
     typename C::type sum[4];
-    if (bytes < 4 * C::bytes) {
-        const size_t ahead = rows_ahead(bytes);
+    const size_t ahead = rows_ahead(bytes);
+    if (bytes <= C::bytes && bytes != 0) {
+        // One register a row: the query stays in its register, the mask of the row's bytes is made once.
+        const typename C::tail tail = C::tail_of(bytes);
+        const typename C::wide q = C::load_query_first(query, bytes);
+        const size_t step = row_stride < 64 ? 64 : row_stride;
+        for (; row + 4 <= n; row += 4) {
+            const uint8_t* four = rows + row * row_stride;
+            for (size_t line = 0; line < 4 * row_stride; line += step) fetch(four + ahead * row_stride + line);
+            for (size_t r = 0; r < 4; ++r) sum[r] = C::add_step(q, C::load_tail(four + r * row_stride, tail), start);
+            C::sum4(sum[0], sum[1], sum[2], sum[3], out + row);
+        }
+    } else if (bytes < 4 * C::bytes) {
         for (; row + 4 <= n; row += 4) {
             sum_short_rows<C>(query, rows + row * row_stride, row_stride, bytes, ahead, start, sum);
             C::sum4(sum[0], sum[1], sum[2], sum[3], out + row);

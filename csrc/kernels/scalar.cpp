@@ -41,6 +41,8 @@ inline int32_t popcount64(uint64_t x) {
 
 struct Sums {
     using type = int32_t;
+    using tail = size_t;
+    static inline tail tail_of(size_t count) { return count; }
     static inline type first_lane(int32_t x) { return x; }
     static inline type add(type a, type b) { return a + b; }
     static inline void sum4(type a, type b, type c, type d, int32_t* out) {
@@ -58,6 +60,7 @@ struct Int8 : Sums {
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_first(const uint8_t* p, size_t) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t) { return load(p); }
+    static inline wide load_tail(const uint8_t* p, tail) { return load(p); }
     static inline type add_step(wide q, wide r, type sum) { return sum + q * r; }
 };
 
@@ -72,6 +75,7 @@ struct Word : Sums {
     static inline wide load(const uint8_t* p) { return load_first(p, 8); }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+    static inline wide load_tail(const uint8_t* p, tail count) { return load_first(p, count); }
 };
 
 struct BitXor : Word {
