@@ -3,7 +3,7 @@
 // V offers: type, lanes, zero, load, load_first(p, count), fma, sub, add, mul, div, sqrt, min, max, broadcast, store_first(p, v, count),
 // and sum4(a, b, c, d, out), which reduces four vectors at once: four rows share one tree of shuffles.
 //
-// Two shapes, measured on Zen 4 (benchmarks/bench_kernels.py), meet at eight registers a row. A long row is read alone, front to back, with
+// Two shapes, measured on Zen 5 (benchmarks/bench_kernels.py), meet at eight registers a row. A long row is read alone, front to back, with
 // four chains to hide the latency of fma: reading four long rows side by side costs a third of the second-level cache's bandwidth. Of short
 // rows four go together, as they share the query's loads and leave no time for the latency of one row's few steps.
 //
