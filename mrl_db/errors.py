@@ -82,7 +82,7 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
     primary = error.diag.message_primary
     detail = error.diag.message_detail
     said = "; ".join(part for part in (primary, detail, error.diag.message_hint) if part)
-    if isinstance(error, pg.UniqueViolation):
+    if isinstance(error, pg.UniqueViolation) and error.diag.schema_name not in ("pg_catalog", "mrl"):
         return DuplicateKeyError(f"{said}; use upsert() to replace rows that are there already")
     if isinstance(error, pg.InsufficientPrivilege):
         return PrivilegeError(f"{said}; grant it to this role, or connect as another one")

@@ -4,11 +4,11 @@
 BEGIN;
 SELECT pg_advisory_xact_lock(hashtext('mrl_db migrations'));
 
-SELECT to_regclass('mrl.migration') IS NULL AS missing \gset
+SELECT NOT EXISTS (SELECT FROM pg_class AS r WHERE r.relnamespace IN (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'mrl') AND r.relname = 'migration') AS missing \gset
 \if :missing
 \ir migrations/0001_catalog.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_catalog', 'c8f71ec7f6379572fe3fffc1084fb80507f285895e9082ba02d362bf81f3a700');
+VALUES (1, '0001_catalog', 'da55c6300220d266fbb4b681c234e984419b475db3abf67efe81d9d911532c20');
 \endif
 
 SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 2) AS missing \gset

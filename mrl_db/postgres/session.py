@@ -149,7 +149,10 @@ def _ensure_pgvector(connection: Connection) -> str:
                 "this server has no pgvector; install it (package postgresql-<version>-pgvector, or a service that offers it)"
             )
         try:
-            connection.execute(statements.query("create_pgvector"))
+            # IF NOT EXISTS alone lets two clients that come at once both try, and one fail.
+            with connection.transaction():
+                connection.execute(statements.query("migrations_lock"))
+                connection.execute(statements.query("create_pgvector"))
         except psycopg.errors.InsufficientPrivilege:
             raise ServerError(
                 "this database lacks the extension vector, and this role may not create it; have an owner run CREATE EXTENSION vector"

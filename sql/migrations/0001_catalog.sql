@@ -68,7 +68,7 @@ COMMENT ON FUNCTION mrl.prefix(vector, integer) IS
 CREATE FUNCTION mrl.default_keep(k integer)
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN greatest(200, least(20::bigint * k, k::bigint + 1000), k)::integer;
+    RETURN least(greatest(200, least(20::bigint * k, k::bigint + 1000), k), 2147483647)::integer;
 COMMENT ON FUNCTION mrl.default_keep(integer) IS 'Length of the shortlist for k answers where nothing was measured.';
 
 CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer)

@@ -83,6 +83,15 @@ def test_fewer_than_k_rows_give_all_of_them(db, rng, exact):
     assert docs.search(np.ones((2, 4)), k=5, exact=exact).ids.shape == (2, 3)
 
 
+def test_the_largest_k_gives_all_rows(db, execute, rng):
+    docs = db.create_collection("docs", dims=4)
+    docs.add(range(300), rng.standard_normal((300, 4)))
+
+    for exact in (False, True):
+        assert docs.search(np.ones(4), k=2**31 - 1, exact=exact).ids.shape == (300,)
+    assert len(execute("SELECT * FROM mrl.search_docs('[1,1,1,1]', 2147483647)")) == 300
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_ties_are_broken_by_id(db, exact):
     docs = db.create_collection("docs", dims=2, metric="l2")

@@ -197,6 +197,23 @@ def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, po
         assert again.open("docs").count() == 1
 
 
+def test_processes_that_come_at_once_share_one_new_server(tmp_path, postgres_version):
+    """initdb, the start, the extension and the schema are each made by one of them, and all find them."""
+    code = (
+        "import mrl_db, sys\n"
+        "with mrl_db.connect(home=sys.argv[1], postgres_version=int(sys.argv[2])) as db:\n"
+        "    db.create_collection(sys.argv[3], dims=2).add([1], [[1.0, 0.0]])"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)]
+    started = [subprocess.Popen([*arguments, f"c{i}"], cwd="/", stderr=subprocess.PIPE, text=True) for i in range(5)]
+
+    said = [process.communicate()[1] for process in started]
+
+    assert [process.returncode for process in started] == [0] * 5, said
+    with mrl_db.connect(home=tmp_path / "home") as db:
+        assert db.list() == [f"c{i}" for i in range(5)]
+
+
 def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path, postgres_version):
     import signal
 
