@@ -130,7 +130,7 @@ def memory_of(total: int) -> dict[str, np.ndarray]:
     return {"float32": floats, "int8": codes, "uint8": codes.view(np.uint8)}
 
 
-def systems_of(kernel: str, dims: int, memory: dict[str, np.ndarray], rivals: tuple[str, ...]):
+def systems_of(kernel: str, dims: int, memory: dict[str, np.ndarray], rivals: bool):
     """Returns (systems, rows, bytes of a row) after checking that all give the same answers; NumPy's, on the first rows, always."""
     rng = np.random.default_rng(dims)
     if kernel in ("inner_product", "squared_l2", "cosine_distance"):
@@ -147,28 +147,16 @@ def systems_of(kernel: str, dims: int, memory: dict[str, np.ndarray], rivals: tu
     rows = values[: n * width].reshape(n, width)
     few = make(kernel, query, rows[:1000])
     compare(np.asarray(few["mrl_db"]()), np.asarray(few["numpy"]()), "numpy")
-    systems = make(kernel, query, rows) if rivals == ALL else make(kernel, query, rows[:1]) | {"mrl_db": make_one(kernel, query, rows)}
-    checked = {"mrl_db": systems["mrl_db"]}
-    if "numpy" in rivals and kernel == "inner_product" and rivals != ALL:
-        checked["numpy"] = lambda: rows @ query
-    if rivals == ALL:
-        want = np.asarray(systems["mrl_db"](), dtype=np.float64)
-        for name, call in systems.items():
-            try:
-                got = np.asarray(call(), dtype=np.float64).ravel()
-            except (TypeError, ValueError, NotImplementedError, LookupError) as error:
-                print(f"  {kernel} {dims}: {name} has no such kernel ({error})")
-                continue
-            compare(want, got, name)
-            checked[name] = call
-    return checked, n, width * values.itemsize
-
-
-ALL = ("numpy", "numkong")
-
-
-def make_one(kernel: str, query, rows):
-    return lambda: getattr(kernels, kernel)(query, rows)
+    if not rivals:
+        systems = {"mrl_db": lambda: getattr(kernels, kernel)(query, rows)}
+        if kernel == "inner_product":
+            systems["numpy"] = lambda: rows @ query
+        return systems, n, width * values.itemsize
+    systems = make(kernel, query, rows)
+    want = np.asarray(systems["mrl_db"]())
+    for name, call in systems.items():
+        compare(want, np.asarray(call()), name)
+    return systems, n, width * values.itemsize
 
 
 def compare(want, got, name: str) -> None:
@@ -192,7 +180,7 @@ def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[d
         "inner_product_bit",
     ):
         for dims in dims_list:
-            systems, n, width = systems_of(kernel, dims, memory, ALL if place == "L2" else ("numpy",))
+            systems, n, width = systems_of(kernel, dims, memory, rivals=place == "L2")
             times: dict[str, list[float]] = {name: [] for name in systems}
             bandwidth, fma, vnni = [], [], []
             for _ in range(rounds):

@@ -234,6 +234,7 @@ class Collection:
         """
         if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
             raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")
+        self._info = catalog.describe(self._session, self.name)  # another client may have built or dropped it
         with reporting(progress, "index") as report:
             indexing.create_index(
                 self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=report

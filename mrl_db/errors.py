@@ -6,9 +6,6 @@ out. No message, cause or context shows a connection string: psycopg's text may 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import psycopg
 from psycopg import errors as pg
 
@@ -93,12 +90,3 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
     if error.sqlstate is None or isinstance(error, (pg.ConnectionException, pg.InvalidAuthorizationSpecification)):
         return ConnectError(said or f"the connection failed ({type(error).__name__}); the server may have stopped")
     return DatabaseError(f"{said} (SQLSTATE {error.sqlstate})")
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns psycopg's errors inside the block into ours; the original is not chained, as its text may hold the connection string."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise from_psycopg(error) from None

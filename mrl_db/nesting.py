@@ -17,8 +17,8 @@ def check_dims(dims: object) -> int:
     """Returns dims as an int when pgvector can store such vectors."""
     if isinstance(dims, bool) or not isinstance(dims, (int, np.integer)):
         raise ValueRangeError(f"dims is {dims!r}, wanted an integer")
-    if not 1 <= dims <= MAX_STORED_DIMS["vector"]:
-        raise ValueRangeError(f"dims is {dims}, pgvector stores 1 to {MAX_STORED_DIMS['vector']}")
+    if not 1 <= dims <= MAX_STORED_DIMS:
+        raise ValueRangeError(f"dims is {dims}, pgvector stores 1 to {MAX_STORED_DIMS}")
     return int(dims)
 
 

@@ -28,7 +28,6 @@ class Precision(Enum):
         return (self.bits * dims + 7) // 8
 
 
-# pgvector 0.8, README, "Can I store/index vectors with more dimensions": the widest vector it stores, and the widest HNSW index it builds.
-MAX_STORED_DIMS = {"vector": 16000, "halfvec": 16000}
-MAX_INDEXED_DIMS = {"vector": 2000, "halfvec": 4000, "bit": 64000}
+# pgvector 0.8, README, "Can I store vectors with more dimensions".
+MAX_STORED_DIMS = 16000
 MAX_HALFVEC_VALUE = 65504.0

@@ -64,7 +64,6 @@ class CollectionInfo:
     metric: Metric
     low_dims: int
     low_dim_column: str | None
-    owns_table: bool
     index: str | None
     plan: Plan | None
     columns: Mapping[str, Column] = field(hash=False)
@@ -220,7 +219,6 @@ def _info(entry: Any) -> CollectionInfo:
         metric=Metric.of(fields["metric"]),
         low_dims=fields["low_dims"],
         low_dim_column=fields["low_dim_column"],
-        owns_table=fields["owns_table"],
         index=fields["index"],
         plan=None if fields["plan"] is None else _plan(fields["plan"]),
         columns={c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"]) for c in fields["columns"]},

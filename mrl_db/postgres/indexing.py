@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from mrl_db.errors import MrlDbError, translated
+from mrl_db.errors import MrlDbError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Session
@@ -28,7 +28,8 @@ def create_index(
     if info.index is not None:
         return
     values = {"name": info.name, "m": m, "ef_construction": ef_construction, "concurrently": concurrently}
-    with session.connection() as connection:
+    # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a transaction with it.
+    with session.connection() if concurrently else session.transaction() as connection:
         row = connection.execute(statements.query("index_statement"), values).fetchone()
         if row is None:
             raise MrlDbError(f'no statement to index collection "{info.name}"; was it dropped?')
@@ -51,7 +52,7 @@ def _watch(session: Session, backend: int, done: threading.Event, progress: Call
     """Asks another connection how far the build is; a failure here must not disturb the build."""
     while not done.wait(_POLL_SECONDS):
         try:
-            with session.connection() as connection, translated():
+            with session.connection() as connection:
                 row = connection.execute(statements.query("index_progress"), (backend,)).fetchone()
         except MrlDbError:
             return

@@ -41,7 +41,6 @@ class Batch:
     """Rows that passed the door: keys as the encoder takes them, float32 vectors, and columns of Python values."""
 
     keys: NDArray[np.uint8] | list[bytes]
-    hashable_keys: Sequence[Any]
     vectors: NDArray[np.float32]
     columns: Mapping[str, Sequence[Any]]
 
@@ -204,8 +203,8 @@ def check_columns(columns: Mapping[str, Any], info: CollectionInfo, count: int) 
 def check_batch(ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], info: CollectionInfo) -> Batch:
     """Returns the rows once they passed every check that needs no database."""
     single = check_vectors(vectors, info)
-    encoded, values = check_keys(ids, info.key_type, len(single))
-    return Batch(encoded, values, single, check_columns(columns, info, len(single)))
+    encoded, _ = check_keys(ids, info.key_type, len(single))
+    return Batch(encoded, single, check_columns(columns, info, len(single)))
 
 
 def write(

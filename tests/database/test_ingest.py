@@ -192,3 +192,18 @@ def test_an_index_can_be_built_beside_writers(db, rng):
 def test_index_parameters_that_pgvector_would_refuse(docs, m, ef):
     with pytest.raises(mrl_db.ValueRangeError, match="pgvector takes"):
         docs.create_index(m=m, ef_construction=ef)
+
+
+def test_the_index_is_built_once_whoever_asks_and_again_when_it_is_gone(db, execute, rng):
+    """Two handles on one collection: neither trusts what it knew when it was opened."""
+    first = db.create_collection("docs", dims=4)
+    first.add(np.arange(50), rng.standard_normal((50, 4)))
+    second = db.open("docs")
+
+    first.create_index()
+    second.create_index()
+    assert execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'docs' AND indexdef LIKE '%hnsw%'") == [(1,)]
+
+    execute("DO $$ BEGIN EXECUTE 'DROP INDEX ' || mrl.index_of('docs'); END $$")
+    first.create_index()
+    assert execute("SELECT mrl.index_of('docs') IS NOT NULL") == [(True,)]
