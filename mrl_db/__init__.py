@@ -33,7 +33,15 @@ from mrl_db.metric import Metric
 from mrl_db.plan import Plan, Stage
 from mrl_db.precision import Precision
 
-__version__ = "0.1.0"
+
+def __getattr__(name: str) -> str:
+    """Returns `__version__` when it is asked for; its one home is pyproject.toml."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mrl_db")
+    raise AttributeError(f"module 'mrl_db' has no attribute {name!r}")
+
 
 __all__ = [
     "Collection",
