@@ -17,10 +17,10 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
 
 lint:
-	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.?pp tests/native/*.?pp
+	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.?pp csrc/*/*.?pp tests/native/*.?pp
 
 format:
-	ruff check --fix . ; ruff format . && clang-format -i csrc/*.cpp csrc/*/*.?pp tests/native/*.?pp
+	ruff check --fix . ; ruff format . && clang-format -i csrc/*.?pp csrc/*/*.?pp tests/native/*.?pp
 
 soak:  ## the long forms: 100,000 filters and names, ten million mutated COPY streams
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py

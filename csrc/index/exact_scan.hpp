@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace mrl {
+#include "metric.hpp"
 
-enum class Metric { cosine, inner_product, l2 };
+namespace mrl {
 
 struct ExactHit {
     double distance;  // pgvector's operator: 1 - cosine, minus the inner product, or the Euclidean distance

@@ -4,6 +4,8 @@
 
 #include "code_loops.hpp"
 #include "float_loops.hpp"
+#include "tile_loops.hpp"
+#include "walk_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -127,6 +129,52 @@ size_t select_below_int32(const int32_t* scores, size_t n, int32_t threshold, ui
     return count;
 }
 
+// vpmaddubsw: two-bit codes times int8, four planes: at most 4 * 2 * 3 * 127 in an int16, no saturation.
+struct Lines {
+    struct query {
+        __m256i half[8];  // plane p: halves 2p and 2p + 1
+    };
+    static inline query load_query(const LineQuery* q) {
+        query loaded;
+        for (size_t i = 0; i < 8; ++i) loaded.half[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(q->coordinates + 32 * i));
+        return loaded;
+    }
+    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
+        const __m256i three = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
+        __m256i sum[4];
+        for (size_t r = 0; r < 4; ++r) {
+            sum[r] = _mm256_setzero_si256();
+            for (size_t h = 0; h < 2; ++h) {
+                const __m256i line = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lines[r] + 32 * h));
+                const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(line, three), q.half[h]);
+                const __m256i p1 = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(line, 2), three), q.half[2 + h]);
+                const __m256i p2 = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(line, 4), three), q.half[4 + h]);
+                const __m256i p3 = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(line, 6), three), q.half[6 + h]);
+                const __m256i planes = _mm256_add_epi16(_mm256_add_epi16(p0, p1), _mm256_add_epi16(p2, p3));
+                sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(planes, ones));
+            }
+        }
+        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
+    }
+};
+
+struct Pairs {
+    using type = __m256i;
+    static constexpr size_t rows = 4;
+    static inline type zero() { return _mm256_setzero_si256(); }
+    static inline type load_rows(const uint8_t* p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+    static inline type broadcast4(const int8_t* p) {
+        int32_t four;
+        memcpy(&four, p, 4);
+        return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+    }
+    static inline type add_madd(type x, type y, type sum) { return _mm256_add_epi32(sum, _mm256_madd_epi16(x, y)); }
+    static inline void store_pairs(type sum, int32_t* out) {
+        const __m256i pairs = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(pairs));
+    }
+};
+
 }  // namespace
 
 const Kernels avx2_kernels = {
@@ -139,6 +187,16 @@ const Kernels avx2_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    select_products_plain,
+    score_int8_at<Int8>,
+    tile_pairs<Pairs>,
+    quantise_int8_plain,
+    score_high<Lines>,
+    score_both<Lines>,
+    pool_append_plain,
+    pool_cut_plain,
+    pool_best_plain,
+    pool_count_plain,
 };
 
 }  // namespace mrl

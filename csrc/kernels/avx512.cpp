@@ -1,5 +1,7 @@
 // AVX-512 F, BW, VL and DQ: Skylake-X and later. Integer work without VNNI and VPOPCNTDQ.
 #include "avx512_lanes.hpp"
+#include "avx512_walk.hpp"
+#include "tile_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -34,6 +36,41 @@ struct BitAnd : Bytes {
     static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, popcount(_mm512_and_si512(q, r))); }
 };
 
+// As in avx2.cpp: at most 4 * 2 * 3 * 127 in an int16.
+struct Lines : WholeLines {
+    static inline __m512i products(const query& q, __m512i line) {
+        const __m512i three = _mm512_set1_epi8(3);
+        const __m512i p0 = _mm512_maddubs_epi16(_mm512_and_si512(line, three), q.plane[0]);
+        const __m512i p1 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 2), three), q.plane[1]);
+        const __m512i p2 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 4), three), q.plane[2]);
+        const __m512i p3 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 6), three), q.plane[3]);
+        const __m512i planes = _mm512_add_epi16(_mm512_add_epi16(p0, p1), _mm512_add_epi16(p2, p3));
+        return _mm512_madd_epi16(planes, _mm512_set1_epi16(1));
+    }
+    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
+        __m512i sum[4];
+        for (size_t r = 0; r < 4; ++r) sum[r] = products(q, _mm512_loadu_si512(lines[r]));
+        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
+    }
+};
+
+struct Pairs {
+    using type = __m512i;
+    static constexpr size_t rows = 8;
+    static inline type zero() { return _mm512_setzero_si512(); }
+    static inline type load_rows(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static inline type broadcast4(const int8_t* p) {
+        int32_t four;
+        memcpy(&four, p, 4);
+        return _mm512_cvtepi8_epi16(_mm256_set1_epi32(four));
+    }
+    static inline type add_madd(type x, type y, type sum) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, y)); }
+    static inline void store_pairs(type sum, int32_t* out) {
+        const __m512i pairs = _mm512_add_epi32(sum, _mm512_srli_epi64(sum, 32));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(pairs));
+    }
+};
+
 }  // namespace
 
 const Kernels avx512_kernels = {
@@ -46,6 +83,16 @@ const Kernels avx512_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    select_products,
+    score_int8_at<Int8>,
+    tile_pairs<Pairs>,
+    quantise_int8_plain,
+    score_high<Lines>,
+    score_both<Lines>,
+    pool_append,
+    pool_cut,
+    pool_best,
+    pool_count,
 };
 
 }  // namespace mrl

@@ -1,5 +1,7 @@
 // AVX-512 with VNNI and VPOPCNTDQ: Ice Lake, Zen 4 and later.
 #include "avx512_lanes.hpp"
+#include "avx512_walk.hpp"
+#include "tile_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -29,6 +31,70 @@ void inner_product_int8(const int8_t* query, const int8_t* rows, size_t n, size_
                       -128 * query_sum, out);
 }
 
+void inner_product_int8_at(const int8_t* query, const int8_t* rows, const uint32_t* ids, size_t n, size_t row_stride, size_t dims,
+                           int32_t* out) {
+    int32_t query_sum = 0;
+    for (size_t i = 0; i < dims; ++i) query_sum += query[i];
+    score_codes_at<Int8>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), ids, n, row_stride, dims,
+                         -128 * query_sum, out);
+}
+
+struct Lines : WholeLines {
+    static inline __m512i products(const query& q, __m512i line) {
+        const __m512i three = _mm512_set1_epi8(3);
+        __m512i even = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(line, three), q.plane[0]);
+        __m512i odd = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(_mm512_srli_epi16(line, 2), three), q.plane[1]);
+        even = _mm512_dpbusd_epi32(even, _mm512_and_si512(_mm512_srli_epi16(line, 4), three), q.plane[2]);
+        odd = _mm512_dpbusd_epi32(odd, _mm512_and_si512(_mm512_srli_epi16(line, 6), three), q.plane[3]);
+        return _mm512_add_epi32(even, odd);
+    }
+    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
+        __m512i sum[4];
+        for (size_t r = 0; r < 4; ++r) sum[r] = products(q, _mm512_loadu_si512(lines[r]));
+        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
+    }
+};
+
+// `height` rows of a against `width` blocks of b: every sum stays in a register.
+template <size_t height, size_t width>
+MRL_INLINE void tile(const int8_t* a, size_t a_stride, const uint8_t* b, size_t dims, int32_t* out, size_t out_stride) {
+    __m512i sum[height][width];
+    for (size_t i = 0; i < height; ++i) {
+        const __m512i offset = _mm512_set1_epi32(-128 * row_sum(a + i * a_stride, dims));
+        for (size_t j = 0; j < width; ++j) sum[i][j] = offset;
+    }
+    for (size_t d = 0; d < dims; d += 4) {
+        __m512i rows[width];
+        for (size_t j = 0; j < width; ++j) rows[j] = _mm512_loadu_si512(b + j * 16 * dims + 16 * d);
+        for (size_t i = 0; i < height; ++i) {
+            int32_t four;
+            memcpy(&four, a + i * a_stride + d, 4);
+            const __m512i q = _mm512_set1_epi32(four);
+            for (size_t j = 0; j < width; ++j) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], rows[j], q);
+        }
+    }
+    for (size_t i = 0; i < height; ++i) {
+        for (size_t j = 0; j < width; ++j) _mm512_storeu_si512(out + i * out_stride + 16 * j, sum[i][j]);
+    }
+}
+
+template <size_t width>
+inline void tile_column(const int8_t* a, size_t n_a, size_t a_stride, const uint8_t* b, size_t dims, int32_t* out, size_t out_stride) {
+    size_t i = 0;
+    for (; i + 6 <= n_a; i += 6) tile<6, width>(a + i * a_stride, a_stride, b, dims, out + i * out_stride, out_stride);
+    for (; i + 2 <= n_a; i += 2) tile<2, width>(a + i * a_stride, a_stride, b, dims, out + i * out_stride, out_stride);
+    if (i < n_a) tile<1, width>(a + i * a_stride, a_stride, b, dims, out + i * out_stride, out_stride);
+}
+
+void tile_int8(const int8_t* a, size_t n_a, size_t a_stride, const uint8_t* b, size_t n_blocks, size_t dims, int32_t* out,
+               size_t out_stride) {
+    size_t block = 0;
+    for (; block + kTileBlocks <= n_blocks; block += kTileBlocks) {
+        tile_column<kTileBlocks>(a, n_a, a_stride, b + block * 16 * dims, dims, out + block * 16, out_stride);
+    }
+    for (; block < n_blocks; ++block) tile_column<1>(a, n_a, a_stride, b + block * 16 * dims, dims, out + block * 16, out_stride);
+}
+
 }  // namespace
 
 const Kernels avx512_vnni_kernels = {
@@ -41,6 +107,16 @@ const Kernels avx512_vnni_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    select_products,
+    inner_product_int8_at,
+    tile_int8,
+    quantise_int8_plain,
+    score_high<Lines>,
+    score_both<Lines>,
+    pool_append,
+    pool_cut,
+    pool_best,
+    pool_count,
 };
 
 }  // namespace mrl

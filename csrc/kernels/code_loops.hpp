@@ -15,12 +15,12 @@ namespace mrl {
 namespace {
 
 // One row, four chains: the step of every operation has a latency of a few cycles. Returns partial sums.
-template <class C>
+template <class C, bool stream = true>
 MRL_INLINE typename C::type sum_long_row(const uint8_t* query, const uint8_t* row, size_t bytes, typename C::type start) {
     typename C::type sum[4] = {start, C::first_lane(0), C::first_lane(0), C::first_lane(0)};
     size_t i = 0;
     for (; i + 4 * C::bytes <= bytes; i += 4 * C::bytes) {
-        for (size_t line = 0; line < 4 * C::bytes; line += 64) fetch(row + i + line + kAheadBytes);
+        for (size_t line = 0; stream && line < 4 * C::bytes; line += 64) fetch(row + i + line + kAheadBytes);
         for (size_t c = 0; c < 4; ++c)
             sum[c] = C::add_step(C::load_query(query + i + c * C::bytes), C::load(row + i + c * C::bytes), sum[c]);
     }
@@ -87,7 +87,34 @@ inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, siz
     }
 }
 
-// The two shapes in which a table offers score_codes.
+// The same for rows anywhere, four at a time; the next four are fetched meanwhile.
+template <class C>
+inline void score_codes_at(const uint8_t* query, const uint8_t* rows, const uint32_t* ids, size_t n, size_t row_stride, size_t bytes,
+                           int32_t offset, int32_t* out) {
+    const typename C::type start = C::first_lane(offset);
+    const auto fetch_row = [&](size_t i) {
+        for (size_t line = 0; line < bytes; line += 64) fetch(rows + ids[i] * row_stride + line);
+    };
+    for (size_t i = 0; i < n && i < 8; ++i) fetch_row(i);
+    for (size_t row = 0; row < n; row += 4) {
+        typename C::type sum[4];
+        int32_t four[4];
+        const size_t count = n - row < 4 ? n - row : 4;
+        for (size_t r = 0; r < 4; ++r) {
+            if (row + 8 + r < n) fetch_row(row + 8 + r);
+            sum[r] = r < count ? sum_long_row<C, false>(query, rows + ids[row + r] * row_stride, bytes, start) : start;
+        }
+        C::sum4(sum[0], sum[1], sum[2], sum[3], four);
+        for (size_t r = 0; r < count; ++r) out[row + r] = four[r];
+    }
+}
+
+// The shapes in which a table offers score_codes.
+template <class C>
+void score_int8_at(const int8_t* query, const int8_t* rows, const uint32_t* ids, size_t n, size_t row_stride, size_t dims, int32_t* out) {
+    score_codes_at<C>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), ids, n, row_stride, dims, 0, out);
+}
+
 template <class C>
 void score_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride, size_t dims, int32_t* out) {
     score_codes<C>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows), n, row_stride, dims, 0, out);

@@ -4,6 +4,8 @@
 
 #include "code_loops.hpp"
 #include "float_loops.hpp"
+#include "tile_loops.hpp"
+#include "walk_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -86,6 +88,21 @@ struct BitAnd : Word {
     static inline type add_step(wide q, wide r, type sum) { return sum + popcount64(q & r); }
 };
 
+struct Lines {
+    using query = const int8_t*;
+    static inline query load_query(const LineQuery* q) { return q->coordinates; }
+    static inline void dot4(query q, const uint8_t* const* lines, int32_t* out) {
+        for (size_t r = 0; r < 4; ++r) {
+            int32_t sum = 0;
+            for (size_t b = 0; b < 60; ++b) {
+                const int32_t byte = lines[r][b];
+                sum += (byte & 3) * q[b] + (byte >> 2 & 3) * q[64 + b] + (byte >> 4 & 3) * q[128 + b] + (byte >> 6) * q[192 + b];
+            }
+            out[r] = sum;
+        }
+    }
+};
+
 template <class Score>
 size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* indices) {
     size_t count = 0;
@@ -98,8 +115,25 @@ size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* in
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar",           score_rows<F32, InnerProduct>, score_rows<F32, SquaredL2>, cosine_rows<F32>,      score_int8<Int8>,
-    score_bits<BitXor>, score_planes<BitAnd>,          select_below<float>,        select_below<int32_t>,
+    "scalar",
+    score_rows<F32, InnerProduct>,
+    score_rows<F32, SquaredL2>,
+    cosine_rows<F32>,
+    score_int8<Int8>,
+    score_bits<BitXor>,
+    score_planes<BitAnd>,
+    select_below<float>,
+    select_below<int32_t>,
+    select_products_plain,
+    score_int8_at<Int8>,
+    tile_plain,
+    quantise_int8_plain,
+    score_high<Lines>,
+    score_both<Lines>,
+    pool_append_plain,
+    pool_cut_plain,
+    pool_best_plain,
+    pool_count_plain,
 };
 
 }  // namespace mrl

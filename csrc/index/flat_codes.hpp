@@ -1,0 +1,70 @@
+// Codes that a flat scan reads from end to end: int8 or one bit a dim, of a prefix.
+//
+//   int8   c = round(127 x / max |x|) over the prefix; x ~ factor * c, the prefix at unit length under cosine
+//   bit    b = [x > mean], y = x - mean over the prefix (x's prefix at unit length under cosine); sum q y ~ factor * sum q (2 b - 1) with
+//          factor = |y|^2 / sum |y|, right for q = y (RaBitQ, arXiv:2405.12497, section 3.2, without its rotation); the query has six bits
+//          a dim
+//
+// Scores are those of rows.hpp, over the prefix.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/kernels.hpp"
+#include "memory.hpp"
+#include "rows.hpp"
+
+namespace mrl {
+
+enum class Precision { bit, int4, int8, float32 };
+
+struct FlatQuery {
+    std::vector<std::int8_t> code;     // int8
+    std::vector<std::uint8_t> planes;  // bit
+    float scale = 0;                   // int8: of the code. bit: one step of the query
+    float lowest = 0;                  // bit: the value of step 0
+    float sum = 0;                     // bit: of the quantised query
+};
+
+class FlatCodes {
+  public:
+    // mean: `dims` floats for bit codes, of the prefixes as the metric sees them; empty for int8.
+    FlatCodes(Metric metric, std::size_t dims, Precision precision, std::vector<float> mean);
+
+    void resize(std::size_t rows);
+    void encode(std::size_t row, const float* vector);
+    void prepare(const float* query, FlatQuery& prepared) const;
+
+    // Scores of rows first … first + n, n <= 256.
+    void score(const Kernels& kernels, const FlatQuery& query, std::size_t first, std::size_t n, float* scores) const;
+    // Scores of any rows.
+    void score_at(const Kernels& kernels, const FlatQuery& query, const std::uint32_t* rows, std::size_t n, float* scores) const;
+    // int8 codes for the tiles of a batch.
+    const std::int8_t* code(std::size_t row) const { return reinterpret_cast<const std::int8_t*>(codes_.data() + row * stride_); }
+    const float* factors() const { return factor_.data(); }
+    const float* addends() const { return addend_.empty() ? nullptr : addend_.data(); }
+
+    std::size_t dims() const { return dims_; }
+    Precision precision() const { return precision_; }
+    std::size_t stride() const { return stride_; }
+    std::size_t rows() const { return factor_.size(); }
+    std::size_t bytes() const { return codes_.bytes() + factor_.bytes() + addend_.bytes() + ones_.bytes(); }
+
+  private:
+    void finish(const FlatQuery& query, const std::int32_t* products, const std::uint32_t* rows, std::size_t first, std::size_t n,
+                float* scores) const;
+
+    Metric metric_;
+    std::size_t dims_;
+    Precision precision_;
+    std::size_t stride_;
+    std::vector<float> mean_;
+    Array<std::uint8_t> codes_;
+    Array<float> factor_;
+    Array<float> addend_;        // l2
+    Array<std::uint16_t> ones_;  // bit: how many are set
+};
+
+}  // namespace mrl

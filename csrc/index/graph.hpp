@@ -1,0 +1,110 @@
+// A proximity graph over line codes, and the walk that searches it.
+//
+// Every slot (a row's place in the graph; neighbours in space lie near each other) has up to 32 links. A walk keeps a pool of candidates by
+// estimate, pops the two best, scores all their links that it has not met, and appends those that are below the pool's threshold; when the
+// pool is too long it is cut and the threshold falls. It ends after `hops` pops, or when the best open candidate is worse than the k-th
+// best by `margin`, or when none is open. What it touches of a row is one line of code: the currency is lines that miss the cache.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/kernels.hpp"
+#include "line_codes.hpp"
+#include "memory.hpp"
+
+namespace mrl {
+
+constexpr std::size_t kDegree = 32;
+constexpr std::uint32_t kNoLink = 0xffffffffu;
+
+// One bit for each slot.
+class Bitmap {
+  public:
+    void resize(std::size_t slots) { words_.resize((slots + 63) / 64); }
+    bool test(std::size_t i) const { return (words_[i >> 6] >> (i & 63) & 1) != 0; }
+    void set(std::size_t i) { words_[i >> 6] |= std::uint64_t{1} << (i & 63); }
+    void clear(std::size_t i) { words_[i >> 6] &= ~(std::uint64_t{1} << (i & 63)); }
+    std::size_t count() const;
+    const Array<std::uint64_t>& words() const { return words_; }
+    Array<std::uint64_t>& words() { return words_; }
+
+  private:
+    Array<std::uint64_t> words_;
+};
+
+// Which slots may be in an answer; a walk passes through the others all the same.
+struct SlotFilter {
+    const Bitmap* deleted;             // rows
+    const Bitmap* selected;            // rows, or nullptr for all …
+    std::size_t selected_from;         // … of so many; rows that came later are not selected
+    const std::uint32_t* born;         // of each row, when it came, in epochs …
+    std::uint64_t selected_in;         // … and the epoch of the selection
+    const std::uint32_t* row_of_slot;  // or nullptr where both are the same
+
+    bool allows_row(std::uint32_t row) const {
+        return !deleted->test(row) && (selected == nullptr || (row < selected_from && selected->test(row) && born[row] <= selected_in));
+    }
+    bool allows(std::uint32_t slot) const { return allows_row(row_of_slot == nullptr ? slot : row_of_slot[slot]); }
+};
+
+struct WalkOptions {
+    std::size_t hops;  // candidates popped
+    std::size_t pool;  // candidates kept
+    std::size_t k;     // the margin is measured from the k-th best
+    float margin;      // in units of the score; +inf never stops
+    bool refine;       // score survivors by both planes before they enter the pool
+};
+
+// What one walk needs beside the graph; kept and used again. One thread at a time.
+class Walk {
+  public:
+    Pool pool{};
+    std::vector<std::uint32_t> popped;  // the slots whose links were followed, in order
+    std::size_t scored = 0;             // lines read
+
+    void prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries);
+    bool first_visit(std::uint32_t slot) {
+        std::uint64_t& word = visited_[slot >> 6];
+        const std::uint64_t bit = std::uint64_t{1} << (slot & 63);
+        const bool first = (word & bit) == 0;
+        word |= bit;
+        return first;
+    }
+
+  private:
+    std::vector<std::uint64_t> visited_;
+    Array<float> key_, open_;
+    Array<std::uint32_t> id_;
+};
+
+class Graph {
+  public:
+    void resize(std::size_t slots);
+    std::size_t slots() const { return links_.size() / kDegree; }
+    std::uint32_t* links(std::size_t slot) { return links_.data() + slot * kDegree; }
+    const std::uint32_t* links(std::size_t slot) const { return links_.data() + slot * kDegree; }
+    std::size_t degree(std::size_t slot) const;
+    void set_links(std::size_t slot, const std::uint32_t* to, std::size_t count);
+
+    // The slots at which walks begin; their lines are copied side by side.
+    void set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries);
+    const std::vector<std::uint32_t>& entries() const { return entries_; }
+
+    // Leaves the candidates in walk.pool, those that the filter does not allow included; only those that it allows count for the margin.
+    void walk(const Kernels& kernels, const LineCodes& codes, const LineQuery& query, const WalkOptions& options, Walk& walk,
+              const SlotFilter* filter) const;
+
+    std::size_t bytes() const { return links_.bytes() + entry_lines_.bytes(); }
+
+  private:
+    void enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const;
+
+    Array<std::uint32_t> links_;
+    std::vector<std::uint32_t> entries_;
+    Array<std::uint8_t> entry_lines_;
+};
+
+}  // namespace mrl

@@ -1,0 +1,182 @@
+// The rows of one collection in this process, and how a plan is run over them: everything between a query's arrival and its answer's
+// departure, without Python.
+//
+// A row is known by its number, in the order in which rows came. Line codes and graph are laid out by slot (graph.hpp), all else by row. A
+// deleted row stays, marked, until heal() takes its slot out of the graph; then its number is given to a row that comes.
+//
+// Any number of threads may search while others write: a write finds its links while searches go on, and holds them up only for the moment
+// in which it changes something.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "build.hpp"
+#include "flat_codes.hpp"
+#include "graph.hpp"
+#include "keys.hpp"
+#include "line_codes.hpp"
+#include "rows.hpp"
+
+namespace mrl {
+
+enum class Route { flat, graph };
+enum class Space { prefix, projection };
+
+struct Stage {
+    Space space;
+    std::size_t dims;
+    Precision precision;
+    std::size_t keep;
+};
+
+struct Plan {
+    Route route;
+    std::size_t effort;
+    std::vector<Stage> stages;
+};
+
+// What stages did, summed over the queries of a call.
+struct StageCount {
+    std::uint64_t rows_in = 0, rows_out = 0, nanoseconds = 0;
+};
+constexpr std::size_t kMostStages = 8;
+using StageCounts = std::array<StageCount, kMostStages>;
+
+struct RowHit {
+    std::uint32_t row;
+    double distance;
+};
+
+// Rows that a filter selects, made by Index::select. A row that came later in a selected row's place is not selected: `epoch` tells.
+struct Selection {
+    Bitmap rows;
+    std::size_t of_rows;              // how many there were
+    std::vector<std::uint32_t> list;  // in the order of their slots
+    std::uint64_t epoch;
+};
+
+// A plan asks for codes that were not loaded, or for something that this index cannot do.
+class PlanMismatch : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+struct Scratch;
+
+class Index {
+  public:
+    Index(Metric metric, std::size_t dims, wire::KeyType key_type, bool keep_vectors);
+    ~Index();
+
+    // Loading: rows, then codes and graph. Not beside searches.
+    void append(const KeySpan& keys, const float* vectors, std::size_t vector_stride, std::size_t threads);
+    void reserve(std::size_t rows);
+    // n vectors, or all when there are fewer, evenly spread, as the metric sees them (unit length under cosine).
+    std::vector<float> sample(std::size_t n) const;
+    void set_projection(const float* matrix, const float* mean);
+    void add_flat_codes(std::size_t dims, Precision precision, const float* mean, std::size_t threads);
+    void add_line_codes(std::size_t threads);  // in the order of rows, for the flat route
+    void build(const BuildOptions& options, const BuildProgress& progress);
+
+    // Writing. An upsert replaces rows whose key is there.
+    void upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride);
+    std::size_t erase(const KeySpan& keys);
+    // Takes deleted rows out of the graph and mends what they tore. Writes do so by themselves when marks have become many.
+    void heal();
+
+    Selection select(const KeySpan& keys) const;
+
+    // Answers n_queries queries (dims floats each, one after another, finite): `found[q]` is called with the hits of query q, best first,
+    // at most the plan's last keep, while the rows may not change. With `unscored` the plan's last stage is left to the caller.
+    struct Search {
+        const Plan& plan;
+        const Selection* selection;  // or nullptr
+        std::size_t threads;
+        bool without_last_stage;
+    };
+    using Found = std::function<void(std::size_t query, const RowHit* hits, std::size_t count)>;
+    void search(const float* queries, std::size_t n_queries, const Search& search, StageCounts& counts, const Found& found) const;
+
+    // Throws PlanMismatch when a stage's codes are missing.
+    void check(const Plan& plan) const;
+
+    const Keys& keys() const { return keys_; }
+    Metric metric() const { return rows_.metric(); }
+    std::size_t dims() const { return rows_.dims(); }
+    bool keeps_vectors() const { return rows_.keeps_vectors(); }
+    std::size_t live_rows() const { return live_.load(std::memory_order_relaxed); }
+    bool has_graph() const { return has_graph_; }
+    bool has_line_codes() const { return has_line_codes_; }
+    bool has_flat_codes(std::size_t dims, Precision precision) const { return flat(dims, precision) != nullptr; }
+    std::size_t bytes() const;
+    std::size_t vector_bytes() const { return rows_.vector_bytes(); }
+    // A copy of the links, for tests and measurements.
+    std::vector<std::uint32_t> links() const;
+
+  private:
+    friend struct Searcher;
+
+    // Readers pass through the gate, a writer waits in it: so that a stream of searches never starves a writer.
+    class Reading {
+      public:
+        explicit Reading(const Index& index);
+        ~Reading() { index_.lock_.unlock_shared(); }
+
+      private:
+        const Index& index_;
+    };
+    class Writing {
+      public:
+        explicit Writing(Index& index);
+        ~Writing() { index_.lock_.unlock(); }
+
+      private:
+        Index& index_;
+    };
+
+    const FlatCodes* flat(std::size_t dims, Precision precision) const;
+    void place(std::string_view key, const float* vector);
+    void mark(std::uint32_t row);
+    void heal_marked();
+    void link(std::uint32_t row, const float* coordinates);
+    std::vector<std::uint32_t> pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const;
+    float between(std::uint32_t row, std::uint32_t other, std::int32_t product) const;
+    std::uint32_t row_of(std::uint32_t slot) const { return row_of_slot_.empty() ? slot : row_of_slot_[slot]; }
+    std::uint32_t slot_of(std::uint32_t row) const { return slot_of_row_.empty() ? row : slot_of_row_[row]; }
+    SlotFilter filter(const Selection* selection) const;
+    std::unique_ptr<Scratch> borrow() const;
+    void give_back(std::unique_ptr<Scratch> scratch) const;
+
+    Rows rows_;
+    Keys keys_;
+    std::optional<Projection> projection_;
+    LineCodes lines_;
+    Graph graph_;
+    bool has_graph_ = false, has_line_codes_ = false;
+    Array<std::uint32_t> row_of_slot_, slot_of_row_;  // empty: a row's slot is its number
+    std::vector<FlatCodes> flat_;
+    Bitmap deleted_;                        // rows
+    std::size_t marked_ = 0;                // deleted rows that still have a slot
+    std::vector<std::uint32_t> free_rows_;  // no slot links to theirs
+    Array<std::uint32_t> born_;             // of each row: the epoch in which it came in a deleted one's place
+    std::atomic<std::size_t> live_{0};
+    std::uint64_t epoch_ = 0;    // counts rows that came in a deleted one's place
+    double longest_square_ = 0;  // inner product: what lifts are measured from
+
+    mutable std::mutex gate_;
+    mutable std::shared_mutex lock_;
+    std::mutex writer_;  // one write at a time
+    mutable std::mutex scratch_mutex_;
+    mutable std::vector<std::unique_ptr<Scratch>> scratch_;
+};
+
+}  // namespace mrl

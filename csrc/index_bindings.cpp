@@ -1,0 +1,291 @@
+// The native engine's index as Python sees it (mrl_db/engines/native.py is the door with the friendly messages).
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <optional>
+
+#include "bindings.hpp"
+#include "index/index.hpp"
+#include "index/thread_pool.hpp"
+#include "kernels/dispatch.hpp"
+
+namespace mrl::python {
+namespace {
+
+// Keys off the wire as Python holds them: (n, bytes) uint8 for fixed widths, a list of str for text.
+class KeyArgument {
+  public:
+    KeyArgument(wire::KeyType type, const py::object& keys) {
+        if (type == wire::KeyType::text) {
+            offsets_.push_back(0);
+            for (const py::handle key : keys.cast<py::list>()) {
+                py::ssize_t length = 0;
+                const char* text = PyUnicode_AsUTF8AndSize(key.ptr(), &length);
+                if (text == nullptr) throw py::error_already_set();
+                bytes_.insert(bytes_.end(), text, text + length);
+                offsets_.push_back(static_cast<std::int64_t>(bytes_.size()));
+            }
+            span = {type, bytes_.data(), offsets_.data(), offsets_.size() - 1};
+            return;
+        }
+        array_ = keys.cast<Array<std::uint8_t>>();
+        const auto m = matrix(array_, "keys");
+        if (m.width != wire::key_bytes(type) || (m.rows > 1 && m.row_stride != m.width)) {
+            throw py::value_error("keys have rows of " + std::to_string(m.width) + " bytes, wanted contiguous ones of " +
+                                  std::to_string(wire::key_bytes(type)));
+        }
+        span = {type, m.data, nullptr, m.rows};
+    }
+    KeySpan span{};
+
+  private:
+    std::vector<unsigned char> bytes_;
+    std::vector<std::int64_t> offsets_;
+    Array<std::uint8_t> array_;
+};
+
+Matrix<float> vectors_of(const Index& index, const Array<float>& vectors, std::size_t rows) {
+    const auto m = matrix(vectors, "vectors");
+    if (m.width != index.dims()) {
+        throw py::value_error("vectors have " + std::to_string(m.width) + " dims, the index " + std::to_string(index.dims()));
+    }
+    if (m.rows != rows) throw py::value_error(std::to_string(rows) + " keys for " + std::to_string(m.rows) + " vectors");
+    return m;
+}
+
+py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
+    py::tuple all(stages);
+    for (std::size_t i = 0; i < stages; ++i) all[i] = py::make_tuple(counts[i].rows_in, counts[i].rows_out, counts[i].nanoseconds);
+    return all;
+}
+
+// One query: (keys, distances, stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero where
+// that means nothing: the caller then says what is wrong. Integer keys only. This is the path that has to be short.
+py::object search_one(const Index& index, const py::object& query, const Plan& plan) {
+    if (!py::isinstance<py::array_t<float>>(query) || !index.keys().integers()) return py::none();
+    const auto array = py::reinterpret_borrow<py::array_t<float>>(query);
+    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
+        return py::none();
+    float square;
+    const float* values = array.data();
+    kernels().inner_product(values, values, 1, index.dims(), index.dims(), &square);
+    if (!std::isfinite(square) || (index.metric() == Metric::cosine && square < 1e-30f)) return py::none();
+    const std::size_t k = std::min(plan.stages.back().keep, std::max<std::size_t>(index.live_rows(), 1));
+    py::array_t<std::int64_t> keys(static_cast<py::ssize_t>(k));
+    py::array_t<double> distances(static_cast<py::ssize_t>(k));
+    std::int64_t* key_out = keys.mutable_data();
+    double* distance_out = distances.mutable_data();
+    StageCounts counts{};
+    std::size_t found = 0;
+    {
+        py::gil_scoped_release release;
+        index.search(values, 1, {plan, nullptr, 1, false}, counts, [&](std::size_t, const RowHit* hits, std::size_t count) {
+            found = std::min(count, k);
+            for (std::size_t i = 0; i < found; ++i) {
+                key_out[i] = index.keys().integer(hits[i].row);
+                distance_out[i] = hits[i].distance;
+            }
+        });
+    }
+    if (found < k) {
+        keys.resize({static_cast<py::ssize_t>(found)});
+        distances.resize({static_cast<py::ssize_t>(found)});
+    }
+    return py::make_tuple(std::move(keys), std::move(distances), stage_counts(counts, plan.stages.size()));
+}
+
+// Many queries: (keys, distances (n, k), stage counts); k is the least that any query found. Keys are int64 (n, k), or the key bytes as a
+// list of n lists of bytes.
+py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan, const Selection* selection, std::size_t threads,
+                      bool without_last_stage) {
+    const auto q = matrix(queries, "queries");
+    if (q.width != index.dims()) {
+        throw py::value_error("queries have " + std::to_string(q.width) + " dims, the index " + std::to_string(index.dims()));
+    }
+    if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
+    if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
+    const bool integers = index.keys().integers();
+    StageCounts counts{};
+    std::vector<std::vector<std::int64_t>> numbers(integers ? q.rows : 0);
+    std::vector<std::vector<std::string>> texts(integers ? 0 : q.rows);
+    std::vector<std::vector<double>> distances(q.rows);
+    {
+        py::gil_scoped_release release;
+        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage}, counts,
+                     [&](std::size_t query, const RowHit* hits, std::size_t count) {
+                         for (std::size_t i = 0; i < count; ++i) {
+                             if (integers) {
+                                 numbers[query].push_back(index.keys().integer(hits[i].row));
+                             } else {
+                                 texts[query].emplace_back(index.keys().at(hits[i].row));
+                             }
+                             distances[query].push_back(hits[i].distance);
+                         }
+                     });
+    }
+    std::size_t k = q.rows == 0 ? 0 : distances[0].size();
+    for (const auto& each : distances) k = std::min(k, each.size());
+    py::array_t<double> all({static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k)});
+    for (std::size_t query = 0; query < q.rows; ++query) std::copy_n(distances[query].begin(), k, all.mutable_data() + query * k);
+    py::object keys;
+    if (integers) {
+        py::array_t<std::int64_t> found({static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k)});
+        for (std::size_t query = 0; query < q.rows; ++query) std::copy_n(numbers[query].begin(), k, found.mutable_data() + query * k);
+        keys = std::move(found);
+    } else {
+        py::list found;
+        for (const auto& each : texts) {
+            py::list one;
+            for (std::size_t i = 0; i < k; ++i) one.append(py::bytes(each[i]));
+            found.append(std::move(one));
+        }
+        keys = std::move(found);
+    }
+    return py::make_tuple(std::move(keys), std::move(all), stage_counts(counts, plan.stages.size()));
+}
+
+}  // namespace
+
+void define_index(py::module_& m) {
+    py::enum_<Route>(m, "Route").value("flat", Route::flat).value("graph", Route::graph);
+    py::enum_<Space>(m, "Space").value("prefix", Space::prefix).value("projection", Space::projection);
+    py::enum_<Precision>(m, "Precision")
+        .value("bit", Precision::bit)
+        .value("int4", Precision::int4)
+        .value("int8", Precision::int8)
+        .value("float32", Precision::float32);
+    py::register_exception<PlanMismatch>(m, "PlanMismatch", PyExc_ValueError);
+
+    py::class_<Plan>(m, "NativePlan")
+        .def(py::init(
+                 [](Route route, std::size_t effort, const std::vector<std::tuple<Space, std::size_t, Precision, std::size_t>>& stages) {
+                     Plan plan{route, effort, {}};
+                     for (const auto& [space, dims, precision, keep] : stages) plan.stages.push_back({space, dims, precision, keep});
+                     return plan;
+                 }),
+             py::arg("route"), py::arg("effort"), py::arg("stages"));
+
+    py::class_<Selection>(m, "Selection").def("__len__", [](const Selection& self) { return self.list.size(); });
+
+    m.attr("PROJECTION_DIMS") = kLineCoordinates;
+    m.def("available_threads", &available_threads);
+
+    py::class_<Index>(m, "Index")
+        .def(py::init<Metric, std::size_t, wire::KeyType, bool>(), py::arg("metric"), py::arg("dims"), py::arg("key_type"),
+             py::arg("keep_vectors"))
+        .def("reserve", &Index::reserve, py::arg("rows"), py::call_guard<py::gil_scoped_release>())
+        .def(
+            "append",
+            [](Index& self, const py::object& keys, const Array<float>& vectors, std::size_t threads) {
+                const KeyArgument key(self.keys().type(), keys);
+                const auto v = vectors_of(self, vectors, key.span.n);
+                py::gil_scoped_release release;
+                self.append(key.span, v.data, v.row_stride, threads);
+            },
+            py::arg("keys"), py::arg("vectors").noconvert(), py::arg("threads"))
+        .def(
+            "sample",
+            [](const Index& self, std::size_t n) {
+                std::vector<float> rows;
+                {
+                    py::gil_scoped_release release;
+                    rows = self.sample(n);
+                }
+                const auto count = static_cast<py::ssize_t>(rows.size() / self.dims());
+                return owned_array(std::move(rows), {count, static_cast<py::ssize_t>(self.dims())});
+            },
+            py::arg("n"))
+        .def(
+            "set_projection",
+            [](Index& self, const Array<float>& projection, const Array<float>& mean) {
+                const auto p = matrix(projection, "projection");
+                if (p.rows != self.dims() || p.width != kLineCoordinates || (p.rows > 1 && p.row_stride != p.width)) {
+                    throw py::value_error("projection has shape (" + std::to_string(p.rows) + ", " + std::to_string(p.width) +
+                                          "), wanted (" + std::to_string(self.dims()) + ", " + std::to_string(kLineCoordinates) + ")");
+                }
+                self.set_projection(p.data, line(mean, self.dims(), "mean"));
+            },
+            py::arg("projection").noconvert(), py::arg("mean").noconvert())
+        .def(
+            "add_flat_codes",
+            [](Index& self, std::size_t dims, Precision precision, const std::optional<Array<float>>& mean, std::size_t threads) {
+                if (dims < 1 || dims > self.dims()) {
+                    throw py::value_error("a prefix of " + std::to_string(dims) + " dims, the index has " + std::to_string(self.dims()));
+                }
+                if (precision != Precision::int8 && precision != Precision::bit) throw py::value_error("flat codes are int8 or bit");
+                if ((precision == Precision::bit) != mean.has_value()) throw py::value_error("bit codes take a mean, int8 codes none");
+                const float* m0 = mean ? line(*mean, dims, "mean") : nullptr;
+                py::gil_scoped_release release;
+                self.add_flat_codes(dims, precision, m0, threads);
+            },
+            py::arg("dims"), py::arg("precision"), py::arg("mean"), py::arg("threads"))
+        .def("add_line_codes", &Index::add_line_codes, py::arg("threads"), py::call_guard<py::gil_scoped_release>())
+        .def(
+            "build",
+            [](Index& self, std::size_t threads, std::size_t candidates, std::size_t compared_rows, std::size_t rounds,
+               std::size_t walk_hops, std::size_t walk_pool, float alpha,
+               const std::optional<std::function<void(double, double)>>& progress) {
+                BuildOptions options;
+                options.threads = threads;
+                options.candidates = candidates;
+                options.compared_rows = compared_rows;
+                options.rounds = rounds;
+                options.walk_hops = walk_hops;
+                options.walk_pool = walk_pool;
+                options.alpha = alpha;
+                BuildProgress report;
+                if (progress) {
+                    report = [&progress](double done, double total) {
+                        const py::gil_scoped_acquire acquire;
+                        (*progress)(done, total);
+                    };
+                }
+                py::gil_scoped_release release;
+                self.build(options, report);
+            },
+            py::arg("threads"), py::arg("candidates"), py::arg("compared_rows"), py::arg("rounds"), py::arg("walk_hops"),
+            py::arg("walk_pool"), py::arg("alpha"), py::arg("progress"))
+        .def(
+            "upsert",
+            [](Index& self, const py::object& keys, const Array<float>& vectors) {
+                const KeyArgument key(self.keys().type(), keys);
+                const auto v = vectors_of(self, vectors, key.span.n);
+                py::gil_scoped_release release;
+                self.upsert(key.span, v.data, v.row_stride);
+            },
+            py::arg("keys"), py::arg("vectors").noconvert())
+        .def(
+            "erase",
+            [](Index& self, const py::object& keys) {
+                const KeyArgument key(self.keys().type(), keys);
+                py::gil_scoped_release release;
+                return self.erase(key.span);
+            },
+            py::arg("keys"))
+        .def("heal", &Index::heal, py::call_guard<py::gil_scoped_release>())
+        .def(
+            "select",
+            [](const Index& self, const py::object& keys) {
+                const KeyArgument key(self.keys().type(), keys);
+                py::gil_scoped_release release;
+                return self.select(key.span);
+            },
+            py::arg("keys"))
+        .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
+        .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"), py::arg("selection").none(true),
+             py::arg("threads"), py::arg("without_last_stage"))
+        .def("check", &Index::check, py::arg("plan"))
+        .def("links",
+             [](const Index& self) {
+                 std::vector<std::uint32_t> all = self.links();
+                 const auto rows = static_cast<py::ssize_t>(all.size() / kDegree);
+                 return owned_array(std::move(all), {rows, static_cast<py::ssize_t>(kDegree)});
+             })
+        .def_property_readonly("rows", &Index::live_rows)
+        .def_property_readonly("bytes", &Index::bytes)
+        .def_property_readonly("vector_bytes", &Index::vector_bytes)
+        .def_property_readonly("has_graph", &Index::has_graph);
+}
+
+}  // namespace mrl::python

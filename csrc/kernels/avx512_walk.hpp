@@ -1,0 +1,136 @@
+// The walk's pool and lines in AVX-512: candidates are appended and cut by register compress, popped by lane minima. C headers only.
+#pragma once
+
+#include "avx512_lanes.hpp"
+#include "walk_loops.hpp"
+
+namespace mrl {
+namespace {
+
+struct WholeLines {
+    struct query {
+        __m512i plane[4];
+    };
+    static inline query load_query(const LineQuery* q) {
+        query loaded;
+        for (size_t p = 0; p < 4; ++p) loaded.plane[p] = _mm512_load_si512(q->coordinates + 64 * p);
+        return loaded;
+    }
+};
+
+inline __m512 packed(__mmask16 mask, __m512 x) { return _mm512_mask_compress_ps(_mm512_setzero_ps(), mask, x); }
+inline __m512i packed(__mmask16 mask, __m512i x) { return _mm512_mask_compress_epi32(_mm512_setzero_si512(), mask, x); }
+
+size_t select_products(const int32_t* products, const float* factors, const float* addends, size_t n, float scale, float threshold,
+                       float* scores, uint32_t* indices) {
+    size_t count = 0;
+    const __m512 limit = _mm512_set1_ps(threshold), unit = _mm512_set1_ps(scale);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
+        const __m512 product = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(valid, products + i));
+        const __m512 share = _mm512_mul_ps(_mm512_mul_ps(unit, _mm512_maskz_loadu_ps(valid, factors + i)), product);
+        const __m512 addend = addends == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, addends + i);
+        const __m512 score = _mm512_sub_ps(addend, share);
+        const __mmask16 below = _mm512_mask_cmp_ps_mask(valid, score, limit, _CMP_LT_OQ);
+        if (below == 0) continue;
+        const __mmask16 here = first_lanes(static_cast<size_t>(__builtin_popcount(below)));
+        _mm512_mask_storeu_ps(scores + count, here, packed(below, score));
+        count += write_indices(below, positions_from(i), indices + count);
+    }
+    return count;
+}
+
+size_t pool_append(Pool* pool, const float* scores, const uint32_t* ids, size_t n) {
+    size_t size = pool->size;
+    const __m512 limit = _mm512_set1_ps(pool->threshold);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
+        const __m512 score = _mm512_maskz_loadu_ps(valid, scores + i);
+        const __mmask16 below = _mm512_mask_cmp_ps_mask(valid, score, limit, _CMP_LT_OQ);
+        const __m512 kept = packed(below, score);
+        _mm512_storeu_ps(pool->key + size, kept);
+        _mm512_storeu_ps(pool->open + size, kept);
+        _mm512_storeu_si512(pool->id + size, packed(below, _mm512_maskz_loadu_epi32(valid, ids + i)));
+        size += static_cast<size_t>(__builtin_popcount(below));
+    }
+    const size_t appended = size - pool->size;
+    pool->size = size;
+    return appended;
+}
+
+size_t pool_count(const Pool* pool, float limit) {
+    const __m512 below = _mm512_set1_ps(limit);
+    size_t count = 0, i = 0;
+    for (; i + 16 <= pool->size; i += 16) {
+        count += static_cast<size_t>(__builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(pool->key + i), below, _CMP_LT_OQ)));
+    }
+    const __m512 rest = _mm512_maskz_load_ps(first_lanes(pool->size - i), pool->key + i);
+    const __mmask16 mask = _mm512_mask_cmp_ps_mask(first_lanes(pool->size - i), rest, below, _CMP_LT_OQ);
+    return count + static_cast<size_t>(__builtin_popcount(mask));
+}
+
+void pool_cut(Pool* pool, size_t keep) {
+    const size_t size = pool->size;
+    if (size <= keep) return;
+    const size_t registers = (size + 15) / 16;
+    for (size_t i = size; i < 16 * registers; ++i) pool->key[i] = pool->open[i] = INFINITY;
+    __m512 least = _mm512_load_ps(pool->key), most = _mm512_set1_ps(-INFINITY);
+    for (size_t i = 0; i < registers; ++i) {
+        const __m512 key = _mm512_load_ps(pool->key + 16 * i);
+        least = _mm512_min_ps(least, key);
+        most = _mm512_mask_max_ps(most, _mm512_cmp_ps_mask(key, _mm512_set1_ps(INFINITY), _CMP_LT_OQ), most, key);
+    }
+    const Cut cut = find_cut(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most), size, keep, [pool, registers](float limit) {
+        const __m512 below = _mm512_set1_ps(limit);
+        size_t count = 0;
+        for (size_t i = 0; i < registers; ++i) {
+            const __mmask16 mask = _mm512_cmp_ps_mask(_mm512_load_ps(pool->key + 16 * i), below, _CMP_LT_OQ);
+            count += static_cast<size_t>(__builtin_popcount(mask));
+        }
+        return count;
+    });
+    if (cut.below_high > keep + kPoolTies) {
+        cut_at_ties(pool, cut, keep);
+        return;
+    }
+    const __m512 limit = _mm512_set1_ps(cut.high);
+    size_t kept = 0;
+    for (size_t i = 0; i < registers; ++i) {
+        const __m512 key = _mm512_load_ps(pool->key + 16 * i), open = _mm512_load_ps(pool->open + 16 * i);
+        const __m512i id = _mm512_load_si512(pool->id + 16 * i);
+        const __mmask16 below = _mm512_cmp_ps_mask(key, limit, _CMP_LT_OQ);
+        _mm512_storeu_ps(pool->key + kept, packed(below, key));
+        _mm512_storeu_ps(pool->open + kept, packed(below, open));
+        _mm512_storeu_si512(pool->id + kept, packed(below, id));
+        kept += static_cast<size_t>(__builtin_popcount(below));
+    }
+    pool->size = kept;
+    pool->threshold = cut.high;
+}
+
+size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
+    const size_t registers = (pool->size + 15) / 16;
+    _mm512_storeu_ps(pool->open + pool->size, _mm512_set1_ps(INFINITY));
+    __m512 least = _mm512_set1_ps(INFINITY);
+    __m512i place = _mm512_setzero_si512();
+    for (size_t i = 0; i < registers; ++i) {
+        const __m512 open = _mm512_load_ps(pool->open + 16 * i);
+        const __mmask16 less = _mm512_cmp_ps_mask(open, least, _CMP_LT_OQ);
+        least = _mm512_mask_mov_ps(least, less, open);
+        place = _mm512_mask_mov_epi32(place, less, _mm512_set1_epi32(static_cast<int32_t>(16 * i)));
+    }
+    alignas(64) uint32_t first[16];
+    _mm512_store_si512(first, place);
+    size_t count = 0;
+    for (; count < want; ++count) {
+        const float best = _mm512_reduce_min_ps(least);
+        if (!(best < INFINITY)) break;
+        const unsigned lane = static_cast<unsigned>(__builtin_ctz(_mm512_cmp_ps_mask(least, _mm512_set1_ps(best), _CMP_EQ_OQ)));
+        least = _mm512_mask_mov_ps(least, static_cast<__mmask16>(1u << lane), _mm512_set1_ps(INFINITY));
+        positions[count] = first[lane] + lane;
+    }
+    return count;
+}
+
+}  // namespace
+}  // namespace mrl

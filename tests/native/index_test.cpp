@@ -1,0 +1,331 @@
+// The index by itself: answers against brute force on every metric and route, through growth, deletion and healing; and searches beside
+// writes (run this one under TSan: make threads).
+#include "index/index.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "index/thread_pool.hpp"
+
+namespace {
+
+constexpr std::size_t kDims = 24;
+
+mrl::KeySpan span(const std::vector<std::int64_t>& keys) {
+    return {mrl::wire::KeyType::int64, reinterpret_cast<const unsigned char*>(keys.data()), nullptr, keys.size()};
+}
+
+// The vector of a key, the same whenever it is asked for: so an answer can be checked without knowing what was written when.
+std::vector<float> vector_of(std::int64_t key) {
+    std::mt19937_64 random(static_cast<std::uint64_t>(key) * 7919 + 1);
+    std::normal_distribution<float> normal;
+    std::vector<float> vector(kDims);
+    for (auto& x : vector) x = normal(random);
+    return vector;
+}
+
+std::vector<float> vectors_of(const std::vector<std::int64_t>& keys) {
+    std::vector<float> all;
+    for (const std::int64_t key : keys) {
+        const auto one = vector_of(key);
+        all.insert(all.end(), one.begin(), one.end());
+    }
+    return all;
+}
+
+double distance(mrl::Metric metric, const float* a, const float* b) {
+    double dot = 0, aa = 0, bb = 0, gap = 0;
+    for (std::size_t i = 0; i < kDims; ++i) {
+        dot += static_cast<double>(a[i]) * b[i];
+        aa += static_cast<double>(a[i]) * a[i];
+        bb += static_cast<double>(b[i]) * b[i];
+        gap += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+    }
+    return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb) : metric == mrl::Metric::l2 ? std::sqrt(gap) : -dot;
+}
+
+// A projection that keeps all dims, spread over the coordinates: columns of a random matrix, made orthonormal by rows.
+std::vector<float> projection() {
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal;
+    std::vector<std::vector<double>> rows(kDims, std::vector<double>(mrl::kLineCoordinates));
+    for (std::size_t i = 0; i < kDims; ++i) {
+        for (auto& x : rows[i]) x = normal(random);
+        for (std::size_t j = 0; j < i; ++j) {
+            double dot = 0;
+            for (std::size_t c = 0; c < mrl::kLineCoordinates; ++c) dot += rows[i][c] * rows[j][c];
+            for (std::size_t c = 0; c < mrl::kLineCoordinates; ++c) rows[i][c] -= dot * rows[j][c];
+        }
+        double square = 0;
+        for (const double x : rows[i]) square += x * x;
+        for (double& x : rows[i]) x /= std::sqrt(square);
+    }
+    std::vector<float> flat;
+    for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
+    return flat;
+}
+
+void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool graph) {
+    const auto vectors = vectors_of(keys);
+    index.append(span(keys), vectors.data(), kDims, 2);
+    const std::vector<float> mean(kDims, 0.0f);
+    index.set_projection(projection().data(), mean.data());
+    index.add_flat_codes(16, mrl::Precision::int8, nullptr, 2);
+    index.add_flat_codes(kDims, mrl::Precision::bit, mean.data(), 2);
+    if (!graph) return index.add_line_codes(2);
+    mrl::BuildOptions options;
+    options.threads = 2;
+    index.build(options, {});
+}
+
+mrl::Plan graph_plan(std::size_t effort, std::size_t k) {
+    using enum mrl::Precision;
+    return {
+        mrl::Route::graph,
+        effort,
+        {{mrl::Space::projection, kDims, int4, 4 * k}, {mrl::Space::prefix, kDims, int8, 2 * k}, {mrl::Space::prefix, kDims, float32, k}}};
+}
+
+struct Answer {
+    std::vector<std::int64_t> keys;
+    std::vector<double> distances;
+};
+
+std::vector<Answer> search(const mrl::Index& index, const std::vector<float>& queries, const mrl::Plan& plan,
+                           const mrl::Selection* selection = nullptr, std::size_t threads = 1) {
+    std::vector<Answer> answers(queries.size() / kDims);
+    mrl::StageCounts counts{};
+    index.search(queries.data(), answers.size(), {plan, selection, threads, false}, counts,
+                 [&](std::size_t query, const mrl::RowHit* hits, std::size_t count) {
+                     for (std::size_t i = 0; i < count; ++i) {
+                         answers[query].keys.push_back(index.keys().integer(hits[i].row));
+                         answers[query].distances.push_back(hits[i].distance);
+                     }
+                 });
+    return answers;
+}
+
+Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::int64_t>& keys, std::size_t k) {
+    std::vector<std::pair<double, std::int64_t>> all;
+    for (const std::int64_t key : keys) all.emplace_back(distance(metric, query, vector_of(key).data()), key);
+    std::sort(all.begin(), all.end());
+    Answer answer;
+    for (std::size_t i = 0; i < std::min(k, all.size()); ++i) {
+        answer.keys.push_back(all[i].second);
+        answer.distances.push_back(all[i].first);
+    }
+    return answer;
+}
+
+double overlap(const Answer& got, const Answer& expected) {
+    std::size_t same = 0;
+    for (const std::int64_t key : got.keys) {
+        same += static_cast<std::size_t>(std::count(expected.keys.begin(), expected.keys.end(), key));
+    }
+    return expected.keys.empty() ? 1.0 : static_cast<double>(same) / static_cast<double>(expected.keys.size());
+}
+
+// The recall over many queries; each answer is checked to be in order, without doubles, alive and truly that far.
+double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& alive, const mrl::Plan& plan, std::mt19937& random,
+                      const std::set<std::int64_t>* wanted = nullptr) {
+    std::vector<std::int64_t> asked(40);
+    for (auto& key : asked) key = 1000000 + static_cast<std::int64_t>(random() % 100000);
+    const auto queries = vectors_of(asked);
+    std::optional<mrl::Selection> selection;
+    if (wanted != nullptr) selection = index.select(span({wanted->begin(), wanted->end()}));
+    std::set<std::int64_t> allowed;
+    for (const std::int64_t key : alive) {
+        if (wanted == nullptr || wanted->count(key) != 0) allowed.insert(key);
+    }
+    const auto answers = search(index, queries, plan, selection ? &*selection : nullptr, 2);
+    double sum = 0;
+    for (std::size_t q = 0; q < asked.size(); ++q) {
+        const auto expected = brute_force(index.metric(), queries.data() + q * kDims, allowed, plan.stages.back().keep);
+        const Answer& got = answers[q];
+        CHECK(got.keys.size() == expected.keys.size());
+        CHECK(std::set<std::int64_t>(got.keys.begin(), got.keys.end()).size() == got.keys.size());
+        for (std::size_t i = 0; i < got.keys.size(); ++i) {
+            CHECK(allowed.count(got.keys[i]) == 1);
+            CHECK(std::fabs(got.distances[i] - distance(index.metric(), queries.data() + q * kDims, vector_of(got.keys[i]).data())) < 1e-4);
+            CHECK(i == 0 || got.distances[i - 1] <= got.distances[i]);
+        }
+        sum += overlap(got, expected);
+    }
+    return sum / static_cast<double>(asked.size());
+}
+
+void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
+    using enum mrl::Precision;
+    std::mt19937 random(static_cast<unsigned>(rows));
+    std::vector<std::int64_t> keys(rows);
+    for (std::size_t i = 0; i < rows; ++i) keys[i] = static_cast<std::int64_t>(i);
+    std::set<std::int64_t> alive(keys.begin(), keys.end());
+    mrl::Index index(metric, kDims, mrl::wire::KeyType::int64, true);
+    load(index, keys, graph);
+    const std::size_t n = 4 * rows + 100;
+    const mrl::Stage last{mrl::Space::prefix, kDims, float32, 10};
+    std::vector<mrl::Plan> plans{{mrl::Route::flat, 0, {last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, 16, int8, n}, last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, 8, float32, n}, last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, kDims, bit, n}, {mrl::Space::prefix, kDims, int8, n}, last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, n}, last}}};
+    const auto check_all = [&] {
+        for (const auto& plan : plans) CHECK(checked_recall(index, alive, plan, random) >= 0.9999);  // law 1, ties of floats aside
+        const double by_codes =
+            checked_recall(index, alive, {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, 40}, last}}, random);
+        CHECK(by_codes >= 0.9);
+        if (graph) CHECK(checked_recall(index, alive, graph_plan(120, 10), random) >= 0.95);
+        for (const std::size_t share : {2u, 10u, 100u}) {
+            std::set<std::int64_t> wanted;
+            for (const std::int64_t key : alive) {
+                if (key % static_cast<std::int64_t>(share) == 0) wanted.insert(key);
+            }
+            if (graph) CHECK(checked_recall(index, alive, graph_plan(120, 10), random, &wanted) >= 0.9);
+            CHECK(checked_recall(index, alive, plans[1], random, &wanted) >= 0.9999);
+        }
+    };
+    check_all();
+    std::int64_t next = static_cast<std::int64_t>(rows);
+    for (int round = 0; round < 4; ++round) {
+        std::vector<std::int64_t> fresh, gone;
+        for (std::size_t i = 0; i < rows / 3 + 5; ++i) fresh.push_back(next++);
+        for (const std::int64_t key : alive) {
+            if (random() % 3 == 0) gone.push_back(key);
+        }
+        if (round == 2) fresh.insert(fresh.end(), alive.begin(), alive.end());  // replaced by themselves
+        gone.push_back(-1);                                                     // not there
+        CHECK(index.erase(span(gone)) == gone.size() - 1);
+        for (const std::int64_t key : gone) alive.erase(key);
+        if (round == 2) std::erase_if(fresh, [&](std::int64_t key) { return std::count(gone.begin(), gone.end(), key) != 0; });
+        const auto vectors = vectors_of(fresh);
+        index.upsert(span(fresh), vectors.data(), kDims);
+        alive.insert(fresh.begin(), fresh.end());
+        CHECK(index.live_rows() == alive.size());
+        if (round == 1) index.heal();
+        check_all();
+    }
+    std::vector<std::int64_t> all(alive.begin(), alive.end());
+    CHECK(index.erase(span(all)) == all.size());
+    CHECK(search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys.empty());
+    const auto again = vectors_of({7});
+    index.upsert(span({7}), again.data(), kDims);
+    const auto found = search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys;
+    CHECK(found == std::vector<std::int64_t>{7});
+}
+
+// The same rows and options give the same graph, whatever the number of threads.
+void check_same_graph() {
+    std::vector<std::int64_t> keys(3000);
+    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
+    std::vector<std::vector<std::uint32_t>> built;
+    for (const std::size_t threads : {1u, 2u, 3u}) {
+        mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, false);
+        const auto vectors = vectors_of(keys);
+        index.append(span(keys), vectors.data(), kDims, threads);
+        const std::vector<float> mean(kDims, 0.0f);
+        index.set_projection(projection().data(), mean.data());
+        mrl::BuildOptions options;
+        options.threads = threads;
+        index.build(options, {});
+        built.push_back(index.links());
+    }
+    CHECK(built[0] == built[1] && built[0] == built[2]);
+}
+
+void check_threads(double seconds) {
+    constexpr std::int64_t kKeys = 3000;
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
+    // A key lives from its birth to its death on one clock: an answer may hold it when that overlaps the search.
+    std::vector<std::atomic<std::uint64_t>> birth(2 * kKeys), death(2 * kKeys);
+    std::atomic<std::uint64_t> clock{1};
+    std::vector<std::int64_t> first(kKeys);
+    for (std::int64_t i = 0; i < kKeys; ++i) {
+        first[static_cast<std::size_t>(i)] = i;
+        birth[static_cast<std::size_t>(i)] = 1;
+    }
+    load(index, first, true);
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> searches{0}, inserts{0}, deletes{0};
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+            std::mt19937 random(t);
+            while (!stop) {
+                const std::uint64_t began = clock++;
+                std::vector<std::int64_t> asked{static_cast<std::int64_t>(random() % 1000000),
+                                                static_cast<std::int64_t>(random() % 1000000)};
+                const auto queries = vectors_of(asked);
+                std::optional<mrl::Selection> selection;
+                if (t == 3) {
+                    std::vector<std::int64_t> even;
+                    for (std::int64_t key = 0; key < 2 * kKeys; key += 2) even.push_back(key);
+                    selection = index.select(span(even));
+                }
+                const auto answers = search(index, queries, graph_plan(40, 10), selection ? &*selection : nullptr, 1 + t % 2);
+                const std::uint64_t ended = clock++;
+                for (std::size_t q = 0; q < 2; ++q) {
+                    CHECK(answers[q].keys.size() == 10);
+                    for (std::size_t i = 0; i < 10; ++i) {
+                        const auto key = static_cast<std::size_t>(answers[q].keys[i]);
+                        CHECK(birth[key] != 0 && birth[key] <= ended);
+                        CHECK(death[key] == 0 || death[key] >= began || birth[key] >= death[key]);
+                        CHECK(t != 3 || key % 2 == 0);
+                        CHECK(std::fabs(answers[q].distances[i] - distance(mrl::Metric::cosine, queries.data() + q * kDims,
+                                                                           vector_of(answers[q].keys[i]).data())) < 1e-4);
+                    }
+                }
+                ++searches;
+            }
+        });
+    }
+    threads.emplace_back([&] {
+        std::mt19937 random(77);
+        while (!stop) {
+            const auto key = static_cast<std::int64_t>(random() % (2 * kKeys));
+            birth[static_cast<std::size_t>(key)] = clock++;
+            index.upsert(span({key}), vector_of(key).data(), kDims);
+            ++inserts;
+        }
+    });
+    threads.emplace_back([&] {
+        std::mt19937 random(78);
+        while (!stop) {
+            const auto key = static_cast<std::int64_t>(random() % (2 * kKeys));
+            if (index.live_rows() < kKeys / 2) continue;
+            // Dead from the moment that the call returned, unless it was born again since it began.
+            index.erase(span({key}));
+            death[static_cast<std::size_t>(key)] = clock++;
+            ++deletes;
+        }
+    });
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+    stop = true;
+    for (auto& thread : threads) thread.join();
+    std::printf("%llu searches beside %llu inserts and %llu deletes: every answer valid\n", static_cast<unsigned long long>(searches),
+                static_cast<unsigned long long>(inserts), static_cast<unsigned long long>(deletes));
+    CHECK(searches > 0 && inserts > 0 && deletes > 0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const double seconds = argc > 1 ? std::atof(argv[1]) : 2.0;
+    for (const auto metric : {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
+        for (const std::size_t rows : {0u, 1u, 17u, 700u}) {
+            check_life(metric, true, rows);
+            check_life(metric, false, rows);
+        }
+    }
+    check_same_graph();
+    check_threads(seconds);
+    std::printf("index: metrics, routes, growth, deletion, threads\n");
+}

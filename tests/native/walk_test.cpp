@@ -1,0 +1,247 @@
+// The kernels of lines, pools and tiles: every instruction set against the portable one, bit for bit, and that one against plain loops.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "index/line_codes.hpp"
+#include "index/memory.hpp"
+#include "kernels/dispatch.hpp"
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+mrl::LineQuery make_query(std::mt19937& random) {
+    mrl::LineQuery query;
+    std::memset(query.coordinates, 0, sizeof query.coordinates);
+    query.sum = 0;
+    const bool extreme = random() % 4 == 0;
+    for (std::size_t p = 0; p < 4; ++p) {
+        for (std::size_t b = 0; b < 60; ++b) {
+            const int value = extreme ? (random() % 2 == 0 ? 127 : -127) : static_cast<int>(random() % 255) - 127;
+            query.coordinates[64 * p + b] = static_cast<std::int8_t>(value);
+            query.sum += value;
+        }
+    }
+    query.half_scale = 0.01f;
+    return query;
+}
+
+void put_half(std::uint8_t* at, std::mt19937& random) {
+    auto bits = static_cast<std::uint16_t>(random());
+    if ((bits & 0x7c00u) == 0x7c00u) bits = static_cast<std::uint16_t>(bits & 0x83ffu);  // finite
+    std::memcpy(at, &bits, 2);
+}
+
+double half(const std::uint8_t* at) {
+    std::uint16_t bits;
+    std::memcpy(&bits, at, 2);
+    const int exponent = bits >> 10 & 31;
+    const double fraction = (bits & 1023) / 1024.0;
+    const double magnitude = exponent == 0 ? std::ldexp(fraction, -14) : std::ldexp(1.0 + fraction, exponent - 15);
+    return bits & 0x8000u ? -magnitude : magnitude;
+}
+
+void check_lines(std::mt19937& random) {
+    constexpr std::size_t kRows = 70;
+    Guarded high_memory(kRows * mrl::kLineBytes), low_memory(kRows * mrl::kLineBytes);
+    auto *high = high_memory.as<std::uint8_t>(), *low = low_memory.as<std::uint8_t>();
+    for (std::size_t i = 0; i < kRows * mrl::kLineBytes; ++i) {
+        high[i] = static_cast<std::uint8_t>(random());
+        low[i] = static_cast<std::uint8_t>(random());
+    }
+    for (std::size_t row = 0; row < kRows; ++row) {
+        for (std::uint8_t* plane : {high, low}) {
+            put_half(plane + row * 64 + 60, random);
+            put_half(plane + row * 64 + 62, random);
+        }
+    }
+    const mrl::LineQuery query = make_query(random);
+    for (std::size_t n = 0; n <= kRows; ++n) {
+        std::vector<std::uint32_t> ids(n);
+        for (auto& id : ids) id = static_cast<std::uint32_t>(random() % kRows);
+        if (n != 0) ids[0] = kRows - 1;
+        std::vector<float> by_high(n), by_both(n);
+        mrl::scalar_kernels.score_high(&query, high, ids.data(), n, by_high.data());
+        mrl::scalar_kernels.score_both(&query, high, low, ids.data(), n, by_both.data());
+        for (std::size_t i = 0; i < n; ++i) {
+            double coarse = 0, fine = 0;
+            for (std::size_t j = 0; j < mrl::kLineCoordinates; ++j) {
+                const int q = query.coordinates[64 * (j / 60) + j % 60];
+                const int h = high[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3, l = low[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3;
+                coarse += q * (4.0 * h - 6.0);
+                fine += q * (4.0 * h + l - 7.5);
+            }
+            const auto expect = [&](const std::uint8_t* tail, double sum) {
+                return half(tail) - half(tail + 2) * (2.0 * sum) * static_cast<double>(query.half_scale);
+            };
+            const double a = expect(high + ids[i] * 64 + 60, coarse), b = expect(low + ids[i] * 64 + 60, fine);
+            CHECK(std::fabs(by_high[i] - a) <= 1e-6 * (std::fabs(a) + std::fabs(half(high + ids[i] * 64 + 60)) + 1));
+            CHECK(std::fabs(by_both[i] - b) <= 1e-6 * (std::fabs(b) + std::fabs(half(low + ids[i] * 64 + 60)) + 1));
+        }
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            std::vector<float> got(n);
+            kernels->score_high(&query, high, ids.data(), n, got.data());
+            CHECK(got == by_high);
+            kernels->score_both(&query, high, low, ids.data(), n, got.data());
+            CHECK(got == by_both);
+        }
+    }
+}
+
+struct PoolMemory {
+    mrl::Array<float> key{4096}, open{4096};
+    mrl::Array<std::uint32_t> id{4096};
+    mrl::Pool pool{key.data(), open.data(), id.data(), 0, kInfinity};
+    bool equals(const PoolMemory& other) const {
+        return pool.size == other.pool.size && pool.threshold == other.pool.threshold &&
+               std::equal(pool.key, pool.key + pool.size, other.pool.key) &&
+               std::equal(pool.open, pool.open + pool.size, other.pool.open) && std::equal(pool.id, pool.id + pool.size, other.pool.id);
+    }
+};
+
+// A life of appends, pops and cuts on every instruction set at once; `values` small makes ties.
+void check_pool(std::mt19937& random, unsigned values) {
+    const auto all = mrl::available_kernels();
+    std::vector<PoolMemory> pools(all.size());
+    std::uint32_t next = 0;
+    for (int step = 0; step < 60; ++step) {
+        const std::size_t n = random() % 65, keep = 1 + random() % 60, want = 1 + random() % 16;
+        std::vector<float> scores(n);
+        std::vector<std::uint32_t> ids(n);
+        for (std::size_t i = 0; i < n; ++i) {
+            scores[i] = static_cast<float>(random() % values) - 100.0f;
+            ids[i] = next++;
+        }
+        const float limit = static_cast<float>(random() % values) - 100.0f;
+        std::vector<float> before(pools[0].pool.key, pools[0].pool.key + pools[0].pool.size);
+        for (std::size_t k = 0; k < all.size(); ++k) {
+            mrl::Pool& pool = pools[k].pool;
+            all[k]->pool_append(&pool, scores.data(), ids.data(), n);
+            std::uint32_t best[16];
+            const std::size_t found = all[k]->pool_best(&pool, want, best);
+            float least = kInfinity;
+            for (std::size_t i = 0; i < pool.size; ++i) least = std::min(least, pool.open[i]);
+            CHECK(found == 0 ? least == kInfinity : pool.open[best[0]] == least);
+            if (found != 0) pool.open[best[0]] = kInfinity;
+            CHECK(all[k]->pool_count(&pool, limit) ==
+                  static_cast<std::size_t>(std::count_if(pool.key, pool.key + pool.size, [&](float key) { return key < limit; })));
+            if (step % 3 == 2) {
+                std::vector<float> sorted(pool.key, pool.key + pool.size);
+                std::sort(sorted.begin(), sorted.end());
+                all[k]->pool_cut(&pool, keep);
+                CHECK(pool.size >= std::min(keep, sorted.size()) &&
+                      pool.size <= std::max(keep + mrl::kPoolTies, std::min(keep, sorted.size())));
+                std::vector<float> kept(pool.key, pool.key + pool.size);
+                std::sort(kept.begin(), kept.end());
+                CHECK(std::equal(kept.begin(), kept.end(), sorted.begin()));  // the smallest ones
+            }
+            CHECK(pools[k].equals(pools[0]));
+        }
+    }
+}
+
+void check_tiles(std::mt19937& random) {
+    for (std::size_t dims : {4u, 8u, 12u, 64u, 128u, 256u}) {
+        for (std::size_t n_a : {1u, 2u, 5u, 6u, 7u, 13u}) {
+            for (std::size_t n_b : {1u, 16u, 17u, 64u, 70u, 131u}) {
+                const std::size_t stride = dims + 3, blocks = (n_b + 15) / 16;
+                std::vector<std::int8_t> b(n_b * dims);
+                Guarded a_memory((n_a - 1) * stride + dims), packed_memory(blocks * 16 * dims);
+                auto* a = a_memory.as<std::int8_t>();
+                const auto byte = [&] {
+                    return static_cast<std::int8_t>(random() % 8 == 0 ? -128 : static_cast<int>(random() % 256) - 128);
+                };
+                for (std::size_t i = 0; i < (n_a - 1) * stride + dims; ++i) a[i] = byte();
+                for (auto& x : b) x = byte();
+                std::vector<const std::int8_t*> rows(n_b);
+                for (std::size_t i = 0; i < n_b; ++i) rows[i] = b.data() + i * dims;
+                mrl::pack_tile(rows.data(), n_b, dims, packed_memory.as<std::uint8_t>());
+                for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+                    std::vector<std::int32_t> out(n_a * blocks * 16);
+                    kernels->tile_int8(a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks, dims, out.data(), blocks * 16);
+                    for (std::size_t i = 0; i < n_a; ++i) {
+                        for (std::size_t j = 0; j < blocks * 16; ++j) {
+                            std::int32_t sum = 0;
+                            for (std::size_t d = 0; d < dims && j < n_b; ++d) sum += a[i * stride + d] * b[j * dims + d];
+                            CHECK(out[i * blocks * 16 + j] == sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+void check_gathers(std::mt19937& random) {
+    for (std::size_t dims = 1; dims <= 300; dims += 7) {
+        constexpr std::size_t kRows = 23;
+        Guarded memory(kRows * dims);
+        auto* rows = memory.as<std::int8_t>();
+        for (std::size_t i = 0; i < kRows * dims; ++i) rows[i] = static_cast<std::int8_t>(random());
+        std::vector<std::uint32_t> ids(random() % 40);
+        for (auto& id : ids) id = static_cast<std::uint32_t>(random() % kRows);
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            std::vector<std::int32_t> out(ids.size());
+            kernels->inner_product_int8_at(rows, rows, ids.data(), ids.size(), dims, dims, out.data());
+            for (std::size_t i = 0; i < ids.size(); ++i) {
+                std::int32_t sum = 0;
+                for (std::size_t d = 0; d < dims; ++d) sum += rows[d] * rows[ids[i] * dims + d];
+                CHECK(out[i] == sum);
+            }
+        }
+    }
+}
+
+void check_quantising(std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    for (std::size_t n = 0; n <= 150; ++n) {
+        Guarded memory(n * sizeof(float));
+        auto* values = memory.as<float>();
+        const float scale = std::ldexp(1.0f, static_cast<int>(random() % 250) - 125);
+        for (std::size_t i = 0; i < n; ++i) values[i] = random() % 50 == 0 ? 0.0f : scale * normal(random);
+        std::vector<std::int8_t> expected(n);
+        const float unit = mrl::scalar_kernels.quantise_int8(values, n, expected.data());
+        for (std::size_t i = 0; i < n; ++i) CHECK(unit == 0 ? expected[i] == 0 : std::fabs(values[i] / unit - expected[i]) <= 0.5001f);
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            std::vector<std::int8_t> codes(n);
+            CHECK(kernels->quantise_int8(values, n, codes.data()) == unit);
+            CHECK(codes == expected);
+        }
+        std::vector<std::int32_t> products(n);
+        std::vector<float> factors(n), addends(n);
+        for (std::size_t i = 0; i < n; ++i) {
+            products[i] = static_cast<std::int32_t>(random() % 20001) - 10000;
+            factors[i] = std::fabs(normal(random));
+            addends[i] = normal(random);
+        }
+        for (const float* addend : {static_cast<const float*>(nullptr), static_cast<const float*>(addends.data())}) {
+            std::vector<float> expected_scores(n + 1), scores(n + 1);
+            std::vector<std::uint32_t> expected_places(n + 1), places(n + 1);
+            const std::size_t count = mrl::scalar_kernels.select_products(products.data(), factors.data(), addend, n, 0.001f, 0.3f,
+                                                                          expected_scores.data(), expected_places.data());
+            for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+                CHECK(kernels->select_products(products.data(), factors.data(), addend, n, 0.001f, 0.3f, scores.data(), places.data()) ==
+                      count);
+                CHECK(std::equal(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(count), expected_scores.begin()));
+                CHECK(std::equal(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(count), expected_places.begin()));
+            }
+        }
+    }
+}
+
+}  // namespace
+
+int main() {
+    std::mt19937 random(20261122);
+    check_lines(random);
+    for (int round = 0; round < 40; ++round) check_pool(random, round % 2 == 0 ? 1000000 : 1 + round);
+    check_tiles(random);
+    check_gathers(random);
+    check_quantising(random);
+    std::printf("lines, pools, tiles, gathers: all sets agree\n");
+}
