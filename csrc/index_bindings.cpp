@@ -13,15 +13,16 @@
 namespace mrl::python {
 namespace {
 
-// Keys off the wire as Python holds them: (n, bytes) uint8 for fixed widths, a list of str for text.
+// Keys off the wire as Python holds them: (n, bytes) uint8 for fixed widths, a list of str or bytes for text.
 class KeyArgument {
   public:
     KeyArgument(wire::KeyType type, const py::object& keys) {
         if (type == wire::KeyType::text) {
             offsets_.push_back(0);
             for (const py::handle key : keys.cast<py::list>()) {
-                py::ssize_t length = 0;
-                const char* text = PyUnicode_AsUTF8AndSize(key.ptr(), &length);
+                const bool raw = PyBytes_Check(key.ptr());
+                py::ssize_t length = raw ? PyBytes_GET_SIZE(key.ptr()) : 0;
+                const char* text = raw ? PyBytes_AS_STRING(key.ptr()) : PyUnicode_AsUTF8AndSize(key.ptr(), &length);
                 if (text == nullptr) throw py::error_already_set();
                 bytes_.insert(bytes_.end(), text, text + length);
                 offsets_.push_back(static_cast<std::int64_t>(bytes_.size()));
@@ -155,7 +156,7 @@ void define_index(py::module_& m) {
         .value("int4", Precision::int4)
         .value("int8", Precision::int8)
         .value("float32", Precision::float32);
-    py::register_exception<PlanMismatch>(m, "PlanMismatch", PyExc_ValueError);
+    py::register_exception<PlanMismatch>(m, "PlanMismatchError", PyExc_ValueError);
 
     py::class_<Plan>(m, "NativePlan")
         .def(py::init(

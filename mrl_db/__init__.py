@@ -18,9 +18,11 @@ from mrl_db.errors import (
     DtypeError,
     DuplicateKeyError,
     FilterError,
+    MemoryLimitError,
     MigrationError,
     MissingDependencyError,
     MrlDbError,
+    NotLoadedError,
     PlanError,
     PrivilegeError,
     ServerError,
@@ -30,7 +32,7 @@ from mrl_db.errors import (
 )
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.metric import Metric
-from mrl_db.plan import Plan, Stage
+from mrl_db.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.precision import Precision
 
 
@@ -55,10 +57,12 @@ __all__ = [
     "FilterError",
     "Hits",
     "LargeTableWarning",
+    "MemoryLimitError",
     "Metric",
     "MigrationError",
     "MissingDependencyError",
     "MrlDbError",
+    "NotLoadedError",
     "Plan",
     "PlanError",
     "Precision",
@@ -73,5 +77,7 @@ __all__ = [
     "ValueRangeError",
     "available_simd",
     "connect",
+    "flat_plan",
+    "graph_plan",
     "simd",
 ]

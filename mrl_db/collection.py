@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import filters, sources
+from mrl_db._kernels import available_threads
 from mrl_db.engines import exact as exact_engine
+from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
-from mrl_db.errors import PlanError, ShapeError, ValueRangeError
+from mrl_db.engines.native import NativeEngine
+from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
 from mrl_db.hits import Hits, Trace
 from mrl_db.metric import Metric
-from mrl_db.plan import Plan, default_plan, with_k
+from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
 from mrl_db.postgres import catalog, indexing, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 from mrl_db.progress import Report, reporting
 
+_NATIVE = ("auto", "native")
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
 
 
@@ -41,13 +46,16 @@ class Records:
 class Collection:
     """A table of embeddings with a key, made by `Database.create_collection` or `attach`.
 
-    Every method sees the database as it is: a row written by any client is found by the next search.
+    Every method sees the database as it is: a row written by any client is found by the next search. Only after `load()`, searches see the
+    rows as they were loaded, and what was written through this object since.
     """
 
     def __init__(self, session: Session, info: CollectionInfo) -> None:
         """Not for callers: use `Database.open`."""
         self._session = session
         self._info = info
+        self._native: NativeEngine | None = None
+        self._loaded_by: dict[str, Any] = {}  # the arguments of load(), for refresh()
 
     def __repr__(self) -> str:
         """Tells what the collection is."""
@@ -115,8 +123,19 @@ class Collection:
 
     def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], *, upsert: bool) -> int:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
-        with self._session.transaction() as connection:
-            return ingest.write(connection, self._info, [batch], upsert=upsert)
+        with self._native_writer() as native:
+            with self._session.transaction() as connection:
+                count = ingest.write(connection, self._info, [batch], upsert=upsert)
+            if native is not None:
+                native.upsert(batch)
+        return count
+
+    @contextmanager
+    def _native_writer(self) -> Iterator[NativeEngine | None]:
+        """Lends the loaded engine to a write, if there is one; writes to it follow one another, in the order of their commits."""
+        native = self._native
+        with nullcontext() if native is None else native.lock:
+            yield native
 
     def ingest(
         self,
@@ -144,6 +163,8 @@ class Collection:
             count = ingest.write(
                 connection, self._info, checked, upsert=upsert, progress=None if report is None else lambda done: report(done, total)
             )
+        if self._native is not None:
+            self.refresh()
         if index and self.count() >= _INDEX_WORTH_ROWS:
             self.create_index(progress=progress is True)
         return count
@@ -152,9 +173,16 @@ class Collection:
         """Deletes the rows with these ids, or those that a filter selects, and returns how many there were."""
         if (ids is None) == (where is None):
             raise ValueRangeError("delete() takes ids or where=, one of the two; where={} deletes all rows")
-        if ids is not None:
-            return rows.delete_ids(self._session, self._info, self._keys(ids))
-        return rows.delete_where(self._session, self._request(where))
+        with self._native_writer() as native:
+            if ids is not None:
+                keys = self._keys(ids)
+                count = rows.delete_ids(self._session, self._info, keys)
+            else:
+                keys = rows.delete_where(self._session, self._request(where))
+                count = len(keys)
+            if native is not None:
+                native.erase(keys)
+        return count
 
     # Reading
 
@@ -169,6 +197,69 @@ class Collection:
         """Returns the number of rows with a vector, of those that pass the filter."""
         return rows.count(self._session, self._request(where))
 
+    # The native engine
+
+    def load(
+        self,
+        *,
+        route: str = "graph",
+        plan: Plan | None = None,
+        effort: int | None = None,
+        rows: str = "memory",
+        max_memory: int | None = None,
+        build: str = "default",
+        threads: int | None = None,
+        progress: Report | bool = False,
+    ) -> None:
+        """Loads the rows into this process, so that searches run here at the speed of memory; loading again starts afresh.
+
+        What is answered from then on is the state that was loaded, and every write made through this object; for what other clients wrote
+        since, `refresh()`, or search with engine="sql".
+
+        route: "graph" walks a proximity graph; "flat" scans a code of every row, and is ready sooner. plan: the stages to load codes for,
+        instead of the route's default. effort: of the default plan's walk (`mrl_db.graph_plan`). rows: "memory" keeps the float32 vectors
+        here; "postgres" leaves them there and fetches those of the last stage, which costs a round trip a search. max_memory: bytes that
+        may be taken; by default what is free. build: "default", or "fast" for a graph in a third of the time that finds a little less.
+        threads: to build and to search batches with; all by default. progress: True for a bar, or a function called with (done, total).
+
+        Raises MemoryLimitError before anything is read, PlanError when the plan is none of this engine's.
+        """
+        if rows not in ("memory", "postgres"):
+            raise ValueRangeError(f"rows is {rows!r}, wanted 'memory' or 'postgres'")
+        if route not in ("graph", "flat"):
+            raise ValueRangeError(f"route is {route!r}, wanted 'graph' or 'flat'")
+        if plan is not None and effort is not None:
+            raise PlanError("effort= and plan= were both given; the plan says its effort")
+        if plan is None:
+            walked = graph_plan(dims=self.dims) if effort is None else graph_plan(dims=self.dims, effort=_checked_count(effort, "effort"))
+            plan = walked if route == "graph" else flat_plan(dims=self.dims)
+        used = available_threads() if threads is None else _checked_count(threads, "threads")
+        self._loaded_by = {
+            "plan": plan,
+            "in_memory": rows == "memory",
+            "max_memory": None if max_memory is None else _checked_count(max_memory, "max_memory", 2**62),
+            "build": build,
+            "threads": used,
+        }
+        self._native = None  # its memory is needed
+        self._native = loading.load(self._session, self._info, progress=progress, **self._loaded_by)
+
+    def unload(self) -> None:
+        """Gives the native engine's memory back; searches run in PostgreSQL again."""
+        self._native = None
+
+    def refresh(self) -> None:
+        """Loads the rows again as they are now; raises NotLoadedError when they were not loaded."""
+        if self._native is None:
+            raise NotLoadedError(f'collection "{self.name}" is not loaded; call load()')
+        self._native = None
+        self._native = loading.load(self._session, self._info, progress=False, **self._loaded_by)
+
+    @property
+    def loaded(self) -> NativeEngine | None:
+        """The native engine with its plan, rows and bytes, or None when nothing is loaded."""
+        return self._native
+
     # Searching
 
     def search(
@@ -181,23 +272,51 @@ class Collection:
         shortlist: int | None = None,
         plan: Plan | None = None,
         engine: str = "auto",
+        threads: int | None = None,
         exact: bool = False,
     ) -> Hits:
         """Returns the k nearest rows, the nearest first, ties by id; fewer only when fewer match.
 
         query: (dims,), giving arrays of shape (k,), or (n, dims), giving (n, k). where: a filter (`mrl_db.filters`). columns: metadata to
-        bring along. shortlist: how many rows the low-dim stage passes on. plan: the stages to go through, instead of the stored or default
-        plan. engine: "auto" or "sql". exact: the brute-force answer, computed in this process; no plan is used.
+        bring along. shortlist: how many rows the low-dim stage passes on, in PostgreSQL. plan: the stages to go through, instead of the
+        stored, loaded or default plan. engine: "sql" in PostgreSQL, "native" over the rows that `load()` brought here, "auto" the one that
+        the plan is for: native where rows are loaded and neither plan nor shortlist says otherwise. threads: for a batch in the native
+        engine. exact: the brute-force answer, computed in this process from the rows in PostgreSQL; no plan is used.
+
+        Raises NotLoadedError when engine="native" and nothing, or not what the plan needs, is loaded.
         """
+        native = self._native
+        if native is not None and where is None and plan is None and shortlist is None and not columns and not exact and engine in _NATIVE:
+            found = native.search_plainly(query, k)
+            if found is not None:
+                return found
         self._check_engine(engine)
         wanted = _checked_count(k, "k")
         queries, single = ingest.check_query(query, self._info)
         request = self._request(where, columns)
         if exact:
             hits = exact_engine.search(self._session, request, queries, wanted)
+        elif self._runs_here(engine, shortlist, plan):
+            if plan is not None:
+                loading.check_native(plan, self._info)
+            used = None if threads is None else _checked_count(threads, "threads")
+            hits = self._loaded().search(request, queries, wanted, plan, used)
         else:
             hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan))
         return hits[0] if single else hits
+
+    def _runs_here(self, engine: str, shortlist: int | None, plan: Plan | None) -> bool:
+        """Whether the native engine is to run a search."""
+        if engine == "auto":
+            return self._native is not None and shortlist is None if plan is None else plan.native
+        if engine == "native" and shortlist is not None:
+            raise PlanError("shortlist= is the SQL engine's; the native engine's plans say what each stage keeps: plan=graph_plan(…)")
+        return engine == "native"
+
+    def _loaded(self) -> NativeEngine:
+        if self._native is None:
+            raise NotLoadedError(f'collection "{self.name}" is not loaded; call load(), or search with engine="sql"')
+        return self._native
 
     def explain(
         self,
@@ -268,6 +387,8 @@ class Collection:
         return default_plan(dims=self.dims, low_dims=self.low_dims, k=k, keep=keep)
 
     def _check_plan(self, plan: Plan) -> None:
+        if plan.native:
+            raise PlanError(f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' and 'seqscan'")
         if plan.dims != self.dims:
             raise PlanError(f'the plan ends at {plan.dims} dims, collection "{self.name}" has {self.dims}')
         for stage in plan.stages[:-1]:
@@ -276,8 +397,8 @@ class Collection:
 
     @staticmethod
     def _check_engine(engine: str) -> None:
-        if engine not in ("auto", "sql"):
-            raise ValueRangeError(f"engine is {engine!r}, wanted 'auto' or 'sql'")
+        if engine not in ("auto", "sql", "native"):
+            raise ValueRangeError(f"engine is {engine!r}, wanted 'auto', 'sql' or 'native'")
 
 
 def open_collection(session: Session, name: str) -> Collection:
@@ -285,11 +406,11 @@ def open_collection(session: Session, name: str) -> Collection:
     return Collection(session, catalog.describe(session, name))
 
 
-def _checked_count(value: object, what: str) -> int:
+def _checked_count(value: object, what: str, most: int = 2**31 - 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueRangeError(f"{what} is {value!r}, wanted an integer of at least 1")
-    if not 1 <= value <= 2**31 - 1:
-        raise ValueRangeError(f"{what} is {value}, wanted 1 to {2**31 - 1}")
+    if not 1 <= value <= most:
+        raise ValueRangeError(f"{what} is {value}, wanted 1 to {most}")
     return int(value)
 
 

@@ -34,6 +34,14 @@ class PlanError(MrlDbError, ValueError):
     """A plan breaks one of its laws."""
 
 
+class NotLoadedError(MrlDbError, RuntimeError):
+    """The native engine was asked for, and the collection is not loaded, or not with the codes that the plan needs."""
+
+
+class MemoryLimitError(MrlDbError, MemoryError):
+    """Loading would take more memory than it may; the message shows the arithmetic."""
+
+
 class SimdError(MrlDbError, RuntimeError):
     """The instruction set asked for is unknown, or this CPU lacks it."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,6 @@ class Trace:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
 class Hits:
     """The nearest rows, the nearest first, ties by id.
 
@@ -56,10 +56,31 @@ class Hits:
     columns: for each column asked for, an object array of the same shape.
     """
 
-    ids: NDArray[Any]
-    distances: NDArray[np.float64]
-    trace: Trace
-    columns: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    __slots__ = ("_trace", "columns", "distances", "ids")
+
+    def __init__(
+        self,
+        ids: NDArray[Any],
+        distances: NDArray[np.float64],
+        trace: Trace | Callable[[], Trace],
+        columns: Mapping[str, NDArray[np.object_]] = MappingProxyType({}),
+    ) -> None:
+        """trace: or a function that makes it when it is looked at: a search in this process is over sooner than a trace is made."""
+        self.ids = ids
+        self.distances = distances
+        self._trace = trace
+        self.columns = columns
+
+    def __repr__(self) -> str:
+        """Shows ids and distances."""
+        return f"Hits(ids={self.ids!r}, distances={self.distances!r})"
+
+    @property
+    def trace(self) -> Trace:
+        """How the hits were found."""
+        if not isinstance(self._trace, Trace):
+            self._trace = self._trace()
+        return self._trace
 
     def __len__(self) -> int:
         """Hits of one query, or queries of a batch."""
@@ -76,7 +97,7 @@ class Hits:
     def __getitem__(self, query: int) -> Hits:
         """The hits of one query of a batch."""
         columns = {name: values[query] for name, values in self.columns.items()}
-        return Hits(self.ids[query], self.distances[query], self.trace, columns)
+        return Hits(self.ids[query], self.distances[query], self._trace, columns)
 
     def to_list(self) -> list[Any]:
         """Returns dicts of id, distance and the columns asked for; a list of such lists for a batch."""

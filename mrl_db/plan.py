@@ -12,17 +12,24 @@ A plan whose keeps all equal the number of rows gives exactly the brute-force an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mrl_db.errors import PlanError
 from mrl_db.precision import Precision
 
-Route = Literal["hnsw", "seqscan"]
-Space = Literal["prefix"]
+Route = Literal["hnsw", "seqscan", "graph", "flat"]
+Space = Literal["prefix", "projection"]
 
 # pgvector refuses a wider search (hnsw.ef_search, 1 to 1000); beyond it an iterative scan goes on.
 MAX_EFFORT = 1000
+# A walk of the native engine's graph may go on for longer; at some point the flat route is faster.
+MAX_HOPS = 100_000
+# The coordinates of the projection that the native engine's line codes hold (csrc/index/line_codes.hpp).
+PROJECTION_DIMS = 240
+_SQL_ROUTES = ("hnsw", "seqscan")
+_NATIVE_ROUTES = ("graph", "flat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A route, its effort and the stages of a search over vectors of `stages[-1].dims` dims. Raises PlanError when a law is broken."""
+    """A route, its effort and the stages of a search over vectors of `stages[-1].dims` dims. Raises PlanError when a law is broken.
+
+    route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process. effort: `hnsw.ef_search`, or how many hops a walk over the
+    graph makes; the other two routes make nothing of it.
+    """
 
     route: Route
     effort: int
@@ -49,10 +60,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Checks the laws."""
-        if self.route not in ("hnsw", "seqscan"):
-            raise PlanError(f"route is {self.route!r}, wanted 'hnsw' or 'seqscan'")
-        if not 1 <= self.effort <= MAX_EFFORT:
-            raise PlanError(f"effort is {self.effort}, pgvector searches with 1 to {MAX_EFFORT}")
+        if self.route not in (*_SQL_ROUTES, *_NATIVE_ROUTES):
+            raise PlanError(f"route is {self.route!r}, wanted 'hnsw' or 'seqscan' in PostgreSQL, 'graph' or 'flat' in this process")
+        if not 1 <= self.effort <= (MAX_HOPS if self.native else MAX_EFFORT):
+            limit = f"a walk makes 1 to {MAX_HOPS} hops" if self.native else f"pgvector searches with 1 to {MAX_EFFORT}"
+            raise PlanError(f"effort is {self.effort}, {limit}")
         if not self.stages:
             raise PlanError("a plan without stages; the last stage must look at the full vector at float32")
         for stage in self.stages:
@@ -69,6 +81,11 @@ class Plan:
                 raise PlanError(f"stage ({later}) keeps more than the stage before it ({earlier})")
         if self.stages[-1].precision is not Precision.float32:
             raise PlanError(f"the last stage ({self.stages[-1]}) must be at float32")
+
+    @property
+    def native(self) -> bool:
+        """Whether it is run in this process; otherwise in PostgreSQL."""
+        return self.route in _NATIVE_ROUTES
 
     @property
     def k(self) -> int:
@@ -101,6 +118,36 @@ def default_plan(*, dims: int, low_dims: int, k: int, keep: int | None = None) -
     return Plan(route="hnsw", effort=min(MAX_EFFORT, max(40, length)), stages=(low, full))
 
 
+def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
+    """Returns the native engine's plan over its graph: a walk by int4 codes of the projection, then int8, then float32.
+
+    effort: hops of the walk. More hops find more and take longer; how many passes each stage keeps grows with them. On real rows
+    (benchmarks/record/peers.json) efforts of 30, 60 and 110 give recall@10 of about .95, .98 and .99.
+    """
+    walked = Stage(min(dims, PROJECTION_DIMS), Precision.int4, max(2 * k, k + effort // 8), "projection")
+    coded = Stage(dims, Precision.int8, k + max(1, k // 10))
+    return Plan("graph", effort, (walked, coded, Stage(dims, Precision.float32, k)))
+
+
+def flat_plan(
+    *, dims: int, k: int = 10, low_dims: int | None = None, precision: Precision = Precision.int4, keep: int | None = None
+) -> Plan:
+    """Returns a plan of the native engine that scans a code of every row, and orders `keep` rows by int8, then float32.
+
+    precision: int4, of the projection; or int8 or bit, of the first `low_dims` dims (all by default). keep: rows that the scan passes on;
+    by default four times k, at least 40.
+    """
+    passed = max(k, 40, 4 * k) if keep is None else max(k, keep)
+    if precision is Precision.int4:
+        first = Stage(min(dims, PROJECTION_DIMS), precision, passed, "projection")
+    else:
+        first = Stage(low_dims or dims, precision, passed)
+    last = Stage(dims, Precision.float32, k)
+    if first.precision is Precision.int8 and first.dims == dims:
+        return Plan("flat", 1, (first, last))
+    return Plan("flat", 1, (first, Stage(dims, Precision.int8, min(passed, k + max(5, k // 5))), last))
+
+
 def default_keep(k: int) -> int:
     """Returns the length of a shortlist for k answers: at least 200 (the MRL paper's), twenty times k, at most 1,000 more than k.
 
@@ -111,6 +158,7 @@ def default_keep(k: int) -> int:
 
 
 def with_k(plan: Plan, k: int) -> Plan:
-    """Returns the plan for another k: earlier stages keep at least k."""
-    stages = [replace(stage, keep=max(stage.keep, k)) for stage in plan.stages[:-1]]
+    """Returns the plan for another k: earlier stages keep at least k; the native engine's as many times more as k has grown."""
+    growth = max(1.0, k / plan.k) if plan.native else 1.0
+    stages = [replace(stage, keep=max(math.ceil(stage.keep * growth), k)) for stage in plan.stages[:-1]]
     return replace(plan, stages=(*stages, replace(plan.stages[-1], keep=k)))

@@ -143,7 +143,7 @@ struct Searcher {
         const std::size_t wanted = stages().back().keep;
         const std::size_t pool = std::min(kMostPool, stretched(std::max({effort, std::size_t{32}, keep + keep / 2})));
         const float unit = index.metric() == Metric::cosine ? 1.0f : query_length / index.lines_.unit();
-        const WalkOptions options{stretched(effort), pool, std::min(kWatched, wanted), margin(effort) * unit, refine()};
+        const WalkOptions options{stretched(effort), pool, std::max(kWatched, wanted), margin(effort) * unit, refine()};
         index.graph_.walk(kernels, index.lines_, scratch.line_query, options, scratch.walk, filtered ? &filter : nullptr);
         const Pool& found = scratch.walk.pool;
         for (std::size_t i = 0; i < found.size; ++i) {

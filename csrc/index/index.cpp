@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t kInsertHops = 96, kInsertPool = 128;  // as in a build
 constexpr float kInsertAlpha = 1.2f;
+constexpr std::size_t kEntries = 256;  // as many as a build makes …
+constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each
 constexpr std::size_t kHealShare = 10;  // heal when more than one slot in so many is dead …
 constexpr std::size_t kHealLeast = 64;  // … and at least so many
 
@@ -316,7 +318,11 @@ void Index::link(std::uint32_t row, const float* coordinates) {
     }
     const Writing writing(*this);
     for (const auto& [changed, to] : changes) graph_.set_links(changed, to.data(), to.size());
-    if (graph_.entries().empty()) graph_.set_entries(lines_, {slot});
+    if (graph_.entries().size() < kEntries && live_rows() > kRowsAnEntry * graph_.entries().size()) {
+        std::vector<std::uint32_t> entries = graph_.entries();
+        entries.push_back(slot);
+        graph_.set_entries(lines_, std::move(entries));
+    }
 }
 
 void Index::heal() {

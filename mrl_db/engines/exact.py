@@ -13,20 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
 
 from mrl_db import _kernels, kernels
 from mrl_db.engines.sql import collect
-from mrl_db.errors import DatabaseError
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
+from mrl_db.postgres.copy_out import copy_rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.session import Session
 
 _BLOCK_BYTES = 4 << 20  # rows decoded before they are scanned: several second-level caches, so that many queries share the decoding
-_PIECES = 64  # COPY messages handed to the decoder at once: a message is one row
 
 
 def search(session: Session, request: Request, queries: NDArray[np.float32], k: int) -> Hits:
@@ -34,36 +31,13 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
     began = time.perf_counter()
     info = request.info
     scan = kernels.exact_scan(info.metric, queries, k)
-    decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], info.dims)
     block_rows = max(1, _BLOCK_BYTES // (4 * info.dims))
     keys: list[Any] = []
-    condition, parameters = request.condition()
-    statement = statements.query("copy_out").format(
-        key=statements.identifier(info.key),
-        vector=statements.identifier(info.vector),
-        source=info.relation,
-        condition=condition,
-    )
-
-    def scan_decoded() -> None:
-        block_keys, vectors = decoder.take()
-        keys.append(block_keys)
-        scan.scan(vectors)
-
     with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))  # columns come from the same state as the vectors
-        with connection.cursor() as cursor, _copy(connection, cursor, statement, parameters) as copy:
-            pieces: list[Any] = []
-            for piece in copy:
-                pieces.append(piece)
-                if len(pieces) == _PIECES:
-                    _feed(decoder, pieces)
-                    if decoder.rows_waiting >= block_rows:
-                        scan_decoded()
-            _feed(decoder, pieces)
-            scan_decoded()
-        if not decoder.finished:
-            raise DatabaseError("the COPY stream ended before its end mark; run the search again")
+        for block_keys, vectors in copy_rows(connection, request, block_rows):
+            keys.append(block_keys)
+            scan.scan(vectors)
         key_at = _KeyReader(info, keys)
         best = [_best(scan, query, k, key_at) for query in range(len(queries))]
         columns = _columns(connection, request, {key for hits in best for key, _ in hits})
@@ -71,20 +45,6 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
     rows_out = len(results[0])
     stage = StageTrace(f"exact {info.dims} float32", scan.rows_scanned, rows_out, 4 * info.dims)
     return collect(request, results, Trace("exact", (time.perf_counter() - began) * 1e6, (stage,)))
-
-
-def _copy(connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]) -> Any:
-    """Starts the COPY. It takes no parameters in PostgreSQL: psycopg writes them into the statement, quoted."""
-    return cursor.copy(statement, parameters) if parameters else cursor.copy(statements.without_parameters(statement, connection))
-
-
-def _feed(decoder: _kernels.CopyDecoder, pieces: list[Any]) -> None:
-    if pieces:
-        try:
-            decoder.feed(b"".join(pieces))
-        except RuntimeError as error:
-            raise DatabaseError(str(error)) from None
-        pieces.clear()
 
 
 class _KeyReader:

@@ -42,19 +42,63 @@ def delete_ids(session: Session, info: CollectionInfo, keys: list[Any]) -> int:
     return _delete(session, info, condition, [keys])
 
 
-def delete_where(session: Session, request: Request) -> int:
-    """Deletes the rows that a filter selects, those without a vector included; returns how many."""
+def delete_where(session: Session, request: Request) -> list[Any]:
+    """Deletes the rows that a filter selects, those without a vector included; returns their keys."""
     condition, parameters = request.filter()
-    return _delete(session, request.info, condition, parameters)
+    statement = statements.query("rows_delete_returning").format(
+        source=request.info.relation, condition=condition, key=statements.identifier(request.info.key)
+    )
+    with session.connection() as connection:
+        return [row[0] for row in _execute(connection, statement, parameters).fetchall()]
 
 
 def count(session: Session, request: Request) -> int:
     """Returns the number of rows with a vector that pass the filter."""
+    with session.connection() as connection:
+        return count_in(connection, request)
+
+
+def count_in(connection: Connection, request: Request) -> int:
+    """The same, in a transaction of the caller's."""
     condition, parameters = request.condition()
     statement = statements.query("rows_count").format(source=request.info.relation, condition=condition)
-    with session.connection() as connection:
-        row = _execute(connection, statement, parameters).fetchone()
+    row = _execute(connection, statement, parameters).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def keys_where(session: Session, request: Request) -> NDArray[np.uint8] | list[bytes]:
+    """Returns the keys of the rows with a vector that pass the filter, as the index takes them: uint8 (n, bytes), or bytes for text."""
+    condition, parameters = request.condition()
+    statement = statements.query("rows_keys").format(
+        key=statements.identifier(request.info.key), source=request.info.relation, condition=condition
+    )
+    with session.connection() as connection:
+        found = [row[0] for row in _execute(connection, statement, parameters).fetchall()]
+    dtype = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}.get(request.info.key_type)
+    if dtype is not None:
+        return np.array(found, dtype=dtype).view(np.uint8).reshape(len(found), np.dtype(dtype).itemsize)
+    if request.info.key_type == "uuid":
+        return np.frombuffer(b"".join(key.bytes for key in found), dtype=np.uint8).reshape(len(found), 16)
+    return [key.encode() for key in found]
+
+
+def columns_of(session: Session, request: Request, ids: NDArray[Any]) -> dict[str, NDArray[np.object_]]:
+    """Returns the request's columns of some rows (n, k), each of the same shape; None for a row that is gone."""
+    if not request.columns:
+        return {}
+    statement = statements.query("rows_columns").format(
+        key=statements.identifier(request.info.key), columns=further_columns(request.columns), source=request.info.relation
+    )
+    wanted = ids.ravel().tolist()
+    with session.connection() as connection:
+        found = {row[0]: row[1:] for row in _execute(connection, statement, [list(set(wanted))]).fetchall()}
+    nothing = (None,) * len(request.columns)
+    columns = {}
+    for place, name in enumerate(request.columns):
+        values = np.empty(len(wanted), dtype=object)
+        values[:] = [found.get(key, nothing)[place] for key in wanted]
+        columns[name] = values.reshape(ids.shape)
+    return columns
 
 
 def further_columns(columns: Sequence[str]) -> sql.Composed:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrl_db import Plan, PlanError, Precision, Stage
-from mrl_db.plan import default_keep, default_plan, with_k
+from mrl_db.plan import default_keep, default_plan, flat_plan, graph_plan, with_k
 
 F16, F32, I8 = Precision.float16, Precision.float32, Precision.int8
 
@@ -33,8 +33,14 @@ def test_effort_is_what_pgvector_takes(effort):
 
 
 def test_an_unknown_route_is_refused():
-    with pytest.raises(PlanError, match="hnsw"):
-        Plan("graph", 40, (Stage(8, F32, 5),))
+    with pytest.raises(PlanError, match="'graph' or 'flat' in this process"):
+        Plan("ivfflat", 40, (Stage(8, F32, 5),))
+
+
+def test_a_walk_may_be_longer_than_pgvector_searches():
+    assert Plan("graph", 5000, (Stage(8, F32, 5),)).native
+    with pytest.raises(PlanError, match="1 to 100000 hops"):
+        Plan("graph", 100_001, (Stage(8, F32, 5),))
 
 
 stage = st.builds(Stage, st.integers(-1, 64), st.sampled_from(Precision), st.integers(-1, 50))
@@ -69,3 +75,22 @@ def test_the_default_plan_is_lawful_for_every_k(k, keep, other):
     assert plan.k == k
     assert plan.stages[0].keep == max(k, default_keep(k) if keep is None else keep)
     assert with_k(plan, other).k == other
+
+
+@given(
+    dims=st.integers(1, 4096),
+    k=st.integers(1, 10**5),
+    other=st.integers(1, 10**5),
+    effort=st.integers(1, 100_000),
+    precision=st.sampled_from([Precision.int4, Precision.int8, Precision.bit]),
+    keep=st.none() | st.integers(1, 10**5),
+    data=st.data(),
+)
+def test_the_native_engines_plans_are_lawful(dims, k, other, effort, precision, keep, data):
+    low = data.draw(st.none() | st.integers(1, dims))
+
+    for plan in (graph_plan(dims=dims, k=k, effort=effort), flat_plan(dims=dims, k=k, low_dims=low, precision=precision, keep=keep)):
+        assert (plan.k, plan.dims) == (k, dims)
+        assert with_k(plan, other).k == other
+        ratio = with_k(plan, 10 * k).stages[0].keep / (10 * k)
+        assert ratio >= plan.stages[0].keep / k

@@ -1,0 +1,214 @@
+"""The native engine: a plan runs in one C++ call over rows loaded into this process (csrc/index).
+
+What it answers from is the state that was loaded, and every write made since through the same `Collection`; writes by other clients are
+seen after `load()` or `refresh()`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db import _kernels
+from mrl_db.engines.sql import key_dtype
+from mrl_db.errors import NotLoadedError
+from mrl_db.filters import AllOf, Node
+from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.metric import Metric
+from mrl_db.plan import Plan, with_k
+from mrl_db.postgres import rows
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.ingest import Batch, check_keys
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
+from mrl_db.precision import Precision
+
+_ROUTES = {"graph": _kernels.Route.graph, "flat": _kernels.Route.flat}
+_SPACES = {"prefix": _kernels.Space.prefix, "projection": _kernels.Space.projection}
+_PRECISIONS = {
+    Precision.bit: _kernels.Precision.bit,
+    Precision.int4: _kernels.Precision.int4,
+    Precision.int8: _kernels.Precision.int8,
+    Precision.float32: _kernels.Precision.float32,
+}
+_SELECTIONS = 64  # filters whose rows are remembered
+_ALL = AllOf(())
+
+
+class NativeEngine:
+    """A collection's rows in this process, searched by any number of threads at once."""
+
+    def __init__(self, session: Session, info: CollectionInfo, index: _kernels.Index, plan: Plan, *, in_memory: bool, threads: int) -> None:
+        """Not for callers: `loading.load` makes it."""
+        self._session = session
+        self._info = info
+        self._index = index
+        self._plan = plan
+        self._in_memory = in_memory
+        self._threads = threads
+        self._plans: dict[Plan, _kernels.NativePlan] = {}
+        self._plans_of_k: dict[int, tuple[_kernels.NativePlan, Plan]] = {}
+        self._selections: OrderedDict[Node, _kernels.Selection] = OrderedDict()
+        # Held by a writer from its commit until the index has the rows: two writers of a key keep their order.
+        self.lock = threading.RLock()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was loaded for, and that a search follows unless it brings its own."""
+        return self._plan
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the float32 vectors are here, or stay in PostgreSQL."""
+        return self._in_memory
+
+    @property
+    def rows(self) -> int:
+        """Rows that can be found."""
+        return self._index.rows
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held, the float32 vectors included."""
+        return self._index.bytes
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the float32 vectors."""
+        return self._index.vector_bytes
+
+    def search_plainly(self, query: object, k: object) -> Hits | None:
+        """Returns the hits of one query without filter, columns or a plan of its own; None when that is not all there is to it.
+
+        The short way for the common case: a contiguous float32 array and integer keys. Whatever else it is, `search` takes it or says
+        what is wrong with it.
+        """
+        if type(k) is not int or k < 1 or not self._in_memory:
+            return None
+        known = self._plans_of_k.get(k)
+        if known is None:
+            plan = with_k(self._plan, k)
+            known = self._plans_of_k[k] = (self._native(plan), plan)
+        found = self._index.search_one(query, known[0])
+        if found is None:
+            return None
+        ids, distances, counts = found
+        return Hits(ids, distances, lambda: _trace(known[1], counts, 1))
+
+    def search(self, request: Request, queries: NDArray[np.float32], k: int, plan: Plan | None, threads: int | None = None) -> Hits:
+        """Returns the hits of each query, (n, k)."""
+        chosen = with_k(self._plan if plan is None else plan, k)
+        native = self._native(chosen)
+        selection = None if request.where == _ALL else self._select(request)
+        began = time.perf_counter()
+        whole = self._in_memory or len(chosen.stages) == 1
+        ids, distances, counts = self._index.search_many(queries, native, selection, threads or self._threads, not whole)
+        if not whole:
+            ids, distances = self._rescored(queries, ids, k)
+        elif not isinstance(ids, np.ndarray):
+            ids = self._keys(ids, distances.shape)
+        microseconds = (time.perf_counter() - began) * 1e6
+        columns = rows.columns_of(self._session, request, ids)
+        return Hits(ids, distances, _trace(chosen, counts, len(queries), microseconds), columns)
+
+    def check(self, plan: Plan) -> None:
+        """Raises NotLoadedError when the plan needs codes that are not here."""
+        self._native(plan)
+
+    def upsert(self, batch: Batch) -> None:
+        """Takes rows that were committed."""
+        vectors = batch.vectors
+        if self._info.vector_type == "halfvec":  # as the column stores them
+            vectors = vectors.astype(np.float16).astype(np.float32)
+        self._index.upsert(batch.keys, vectors)
+        self._selections.clear()
+
+    def erase(self, keys: Sequence[Any]) -> None:
+        """Forgets rows whose deletion was committed."""
+        if len(keys):
+            self._index.erase(check_keys(list(keys), self._info.key_type)[0])
+        self._selections.clear()
+
+    def _native(self, plan: Plan) -> _kernels.NativePlan:
+        known = self._plans.get(plan)
+        if known is not None:
+            return known
+        stages = [(_SPACES[s.space], s.dims, _PRECISIONS[s.precision], s.keep) for s in plan.stages]
+        native = _kernels.NativePlan(_ROUTES[plan.route], plan.effort, stages)
+        try:
+            self._index.check(native)
+        except _kernels.PlanMismatchError as error:
+            raise NotLoadedError(f'collection "{self._info.name}": {error}; load(plan=…) makes what a plan needs') from None
+        if len(self._plans) > 1000:
+            self._plans.clear()
+        self._plans[plan] = native
+        return native
+
+    def _select(self, request: Request) -> _kernels.Selection:
+        """The rows that pass a filter, as PostgreSQL says; remembered until something is written here."""
+        known = self._selections.get(request.where)
+        if known is not None:
+            return known
+        selection = self._index.select(rows.keys_where(self._session, request))
+        self._selections[request.where] = selection
+        while len(self._selections) > _SELECTIONS:
+            self._selections.popitem(last=False)
+        return selection
+
+    def _keys(self, found: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> NDArray[np.object_]:
+        read = (lambda key: uuid.UUID(bytes=key)) if self._info.key_type == "uuid" else bytes.decode
+        ids = np.empty(shape, dtype=object)
+        for query, keys in enumerate(found):
+            ids[query] = [read(key) for key in keys]
+        return ids
+
+    def _rescored(self, queries: NDArray[np.float32], found: Any, k: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The last stage over vectors fetched from PostgreSQL: true distances in float64, the k best of each query, ties by id."""
+        candidates = found.tolist() if isinstance(found, np.ndarray) else self._keys(found, (len(found), len(found[0]))).tolist()
+        keys, vectors, _ = rows.get(self._session, self._info, list({key for each in candidates for key in each}), ())
+        place = {key: number for number, key in enumerate(keys)}
+        answers = []
+        for query, each in zip(queries.astype(np.float64), candidates, strict=True):
+            there = [key for key in each if key in place]
+            exact = _distances(self._info.metric, query, vectors[[place[key] for key in there]].astype(np.float64))
+            answers.append(sorted(zip(np.where(np.isnan(exact), np.inf, exact).tolist(), there, strict=True))[:k])
+        width = min((len(answer) for answer in answers), default=0)
+        ids = np.empty((len(answers), width), dtype=key_dtype(self._info))
+        distances = np.empty((len(answers), width))
+        for query, answer in enumerate(answers):
+            for rank, (distance, key) in enumerate(answer[:width]):
+                ids[query, rank], distances[query, rank] = key, math.nan if math.isinf(distance) else distance
+        return ids, distances
+
+
+def _distances(metric: Metric, query: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """pgvector's operator of the metric, in float64."""
+    if metric is Metric.l2:
+        return np.asarray(np.linalg.norm(vectors - query, axis=1), dtype=np.float64)
+    products = vectors @ query
+    if metric is Metric.inner_product:
+        return np.asarray(-products, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = products / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query))
+    return np.asarray(1.0 - np.clip(cosines, -1.0, 1.0), dtype=np.float64)
+
+
+def _trace(plan: Plan, counts: _kernels.StageCounts, queries: int, microseconds: float | None = None) -> Trace:
+    """Rows and microseconds of every stage for one query, or on average; the time is a thread's, whatever others did beside it."""
+    stages = []
+    for number, (stage, (rows_in, rows_out, nanoseconds)) in enumerate(zip(plan.stages, counts, strict=True)):
+        name = f"{plan.route}, {stage}" if number == 0 else str(stage)
+        each = max(queries, 1)
+        stages.append(
+            StageTrace(name, round(rows_in / each), round(rows_out / each), stage.precision.bytes(stage.dims), nanoseconds / each / 1000)
+        )
+    total = sum(stage.microseconds or 0.0 for stage in stages) if microseconds is None else microseconds
+    return Trace("native", total, tuple(stages))

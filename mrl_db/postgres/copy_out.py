@@ -1,0 +1,61 @@
+"""Rows out of PostgreSQL: (key, vector) by binary COPY, decoded in C++, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from mrl_db import _kernels
+from mrl_db.errors import DatabaseError
+from mrl_db.postgres import statements
+from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Connection
+
+_PIECES = 64  # COPY messages handed to the decoder at once: a message is one row
+
+
+def copy_rows(connection: Connection, request: Request, block_rows: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+    """Yields (keys, vectors) of the rows that pass the request's filter, in blocks of at least `block_rows` but for the last.
+
+    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims).
+    """
+    info = request.info
+    decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], info.dims)
+    condition, parameters = request.condition()
+    statement = statements.query("copy_out").format(
+        key=statements.identifier(info.key),
+        vector=statements.identifier(info.vector),
+        source=info.relation,
+        condition=condition,
+    )
+    with connection.cursor() as cursor, _copy(connection, cursor, statement, parameters) as copy:
+        pieces: list[Any] = []
+        for piece in copy:
+            pieces.append(piece)
+            if len(pieces) == _PIECES:
+                _feed(decoder, pieces)
+                if decoder.rows_waiting >= block_rows:
+                    yield decoder.take()
+        _feed(decoder, pieces)
+        yield decoder.take()
+    if not decoder.finished:
+        raise DatabaseError("the COPY stream ended before its end mark; run it again")
+
+
+def _copy(connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]) -> Any:
+    """Starts the COPY. It takes no parameters in PostgreSQL: psycopg writes them into the statement, quoted."""
+    return cursor.copy(statement, parameters) if parameters else cursor.copy(statements.without_parameters(statement, connection))
+
+
+def _feed(decoder: _kernels.CopyDecoder, pieces: list[Any]) -> None:
+    if pieces:
+        try:
+            decoder.feed(b"".join(pieces))
+        except RuntimeError as error:
+            raise DatabaseError(str(error)) from None
+        pieces.clear()

@@ -1,0 +1,3 @@
+DELETE FROM {source} AS row_
+WHERE {condition}
+RETURNING row_.{key}

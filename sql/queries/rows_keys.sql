@@ -1,0 +1,3 @@
+SELECT row_.{key}
+FROM {source} AS row_
+WHERE {condition}
