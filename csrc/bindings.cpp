@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "index/exact_scan.hpp"
+#include "index/rerank.hpp"
 #include "index/top_k.hpp"
 #include "kernels/dispatch.hpp"
 #include "wire/copy_decoder.hpp"
@@ -170,6 +171,33 @@ py::tuple top_k_hamming(const Array<std::uint8_t>& query, const Array<std::uint8
     return best_of(std::move(hits));
 }
 
+py::tuple rerank(mrl::Metric metric, const Array<float>& queries, const Array<float>& rows, const Array<std::int64_t>& candidates,
+                 std::size_t k, std::size_t threads) {
+    const auto q = matrix(queries, "queries");
+    const auto r = matrix(rows, "rows");
+    const auto c = matrix(candidates, "candidates");
+    if (q.width != r.width) throw py::value_error("queries have " + std::to_string(q.width) + " dims, rows " + std::to_string(r.width));
+    if (q.rows != c.rows) throw py::value_error(std::to_string(c.rows) + " lists of candidates for " + std::to_string(q.rows) + " queries");
+    if ((q.rows > 1 && q.row_stride != q.width) || (c.rows > 1 && c.row_stride != c.width)) {
+        throw py::value_error("queries or candidates are not contiguous");
+    }
+    for (std::size_t i = 0; i < c.rows * c.width; ++i) {
+        if (c.data[i] >= static_cast<std::int64_t>(r.rows)) {
+            throw py::value_error("candidate " + std::to_string(c.data[i]) + " of " + std::to_string(r.rows) + " rows");
+        }
+    }
+    const std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k)};
+    py::array_t<float> distances(shape);
+    py::array_t<std::int64_t> positions(shape);
+    float* distance_out = distances.mutable_data();
+    std::int64_t* position_out = positions.mutable_data();
+    {
+        py::gil_scoped_release release;
+        mrl::rerank(metric, q.data, q.rows, r.data, r.row_stride, r.width, c.data, c.width, k, threads, distance_out, position_out);
+    }
+    return py::make_tuple(std::move(distances), std::move(positions));
+}
+
 py::tuple exact_hits(const mrl::ExactScan& scan, std::size_t query) {
     if (query >= scan.n_queries()) throw py::index_error("query " + std::to_string(query) + " of " + std::to_string(scan.n_queries()));
     std::vector<mrl::ExactHit> hits;
@@ -307,6 +335,9 @@ PYBIND11_MODULE(_kernels, m, py::mod_gil_not_used()) {
     m.def("top_k", &top_k, py::arg("metric"), py::arg("query").noconvert(), py::arg("rows").noconvert(), py::arg("dims"), py::arg("k"));
     m.def("top_k_int8", &top_k_int8, py::arg("query").noconvert(), py::arg("rows").noconvert(), py::arg("dims"), py::arg("k"));
     m.def("top_k_hamming", &top_k_hamming, py::arg("query").noconvert(), py::arg("rows").noconvert(), py::arg("bytes"), py::arg("k"));
+
+    m.def("rerank", &rerank, py::arg("metric"), py::arg("queries").noconvert(), py::arg("rows").noconvert(), py::arg("candidates").noconvert(),
+          py::arg("k"), py::arg("threads"));
 
     py::class_<mrl::ExactScan>(m, "ExactScan")
         .def(py::init([](mrl::Metric metric, const Array<float>& queries, std::size_t k) {

@@ -132,6 +132,34 @@ def top_k_hamming(query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int) -> 
     return _kernels.top_k_hamming(query, rows, _checked(query, rows, None, np.uint8), _checked_k(k))
 
 
+def rerank(
+    queries: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    k: int,
+    *,
+    metric: Metric | str = Metric.cosine,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Returns (distances, positions), (n, k) each: the k nearest of each query's own candidates, by all dims, the nearest first.
+
+    queries: (n, dims). rows: (rows, dims). candidates: (n, m) positions of rows, negative ones passed over, as other libraries fill short
+    lists. Ties go by position; where fewer than k are left, NaN and -1. Distances are float32, squared under l2.
+
+    >>> rows = np.float32([[0, 1], [1, 0], [1, 1]])
+    >>> rerank(np.float32([[1, 0]]), rows, np.int64([[0, 2, -1]]), 1)[1].tolist()
+    [[2]]
+    """
+    _checked(queries[0] if queries.ndim == 2 and len(queries) else np.zeros(rows.shape[-1], np.float32), rows, None, np.float32)
+    if queries.ndim != 2 or candidates.ndim != 2 or len(queries) != len(candidates):
+        raise ShapeError(f"queries have shape {queries.shape} and candidates {candidates.shape}, wanted (n, dims) and (n, m)")
+    if candidates.dtype != np.int64:
+        raise DtypeError(f"candidates are {candidates.dtype}, wanted int64; convert them with .astype(numpy.int64)")
+    if candidates.size and candidates.max() >= len(rows):
+        raise ValueRangeError(f"candidate {candidates.max()} is beyond the last of {len(rows)} rows")
+    return _kernels.rerank(_NATIVE_METRIC[Metric.of(metric)], queries, rows, candidates, _checked_k(k), threads)
+
+
 def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
     """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/index/exact_scan.hpp)."""
     return _kernels.ExactScan(_NATIVE_METRIC[metric], np.ascontiguousarray(queries), _checked_k(k))

@@ -216,3 +216,30 @@ def test_exact_scan_misses_nothing_at_any_scale(metric, scale, n, dims, k, copie
 def test_the_door_of_the_kernels_says_what_is_wrong(query, rows, error):
     with pytest.raises((TypeError, ValueError), match=error):
         kernels.inner_product(query, rows)
+
+
+@given(
+    metric=st.sampled_from(["cosine", "inner_product", "l2"]),
+    n=st.integers(1, 30),
+    dims=st.integers(1, 70),
+    width=st.integers(0, 40),
+    k=st.integers(1, 12),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rerank_is_the_order_by_true_distance(metric, n, dims, width, k, threads, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, dims), dtype=np.float32)
+    queries = rng.standard_normal((5, dims), dtype=np.float32)
+    candidates = rng.integers(-1, n, (5, width))
+
+    distances, positions = kernels.rerank(queries, rows, candidates, k, metric=metric, threads=threads)
+
+    for query, own, got, found in zip(queries, candidates, distances, positions, strict=True):
+        there = own[own >= 0]
+        want = np.sort(oracle.distance(metric, query, rows[there]))[:k]
+        want = want**2 if metric == "l2" else want
+        np.testing.assert_allclose(got[: len(want)], want, rtol=1e-5, atol=1e-5)
+        assert set(found[: len(want)].tolist()) <= set(there.tolist())
+        assert np.isnan(got[len(want) :]).all()
+        assert (found[len(want) :] == -1).all()
