@@ -1,7 +1,7 @@
 # Everything here works in a virtual environment of your choice: python -m venv .venv && . .venv/bin/activate
 PYTHON ?= python3
 BUILD ?= build
-SECONDS ?= 10
+DURATION ?= 10
 
 .PHONY: demo test native threads lint format soak bench bench-peers
 
@@ -17,10 +17,10 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	cmake --build $(BUILD)/native -j2
 	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
 
-threads:  ## the index under TSan, SECONDS of searches beside writes
+threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	cmake --build $(BUILD)/threads -j2 --target index_test
-	$(BUILD)/threads/index_test $(SECONDS)
+	$(BUILD)/threads/index_test $(DURATION) 200
 
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*.?pp csrc/*/*.?pp tests/native/*.?pp

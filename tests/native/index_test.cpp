@@ -319,8 +319,9 @@ void check_threads(double seconds) {
 
 int main(int argc, char** argv) {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 2.0;
+    const std::size_t most_rows = argc > 2 ? static_cast<std::size_t>(std::atoi(argv[2])) : 700;
     for (const auto metric : {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
-        for (const std::size_t rows : {0u, 1u, 17u, 700u}) {
+        for (const std::size_t rows : {std::size_t{0}, std::size_t{1}, std::size_t{17}, most_rows}) {
             check_life(metric, true, rows);
             check_life(metric, false, rows);
         }
