@@ -107,12 +107,12 @@ def measure(found: list[System], queries: np.ndarray, k: int, threads: int, at_o
         for index in rng.permutation(len(work)):
             system, place = work[index]
             system.set(system.points[place], k, threads)
-            # A slow system answers fewer queries a round, else it would have the run to itself: a fifth of a second is enough.
+            # A slow system answers fewer queries a round, else it would have the run to itself: a tenth of a second is enough.
             size = min(len(queries), blocks.get((system.name, place), 20))
             chosen = queries[rng.choice(len(queries), size, replace=False)] if at_once == 1 or size < 200 else queries
             answer(system, chosen[:3], at_once)
             speed = answer(system, chosen, at_once)
-            blocks[system.name, place] = int(np.clip(speed / 5, 10, 250 if at_once == 1 else len(queries)))
+            blocks[system.name, place] = int(np.clip(speed / 10, 10, 250 if at_once == 1 else len(queries)))
             speeds[system.name][number, place] = speed
     return {name: values[1:] for name, values in speeds.items()}  # the first round sized the blocks
 

@@ -336,8 +336,8 @@ PYBIND11_MODULE(_kernels, m, py::mod_gil_not_used()) {
     m.def("top_k_int8", &top_k_int8, py::arg("query").noconvert(), py::arg("rows").noconvert(), py::arg("dims"), py::arg("k"));
     m.def("top_k_hamming", &top_k_hamming, py::arg("query").noconvert(), py::arg("rows").noconvert(), py::arg("bytes"), py::arg("k"));
 
-    m.def("rerank", &rerank, py::arg("metric"), py::arg("queries").noconvert(), py::arg("rows").noconvert(), py::arg("candidates").noconvert(),
-          py::arg("k"), py::arg("threads"));
+    m.def("rerank", &rerank, py::arg("metric"), py::arg("queries").noconvert(), py::arg("rows").noconvert(),
+          py::arg("candidates").noconvert(), py::arg("k"), py::arg("threads"));
 
     py::class_<mrl::ExactScan>(m, "ExactScan")
         .def(py::init([](mrl::Metric metric, const Array<float>& queries, std::size_t k) {

@@ -14,10 +14,10 @@ namespace {
 
 constexpr std::size_t kInsertHops = 96, kInsertPool = 128;  // as in a build
 constexpr float kInsertAlpha = 1.2f;
-constexpr std::size_t kEntries = 256;  // as many as a build makes …
+constexpr std::size_t kEntries = 256;    // as many as a build makes …
 constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each
-constexpr std::size_t kHealShare = 10;  // heal when more than one slot in so many is dead …
-constexpr std::size_t kHealLeast = 64;  // … and at least so many
+constexpr std::size_t kHealShare = 10;   // heal when more than one slot in so many is dead …
+constexpr std::size_t kHealLeast = 64;   // … and at least so many
 
 }  // namespace
 
