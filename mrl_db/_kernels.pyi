@@ -64,7 +64,6 @@ def encode_rows(
     extra: list[bytes | None],
     extra_per_row: int,
 ) -> bytes: ...
-
 def rerank(
     metric: Metric, queries: NDArray[np.float32], rows: NDArray[np.float32], candidates: NDArray[np.int64], k: int, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...

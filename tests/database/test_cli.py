@@ -37,6 +37,8 @@ def test_the_demo_ends_with_recall_and_time(run):
     assert "one search, stage by stage" in said
     recall = float(said.split("mean ")[1].split(",")[0])
     assert recall > 0.95
+    assert float(said.split("recall@10 ")[-1].split(",")[0]) > 0.95
+    assert "one search" in said
     assert "9,800" in run("collections")
 
 
