@@ -168,7 +168,7 @@ class SvsProjected(Svs, Projected):
 
     def set(self, point: tuple[int, int], k: int, threads: int) -> None:
         super().set(max(point[0], k), k, threads)
-        self._shortlist, self._threads = max(point[1], k + k // 5), threads
+        self._shortlist, self._threads = max(point[1] * k // 10, k + k // 5), threads
         self._index.search_window_size = max(point[0], self._shortlist)
 
     def many(self, queries: np.ndarray) -> np.ndarray:
@@ -225,7 +225,7 @@ class FaissProjected(Faiss, Projected):
         super().build(self.fit(rows, self._dims))
 
     def set(self, point: tuple[int, int], k: int, threads: int) -> None:
-        self._shortlist, self._threads = max(point[1], k + k // 5), threads
+        self._shortlist, self._threads = max(point[1] * k // 10, k + k // 5), threads
         super().set(max(point[0], self._shortlist), k, threads)
 
     def many(self, queries: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "bindings.hpp"
 #include "index/index.hpp"
@@ -61,22 +62,36 @@ py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
     return all;
 }
 
+// An object array of strings.
+py::array text_array(const std::vector<std::string>& texts) {
+    py::array array(py::dtype("O"), std::vector<py::ssize_t>{static_cast<py::ssize_t>(texts.size())});
+    auto** objects = static_cast<PyObject**>(array.mutable_data());
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        PyObject* text = PyUnicode_DecodeUTF8(texts[i].data(), static_cast<py::ssize_t>(texts[i].size()), "strict");
+        if (text == nullptr) throw py::error_already_set();
+        PyObject* before = std::exchange(objects[i], text);
+        Py_XDECREF(before);
+    }
+    return array;
+}
+
 // One query: (keys, distances, stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero where
-// that means nothing: the caller then says what is wrong. Integer keys only. This is the path that has to be short.
+// that means nothing: the caller then says what is wrong. Integer and text keys only. This is the path that has to be short.
 py::object search_one(const Index& index, const py::object& query, const Plan& plan) {
-    if (!py::isinstance<py::array_t<float>>(query) || !index.keys().integers()) return py::none();
+    const bool integers = index.keys().integers();
+    if (!py::isinstance<py::array_t<float>>(query) || index.keys().type() == wire::KeyType::uuid) return py::none();
     const auto array = py::reinterpret_borrow<py::array_t<float>>(query);
-    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
-        return py::none();
+    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float)) return py::none();
     float square;
     const float* values = array.data();
     kernels().inner_product(values, values, 1, index.dims(), index.dims(), &square);
     if (!std::isfinite(square) || (index.metric() == Metric::cosine && square < 1e-30f)) return py::none();
     const std::size_t k = std::min(plan.stages.back().keep, std::max<std::size_t>(index.live_rows(), 1));
-    py::array_t<std::int64_t> keys(static_cast<py::ssize_t>(k));
+    py::array_t<std::int64_t> numbers(static_cast<py::ssize_t>(integers ? k : 0));
     py::array_t<double> distances(static_cast<py::ssize_t>(k));
-    std::int64_t* key_out = keys.mutable_data();
+    std::int64_t* number_out = numbers.mutable_data();
     double* distance_out = distances.mutable_data();
+    std::vector<std::string> texts;
     StageCounts counts{};
     std::size_t found = 0;
     {
@@ -84,15 +99,20 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
         index.search(values, 1, {plan, nullptr, 1, false}, counts, [&](std::size_t, const RowHit* hits, std::size_t count) {
             found = std::min(count, k);
             for (std::size_t i = 0; i < found; ++i) {
-                key_out[i] = index.keys().integer(hits[i].row);
+                if (integers) {
+                    number_out[i] = index.keys().integer(hits[i].row);
+                } else {
+                    texts.emplace_back(index.keys().at(hits[i].row));
+                }
                 distance_out[i] = hits[i].distance;
             }
         });
     }
     if (found < k) {
-        keys.resize({static_cast<py::ssize_t>(found)});
+        if (integers) numbers.resize({static_cast<py::ssize_t>(found)});
         distances.resize({static_cast<py::ssize_t>(found)});
     }
+    py::object keys = integers ? py::object(std::move(numbers)) : py::object(text_array(texts));
     return py::make_tuple(std::move(keys), std::move(distances), stage_counts(counts, plan.stages.size()));
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <utility>
 
 #include "../kernels/dispatch.hpp"
 #include "thread_pool.hpp"
@@ -282,14 +283,15 @@ class Nearest {
 };
 
 // Chooses links among candidates in rising distance: one is passed over while some link is nearer to it than the row is, by the round's
-// factor. A link's distances to all later candidates are one call of a kernel.
+// factor. A link's distances to all later candidates are one call of a kernel; codes and lengths are first copied side by side, as each is
+// looked at some ten times.
 class Pruner {
   public:
     Pruner(const Codes& codes, float alpha) : codes_(codes), alpha_(alpha) {}
 
     std::size_t prune(std::uint32_t slot, const std::vector<Near>& candidates, Near* links) {
         const std::size_t n = candidates.size();
-        occlusion_.assign(n, 0.0f);
+        copy(candidates);
         std::size_t count = 0;
         for (float round = 1.0f; count < kDegree; round = std::min(alpha_, round * 1.2f)) {
             for (std::size_t i = 0; i < n && count < kDegree; ++i) {
@@ -304,30 +306,48 @@ class Pruner {
     }
 
   private:
-    void occlude(const std::vector<Near>& candidates, std::size_t link) {
-        ids_.clear();
-        places_.clear();
-        for (std::size_t i = link + 1; i < candidates.size(); ++i) {
-            if (occlusion_[i] > alpha_) continue;
-            ids_.push_back(candidates[i].slot);
-            places_.push_back(i);
+    void copy(const std::vector<Near>& candidates) {
+        const std::size_t n = candidates.size();
+        occlusion_.assign(n, 0.0f);
+        products_.resize(n);
+        places_.resize(n);
+        if (bytes_.size() < n * kWidth) {
+            bytes_.resize(n * kWidth);
+            scale_.resize(n);
+            square_.resize(n);
+            lift_.resize(n);
         }
-        products_.resize(ids_.size());
-        const std::uint32_t from = candidates[link].slot;
-        kernels_.inner_product_int8_at(codes_.row(from), codes_.bytes.data(), ids_.data(), ids_.size(), kWidth, kWidth, products_.data());
-        for (std::size_t i = 0; i < ids_.size(); ++i) {
-            const float between = codes_.between(from, ids_[i], products_[i]);
-            const float ratio = between > 0 ? candidates[places_[i]].distance / between : kInfinity;
-            occlusion_[places_[i]] = std::max(occlusion_[places_[i]], ratio);
+        for (std::size_t i = 0; i < n; ++i) {
+            const std::size_t from = candidates[i].slot;
+            std::copy_n(codes_.row(from), kWidth, bytes_.data() + i * kWidth);
+            scale_[i] = codes_.scale[from];
+            square_[i] = codes_.square[from];
+            lift_[i] = codes_.lift[from];
+        }
+    }
+
+    void occlude(const std::vector<Near>& candidates, std::size_t link) {
+        std::size_t count = 0;
+        for (std::size_t i = link + 1; i < candidates.size(); ++i) {
+            places_[count] = static_cast<std::uint32_t>(i);
+            count += occlusion_[i] <= alpha_ ? 1 : 0;
+        }
+        kernels_.inner_product_int8_at(bytes_.data() + link * kWidth, bytes_.data(), places_.data(), count, kWidth, kWidth, products_.data());
+        const float scale = 2.0f * scale_[link], lift = 2.0f * lift_[link];
+        for (std::size_t p = 0; p < count; ++p) {
+            const std::size_t i = places_[p];
+            const float between = square_[link] + square_[i] - scale * scale_[i] * static_cast<float>(products_[p]) - lift * lift_[i];
+            const float ratio = between > 0 ? candidates[i].distance / between : kInfinity;
+            occlusion_[i] = std::max(occlusion_[i], ratio);
         }
     }
 
     const Codes& codes_;
     const Kernels& kernels_ = kernels();
     float alpha_;
-    std::vector<float> occlusion_;
-    std::vector<std::uint32_t> ids_;
-    std::vector<std::size_t> places_;
+    Array<std::int8_t> bytes_;
+    std::vector<float> scale_, square_, lift_, occlusion_;
+    std::vector<std::uint32_t> places_;
     std::vector<std::int32_t> products_;
 };
 
@@ -446,8 +466,17 @@ void link_walks(const Codes& codes, const Projection& projection, const LineCode
                 Links& links, Meter& meter) {
     constexpr std::size_t kSlots = 64;
     const std::size_t n = codes.size();
-    parallel_for(options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t) {
-        thread_local Walk walk;
+    struct Worker {
+        Walk walk;
+        std::vector<std::uint32_t> offered;  // of each slot, the last row to which it was offered
+        std::uint32_t stamp = 0;
+    };
+    std::vector<Worker> workers(std::max<std::size_t>(1, options.threads));
+    parallel_for(options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t worker) {
+        Walk& walk = workers[worker].walk;
+        std::vector<std::uint32_t>& offered = workers[worker].offered;
+        std::uint32_t& stamp = workers[worker].stamp;
+        offered.resize(n, 0);
         Pruner pruner(codes, options.alpha);
         std::vector<Near> candidates;
         std::vector<std::uint32_t> ids;
@@ -461,11 +490,14 @@ void link_walks(const Codes& codes, const Projection& projection, const LineCode
             lines.prepare(coordinates, query);
             graph.walk(kernels(), lines, query, {options.walk_hops, options.walk_pool, 0, kInfinity, false}, walk, nullptr);
             Near* own = links.data() + slot * kDegree;
-            ids.assign(walk.popped.begin(), walk.popped.end());
-            ids.insert(ids.end(), walk.pool.id, walk.pool.id + walk.pool.size);
-            for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e) ids.push_back(own[e].slot);
-            std::sort(ids.begin(), ids.end());
-            ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+            ids.clear();
+            const auto offer = [&](std::uint32_t other) {
+                if (std::exchange(offered[other], stamp) != stamp) ids.push_back(other);
+            };
+            ++stamp;
+            for (const std::uint32_t other : walk.popped) offer(other);
+            for (std::size_t i = 0; i < walk.pool.size; ++i) offer(walk.pool.id[i]);
+            for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e) offer(own[e].slot);
             products.resize(ids.size());
             kernels().inner_product_int8_at(codes.row(slot), codes.bytes.data(), ids.data(), ids.size(), kWidth, kWidth, products.data());
             candidates.clear();

@@ -23,11 +23,11 @@ namespace mrl {
 
 struct BuildOptions {
     std::size_t threads = 1;
-    std::size_t candidates = 64;       // nearest rows of each row that cells give
-    std::size_t compared_rows = 3072;  // how many rows, about, each row is compared with
+    std::size_t candidates = 96;       // nearest rows of each row that cells give
+    std::size_t compared_rows = 4096;  // how many rows, about, each row is compared with
     std::size_t rounds = 2;            // of walks
     std::size_t walk_hops = 96;
-    std::size_t walk_pool = 128;
+    std::size_t walk_pool = 160;
     float alpha = 1.2f;  // on squared distances
     std::uint64_t seed = 1;
 };

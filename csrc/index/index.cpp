@@ -12,7 +12,7 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kInsertHops = 96, kInsertPool = 128;  // as in a build
+constexpr std::size_t kInsertHops = 128, kInsertPool = 160;  // as in a build
 constexpr float kInsertAlpha = 1.2f;
 constexpr std::size_t kEntries = 256;    // as many as a build makes …
 constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each

@@ -60,8 +60,8 @@ class Build:
 
 
 BUILDS = {
-    "default": Build(candidates=64, compared_rows=3072, rounds=2, walk_hops=96, walk_pool=128),
-    "fast": Build(candidates=48, compared_rows=1536, rounds=1, walk_hops=48, walk_pool=64),
+    "default": Build(candidates=96, compared_rows=4096, rounds=2, walk_hops=128, walk_pool=160),
+    "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=80, walk_pool=112),
 }
 
 
