@@ -81,7 +81,8 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
     const bool integers = index.keys().integers();
     if (!py::isinstance<py::array_t<float>>(query) || index.keys().type() == wire::KeyType::uuid) return py::none();
     const auto array = py::reinterpret_borrow<py::array_t<float>>(query);
-    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float)) return py::none();
+    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
+        return py::none();
     float square;
     const float* values = array.data();
     kernels().inner_product(values, values, 1, index.dims(), index.dims(), &square);

@@ -332,7 +332,8 @@ class Pruner {
             places_[count] = static_cast<std::uint32_t>(i);
             count += occlusion_[i] <= alpha_ ? 1 : 0;
         }
-        kernels_.inner_product_int8_at(bytes_.data() + link * kWidth, bytes_.data(), places_.data(), count, kWidth, kWidth, products_.data());
+        kernels_.inner_product_int8_at(bytes_.data() + link * kWidth, bytes_.data(), places_.data(), count, kWidth, kWidth,
+                                       products_.data());
         const float scale = 2.0f * scale_[link], lift = 2.0f * lift_[link];
         for (std::size_t p = 0; p < count; ++p) {
             const std::size_t i = places_[p];

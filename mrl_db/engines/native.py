@@ -88,8 +88,8 @@ class NativeEngine:
     def search_plainly(self, query: object, k: object) -> Hits | None:
         """Returns the hits of one query without filter, columns or a plan of its own; None when that is not all there is to it.
 
-        The short way for the common case: a contiguous float32 array, and keys that are integers or text. Whatever else it is, `search` takes it or says
-        what is wrong with it.
+        The short way for the common case: a contiguous float32 array, and keys that are integers or text. Whatever else it is, `search`
+        takes it or says what is wrong with it.
         """
         if type(k) is not int or k < 1 or not self._in_memory:
             return None
