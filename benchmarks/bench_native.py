@@ -164,9 +164,11 @@ def filters(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: 
     for share in (500, 100, 10, 1):
         where = {"lot": {"$lt": share}}
         allowed = np.sort(docs.search(queries[0], k=len(rows), where=where, exact=True).ids)
+        if len(allowed) < K:
+            continue
         least = least_similarity(rows[allowed], queries, K)
         ids = np.stack([docs.search(query, k=K, where=where).ids for query in queries])
-        assert ids.shape == (len(queries), K)
+        assert ids.shape == (len(queries), min(K, len(allowed)))
         assert np.isin(ids, allowed).all()
         native = docs.loaded
         request, plan = docs._request(where), docs.loaded.plan

@@ -154,7 +154,8 @@ class Collection:
         source: a path of a Parquet file, an Arrow table or record-batch reader, an array of ids (with `vectors` and columns, as for `add`),
         or an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the
         key and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
-        index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
+        index: build the HNSW index afterwards when there is none and the collection is large enough to need one. What `load()` brought
+        into this process is loaded again.
         progress: True for a bar on standard error, or a function that is called with (rows so far, rows in all or None).
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)

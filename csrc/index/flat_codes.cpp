@@ -118,6 +118,14 @@ void FlatCodes::score(const Kernels& kernels, const FlatQuery& query, std::size_
     finish(query, products, nullptr, first, n, scores);
 }
 
+std::size_t FlatCodes::select(const Kernels& kernels, const FlatQuery& query, std::size_t first, std::size_t n, float threshold,
+                              float* scores, std::uint32_t* places) const {
+    std::int32_t products[kScan];
+    kernels.inner_product_int8(query.code.data(), code(first), n, stride_, dims_, products);
+    return kernels.select_products(products, factors() + first, addends() == nullptr ? nullptr : addends() + first, n, query.scale,
+                                   threshold, scores, places);
+}
+
 void FlatCodes::score_at(const Kernels& kernels, const FlatQuery& query, const std::uint32_t* rows, std::size_t n, float* scores) const {
     for (std::size_t first = 0; first < n; first += kScan) {
         const std::size_t count = std::min(kScan, n - first);

@@ -39,6 +39,9 @@ class FlatCodes {
 
     // Scores of rows first … first + n, n <= 256.
     void score(const Kernels& kernels, const FlatQuery& query, std::size_t first, std::size_t n, float* scores) const;
+    // int8: the same for those below the threshold, with their places from `first` on, rising. Returns how many.
+    std::size_t select(const Kernels& kernels, const FlatQuery& query, std::size_t first, std::size_t n, float threshold, float* scores,
+                       std::uint32_t* places) const;
     // Scores of any rows.
     void score_at(const Kernels& kernels, const FlatQuery& query, const std::uint32_t* rows, std::size_t n, float* scores) const;
     // int8 codes for the tiles of a batch.

@@ -284,9 +284,33 @@ struct Searcher {
         }
         const FlatCodes& codes = *index.flat(stage.dims, stage.precision);
         codes.prepare(scratch.row_query.values, scratch.flat_query);
+        if (stage.precision == Precision::int8) return select_flat(codes, keep);
         scan_blocks(slots(), keep,
                     [&](std::size_t first, std::size_t n, float* scores) { codes.score(kernels, scratch.flat_query, first, n, scores); });
         return slots();
+    }
+
+    // int8 codes: products, scores and the comparison in one pass over a block, as nearly nothing passes.
+    std::size_t select_flat(const FlatCodes& codes, std::size_t keep) {
+        std::vector<Candidate>& all = scratch.candidates;
+        float threshold = kInfinity, scores[kScanBlock];
+        std::uint32_t places[kScanBlock];
+        const std::size_t rows = slots(), room = 2 * std::min(keep, rows) + kScanBlock;
+        for (std::size_t first = 0; first < rows; first += kScanBlock) {
+            const std::size_t n = std::min(kScanBlock, rows - first);
+            const std::size_t passed = codes.select(kernels, scratch.flat_query, first, n, threshold, scores, places);
+            for (std::size_t i = 0; i < passed; ++i) {
+                const auto row = static_cast<std::uint32_t>(first + places[i]);
+                if (!filtered || filter.allows_row(row)) all.push_back({scores[i], row});
+            }
+            if (all.size() >= room && all.size() > keep) {
+                std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(keep - 1), all.end());
+                all.resize(keep);
+                threshold = all.back().score;  // rows come in rising order: a later one with the same score loses
+            }
+        }
+        cut(keep);
+        return rows;
     }
 
     // Later stages

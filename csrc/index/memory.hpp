@@ -15,6 +15,7 @@
 namespace mrl {
 
 constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPage = 4096;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 inline std::size_t round_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -74,13 +75,14 @@ class Array {
   private:
     void map(std::size_t bytes) {
         const bool huge = bytes >= kHugePage;
-        mapped_ = round_up(std::max<std::size_t>(bytes, 1), huge ? kHugePage : kCacheLine);
+        mapped_ = round_up(std::max<std::size_t>(bytes, 1), huge ? kPage : kCacheLine);
         if (!huge) {
             data_ = static_cast<T*>(::operator new(mapped_, std::align_val_t{kCacheLine}));
             std::memset(static_cast<void*>(data_), 0, mapped_);
             return;
         }
-        // The kernel gives pages of 2 MiB only to ranges that start at their multiple: map one more, and give back what sticks out.
+        // The kernel gives pages of 2 MiB only to ranges that start at their multiple: map one more, and give back what sticks out. The end
+        // stays in small pages, so that no array is larger than it must be.
         void* range = mmap(nullptr, mapped_ + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED) {
             mapped_ = 0;

@@ -55,12 +55,21 @@ struct Lines : WholeLines {
     }
 };
 
+inline int32_t sum_of(const int8_t* row, size_t dims) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512();
+    size_t d = 0;
+    for (; d + 64 <= dims; d += 64) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_loadu_si512(row + d));
+    if (d < dims) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8(first_bytes(dims - d), row + d));
+    return _mm512_reduce_add_epi32(sum);
+}
+
 // `height` rows of a against `width` blocks of b: every sum stays in a register.
 template <size_t height, size_t width>
 MRL_INLINE void tile(const int8_t* a, size_t a_stride, const uint8_t* b, size_t dims, int32_t* out, size_t out_stride) {
     __m512i sum[height][width];
     for (size_t i = 0; i < height; ++i) {
-        const __m512i offset = _mm512_set1_epi32(-128 * row_sum(a + i * a_stride, dims));
+        const __m512i offset = _mm512_set1_epi32(-128 * sum_of(a + i * a_stride, dims));
         for (size_t j = 0; j < width; ++j) sum[i][j] = offset;
     }
     for (size_t d = 0; d < dims; d += 4) {

@@ -96,6 +96,8 @@ class NativeEngine:
         known = self._plans_of_k.get(k)
         if known is None:
             plan = with_k(self._plan, k)
+            if len(self._plans_of_k) > 1000:
+                self._plans_of_k.clear()
             known = self._plans_of_k[k] = (self._native(plan), plan)
         found = self._index.search_one(query, known[0])
         if found is None:

@@ -220,15 +220,24 @@ void check_quantising(std::mt19937& random) {
             addends[i] = normal(random);
         }
         for (const float* addend : {static_cast<const float*>(nullptr), static_cast<const float*>(addends.data())}) {
-            std::vector<float> expected_scores(n + 1), scores(n + 1);
-            std::vector<std::uint32_t> expected_places(n + 1), places(n + 1);
-            const std::size_t count = mrl::scalar_kernels.select_products(products.data(), factors.data(), addend, n, 0.001f, 0.3f,
-                                                                          expected_scores.data(), expected_places.data());
-            for (const mrl::Kernels* kernels : mrl::available_kernels()) {
-                CHECK(kernels->select_products(products.data(), factors.data(), addend, n, 0.001f, 0.3f, scores.data(), places.data()) ==
-                      count);
-                CHECK(std::equal(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(count), expected_scores.begin()));
-                CHECK(std::equal(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(count), expected_places.begin()));
+            for (const float threshold : {-2.0f, -0.3f, 0.0f, 0.3f, 3.0f, kInfinity}) {
+                std::vector<float> expected_scores(n + 1), scores(n + 1);
+                std::vector<std::uint32_t> expected_places(n + 1), places(n + 1);
+                std::size_t expected_count = 0;
+                for (std::size_t i = 0; i < n; ++i) {
+                    const float score = (addend == nullptr ? 0.0f : addend[i]) - 0.001f * factors[i] * static_cast<float>(products[i]);
+                    if (!(score < threshold)) continue;
+                    expected_scores[expected_count] = score;
+                    expected_places[expected_count++] = static_cast<std::uint32_t>(i);
+                }
+                for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+                    const std::size_t count = kernels->select_products(products.data(), factors.data(), addend, n, 0.001f, threshold,
+                                                                       scores.data(), places.data());
+                    const auto end = static_cast<std::ptrdiff_t>(count);
+                    CHECK(count == expected_count);
+                    CHECK(std::equal(scores.begin(), scores.begin() + end, expected_scores.begin()));
+                    CHECK(std::equal(places.begin(), places.begin() + end, expected_places.begin()));
+                }
             }
         }
     }
