@@ -380,8 +380,6 @@ void Index::heal_marked() {
         const std::uint32_t* live = std::find_if(links, links + graph_.degree(entry), [&](std::uint32_t other) { return !dead(other); });
         if (live != links + graph_.degree(entry)) entries.push_back(*live);
     }
-    std::sort(entries.begin(), entries.end());
-    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
     // Where an entry died with all that it led to, another live slot begins walks in its place.
     for (std::size_t i = 0, missing = graph_.entries().size() - entries.size(); i < missing; ++i) {
         for (std::size_t slot = i * slots / missing; slot < (i + 1) * slots / missing; ++slot) {
@@ -390,6 +388,8 @@ void Index::heal_marked() {
             break;
         }
     }
+    std::sort(entries.begin(), entries.end());  // a walk would find a slot that stands twice twice
+    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
     graph_.set_entries(lines_, std::move(entries));
     std::vector<bool> free(rows_.size(), false);
     for (const std::uint32_t row : free_rows_) free[row] = true;
