@@ -1,6 +1,6 @@
 """The native engine against the libraries that its users would pick instead, at equal recall, in one run.
 
-python benchmarks/bench_peers.py --data SHARED --set debian --name peers_debian
+pip install '.[embedded,peers]' && python benchmarks/bench_peers.py --data SHARED --set debian --name peers_debian
 
 SHARED is the folder with debian-minilm and openai3s-almedalen. Sets: debian (real, 62,666 x 384), 200k (generated, 200,000 x 768), 1m (generated,
 1,000,000 x 1024); how the last two are made stands in generated.py. 1,000 queries are held out of each.
