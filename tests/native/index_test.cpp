@@ -244,13 +244,18 @@ void check_same_graph() {
 void check_threads(double seconds) {
     constexpr std::int64_t kKeys = 3000;
     mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
-    // A key lives from its birth to its death on one clock: an answer may hold it when that overlaps the search.
-    std::vector<std::atomic<std::uint64_t>> birth(2 * kKeys), death(2 * kKeys);
+    // When each key was first written, and when its last writing and its last deletion began and ended, on one clock. An answer may not
+    // hold a key before its first writing began, nor one whose deletion had ended when the search began, unless a writing ended after that
+    // deletion had begun, or goes on.
+    struct Life {
+        std::atomic<std::uint64_t> first{0}, write_begin{0}, write_end{0}, erase_begin{0}, erase_end{0};
+    };
+    std::vector<Life> lives(2 * kKeys);
     std::atomic<std::uint64_t> clock{1};
     std::vector<std::int64_t> first(kKeys);
     for (std::int64_t i = 0; i < kKeys; ++i) {
         first[static_cast<std::size_t>(i)] = i;
-        birth[static_cast<std::size_t>(i)] = 1;
+        lives[static_cast<std::size_t>(i)].first = 1;
     }
     load(index, first, true);
     std::atomic<bool> stop{false};
@@ -276,8 +281,12 @@ void check_threads(double seconds) {
                     CHECK(answers[q].keys.size() == 10);
                     for (std::size_t i = 0; i < 10; ++i) {
                         const auto key = static_cast<std::size_t>(answers[q].keys[i]);
-                        CHECK(birth[key] != 0 && birth[key] <= ended);
-                        CHECK(death[key] == 0 || death[key] >= began || birth[key] >= death[key]);
+                        const Life& life = lives[key];
+                        CHECK(life.first != 0 && life.first <= ended);
+                        const std::uint64_t erase_begin = life.erase_begin, erase_end = life.erase_end;
+                        const bool erased = erase_begin < erase_end && erase_end < began;
+                        const bool writing = life.write_begin > life.write_end;
+                        CHECK(!erased || writing || life.write_end > erase_begin || life.erase_begin != erase_begin);
                         CHECK(t != 3 || key % 2 == 0);
                         CHECK(std::fabs(answers[q].distances[i] - distance(mrl::Metric::cosine, queries.data() + q * kDims,
                                                                            vector_of(answers[q].keys[i]).data())) < 1e-4);
@@ -291,8 +300,12 @@ void check_threads(double seconds) {
         std::mt19937 random(77);
         while (!stop) {
             const auto key = static_cast<std::int64_t>(random() % (2 * kKeys));
-            birth[static_cast<std::size_t>(key)] = clock++;
+            Life& life = lives[static_cast<std::size_t>(key)];
+            std::uint64_t unborn = 0;
+            life.first.compare_exchange_strong(unborn, clock.load());
+            life.write_begin = clock++;
             index.upsert(span({key}), vector_of(key).data(), kDims);
+            life.write_end = clock++;
             ++inserts;
         }
     });
@@ -301,9 +314,10 @@ void check_threads(double seconds) {
         while (!stop) {
             const auto key = static_cast<std::int64_t>(random() % (2 * kKeys));
             if (index.live_rows() < kKeys / 2) continue;
-            // Dead from the moment that the call returned, unless it was born again since it began.
+            Life& life = lives[static_cast<std::size_t>(key)];
+            life.erase_begin = clock++;
             index.erase(span({key}));
-            death[static_cast<std::size_t>(key)] = clock++;
+            life.erase_end = clock++;
             ++deletes;
         }
     });
