@@ -192,13 +192,24 @@ struct Searcher {
         if (room < keep) room = keep;
         float threshold = kInfinity, scores[kAtOnce];
         std::uint32_t ids[kAtOnce], passing[kAtOnce];
+        const std::vector<std::uint32_t>& places = lines ? search.selection->slots : list;
+        // Where nothing was deleted and no place changed hands since, all of the list is still what was selected.
+        const bool untouched = index.epoch_ == search.selection->epoch && index.live_rows() == slots();
+        constexpr std::size_t kAhead = 32;
         for (std::size_t first = 0; first < list.size(); first += kAtOnce) {
-            std::size_t n = 0;
-            for (std::size_t i = first; i < std::min(list.size(), first + kAtOnce); ++i) {
-                if (!filter.allows_row(list[i])) continue;
-                ids[n] = lines ? index.slot_of(list[i]) : list[i];
-                if (lines) __builtin_prefetch(index.lines_.high() + std::size_t{ids[n]} * kLineBytes);
-                ++n;
+            const std::size_t here = std::min(kAtOnce, list.size() - first);
+            std::size_t n = here;
+            std::copy_n(places.begin() + static_cast<std::ptrdiff_t>(first), here, ids);
+            if (!untouched) {
+                n = 0;
+                for (std::size_t i = 0; i < here; ++i) {
+                    ids[n] = places[first + i];
+                    n += filter.allows_row(list[first + i]) ? 1 : 0;
+                }
+            }
+            for (std::size_t i = 0; lines && i < here; ++i) {
+                const std::size_t next = std::min(first + kAhead + i, list.size() - 1);
+                __builtin_prefetch(index.lines_.high() + std::size_t{places[next]} * kLineBytes);
             }
             if (lines) {
                 kernels.score_high(&scratch.line_query, index.lines_.high(), ids, n, scores);
@@ -512,7 +523,7 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
         const std::size_t first_query = number * group, here = std::min(group, n_queries - first_query);
         with_searcher([&](Searcher& searcher) {
             searcher.began = now();
-            const std::size_t keep = std::min(first.keep, rows_.size()), room = 2 * keep + kTileRows;
+            const std::size_t keep = std::min(first.keep, rows_.size()), room = keep + std::max<std::size_t>(64, keep / 2);
             std::vector<std::int8_t> query_codes(here * query_stride);
             std::vector<float> scales(here), thresholds(here, kInfinity);
             std::vector<std::vector<Candidate>> kept(here);

@@ -146,6 +146,7 @@ Selection Index::select(const KeySpan& keys) const {
         selection.list.push_back(row);
     }
     std::sort(selection.list.begin(), selection.list.end(), [this](std::uint32_t a, std::uint32_t b) { return slot_of(a) < slot_of(b); });
+    for (const std::uint32_t row : selection.list) selection.slots.push_back(slot_of(row));
     return selection;
 }
 

@@ -63,6 +63,7 @@ struct Selection {
     Bitmap rows;
     std::size_t of_rows;              // how many there were
     std::vector<std::uint32_t> list;  // in the order of their slots
+    std::vector<std::uint32_t> slots;
     std::uint64_t epoch;
 };
 

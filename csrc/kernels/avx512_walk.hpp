@@ -30,7 +30,15 @@ size_t select_products(const int32_t* products, const float* factors, const floa
     const bool quick = addends == nullptr && scale > 0.0f && threshold < 3.0e38f && threshold > -3.0e38f;
     const float edge = quick ? -threshold / scale : 0.0f;
     const __m512 bound = _mm512_set1_ps(edge - 1e-5f * (edge < 0.0f ? -edge : edge) - 1e-30f);
+    const auto share_of = [products, factors](size_t i) {
+        return _mm512_mul_ps(_mm512_loadu_ps(factors + i), _mm512_cvtepi32_ps(_mm512_loadu_si512(products + i)));
+    };
     for (size_t i = 0; i < n; i += 16) {
+        for (; quick && i + 64 <= n; i += 64) {
+            const __m512 a = _mm512_max_ps(share_of(i), share_of(i + 16)), b = _mm512_max_ps(share_of(i + 32), share_of(i + 48));
+            if (_mm512_cmp_ps_mask(_mm512_max_ps(a, b), bound, _CMP_GT_OQ) != 0) break;
+        }
+        if (i >= n) break;
         const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
         const __m512 product = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(valid, products + i));
         const __m512 factor = _mm512_maskz_loadu_ps(valid, factors + i);
