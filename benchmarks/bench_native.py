@@ -22,34 +22,19 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import gc
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import machine
 import numpy as np
-from bench_kernels import build_ceilings
-from bench_peers import at_recall, least_similarity, load, recall
+from bench_kernels import build_ceilings, seconds
+from bench_peers import least_similarity, load, recall
+from curves import at_recall
 
 import mrl_db
 from mrl_db import Precision, _kernels, flat_plan, graph_plan
 from mrl_db.engines.loading import footprint
 
 K = 10
-
-
-def clock(call: Callable[[], object], at_least: float = 0.2) -> float:
-    """Seconds of one call, the best of three runs that last long enough."""
-    call()
-    began = time.perf_counter()
-    call()
-    repeats = max(1, int(at_least / 3 / max(1e-7, time.perf_counter() - began)))
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        best = min(best, (time.perf_counter() - began) / repeats)
-    return best
 
 
 def quartiles(ratios: list[float]) -> list[float]:
@@ -80,7 +65,7 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
     one = small.search_many(queries[:3], plan, None, 1, False)[0]
     assert (small.search_many(queries, plan, None, 1, False)[0][:3] == one).all(), "tiles and single scans differ"
     for _ in range(rounds):
-        products = 1_000_000 * 16 * 64 / clock(lambda: ceilings.vpdpbusd_only(1_000_000))
+        products = 1_000_000 * 16 * 64 / seconds(lambda: ceilings.vpdpbusd_only(1_000_000), 0.2)
         # The stage's own time: the rest of the plan is not what is held against the ceiling.
         nanoseconds = min(small.search_many(queries, plan, None, 1, False)[2][0][2] for _ in range(2))
         batch.append(len(queries) * 100_000 * width / (nanoseconds * 1e-9) / products)
@@ -91,8 +76,8 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
     memory = np.ones(128 << 20, dtype=np.float32)
     for _ in range(rounds):
         bandwidth = memory.nbytes / min(
-            clock(lambda: ceilings.read_all(memory.ctypes.data, memory.size)),
-            clock(lambda: ceilings.read_all_plain(memory.ctypes.data, memory.size)),
+            seconds(lambda: ceilings.read_all(memory.ctypes.data, memory.size), 0.2),
+            seconds(lambda: ceilings.read_all_plain(memory.ctypes.data, memory.size), 0.2),
         )
         nanoseconds = min(large.search_many(queries[:1], plan, None, 1, False)[2][0][2] for _ in range(3))
         single.append(rows * (width + 4) / (nanoseconds * 1e-9) / bandwidth)  # codes and their factors
@@ -211,11 +196,11 @@ def main() -> None:
         }.items():
             began = time.perf_counter()
             docs.load(**arguments)
-            seconds = time.perf_counter() - began
+            taken = time.perf_counter() - began
             expected = footprint(len(rows), docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory)
             beside = docs.loaded.bytes - docs.loaded.vector_bytes
             memory[name] = {
-                "load seconds": round(seconds, 2),
+                "load seconds": round(taken, 2),
                 "bytes a row": round(beside / len(rows)),
                 "over the formula": round(beside / expected.resident, 3),
             }
@@ -225,7 +210,7 @@ def main() -> None:
         query = queries[0]
         calls = []
         for _ in range(options.rounds):
-            whole = clock(lambda: docs.search(query)) * 1e6
+            whole = seconds(lambda: docs.search(query), 0.2) * 1e6
             inside = min(docs.search(query).trace.microseconds for _ in range(200))
             calls.append(whole - inside)
         results["call, microseconds beyond C++"] = quartiles(calls)

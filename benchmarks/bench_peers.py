@@ -27,6 +27,7 @@ from pathlib import Path
 
 import machine
 import numpy as np
+from curves import at_recall
 from generated import generate
 from peers import System, systems
 
@@ -72,18 +73,6 @@ def resident() -> tuple[int, int]:
     now, peak = (int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
     Path("/proc/self/clear_refs").write_text("5")
     return now, peak
-
-
-def at_recall(recalls: list[float], speeds: np.ndarray, target: float) -> float:
-    """Queries/s at a recall, interpolated between the points of the upper envelope (log of speed against recall); NaN when out of reach."""
-    order = np.argsort(recalls)
-    r, s = np.array(recalls)[order], speeds[order]
-    envelope = np.maximum.accumulate(s[::-1])[::-1]  # a point of higher recall and higher speed stands for those below it
-    if target > r[-1]:
-        return float("nan")
-    if target <= r[0]:
-        return float(envelope[0])
-    return float(np.exp(np.interp(target, r, np.log(envelope))))
 
 
 def answer(system: System, queries: np.ndarray, at_once: int) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 import machine
 import numpy as np
 import psycopg
+from curves import at_recall
 
 import mrl_db
 from mrl_db.evaluate.metrics import recall_at_k
@@ -131,18 +132,6 @@ def measure(found, queries: np.ndarray, exact: Hits, rounds: int, block: int) ->
                 search(query, points[place])
             speeds[name][number, place] = block / (time.perf_counter() - began)
     return recalls, speeds
-
-
-def at_recall(recalls: list[float], speeds: np.ndarray, target: float) -> float:
-    """Queries/s at a recall, interpolated between the points of the upper envelope (log of speed against recall); NaN when out of reach."""
-    order = np.argsort(recalls)
-    r, s = np.array(recalls)[order], speeds[order]
-    envelope = np.maximum.accumulate(s[::-1])[::-1]  # a point of higher recall and higher speed stands for those below it
-    if target > r[-1]:
-        return float("nan")
-    if target <= r[0]:
-        return float(envelope[0])
-    return float(np.exp(np.interp(target, r, np.log(envelope))))
 
 
 def main() -> None:
