@@ -7,6 +7,7 @@ PCA, and a rerank of their shortlist by the full float32 vectors, in our C++ ker
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ from mrl_db.projection import SAMPLE_ROWS, fit_projection
 BUILD_THREADS = 2
 
 
-class System:
+class System(ABC):
     """Something that is built over rows (n, dims) of unit length, and finds the nearest by inner product."""
 
     name = ""
     group = "full"  # or "projected", or "ours"
     points: tuple[Any, ...] = ()
 
+    @abstractmethod
     def build(self, rows: np.ndarray) -> None:
-        raise NotImplementedError
+        """Builds over the rows, with BUILD_THREADS threads."""
 
     def set(self, point: Any, k: int, threads: int) -> None:
         """Makes ready for searches at a point of the sweep."""
@@ -39,9 +41,9 @@ class System:
         """Returns the ids for one query (dims,)."""
         return self.many(query[np.newaxis])[0]
 
+    @abstractmethod
     def many(self, queries: np.ndarray) -> np.ndarray:
         """Returns the ids (n, k) for a batch."""
-        raise NotImplementedError
 
 
 class Ours(System):
