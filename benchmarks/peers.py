@@ -34,6 +34,7 @@ class System(ABC):
     def build(self, rows: np.ndarray) -> None:
         """Builds over the rows, with BUILD_THREADS threads."""
 
+    @abstractmethod
     def set(self, point: Any, k: int, threads: int) -> None:
         """Makes ready for searches at a point of the sweep."""
 
