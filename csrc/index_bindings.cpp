@@ -190,6 +190,8 @@ void define_index(py::module_& m) {
 
     py::class_<Selection>(m, "Selection").def("__len__", [](const Selection& self) { return self.list.size(); });
 
+    py::class_<Comparison>(m, "Comparison").def(py::init<>());
+
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.def("available_threads", &available_threads);
 
@@ -294,6 +296,21 @@ void define_index(py::module_& m) {
                 return self.select(key.span);
             },
             py::arg("keys"))
+        .def(
+            "compare",
+            [](const Index& self, const py::object& keys, const Array<float>& vectors, Comparison& comparison) {
+                const KeyArgument key(self.keys().type(), keys);
+                const auto v = vectors_of(self, vectors, key.span.n);
+                std::vector<std::size_t> found;
+                {
+                    py::gil_scoped_release release;
+                    found = self.compare(key.span, v.data, v.row_stride, comparison);
+                }
+                const auto count = static_cast<py::ssize_t>(found.size());
+                return owned_array(std::move(found), {count});
+            },
+            py::arg("keys"), py::arg("vectors").noconvert(), py::arg("comparison"))
+        .def("erase_unmet", &Index::erase_unmet, py::arg("comparison"), py::call_guard<py::gil_scoped_release>())
         .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
         .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"), py::arg("selection").none(true),
              py::arg("threads"), py::arg("without_last_stage"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +45,8 @@ class Records:
 class Collection:
     """A table of embeddings with a key, made by `Database.create_collection` or `attach`.
 
-    Every method sees the database as it is: a row written by any client is found by the next search. Only after `load()`, searches see the
-    rows as they were loaded, and what was written through this object since.
+    Every method sees the database as it is: a row committed by any client is found by the next search, in PostgreSQL or, after `load()`, in
+    this process.
     """
 
     def __init__(self, session: Session, info: CollectionInfo) -> None:
@@ -123,19 +122,14 @@ class Collection:
 
     def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], *, upsert: bool) -> int:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
-        with self._native_writer() as native:
-            with self._session.transaction() as connection:
-                count = ingest.write(connection, self._info, [batch], upsert=upsert)
-            if native is not None:
-                native.upsert(batch)
+        with self._session.transaction() as connection:
+            count = ingest.write(connection, self._info, [batch], upsert=upsert)
+        self._written()
         return count
 
-    @contextmanager
-    def _native_writer(self) -> Iterator[NativeEngine | None]:
-        """Lends the loaded engine to a write, if there is one; writes to it follow one another, in the order of their commits."""
-        native = self._native
-        with nullcontext() if native is None else native.lock:
-            yield native
+    def _written(self) -> None:
+        if self._native is not None:
+            self._native.written()
 
     def ingest(
         self,
@@ -154,8 +148,7 @@ class Collection:
         source: a path of a Parquet file, an Arrow table or record-batch reader, an array of ids (with `vectors` and columns, as for `add`),
         or an iterable of batches: (ids, vectors), (ids, vectors, {column: values}), or Arrow record batches. id, vector: the names of the
         key and the vector in Parquet and Arrow data, whose other columns go to the metadata columns of the same name.
-        index: build the HNSW index afterwards when there is none and the collection is large enough to need one. What `load()` brought
-        into this process is loaded again.
+        index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
         progress: True for a bar on standard error, or a function that is called with (rows so far, rows in all or None).
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
@@ -164,8 +157,7 @@ class Collection:
             count = ingest.write(
                 connection, self._info, checked, upsert=upsert, progress=None if report is None else lambda done: report(done, total)
             )
-        if self._native is not None:
-            self.refresh()
+        self._written()
         if index and self.count() >= _INDEX_WORTH_ROWS:
             self.create_index(progress=progress is True)
         return count
@@ -174,15 +166,11 @@ class Collection:
         """Deletes the rows with these ids, or those that a filter selects, and returns how many there were."""
         if (ids is None) == (where is None):
             raise ValueRangeError("delete() takes ids or where=, one of the two; where={} deletes all rows")
-        with self._native_writer() as native:
-            if ids is not None:
-                keys = self._keys(ids)
-                count = rows.delete_ids(self._session, self._info, keys)
-            else:
-                keys = rows.delete_where(self._session, self._request(where))
-                count = len(keys)
-            if native is not None:
-                native.erase(keys)
+        if ids is not None:
+            count = rows.delete_ids(self._session, self._info, self._keys(ids))
+        else:
+            count = rows.delete_where(self._session, self._request(where))
+        self._written()
         return count
 
     # Reading
@@ -210,20 +198,26 @@ class Collection:
         max_memory: int | None = None,
         build: str = "default",
         threads: int | None = None,
+        max_staleness: float = 0.0,
+        allow_rls_bypass: bool = False,
         progress: Report | bool = False,
     ) -> None:
         """Loads the rows into this process, so that searches run here at the speed of memory; loading again starts afresh.
 
-        What is answered from then on is the state that was loaded, and every write made through this object; for what other clients wrote
-        since, `refresh()`, or search with engine="sql".
+        A search then asks PostgreSQL first, in one round trip, what was committed since the last one, and applies it: it sees what every
+        client committed before it. max_staleness: seconds that searches may be behind the database instead; a thread then follows in the
+        background, and searches ask nobody. What this object writes its next search sees in any case. infinity: the rows stay as they are
+        loaded until `refresh()`, and need no right on the change log.
 
         route: "graph" walks a proximity graph; "flat" scans a code of every row, and is ready sooner. plan: the stages to load codes for,
         instead of the route's default. effort: of the default plan's walk (`mrl_db.graph_plan`). rows: "memory" keeps the float32 vectors
         here; "postgres" leaves them there and fetches those of the last stage, which costs a round trip a search. max_memory: bytes that
         may be taken; by default what is free. build: "default", or "fast" for a graph in a third of the time that finds a little less.
         threads: to build and to search batches with; all by default. progress: True for a bar, or a function called with (done, total).
+        allow_rls_bypass: load a table under row-level security, whose policies then bind no search here.
 
-        Raises MemoryLimitError before anything is read, PlanError when the plan is none of this engine's.
+        Raises MemoryLimitError before anything is read, PlanError when the plan is none of this engine's, RowSecurityError, PrivilegeError,
+        and FreshnessError when writes to the table are not all logged.
         """
         if rows not in ("memory", "postgres"):
             raise ValueRangeError(f"rows is {rows!r}, wanted 'memory' or 'postgres'")
@@ -241,20 +235,29 @@ class Collection:
             "max_memory": None if max_memory is None else _checked_count(max_memory, "max_memory", 2**62),
             "build": build,
             "threads": used,
+            "max_staleness": _checked_staleness(max_staleness),
+            "allow_rls_bypass": allow_rls_bypass,
         }
-        self._native = None  # its memory is needed
+        self._load(progress)
+
+    def _load(self, progress: Report | bool) -> None:
+        self.unload()  # its memory is needed
+        self._info = catalog.describe(self._session, self.name)
         self._native = loading.load(self._session, self._info, progress=progress, **self._loaded_by)
 
     def unload(self) -> None:
         """Gives the native engine's memory back; searches run in PostgreSQL again."""
-        self._native = None
+        native, self._native = self._native, None
+        if native is not None:
+            native.close()
 
     def refresh(self) -> None:
-        """Loads the rows again as they are now; raises NotLoadedError when they were not loaded."""
-        if self._native is None:
-            raise NotLoadedError(f'collection "{self.name}" is not loaded; call load()')
-        self._native = None
-        self._native = loading.load(self._session, self._info, progress=False, **self._loaded_by)
+        """Loads the rows again as they are now, graph and projection included; raises NotLoadedError when they were not loaded.
+
+        Searches see what was written without it. It pays when a collection has become another one: twice as many rows, another model.
+        """
+        self._loaded()
+        self._load(progress=False)
 
     @property
     def loaded(self) -> NativeEngine | None:
@@ -274,6 +277,7 @@ class Collection:
         plan: Plan | None = None,
         engine: str = "auto",
         threads: int | None = None,
+        max_staleness: float | None = None,
         exact: bool = False,
     ) -> Hits:
         """Returns the k nearest rows, the nearest first, ties by id; fewer only when fewer match.
@@ -282,22 +286,30 @@ class Collection:
         bring along. shortlist: how many rows the low-dim stage passes on, in PostgreSQL. plan: the stages to go through, instead of the
         stored, loaded or default plan. engine: "sql" in PostgreSQL, "native" over the rows that `load()` brought here, "auto" the one that
         the plan is for: native where rows are loaded and neither plan nor shortlist says otherwise. threads: for a batch in the native
-        engine. exact: the brute-force answer, computed in this process from the rows in PostgreSQL; no plan is used.
+        engine. max_staleness: seconds that the native engine's answer may be behind the database; by default what load() was told.
+        exact: the brute-force answer, computed in this process from the rows in PostgreSQL; no plan is used.
 
         Raises NotLoadedError when engine="native" and nothing, or not what the plan needs, is loaded.
         """
         native = self._native
         if native is not None and where is None and plan is None and shortlist is None and not columns and not exact and engine in _NATIVE:
+            native.sync(max_staleness if max_staleness is None else _checked_staleness(max_staleness))
             found = native.search_plainly(query, k)
             if found is not None:
                 return found
         self._check_engine(engine)
         wanted = _checked_count(k, "k")
         queries, single = ingest.check_query(query, self._info)
+        runs_here = not exact and self._runs_here(engine, shortlist, plan)
+        if runs_here:
+            native = self._loaded()
+            native.sync(max_staleness if max_staleness is None else _checked_staleness(max_staleness))
+            if native.info.relation != self._info.relation:  # renamed by another client
+                self._info = native.info
         request = self._request(where, columns)
         if exact:
             hits = exact_engine.search(self._session, request, queries, wanted)
-        elif self._runs_here(engine, shortlist, plan):
+        elif runs_here:
             if plan is not None:
                 loading.check_native(plan, self._info)
             used = None if threads is None else _checked_count(threads, "threads")
@@ -405,6 +417,12 @@ class Collection:
 def open_collection(session: Session, name: str) -> Collection:
     """Returns a collection by its name; raises CollectionNotFoundError."""
     return Collection(session, catalog.describe(session, name))
+
+
+def _checked_staleness(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueRangeError(f"max_staleness is {value!r}, wanted seconds of at least 0")
+    return float(value)
 
 
 def _checked_count(value: object, what: str, most: int = 2**31 - 1) -> int:

@@ -10,7 +10,7 @@ from types import TracebackType
 from mrl_db.collection import Collection, open_collection
 from mrl_db.errors import ValueRangeError
 from mrl_db.metric import Metric
-from mrl_db.postgres import catalog, embedded, migrations
+from mrl_db.postgres import catalog, changes, embedded, migrations
 from mrl_db.postgres.session import Session
 
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock would be held for longer than 5 s.
@@ -193,6 +193,8 @@ def _session(dsn: str, pool_size: int, connect_timeout: float) -> Session:
     session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout)
     try:
         migrations.install(session)
+        with session.connection() as connection:
+            changes.trim(connection)
     except BaseException:
         session.close()
         raise

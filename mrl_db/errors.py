@@ -38,6 +38,14 @@ class NotLoadedError(MrlDbError, RuntimeError):
     """The native engine was asked for, and the collection is not loaded, or not with the codes that the plan needs."""
 
 
+class FreshnessError(MrlDbError, RuntimeError):
+    """What was loaded cannot be kept as fresh as the database: its writes are not all logged, or it has changed its form."""
+
+
+class RowSecurityError(MrlDbError, PermissionError):
+    """The table is under row-level security, which the native engine does not apply."""
+
+
 class MemoryLimitError(MrlDbError, MemoryError):
     """Loading would take more memory than it may; the message shows the arithmetic."""
 

@@ -25,4 +25,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (3, '0003_collections', 'c82b25e5d03cf3f5f37aa21c7c406ff50f7a7558ea2f38bd64ebd9784c04654b');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 4) AS missing \gset
+\if :missing
+\ir migrations/0004_changes.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (4, '0004_changes', '19889518fcfeb9854f1100a026ffdda83000acd68af2b41cb4415e3be905cd78');
+\endif
+
 COMMIT;

@@ -150,13 +150,44 @@ Selection Index::select(const KeySpan& keys) const {
     return selection;
 }
 
+std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
+                                        Comparison& comparison) const {
+    const Reading reading(*this);
+    if (comparison.of_rows == 0) {
+        comparison.of_rows = rows_.size();
+        comparison.met.resize(rows_.size());
+    }
+    std::vector<std::size_t> differing;
+    for (std::size_t i = 0; i < keys.n; ++i) {
+        const std::uint32_t row = keys_.find(keys.at(i));
+        if (row != Keys::kNone && row < comparison.of_rows) comparison.met.set(row);
+        if (row == Keys::kNone || !rows_.equals(row, vectors + i * vector_stride)) differing.push_back(i);
+    }
+    return differing;
+}
+
+std::size_t Index::erase_unmet(const Comparison& comparison) {
+    const std::lock_guard one(writer_);
+    std::size_t erased = 0;
+    for (std::uint32_t row = 0; row < rows_.size(); ++row) {
+        if (deleted_.test(row) || (row < comparison.of_rows && comparison.met.test(row))) continue;
+        const Writing writing(*this);
+        mark(row);
+        ++erased;
+    }
+    heal_if_torn();
+    return erased;
+}
+
 // Writing
 
 void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride) {
     const std::lock_guard one(writer_);
     for (std::size_t i = 0; i < keys.n; ++i) {
+        const std::uint32_t before = keys_.find(keys.at(i));
+        if (before != Keys::kNone && rows_.equals(before, vectors + i * vector_stride)) continue;
         place(keys.at(i), vectors + i * vector_stride);
-        if (marked_ > std::max(kHealLeast, graph_.slots() / kHealShare)) heal_marked();
+        heal_if_torn();
     }
 }
 
@@ -170,8 +201,12 @@ std::size_t Index::erase(const KeySpan& keys) {
         mark(row);
         ++erased;
     }
-    if (marked_ > std::max(kHealLeast, graph_.slots() / kHealShare)) heal_marked();
+    heal_if_torn();
     return erased;
+}
+
+void Index::heal_if_torn() {
+    if (marked_ > std::max(kHealLeast, graph_.slots() / kHealShare)) heal_marked();
 }
 
 void Index::mark(std::uint32_t row) {

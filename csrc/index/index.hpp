@@ -67,6 +67,12 @@ struct Selection {
     std::uint64_t epoch;
 };
 
+// Which rows were met in a comparison with the table (Index::compare).
+struct Comparison {
+    Bitmap met;
+    std::size_t of_rows = 0;
+};
+
 // A plan asks for codes that were not loaded, or for something that this index cannot do.
 class PlanMismatch : public std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -93,6 +99,11 @@ class Index {
     std::size_t erase(const KeySpan& keys);
     // Takes deleted rows out of the graph and mends what they tore. Writes do so by themselves when marks have become many.
     void heal();
+
+    // A comparison with the rows of a table, in pieces, while nobody writes: which of these are not here as they are there, by place. In
+    // the end those that were in no piece are erased.
+    std::vector<std::size_t> compare(const KeySpan& keys, const float* vectors, std::size_t vector_stride, Comparison& comparison) const;
+    std::size_t erase_unmet(const Comparison& comparison);
 
     Selection select(const KeySpan& keys) const;
 
@@ -147,6 +158,7 @@ class Index {
     const FlatCodes* flat(std::size_t dims, Precision precision) const;
     void place(std::string_view key, const float* vector);
     void mark(std::uint32_t row);
+    void heal_if_torn();
     void heal_marked();
     void link(std::uint32_t row, const float* coordinates);
     std::vector<std::uint32_t> pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const;

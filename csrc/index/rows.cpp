@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "../kernels/dispatch.hpp"
@@ -62,6 +63,16 @@ void Rows::append(const float* vectors, std::size_t n, std::size_t vector_stride
         const std::size_t end = std::min(n, (block + 1) * kBlock);
         for (std::size_t i = block * kBlock; i < end; ++i) encode(first + i, vectors + i * vector_stride);
     });
+}
+
+bool Rows::equals(std::size_t row, const float* vector) const {
+    if (keep_vectors_) return std::memcmp(this->vector(row), vector, dims_ * sizeof(float)) == 0;
+    std::vector<std::int8_t> other(code_stride_);
+    const double square = square_of(vector, dims_);
+    const float scale = kernels().quantise_int8(vector, dims_, other.data());
+    if (std::memcmp(code(row), other.data(), dims_) != 0) return false;
+    if (metric_ != Metric::cosine) return scale_[row] == scale;
+    return scale_[row] == (square > 0 ? static_cast<float>(scale / std::sqrt(square)) : 0.0f);
 }
 
 void Rows::replace(std::size_t row, const float* vector) { encode(row, vector); }

@@ -31,6 +31,8 @@ class Rows {
 
     // Encodes n vectors behind those that are there. Finite values only.
     void append(const float* vectors, std::size_t n, std::size_t vector_stride, std::size_t threads);
+    // Whether a row is what this vector would be encoded as: the same bits, or the same code where vectors are not kept.
+    bool equals(std::size_t row, const float* vector) const;
     // Puts another vector in a row's place.
     void replace(std::size_t row, const float* vector);
     void reserve(std::size_t rows);

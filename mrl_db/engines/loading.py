@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mrl_db import _kernels
+from mrl_db.engines.following import NEVER, LiveIndex
 from mrl_db.engines.native import NativeEngine
 from mrl_db.errors import MemoryLimitError, PlanError, ValueRangeError
 from mrl_db.filters import AllOf
@@ -27,6 +28,7 @@ from mrl_db.plan import Plan
 from mrl_db.postgres import rows as stored_rows
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.changes import ChangeLog, Position
 from mrl_db.postgres.copy_out import copy_rows
 from mrl_db.postgres.ingest import KEY_TYPES
 from mrl_db.postgres.request import Request
@@ -108,19 +110,43 @@ def load(
     max_memory: int | None,
     build: str,
     threads: int,
+    max_staleness: float,
+    allow_rls_bypass: bool,
     progress: Report | bool,
 ) -> NativeEngine:
-    """Returns the engine over all rows with a vector, as of one snapshot of the database.
+    """Returns the engine over all rows with a vector.
 
     progress: of the rows, then of the graph in per cent. Raises MemoryLimitError before a row is read.
     """
     if build not in BUILDS:
         raise ValueRangeError(f"build is {build!r}, wanted one of {', '.join(map(repr, BUILDS))}")
     check_native(plan, info)
+
+    def read_rows(now: CollectionInfo, log: ChangeLog | None) -> tuple[_kernels.Index, Position | None]:
+        return read(session, now, log, plan, in_memory=in_memory, max_memory=max_memory, build=build, threads=threads, progress=progress)
+
+    live = LiveIndex(session, info, read_rows, allow_rls_bypass=allow_rls_bypass, follow=max_staleness < NEVER)
+    return NativeEngine(session, live, plan, in_memory=in_memory, threads=threads, max_staleness=max_staleness)
+
+
+def read(
+    session: Session,
+    info: CollectionInfo,
+    log: ChangeLog | None,
+    plan: Plan,
+    *,
+    in_memory: bool,
+    max_memory: int | None,
+    build: str,
+    threads: int,
+    progress: Report | bool,
+) -> tuple[_kernels.Index, Position | None]:
+    """Returns the index of a table as one snapshot of the database sees it, and where a reader of its log stands that has seen this."""
     request = Request(info, AllOf(()), ())
     with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))
         count = stored_rows.count_in(connection, request)
+        position = None if log is None else log.position(connection)
         _check_memory(footprint(count, info, plan, in_memory=in_memory), count, max_memory)
         index = _kernels.Index(_NATIVE_METRIC[info.metric], info.dims, KEY_TYPES[info.key_type], in_memory)
         index.reserve(count)
@@ -136,7 +162,7 @@ def load(
         with reporting(progress, "graph, %") as report:
             told = None if report is None else lambda part, whole: report(int(100 * part / whole), 100)
             index.build(threads=threads, progress=told, **asdict(BUILDS[build]))
-    return NativeEngine(session, info, index, plan, in_memory=in_memory, threads=threads)
+    return index, position
 
 
 def check_native(plan: Plan, info: CollectionInfo) -> None:

@@ -1,13 +1,11 @@
 """The native engine: a plan runs in one C++ call over rows loaded into this process (csrc/index).
 
-What it answers from is the state that was loaded, and every write made since through the same `Collection`; writes by other clients are
-seen after `load()` or `refresh()`.
+Before it answers, it applies what was committed since it last asked (`following`), unless a search allows some staleness.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 import uuid
 from collections import OrderedDict
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db import _kernels
+from mrl_db.engines.following import NEVER, Follower, LiveIndex
 from mrl_db.engines.sql import key_dtype
 from mrl_db.errors import NotLoadedError
 from mrl_db.filters import AllOf, Node
@@ -26,7 +25,6 @@ from mrl_db.metric import Metric
 from mrl_db.plan import Plan, with_k
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.ingest import Batch, check_keys
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 from mrl_db.precision import Precision
@@ -46,24 +44,30 @@ _ALL = AllOf(())
 class NativeEngine:
     """A collection's rows in this process, searched by any number of threads at once."""
 
-    def __init__(self, session: Session, info: CollectionInfo, index: _kernels.Index, plan: Plan, *, in_memory: bool, threads: int) -> None:
+    def __init__(self, session: Session, live: LiveIndex, plan: Plan, *, in_memory: bool, threads: int, max_staleness: float) -> None:
         """Not for callers: `loading.load` makes it."""
         self._session = session
-        self._info = info
-        self._index = index
+        self._live = live
         self._plan = plan
         self._in_memory = in_memory
         self._threads = threads
+        self._max_staleness = max_staleness
+        self._follower = Follower(live, max_staleness) if live.follows and 0 < max_staleness < NEVER else None
+        if self._follower is not None:
+            self._follower.start()
         self._plans: dict[Plan, _kernels.NativePlan] = {}
         self._plans_of_k: dict[int, tuple[_kernels.NativePlan, Plan]] = {}
-        self._selections: OrderedDict[Node, _kernels.Selection] = OrderedDict()
-        # Held by a writer from its commit until the index has the rows: two writers of a key keep their order.
-        self.lock = threading.RLock()
+        self._selections: OrderedDict[Node, tuple[_kernels.Index, int, _kernels.Selection]] = OrderedDict()
 
     @property
     def plan(self) -> Plan:
         """The plan that was loaded for, and that a search follows unless it brings its own."""
         return self._plan
+
+    @property
+    def info(self) -> CollectionInfo:
+        """The collection as it was when it was last looked at."""
+        return self._live.info
 
     @property
     def in_memory(self) -> bool:
@@ -73,17 +77,31 @@ class NativeEngine:
     @property
     def rows(self) -> int:
         """Rows that can be found."""
-        return self._index.rows
+        return self._live.index.rows
 
     @property
     def bytes(self) -> int:
         """Bytes held, the float32 vectors included."""
-        return self._index.bytes
+        return self._live.index.bytes
 
     @property
     def vector_bytes(self) -> int:
         """Bytes of the float32 vectors."""
-        return self._index.vector_bytes
+        return self._live.index.vector_bytes
+
+    def sync(self, max_staleness: float | None = None) -> None:
+        """Applies what was committed until `max_staleness` seconds ago; None: as many as were said when it was loaded."""
+        self._live.sync(self._max_staleness if max_staleness is None else max_staleness)
+
+    def written(self) -> None:
+        """Tells that this process has committed something: the next search sees it, whatever staleness it allows."""
+        self._live.expire()
+
+    def close(self) -> None:
+        """Stops following."""
+        if self._follower is not None:
+            self._follower.stop()
+        self._live.close()
 
     def search_plainly(self, query: object, k: object) -> Hits | None:
         """Returns the hits of one query without filter, columns or a plan of its own; None when that is not all there is to it.
@@ -99,7 +117,7 @@ class NativeEngine:
             if len(self._plans_of_k) > 1000:
                 self._plans_of_k.clear()
             known = self._plans_of_k[k] = (self._native(plan), plan)
-        found = self._index.search_one(query, known[0])
+        found = self._live.index.search_one(query, known[0])
         if found is None:
             return None
         ids, distances, counts = found
@@ -109,10 +127,12 @@ class NativeEngine:
         """Returns the hits of each query, (n, k)."""
         chosen = with_k(self._plan if plan is None else plan, k)
         native = self._native(chosen)
-        selection = None if request.where == _ALL else self._select(request)
+        index, selection = self._live.index, None
+        if request.where != _ALL:
+            index, selection = self._select(request)
         began = time.perf_counter()
         whole = self._in_memory or len(chosen.stages) == 1
-        ids, distances, counts = self._index.search_many(queries, native, selection, threads or self._threads, not whole)
+        ids, distances, counts = index.search_many(queries, native, selection, threads or self._threads, not whole)
         if not whole:
             ids, distances = self._rescored(queries, ids, k)
         elif not isinstance(ids, np.ndarray):
@@ -125,20 +145,6 @@ class NativeEngine:
         """Raises NotLoadedError when the plan needs codes that are not here."""
         self._native(plan)
 
-    def upsert(self, batch: Batch) -> None:
-        """Takes rows that were committed."""
-        vectors = batch.vectors
-        if self._info.vector_type == "halfvec":  # as the column stores them
-            vectors = vectors.astype(np.float16).astype(np.float32)
-        self._index.upsert(batch.keys, vectors)
-        self._selections.clear()
-
-    def erase(self, keys: Sequence[Any]) -> None:
-        """Forgets rows whose deletion was committed."""
-        if len(keys):
-            self._index.erase(check_keys(list(keys), self._info.key_type)[0])
-        self._selections.clear()
-
     def _native(self, plan: Plan) -> _kernels.NativePlan:
         known = self._plans.get(plan)
         if known is not None:
@@ -146,27 +152,28 @@ class NativeEngine:
         stages = [(_SPACES[s.space], s.dims, _PRECISIONS[s.precision], s.keep) for s in plan.stages]
         native = _kernels.NativePlan(_ROUTES[plan.route], plan.effort, stages)
         try:
-            self._index.check(native)
+            self._live.index.check(native)
         except _kernels.PlanMismatchError as error:
-            raise NotLoadedError(f'collection "{self._info.name}": {error}; load(plan=…) makes what a plan needs') from None
+            raise NotLoadedError(f'collection "{self._live.info.name}": {error}; load(plan=…) makes what a plan needs') from None
         if len(self._plans) > 1000:
             self._plans.clear()
         self._plans[plan] = native
         return native
 
-    def _select(self, request: Request) -> _kernels.Selection:
-        """The rows that pass a filter, as PostgreSQL says; remembered until something is written here."""
+    def _select(self, request: Request) -> tuple[_kernels.Index, _kernels.Selection]:
+        """The rows that pass a filter, as PostgreSQL says; remembered until something is written."""
+        generation, index = self._live.generation, self._live.index
         known = self._selections.get(request.where)
-        if known is not None:
-            return known
-        selection = self._index.select(rows.keys_where(self._session, request))
-        self._selections[request.where] = selection
+        if known is not None and known[0] is index and known[1] == generation:
+            return index, known[2]
+        selection = index.select(rows.keys_where(self._session, request))
+        self._selections[request.where] = (index, generation, selection)
         while len(self._selections) > _SELECTIONS:
             self._selections.popitem(last=False)
-        return selection
+        return index, selection
 
     def _keys(self, found: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> NDArray[np.object_]:
-        read = (lambda key: uuid.UUID(bytes=key)) if self._info.key_type == "uuid" else bytes.decode
+        read = (lambda key: uuid.UUID(bytes=key)) if self._live.info.key_type == "uuid" else bytes.decode
         ids = np.empty(shape, dtype=object)
         for query, keys in enumerate(found):
             ids[query] = [read(key) for key in keys]
@@ -175,15 +182,15 @@ class NativeEngine:
     def _rescored(self, queries: NDArray[np.float32], found: Any, k: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """The last stage over vectors fetched from PostgreSQL: true distances in float64, the k best of each query, ties by id."""
         candidates = found.tolist() if isinstance(found, np.ndarray) else self._keys(found, (len(found), len(found[0]))).tolist()
-        keys, vectors, _ = rows.get(self._session, self._info, list({key for each in candidates for key in each}), ())
+        keys, vectors, _ = rows.get(self._session, self._live.info, list({key for each in candidates for key in each}), ())
         place = {key: number for number, key in enumerate(keys)}
         answers = []
         for query, each in zip(queries.astype(np.float64), candidates, strict=True):
             there = [key for key in each if key in place]
-            exact = _distances(self._info.metric, query, vectors[[place[key] for key in there]].astype(np.float64))
+            exact = _distances(self._live.info.metric, query, vectors[[place[key] for key in there]].astype(np.float64))
             answers.append(sorted(zip(np.where(np.isnan(exact), np.inf, exact).tolist(), there, strict=True))[:k])
         width = min((len(answer) for answer in answers), default=0)
-        ids = np.empty((len(answers), width), dtype=key_dtype(self._info))
+        ids = np.empty((len(answers), width), dtype=key_dtype(self._live.info))
         distances = np.empty((len(answers), width))
         for query, answer in enumerate(answers):
             for rank, (distance, key) in enumerate(answer[:width]):

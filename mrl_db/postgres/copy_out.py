@@ -12,6 +12,7 @@ from psycopg import sql
 from mrl_db import _kernels
 from mrl_db.errors import DatabaseError
 from mrl_db.postgres import statements
+from mrl_db.postgres.conditions import conjunction
 from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection
@@ -19,14 +20,19 @@ from mrl_db.postgres.session import Connection
 _PIECES = 64  # COPY messages handed to the decoder at once: a message is one row
 
 
-def copy_rows(connection: Connection, request: Request, block_rows: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+def copy_rows(
+    connection: Connection, request: Request, block_rows: int, keys: list[Any] | None = None
+) -> Iterator[tuple[Any, NDArray[np.float32]]]:
     """Yields (keys, vectors) of the rows that pass the request's filter, in blocks of at least `block_rows` but for the last.
 
-    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims).
+    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims). keys: only of rows with one of these.
     """
     info = request.info
     decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], info.dims)
     condition, parameters = request.condition()
+    if keys is not None:
+        among = statements.fragments("filter")["among"].format(key=statements.identifier(info.key), type=sql.SQL(info.key_type))
+        condition, parameters = conjunction(among, condition), [keys, *parameters]
     statement = statements.query("copy_out").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),

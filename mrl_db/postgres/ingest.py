@@ -140,6 +140,15 @@ def check_keys(ids: Any, key_type: str, count: int | None = None) -> tuple[NDArr
     return encoded, values
 
 
+def plain_keys(encoded: NDArray[np.uint8] | Sequence[Any], key_type: str) -> list[Any]:
+    """Returns keys as `check_keys` encoded them, or as COPY brought them, as Python values."""
+    if key_type in _INTEGER_DTYPES:
+        return list(np.ascontiguousarray(encoded).view(_INTEGER_DTYPES[key_type])[:, 0].tolist()) if len(encoded) else []
+    if key_type == "uuid":
+        return [uuid.UUID(bytes=bytes(key)) for key in encoded]
+    return [key if isinstance(key, str) else key.decode() for key in encoded]
+
+
 def parse_key(text: str, key_type: str) -> Any:
     """Returns a key from its text form; raises ValueRangeError when it is none of this type."""
     try:

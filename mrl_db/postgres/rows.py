@@ -42,14 +42,10 @@ def delete_ids(session: Session, info: CollectionInfo, keys: list[Any]) -> int:
     return _delete(session, info, condition, [keys])
 
 
-def delete_where(session: Session, request: Request) -> list[Any]:
-    """Deletes the rows that a filter selects, those without a vector included; returns their keys."""
+def delete_where(session: Session, request: Request) -> int:
+    """Deletes the rows that a filter selects, those without a vector included; returns how many."""
     condition, parameters = request.filter()
-    statement = statements.query("rows_delete_returning").format(
-        source=request.info.relation, condition=condition, key=statements.identifier(request.info.key)
-    )
-    with session.connection() as connection:
-        return [row[0] for row in _execute(connection, statement, parameters).fetchall()]
+    return _delete(session, request.info, condition, parameters)
 
 
 def count(session: Session, request: Request) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,7 +60,9 @@ class Session:
     def __init__(self, dsn: str, *, pool_size: int = 4, connect_timeout: float = 10.0) -> None:
         """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError."""
         self._dsn = _checked_dsn(dsn)
+        self._connect_timeout = connect_timeout
         self._vector_oids: dict[str, int] = {}
+        self._lent: set[Connection] = set()
         try:
             with psycopg.connect(self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True) as connection:
                 self.server_version = connection.info.server_version // 10000
@@ -70,16 +73,9 @@ class Session:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
         except psycopg.Error as error:
             raise from_psycopg(error) from None
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            self._dsn,
-            kwargs={"autocommit": True},
-            min_size=1,
-            max_size=pool_size,
-            timeout=connect_timeout,
-            configure=self._configure,
-            open=True,
-            name="mrl_db",
-        )
+        self._pool_size = pool_size
+        self._process = os.getpid()
+        self._pool = self._open_pool()
 
     @property
     def dsn(self) -> str:
@@ -100,6 +96,8 @@ class Session:
     def connection(self) -> Iterator[Connection]:
         """Lends a connection outside any transaction: each statement stands for itself."""
         try:
+            if os.getpid() != self._process:  # a forked child leaves its parent's connections alone
+                self._process, self._pool = os.getpid(), self._open_pool()
             with self._pool.connection() as connection:
                 yield connection
         except PoolTimeout:
@@ -113,9 +111,39 @@ class Session:
         with self.connection() as connection, connection.transaction():
             yield connection
 
+    def own_connection(self) -> Connection:
+        """Returns a connection that is the caller's alone, outside any transaction, until `give_back()` or the session is closed."""
+        try:
+            connection = psycopg.connect(self._dsn, connect_timeout=max(1, int(self._connect_timeout)), autocommit=True)
+        except psycopg.OperationalError as error:
+            raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
+        self._configure(connection)
+        self._lent.add(connection)
+        return connection
+
+    def give_back(self, connection: Connection, process: int) -> None:
+        """Closes a connection that `own_connection()` made in a process; in a forked child it is the parent's, and left alone."""
+        if os.getpid() == process:
+            self._lent.discard(connection)
+            connection.close()
+
     def close(self) -> None:
         """Closes all connections."""
+        for connection in list(self._lent):
+            self.give_back(connection, self._process)
         self._pool.close()
+
+    def _open_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            self._dsn,
+            kwargs={"autocommit": True},
+            min_size=1,
+            max_size=self._pool_size,
+            timeout=self._connect_timeout,
+            configure=self._configure,
+            open=True,
+            name="mrl_db",
+        )
 
     def _configure(self, connection: Connection) -> None:
         connection.adapters.register_dumper(VectorParameter, type("Dumper", (_VectorDumper,), {"oid": self._vector_oids["vector"]}))

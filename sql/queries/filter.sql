@@ -5,6 +5,8 @@ TRUE
 FALSE
 -- name: present
 row_.{column} IS NOT NULL
+-- name: among
+row_.{key} = ANY(%s::{type}[])
 -- name: $eq
 row_.{column} = %s::{type}
 -- name: $ne

@@ -1,0 +1,161 @@
+"""The change log as a reader sees it: where it stands, what it has not seen, and that nothing of it was cut.
+
+A position is a snapshot of the database with the server's start and the log's fingerprint (`mrl.log_fingerprint`). A change is news when
+its transaction is not visible in that snapshot, in whatever order transactions began and committed.
+
+A reader that is registered holds the changes it has not acknowledged, until its lease ends. Its token is new at every acknowledgement: a
+reader whose token is not there follows a log that was cut, or another history of the database (a restored backup), and must compare rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import errors as pg
+
+from mrl_db.errors import CollectionNotFoundError, FreshnessError, PrivilegeError, RowSecurityError
+from mrl_db.postgres import statements
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.session import Connection, Session
+
+_TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What has been seen of a collection: everything visible in `snapshot`, while server and fingerprint are these."""
+
+    snapshot: str
+    started: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a reader has not seen, and where it stands once it has: the keys written to, or None when any row may have changed."""
+
+    position: Position
+    keys: Sequence[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A registration in `mrl.reader`, and the snapshot up to which it was acknowledged."""
+
+    id: uuid.UUID
+    token: uuid.UUID
+    seen: str
+
+
+class ChangeLog:
+    """The log of one collection's table."""
+
+    def __init__(self, session: Session, info: CollectionInfo, *, allow_rls_bypass: bool) -> None:
+        """Checks that the log sees every write; raises FreshnessError or RowSecurityError when it cannot."""
+        self._session = session
+        self._allow_rls_bypass = allow_rls_bypass
+        self._uuids = info.key_type == "uuid"
+        self.relation = self.check(info)
+
+    def check(self, info: CollectionInfo) -> int:
+        """Returns the table's oid, once nothing stands in the way of following it."""
+        with self._session.connection() as connection:
+            found = _one(connection, "log_check", info.name)
+        if found is None:
+            raise CollectionNotFoundError(f'collection "{info.name}" lost its table: it was dropped outside mrl_db')
+        if found["row_security"] and not self._allow_rls_bypass:
+            raise RowSecurityError(
+                f'table "{info.schema}.{info.table}" is under row-level security, which rows in this process would not be: '
+                'search with engine="sql", or say load(allow_rls_bypass=True)'
+            )
+        if found["partitioned"] or found["subscribed"]:
+            why = "a subscription's worker, which fires no triggers," if found["subscribed"] else "statements on its partitions or children"
+            raise FreshnessError(
+                f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: load(max_staleness=float("inf")) takes the rows '
+                "as they are now, until refresh()"
+            )
+        if found["triggers"] != _TRIGGERS:
+            raise FreshnessError(
+                f"writes to table \"{info.schema}.{info.table}\" are not logged: its owner may call SELECT mrl.log_changes('{info.name}'), "
+                "which makes the triggers"
+            )
+        return int(found["relation"])
+
+    def register(self, lease: float) -> Reader:
+        """Registers a reader that needs what is not visible now, for `lease` seconds."""
+        try:
+            with self._session.connection() as connection:
+                row = connection.execute(statements.query("log_follow"), (self.relation, lease)).fetchone()
+        except PrivilegeError as error:
+            raise PrivilegeError(
+                f"{error} (to follow writes takes INSERT, SELECT, UPDATE and DELETE on mrl.reader, and SELECT on mrl.change; "
+                'load(max_staleness=float("inf")) follows none)'
+            ) from None
+        assert row is not None
+        return Reader(*row)
+
+    def register_from(self, other: Reader, lease: float) -> Reader | None:
+        """Registers a reader that begins where another one was acknowledged; None when that one is not there any more."""
+        with self._session.connection() as connection:
+            row = connection.execute(statements.query("log_follow_from"), (other.id, other.token, lease)).fetchone()
+        return None if row is None else Reader(*row)
+
+    def position(self, connection: Connection) -> Position | None:
+        """Returns where a reader stands that sees what this transaction sees; None when the collection is gone."""
+        row = connection.execute(statements.query("log_position"), (self.relation,)).fetchone()
+        return None if row is None or row[2] is None else Position(*row)
+
+    def news(self, connection: Connection, position: Position) -> News | None:
+        """Returns what came since a position, None when nothing did; one round trip. Raises CollectionNotFoundError."""
+        found = _one(connection, "log_news", self.relation, position.snapshot, position.started)
+        return None if found is None else self._news(found)
+
+    def since_acknowledged(self, connection: Connection, reader: Reader) -> News | None:
+        """Returns what came since the reader's last acknowledgement, None when it is not registered under its token."""
+        found = _one(connection, "log_changes_since", self.relation, reader.seen)
+        return self._news(found) if self.holds(connection, reader) else None  # asked last: it held until then
+
+    def holds(self, connection: Connection, reader: Reader) -> bool:
+        """Whether the reader is registered under its token, so that the log has all that it has not acknowledged."""
+        return bool(_one(connection, "log_holds", reader.id, reader.token))
+
+    def acknowledge(self, connection: Connection, reader: Reader, position: Position, lease: float) -> Reader | None:
+        """Lets go of the changes seen at a position, and renews the lease; None when the reader is not registered under its token.
+
+        The position must have been taken before: then no transaction after a crash of the server gets an id that the position takes for
+        seen.
+        """
+        token = _one(connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease)
+        return None if token is None else Reader(reader.id, token, position.snapshot)
+
+    def leave(self, reader: Reader) -> None:
+        """Ends a registration."""
+        with self._session.connection() as connection:
+            connection.execute(statements.query("log_leave"), (reader.id,))
+
+    def _news(self, found: dict[str, Any]) -> News:
+        if found["fingerprint"] is None:
+            raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
+        position = Position(found["snapshot"], found["started"], found["fingerprint"])
+        keys: set[Any] = set()
+        for change in found["changes"] or ():
+            if change is None:
+                return News(position, None)
+            keys.update(change)
+        return News(position, [uuid.UUID(key) for key in keys] if self._uuids else list(keys))
+
+
+def trim(connection: Connection) -> None:
+    """Removes what no reader of any log needs, where this role may."""
+    try:
+        _one(connection, "log_trim")
+    except (pg.InsufficientPrivilege, pg.ReadOnlySqlTransaction):
+        return
+
+
+def _one(connection: Connection, name: str, *parameters: Any) -> Any:
+    row = connection.execute(statements.query(name), parameters).fetchone()
+    return None if row is None else row[0]

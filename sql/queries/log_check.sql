@@ -1,0 +1,1 @@
+SELECT mrl.check_log(%s)

@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)

@@ -1,0 +1,1 @@
+DELETE FROM mrl.reader WHERE id = %s

@@ -1,0 +1,1 @@
+SELECT mrl.news(%s, %s, %s)

@@ -1,3 +1,0 @@
-DELETE FROM {source} AS row_
-WHERE {condition}
-RETURNING row_.{key}
