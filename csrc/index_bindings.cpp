@@ -279,6 +279,8 @@ void define_index(py::module_& m) {
                 self.upsert(key.span, v.data, v.row_stride);
             },
             py::arg("keys"), py::arg("vectors").noconvert())
+        .def("link_waiting", &Index::link_waiting, py::arg("most"), py::arg("threads"), py::call_guard<py::gil_scoped_release>())
+        .def_property_readonly("waiting", &Index::waiting)
         .def(
             "erase",
             [](Index& self, const py::object& keys) {

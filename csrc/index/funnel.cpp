@@ -150,6 +150,7 @@ struct Searcher {
         for (std::size_t i = 0; i < found.size; ++i) {
             if (!filtered || filter.allows(found.id[i])) scratch.candidates.push_back({found.key[i], found.id[i]});
         }
+        if (!index.waiting_.empty()) scan_waiting(options.refine, options.refine ? keep : kHighKeep * keep);
         if (!options.refine) {
             if (scratch.candidates.size() > kHighKeep * keep + kHighKeep * keep / 4) cut(kHighKeep * keep);
             score_slots(false);
@@ -157,6 +158,32 @@ struct Searcher {
         cut(keep);
         for (Candidate& candidate : scratch.candidates) candidate.row = index.row_of(candidate.row);
         return scratch.walk.scored;
+    }
+
+    // The slots that no link leads to yet, beside what a walk found.
+    void scan_waiting(bool both, std::size_t keep) {
+        constexpr std::size_t kAtOnce = 256;
+        std::vector<Candidate>& all = scratch.candidates;
+        float threshold = kInfinity, scores[kAtOnce];
+        std::uint32_t passing[kAtOnce];
+        for (std::size_t first = 0; first < index.waiting_.size(); first += kAtOnce) {
+            if (all.size() >= 2 * keep) {
+                cut(keep);
+                threshold = std::max_element(all.begin(), all.end())->score;
+            }
+            const std::uint32_t* slots = index.waiting_.data() + first;
+            const std::size_t n = std::min(kAtOnce, index.waiting_.size() - first);
+            if (both) {
+                kernels.score_both(&scratch.line_query, index.lines_.high(), index.lines_.low(), slots, n, scores);
+            } else {
+                kernels.score_high(&scratch.line_query, index.lines_.high(), slots, n, scores);
+            }
+            const std::size_t found = kernels.select_below(scores, n, threshold, passing);
+            for (std::size_t i = 0; i < found; ++i) {
+                const std::uint32_t slot = slots[passing[i]];
+                if (!filtered || filter.allows(slot)) all.push_back({scores[passing[i]], slot});
+            }
+        }
     }
 
     // Lines hold little of long vectors, and two bits of it lead astray: there survivors are scored by both planes before they enter the

@@ -12,10 +12,6 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kInsertHops = 128, kInsertPool = 160;  // as in a build
-constexpr float kInsertAlpha = 1.2f;
-constexpr std::size_t kEntries = 256;    // as many as a build makes …
-constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each
 constexpr std::size_t kHealShare = 10;   // heal when more than one slot in so many is dead …
 constexpr std::size_t kHealLeast = 64;   // … and at least so many
 
@@ -181,16 +177,6 @@ std::size_t Index::erase_unmet(const Comparison& comparison) {
 
 // Writing
 
-void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride) {
-    const std::lock_guard one(writer_);
-    for (std::size_t i = 0; i < keys.n; ++i) {
-        const std::uint32_t before = keys_.find(keys.at(i));
-        if (before != Keys::kNone && rows_.equals(before, vectors + i * vector_stride)) continue;
-        place(keys.at(i), vectors + i * vector_stride);
-        heal_if_torn();
-    }
-}
-
 std::size_t Index::erase(const KeySpan& keys) {
     const std::lock_guard one(writer_);
     std::size_t erased = 0;
@@ -217,147 +203,6 @@ void Index::mark(std::uint32_t row) {
         ++marked_;
     } else {
         free_rows_.push_back(row);
-    }
-}
-
-// A new row takes the number of a healed one, or the next. It is encoded and marked as there before anything links to it: the flat route
-// finds it at once, walks when its links stand.
-void Index::place(std::string_view key, const float* vector) {
-    float coordinates[kLineCoordinates];
-    std::uint32_t row;
-    {
-        const Writing writing(*this);
-        const std::uint32_t before = keys_.find(key);
-        if (before != Keys::kNone) mark(before);
-        if (!free_rows_.empty()) {
-            row = free_rows_.back();
-            free_rows_.pop_back();
-            rows_.replace(row, vector);
-            born_[row] = static_cast<std::uint32_t>(++epoch_);
-            deleted_.clear(row);
-        } else {
-            row = static_cast<std::uint32_t>(rows_.size());
-            rows_.append(vector, 1, rows_.dims(), 1);
-            deleted_.resize(row + 1);
-            born_.resize(row + 1);
-            if (!row_of_slot_.empty()) {
-                row_of_slot_.append(&row, 1);
-                slot_of_row_.append(&row, 1);
-            }
-            if (has_graph_) graph_.resize(row + 1);
-            if (has_line_codes()) lines_.resize(row + 1);
-            for (FlatCodes& codes : flat_) codes.resize(row + 1);
-        }
-        keys_.set(row, key);
-        ++live_;
-        for (FlatCodes& codes : flat_) codes.encode(row, vector);
-        longest_square_ = std::max<double>(longest_square_, rows_.square(row));
-        if (has_line_codes()) {
-            float square;
-            projection_->project(rows_, &row, 1, coordinates, &square);
-            lines_.encode(slot_of(row), coordinates, square);
-        }
-    }
-    if (has_graph_) link(row, coordinates);
-}
-
-// The squared distance of two rows, under inner product between their lifted forms (build.cpp).
-float Index::between(std::uint32_t row, std::uint32_t other, std::int32_t product) const {
-    const double a = rows_.square(row), b = rows_.square(other);
-    const double dot = static_cast<double>(rows_.scale(row)) * rows_.scale(other) * product;
-    if (metric() != Metric::inner_product) return static_cast<float>(std::max(0.0, a + b - 2.0 * dot));
-    const double lift = std::sqrt(std::max(0.0, longest_square_ - a) * std::max(0.0, longest_square_ - b));
-    return static_cast<float>(std::max(0.0, 2.0 * (longest_square_ - dot - lift)));
-}
-
-// The rule of build.cpp's Pruner over the codes that stay with the rows.
-std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const {
-    struct Near {
-        float distance, occlusion;
-        std::uint32_t row, slot;
-    };
-    const Kernels& kernel = kernels();
-    const std::uint32_t row = row_of(slot);
-    std::sort(candidates.begin(), candidates.end());
-    candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
-    std::erase(candidates, slot);
-    std::vector<std::uint32_t> numbers(candidates.size());
-    std::vector<std::int32_t> products(candidates.size());
-    for (std::size_t i = 0; i < candidates.size(); ++i) numbers[i] = row_of(candidates[i]);
-    const auto multiply = [&](std::uint32_t from) {
-        kernel.inner_product_int8_at(rows_.code(from), rows_.codes(), numbers.data(), numbers.size(), rows_.code_stride(), rows_.dims(),
-                                     products.data());
-    };
-    multiply(row);
-    std::vector<Near> all(candidates.size());
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = {between(row, numbers[i], products[i]), 0.0f, numbers[i], candidates[i]};
-    std::sort(all.begin(), all.end(),
-              [](const Near& a, const Near& b) { return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot; });
-    std::vector<std::uint32_t> links;
-    std::vector<std::size_t> places;
-    for (float round = 1.0f; links.size() < kDegree; round = std::min(kInsertAlpha, round * 1.2f)) {
-        for (std::size_t i = 0; i < all.size() && links.size() < kDegree; ++i) {
-            if (all[i].occlusion > round) continue;
-            links.push_back(all[i].slot);
-            all[i].occlusion = std::numeric_limits<float>::infinity();
-            numbers.clear();
-            places.clear();
-            for (std::size_t j = i + 1; j < all.size(); ++j) {
-                if (all[j].occlusion > kInsertAlpha) continue;
-                numbers.push_back(all[j].row);
-                places.push_back(j);
-            }
-            multiply(all[i].row);
-            for (std::size_t j = 0; j < places.size(); ++j) {
-                Near& other = all[places[j]];
-                const float gap = between(all[i].row, other.row, products[j]);
-                other.occlusion = std::max(other.occlusion, gap > 0 ? other.distance / gap : std::numeric_limits<float>::infinity());
-            }
-        }
-        if (round >= kInsertAlpha) break;
-    }
-    return links;
-}
-
-// A walk to the new row's own place, then links both ways. All is computed while searches go on (this is the only writer); what changes is
-// changed at once.
-void Index::link(std::uint32_t row, const float* coordinates) {
-    const std::uint32_t slot = slot_of(row);
-    std::vector<std::pair<std::uint32_t, std::vector<std::uint32_t>>> changes;
-    {
-        const Reading reading(*this);
-        std::unique_ptr<Scratch> scratch = borrow();
-        float own[kLineCoordinates];
-        std::copy_n(coordinates, kLineCoordinates, own);
-        projection_->as_query(own);
-        lines_.prepare(own, scratch->line_query);
-        graph_.walk(kernels(), lines_, scratch->line_query, {kInsertHops, kInsertPool, 0, std::numeric_limits<float>::infinity(), false},
-                    scratch->walk, nullptr);
-        std::vector<std::uint32_t> candidates(scratch->walk.popped);
-        candidates.insert(candidates.end(), scratch->walk.pool.id, scratch->walk.pool.id + scratch->walk.pool.size);
-        std::erase_if(candidates, [this](std::uint32_t other) { return deleted_.test(row_of(other)); });
-        give_back(std::move(scratch));
-        changes.emplace_back(slot, pruned(slot, std::move(candidates)));
-        for (const std::uint32_t other : std::vector<std::uint32_t>(changes.front().second)) {
-            std::vector<std::uint32_t> theirs(graph_.links(other), graph_.links(other) + graph_.degree(other));
-            if (std::find(theirs.begin(), theirs.end(), slot) != theirs.end()) continue;
-            theirs.push_back(slot);
-            if (theirs.size() > kDegree) theirs = pruned(other, std::move(theirs));
-            changes.emplace_back(other, std::move(theirs));
-        }
-        // Somebody must lead to it: where all prunings dropped it, its nearest link gives its last one up.
-        bool reached = false;
-        for (std::size_t i = 1; i < changes.size(); ++i) {
-            reached |= std::find(changes[i].second.begin(), changes[i].second.end(), slot) != changes[i].second.end();
-        }
-        if (!reached && changes.size() > 1) changes[1].second.back() = slot;
-    }
-    const Writing writing(*this);
-    for (const auto& [changed, to] : changes) graph_.set_links(changed, to.data(), to.size());
-    if (graph_.entries().size() < kEntries && live_rows() > kRowsAnEntry * graph_.entries().size()) {
-        std::vector<std::uint32_t> entries = graph_.entries();
-        entries.push_back(slot);
-        graph_.set_entries(lines_, std::move(entries));
     }
 }
 
@@ -424,6 +269,7 @@ void Index::heal_marked() {
             break;
         }
     }
+    std::erase_if(waiting_, dead);
     std::sort(entries.begin(), entries.end());  // a walk would find a slot that stands twice twice
     entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
     graph_.set_entries(lines_, std::move(entries));

@@ -94,8 +94,14 @@ class Index {
     void add_line_codes(std::size_t threads);  // in the order of rows, for the flat route
     void build(const BuildOptions& options, const BuildProgress& progress);
 
-    // Writing. An upsert replaces rows whose key is there.
+    // Writing. An upsert replaces rows whose key is there with another vector. Its rows are found at once, but the graph route finds them by
+    // looking at each until link_waiting() has brought them into the graph: in pieces, beside searches and writes.
     void upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride);
+    std::size_t link_waiting(std::size_t most, std::size_t threads);
+    std::size_t waiting() const {
+        const Reading reading(*this);
+        return waiting_.size();
+    }
     std::size_t erase(const KeySpan& keys);
     // Takes deleted rows out of the graph and mends what they tore. Writes do so by themselves when marks have become many.
     void heal();
@@ -160,7 +166,10 @@ class Index {
     void mark(std::uint32_t row);
     void heal_if_torn();
     void heal_marked();
-    void link(std::uint32_t row, const float* coordinates);
+    void link(const std::vector<std::uint32_t>& batch, std::size_t threads);
+    std::vector<std::uint32_t> links_for(std::uint32_t slot, const std::vector<std::uint32_t>& batch) const;
+    void add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::uint32_t>& links) const;
+    void add_mates(std::uint32_t row, const std::vector<std::uint32_t>& batch, std::vector<std::uint32_t>& candidates) const;
     std::vector<std::uint32_t> pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const;
     float between(std::uint32_t row, std::uint32_t other, std::int32_t product) const;
     std::uint32_t row_of(std::uint32_t slot) const { return row_of_slot_.empty() ? slot : row_of_slot_[slot]; }
@@ -178,6 +187,7 @@ class Index {
     Array<std::uint32_t> row_of_slot_, slot_of_row_;  // empty: a row's slot is its number
     std::vector<FlatCodes> flat_;
     Bitmap deleted_;                        // rows
+    std::vector<std::uint32_t> waiting_;    // slots that are not linked yet
     std::size_t marked_ = 0;                // deleted rows that still have a slot
     std::vector<std::uint32_t> free_rows_;  // no slot links to theirs
     Array<std::uint32_t> born_;             // of each row: the epoch in which it came in a deleted one's place

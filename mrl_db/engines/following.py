@@ -41,6 +41,8 @@ _RENEW = 60.0
 _TOUCHED = 100_000  # keys applied since the last acknowledgement that are remembered
 _KEYS_AT_ONCE = 8_192
 _BLOCK_BYTES = 4 << 20
+_LINKED_AT_ONCE = 256
+_MANY_WAIT = 4096  # rows without links: more slow searches down, and are linked by all cores
 _FEW = 10_000  # rows: whatever share of a small index changes, it is changed and not built anew
 
 
@@ -56,6 +58,7 @@ class LiveIndex:
         self._allow_rls_bypass = allow_rls_bypass
         self._lock = threading.Lock()
         self._link: Connection | None = None
+        self._linker: threading.Thread | None = None
         self._process = self._linked_in = os.getpid()
         self._synced_at = -math.inf
         self._log: ChangeLog | None = None
@@ -199,6 +202,9 @@ class LiveIndex:
             gone = [key for key in piece if key not in found]
             if gone:
                 self._index.erase(check_keys(gone, self.info.key_type)[0])
+        if self._index.waiting and (self._linker is None or not self._linker.is_alive()):
+            self._linker = threading.Thread(target=_link, args=(self._index,), name="mrl_db linker", daemon=True)
+            self._linker.start()
 
     def _compare(self, log: ChangeLog) -> None:
         """Makes the index equal to the table, row by row, and follows from there."""
@@ -280,6 +286,12 @@ class Follower(threading.Thread):
     def stop(self) -> None:
         """Ends the thread soon."""
         self._stop.set()
+
+
+def _link(index: _kernels.Index) -> None:
+    """Brings new rows into the graph, beside searches; they are found before that, at the price of a look at each."""
+    while index.link_waiting(_LINKED_AT_ONCE, _kernels.available_threads() if index.waiting > _MANY_WAIT else 1):
+        continue
 
 
 def _block_rows(info: CollectionInfo) -> int:

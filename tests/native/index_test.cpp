@@ -211,6 +211,10 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
         alive.insert(fresh.begin(), fresh.end());
         CHECK(index.live_rows() == alive.size());
         if (round == 1) index.heal();
+        if (round != 3) check_all();  // rows that wait for their links are found
+        if (round == 0) index.link_waiting(50, 1);
+        if (round > 0) index.link_waiting(alive.size() + fresh.size(), 2);
+        CHECK(round == 0 || index.waiting() == 0);
         check_all();
     }
     std::vector<std::int64_t> all(alive.begin(), alive.end());
@@ -236,6 +240,11 @@ void check_same_graph() {
         mrl::BuildOptions options;
         options.threads = threads;
         index.build(options, {});
+        std::vector<std::int64_t> more(500);
+        for (std::size_t i = 0; i < more.size(); ++i) more[i] = static_cast<std::int64_t>(keys.size() + i);
+        const auto later = vectors_of(more);
+        index.upsert(span(more), later.data(), kDims);
+        CHECK(index.link_waiting(1000, threads) == more.size());
         built.push_back(index.links());
     }
     CHECK(built[0] == built[1] && built[0] == built[2]);
@@ -319,6 +328,11 @@ void check_threads(double seconds) {
             index.erase(span({key}));
             life.erase_end = clock++;
             ++deletes;
+        }
+    });
+    threads.emplace_back([&] {
+        while (!stop) {
+            if (index.link_waiting(128, 2) == 0) std::this_thread::yield();
         }
     });
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
