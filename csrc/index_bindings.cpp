@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings.hpp"
+#include "index/file.hpp"
 #include "index/index.hpp"
 #include "index/thread_pool.hpp"
 #include "kernels/dispatch.hpp"
@@ -177,6 +178,7 @@ void define_index(py::module_& m) {
         .value("int4", Precision::int4)
         .value("int8", Precision::int8)
         .value("float32", Precision::float32);
+    py::register_exception<FileError>(m, "FileError", PyExc_OSError);
     py::register_exception<PlanMismatch>(m, "PlanMismatchError", PyExc_ValueError);
 
     py::class_<Plan>(m, "NativePlan")
@@ -192,6 +194,7 @@ void define_index(py::module_& m) {
 
     py::class_<Comparison>(m, "Comparison").def(py::init<>());
 
+    m.def("about_file", &about_file, py::arg("path"), py::call_guard<py::gil_scoped_release>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.def("available_threads", &available_threads);
 
@@ -289,6 +292,20 @@ void define_index(py::module_& m) {
                 return self.erase(key.span);
             },
             py::arg("keys"))
+        .def("save", &Index::save, py::arg("path"), py::arg("about"), py::call_guard<py::gil_scoped_release>())
+        .def_static(
+            "open",
+            [](const std::string& path) {
+                std::string about;
+                std::unique_ptr<Index> index;
+                {
+                    py::gil_scoped_release release;
+                    index = Index::open(path, about);
+                }
+                return py::make_tuple(std::move(index), about);
+            },
+            py::arg("path"))
+        .def_property_readonly("dims", &Index::dims)
         .def("heal", &Index::heal, py::call_guard<py::gil_scoped_release>())
         .def(
             "select",

@@ -200,6 +200,7 @@ class Collection:
         threads: int | None = None,
         max_staleness: float = 0.0,
         allow_rls_bypass: bool = False,
+        cache: bool = True,
         progress: Report | bool = False,
     ) -> None:
         """Loads the rows into this process, so that searches run here at the speed of memory; loading again starts afresh.
@@ -214,7 +215,8 @@ class Collection:
         here; "postgres" leaves them there and fetches those of the last stage, which costs a round trip a search. max_memory: bytes that
         may be taken; by default what is free. build: "default", or "fast" for a graph in a third of the time that finds a little less.
         threads: to build and to search batches with; all by default. progress: True for a bar, or a function called with (done, total).
-        allow_rls_bypass: load a table under row-level security, whose policies then bind no search here.
+        allow_rls_bypass: load a table under row-level security, whose policies then bind no search here. cache: keep what was built as a
+        file in the user's cache folder (MRL_DB_CACHE), which all processes of this machine map; the next load() takes a moment.
 
         Raises MemoryLimitError before anything is read, PlanError when the plan is none of this engine's, RowSecurityError, PrivilegeError,
         and FreshnessError when writes to the table are not all logged.
@@ -237,6 +239,7 @@ class Collection:
             "threads": used,
             "max_staleness": _checked_staleness(max_staleness),
             "allow_rls_bypass": allow_rls_bypass,
+            "cache": cache,
         }
         self._load(progress)
 
@@ -256,8 +259,7 @@ class Collection:
 
         Searches see what was written without it. It pays when a collection has become another one: twice as many rows, another model.
         """
-        self._loaded()
-        self._load(progress=False)
+        self._loaded().load_afresh()
 
     @property
     def loaded(self) -> NativeEngine | None:

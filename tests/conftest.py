@@ -56,6 +56,14 @@ def db(dsn):
         yield database
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Where loaded collections are kept during the run."""
+    folder = tmp_path_factory.mktemp("cached indexes")
+    os.environ["MRL_DB_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture
 def rng():
     """A generator with a fixed seed."""

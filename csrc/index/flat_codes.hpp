@@ -55,6 +55,19 @@ class FlatCodes {
     std::size_t rows() const { return factor_.size(); }
     std::size_t bytes() const { return codes_.bytes() + factor_.bytes() + addend_.bytes() + ones_.bytes(); }
 
+    template <class Fields>
+    void fields(Fields& f) {
+        f.list("mean", mean_);
+        f.array("codes", codes_);
+        f.array("factor", factor_);
+        f.array("addend", addend_);
+        f.array("ones", ones_);
+    }
+    bool sound(std::size_t rows) const {
+        return codes_.size() == rows * stride_ && factor_.size() == rows && addend_.size() == (metric_ == Metric::l2 ? rows : 0) &&
+               ones_.size() == (precision_ == Precision::bit ? rows : 0) && mean_.size() == (precision_ == Precision::bit ? dims_ : 0);
+    }
+
   private:
     void finish(const FlatQuery& query, const std::int32_t* products, const std::uint32_t* rows, std::size_t first, std::size_t n,
                 float* scores) const;

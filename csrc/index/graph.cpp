@@ -54,6 +54,14 @@ void Graph::set_links(std::size_t slot, const std::uint32_t* to, std::size_t cou
     std::fill(all + count, all + kDegree, kNoLink);
 }
 
+bool Graph::sound(std::size_t slots) const {
+    if (links_.size() != slots * kDegree || entries_.size() > kMostEntries) return false;
+    bool sound = true;
+    for (std::size_t i = 0; i < links_.size(); ++i) sound &= links_[i] < slots || links_[i] == kNoLink;
+    for (const std::uint32_t entry : entries_) sound &= entry < slots;
+    return sound;
+}
+
 void Graph::set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries) {
     if (entries.size() > kMostEntries) entries.resize(kMostEntries);
     entries_ = std::move(entries);

@@ -99,6 +99,14 @@ class Graph {
 
     std::size_t bytes() const { return links_.bytes() + entry_lines_.bytes(); }
 
+    template <class Fields>
+    void fields(Fields& f) {
+        f.array("graph.links", links_);
+        f.list("graph.entries", entries_);
+    }
+    // Of what came out of a file: whether every link leads to a slot. Entries are to be set again.
+    bool sound(std::size_t slots) const;
+
   private:
     void enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const;
 

@@ -137,6 +137,11 @@ class Index {
     bool has_flat_codes(std::size_t dims, Precision precision) const { return flat(dims, precision) != nullptr; }
     std::size_t bytes() const;
     std::size_t vector_bytes() const { return rows_.vector_bytes(); }
+    // Writes all of it to a file, or takes it from one, as mapped memory (file.hpp). `about`: the caller's, returned as it was given. Saving
+    // lets searches go on and holds writes up. Throws FileError.
+    void save(const std::string& path, const std::string& about);
+    static std::unique_ptr<Index> open(const std::string& path, std::string& about);
+
     // A copy of the links, for tests and measurements.
     std::vector<std::uint32_t> links() const;
 
@@ -161,6 +166,11 @@ class Index {
         Index& index_;
     };
 
+    template <class Fields>
+    static void form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uint32_t& key_type, bool& keeps_vectors);
+    template <class Fields>
+    void fields(Fields& f);
+    bool restore();
     const FlatCodes* flat(std::size_t dims, Precision precision) const;
     void place(std::string_view key, const float* vector);
     void mark(std::uint32_t row);

@@ -96,6 +96,24 @@ std::uint32_t Keys::find(std::string_view key) const {
     return entry == 0 ? kNone : entry - 1;
 }
 
+bool Keys::sound(std::size_t rows, std::size_t live) const {
+    if (type_ == wire::KeyType::text) {
+        if (begins_.size() != rows || lengths_.size() != rows || !fixed_.empty()) return false;
+        for (std::size_t row = 0; row < rows; ++row) {
+            if (lengths_[row] > text_.size() || begins_[row] > text_.size() - lengths_[row]) return false;
+        }
+    } else if (fixed_.size() != rows * wire::key_bytes(type_) || !text_.empty() || !begins_.empty() || !lengths_.empty()) {
+        return false;
+    }
+    if (used_ != live || (table_.size() & (table_.size() - 1)) != 0 || table_.size() <= used_) return table_.empty() && used_ == 0 && live == 0;
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < table_.size(); ++i) {
+        if (table_[i] > rows) return false;
+        used += table_[i] != 0 ? 1 : 0;
+    }
+    return used == used_;
+}
+
 // Linear probing without tombstones: what follows in the run moves up where it may.
 void Keys::erase(std::size_t row) {
     const std::size_t mask = table_.size() - 1;

@@ -44,6 +44,17 @@ class Keys {
     // Integers by value, uuid and text by their bytes.
     bool less(std::size_t a, std::size_t b) const { return integers() ? integer(a) < integer(b) : at(a) < at(b); }
 
+    template <class Fields>
+    void fields(Fields& f) {
+        f.array("keys.fixed", fixed_);
+        f.array("keys.text", text_);
+        f.array("keys.begins", begins_);
+        f.array("keys.lengths", lengths_);
+        f.array("keys.table", table_);
+        f.value("keys.used", used_);
+    }
+    bool sound(std::size_t rows, std::size_t live) const;
+
     wire::KeyType type() const { return type_; }
     std::size_t bytes() const { return fixed_.bytes() + text_.bytes() + begins_.bytes() + lengths_.bytes() + table_.bytes(); }
 

@@ -61,6 +61,18 @@ Projection::Projection(Metric metric, std::size_t dims, const float* matrix, con
     pack_tile(rows, kColumns, stride_, packed_.data());
 }
 
+bool Projection::restore(Metric metric, std::size_t dims) {
+    metric_ = metric;
+    dims_ = dims;
+    stride_ = round_up(dims, kCacheLine);
+    if (columns_.size() != kColumns * stride_ || scale_.size() != kColumns || centre_.size() != kLineCoordinates) return false;
+    const std::int8_t* rows[kColumns];
+    for (std::size_t c = 0; c < kColumns; ++c) rows[c] = columns_.data() + c * stride_;
+    packed_.resize(kColumns * stride_);
+    pack_tile(rows, kColumns, stride_, packed_.data());
+    return true;
+}
+
 void Projection::project(const Rows& rows, const std::uint32_t* which, std::size_t n, float* coordinates, float* squares) const {
     constexpr std::size_t kAtOnce = 24;
     std::vector<std::int8_t> gathered(kAtOnce * stride_);

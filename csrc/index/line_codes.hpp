@@ -41,6 +41,16 @@ class Projection {
 
     std::size_t bytes() const { return columns_.bytes() + packed_.bytes(); }
 
+    template <class Fields>
+    void fields(Fields& f) {
+        f.value("projection.mean_square", mean_square_);
+        f.array("projection.columns", columns_);
+        f.list("projection.scale", scale_);
+        f.list("projection.centre", centre_);
+    }
+    // Of what came out of a file: whether it fits, and the copy for tiles.
+    bool restore(Metric metric, std::size_t dims);
+
   private:
     static constexpr std::size_t kColumns = 256;  // coordinates, then the mean, then nothing
 
@@ -74,6 +84,17 @@ class LineCodes {
     std::size_t slots() const { return high_.size() / kLineBytes; }
     float unit() const { return unit_; }
     std::size_t bytes() const { return high_.bytes() + low_.bytes(); }
+
+    template <class Fields>
+    void fields(Fields& f) {
+        f.value("lines.unit", unit_);
+        f.array("lines.high", high_);
+        f.array("lines.low", low_);
+    }
+    bool restore(Metric metric, std::size_t slots) {
+        metric_ = metric;
+        return high_.size() == slots * kLineBytes && low_.size() == slots * kLineBytes;
+    }
 
   private:
     Metric metric_ = Metric::cosine;

@@ -21,6 +21,9 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 inline std::size_t round_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // A growing array of plain values. Growing moves it: nobody may be reading meanwhile. Memory beyond size() reads as zero until used.
+//
+// An array may begin as a part of a file: its pages are then those of the file, shared with every process that maps it, until they are
+// written to; what is written, and what is appended, is this process's own.
 template <class T>
 class Array {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -40,7 +43,7 @@ class Array {
     T& operator[](std::size_t i) { return data_[i]; }
     const T& operator[](std::size_t i) const { return data_[i]; }
     std::size_t size() const { return size_; }
-    std::size_t bytes() const { return mapped_; }
+    std::size_t bytes() const { return of_file_ ? round_up(size_ * sizeof(T), kCacheLine) : mapped_; }
     bool empty() const { return size_ == 0; }
     T* begin() { return data_; }
     T* end() { return data_ + size_; }
@@ -49,6 +52,26 @@ class Array {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(mapped_, other.mapped_);
+        std::swap(of_file_, other.of_file_);
+    }
+
+    // Takes `size` values of a file, which begin at a multiple of kPage and are followed by zeros up to the next one.
+    void map_file(int file, std::size_t offset, std::size_t size) {
+        const std::size_t bytes = size * sizeof(T), pages = round_up(bytes, kPage);
+        Array mapped;
+        // Room behind it, in addresses only: a few rows more need no copy.
+        const std::size_t room = std::max(kHugePage, round_up(pages + bytes / 4, kPage));
+        void* range = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (range == MAP_FAILED) throw std::bad_alloc();
+        mapped.data_ = static_cast<T*>(range);
+        mapped.mapped_ = room;
+        if (bytes != 0 && mmap(range, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file,
+                               static_cast<off_t>(offset)) == MAP_FAILED) {
+            throw std::bad_alloc();
+        }
+        mapped.size_ = size;
+        mapped.of_file_ = true;
+        swap(mapped);
     }
 
     void reserve(std::size_t capacity) {
@@ -97,18 +120,20 @@ class Array {
     }
 
     void release() {
-        if (mapped_ >= kHugePage) {
+        if (mapped_ >= kHugePage) {  // what is of a file has at least as much room
             munmap(static_cast<void*>(data_), mapped_);
         } else if (mapped_ != 0) {
             ::operator delete(static_cast<void*>(data_), std::align_val_t{kCacheLine});
         }
         data_ = nullptr;
         size_ = mapped_ = 0;
+        of_file_ = false;
     }
 
     T* data_ = nullptr;
     std::size_t size_ = 0;
     std::size_t mapped_ = 0;
+    bool of_file_ = false;
 };
 
 }  // namespace mrl

@@ -66,6 +66,22 @@ class Rows {
     std::size_t bytes() const { return vectors_.bytes() + codes_.bytes() + scale_.bytes() + square_.bytes() + inverse_norm_.bytes(); }
     std::size_t vector_bytes() const { return vectors_.bytes(); }
 
+    // What a file keeps (file.hpp).
+    template <class Fields>
+    void fields(Fields& f) {
+        f.array("rows.vectors", vectors_);
+        f.array("rows.codes", codes_);
+        f.array("rows.scale", scale_);
+        f.array("rows.square", square_);
+        f.array("rows.inverse_norm", inverse_norm_);
+    }
+    // Whether arrays out of a file fit one another.
+    bool sound() const {
+        const std::size_t n = size();
+        return codes_.size() == n * code_stride_ && vectors_.size() == (keep_vectors_ ? n * dims_ : 0) && square_.size() == n &&
+               inverse_norm_.size() == (metric_ == Metric::cosine ? n : 0);
+    }
+
   private:
     void encode(std::size_t row, const float* vector);
 

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 
 from mrl_db import _kernels
+from mrl_db.engines.cache import Cached, cache_file
 from mrl_db.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
 from mrl_db.filters import AllOf
 from mrl_db.postgres import catalog, statements
@@ -49,8 +50,13 @@ _FEW = 10_000  # rows: whatever share of a small index changes, it is changed an
 class LiveIndex:
     """The rows of a collection, as fresh as its database."""
 
-    def __init__(self, session: Session, info: CollectionInfo, read: Read, *, allow_rls_bypass: bool, follow: bool) -> None:
-        """Loads. read: makes an index of the table as it is, and says as of when. follow: without it the rows stay as they were read."""
+    def __init__(
+        self, session: Session, info: CollectionInfo, read: Read, *, allow_rls_bypass: bool, follow: bool, cache: dict[str, Any] | None
+    ) -> None:
+        """Loads. read: makes an index of the table as it is, and says as of when. follow: without it the rows stay as they were read.
+
+        cache: what makes the index another one than those of the same table, where it is to be kept as a file.
+        """
         self.info = info
         self.generation = 0  # counts the syncs that changed something
         self._session = session
@@ -61,11 +67,18 @@ class LiveIndex:
         self._linker: threading.Thread | None = None
         self._process = self._linked_in = os.getpid()
         self._synced_at = -math.inf
-        self._log: ChangeLog | None = None
-        if follow:
-            self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass)
-            self._reader = self._log.register(_LOADING_LEASE)
-        self._load()
+        self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
+        self._file = None if self._log is None or cache is None else cache_file(session, info, self._log.relation, cache)
+        if self._log is None or self._file is None:
+            self._load()
+            return
+        with self._file.locked():
+            found = self._file.open(self._log, _LEASE)
+            if found is None:
+                self._load()
+                self._save()
+            else:
+                self._take(found)
 
     @property
     def index(self) -> _kernels.Index:
@@ -97,20 +110,31 @@ class LiveIndex:
         """Makes the next search ask, whatever staleness it allows: this process has written."""
         self._synced_at = -math.inf
 
-    def close(self) -> None:
-        """Ends the registration; the rows stay as they are."""
+    def load_afresh(self) -> None:
+        """Reads all rows again, whatever is here or in the file."""
         with self._lock:
-            log, self._log = self._log, None
-            self._cut_link()
-            if log is not None:
+            self._load()
+            self._save()
+
+    def close(self) -> None:
+        """Ends the registration, after the file is brought up to date; the rows stay as they are."""
+        with self._lock:
+            log = self._log
+            if log is not None and self._process == os.getpid():
                 try:
+                    if self._unsaved and self._renew(log, self._connection()):
+                        self._save()
                     log.leave(self._reader)
-                except MrlDbError:  # the lease ends by itself
-                    return
+                except (MrlDbError, psycopg.Error):  # the lease ends by itself
+                    pass
+            self._log = None
+            self._cut_link()
 
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
         began = _now()
+        if self._log is not None:
+            self._reader = self._log.register(_LOADING_LEASE)
         self._index, position = self._read(self.info, self._log)
         self._rows_then = self._index.rows
         self.generation += 1
@@ -120,8 +144,22 @@ class LiveIndex:
             raise FreshnessError(f'collection "{self.info.name}" was dropped while it was loaded')
         self._position = position
         self._touched: set[Any] = set()
+        self._unsaved = self._rows_then
         self._renew(self._log, self._connection())
         self._synced_at = began
+
+    def _take(self, cached: Cached) -> None:
+        """Begins with an index out of a file; the first search brings it up to date."""
+        self._index, self._reader, self._position = cached.index, cached.reader, cached.position
+        self._rows_then, self._renewed_at = cached.built_rows, _now()
+        self._touched, self._unsaved = set(), 0
+        self.generation += 1
+
+    def _save(self) -> None:
+        """Writes the file; the reader has just acknowledged what is here."""
+        if self._log is not None and self._file is not None and self._unsaved and self._reader.seen == self._position.snapshot:
+            self._file.save(self._log, Cached(self._index, self._reader, self._position, self._rows_then))
+            self._unsaved = 0
 
     def _sync(self, log: ChangeLog, began: float) -> None:
         again = True
@@ -170,6 +208,8 @@ class LiveIndex:
         self._reader, self._renewed_at = reader, began
         self._touched.clear()
         trim(connection)
+        if 5 * self._unsaved > self._index.rows + _FEW:
+            self._save()
         return True
 
     def _after_restart(self, log: ChangeLog, connection: Connection) -> News | None:
@@ -190,6 +230,7 @@ class LiveIndex:
     def _apply(self, connection: Connection, keys: list[Any]) -> None:
         """Fetches rows as they are now, and makes the index so."""
         self._touched.update(keys)
+        self._unsaved += len(keys)
         self.generation += 1
         request = Request(self.info, AllOf(()), ())
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
@@ -237,7 +278,7 @@ class LiveIndex:
             self._load()
             return
         self.generation += 1
-        self._index.erase_unmet(comparison)
+        self._unsaved += self._index.erase_unmet(comparison)
         self._apply(self._connection(), differing)
         self._position = position
         if not self._renew(log, self._connection()):

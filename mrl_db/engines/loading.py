@@ -112,6 +112,7 @@ def load(
     threads: int,
     max_staleness: float,
     allow_rls_bypass: bool,
+    cache: bool,
     progress: Report | bool,
 ) -> NativeEngine:
     """Returns the engine over all rows with a vector.
@@ -125,7 +126,12 @@ def load(
     def read_rows(now: CollectionInfo, log: ChangeLog | None) -> tuple[_kernels.Index, Position | None]:
         return read(session, now, log, plan, in_memory=in_memory, max_memory=max_memory, build=build, threads=threads, progress=progress)
 
-    live = LiveIndex(session, info, read_rows, allow_rls_bypass=allow_rls_bypass, follow=max_staleness < NEVER)
+    # What makes an index another one; how long its shortlists are does not.
+    codes = [[stage.space, stage.dims, stage.precision.value] for stage in plan.stages]
+    form = {"route": plan.route, "codes": codes, "in_memory": in_memory, "build": build}
+    live = LiveIndex(
+        session, info, read_rows, allow_rls_bypass=allow_rls_bypass, follow=max_staleness < NEVER, cache=form if cache else None
+    )
     return NativeEngine(session, live, plan, in_memory=in_memory, threads=threads, max_staleness=max_staleness)
 
 

@@ -97,6 +97,10 @@ class NativeEngine:
         """Tells that this process has committed something: the next search sees it, whatever staleness it allows."""
         self._live.expire()
 
+    def load_afresh(self) -> None:
+        """Reads all rows again."""
+        self._live.load_afresh()
+
     def close(self) -> None:
         """Stops following."""
         if self._follower is not None:

@@ -103,6 +103,11 @@ class ChangeLog:
             row = connection.execute(statements.query("log_follow_from"), (other.id, other.token, lease)).fetchone()
         return None if row is None else Reader(*row)
 
+    def renew(self, reader: Reader, lease: float) -> None:
+        """Lets a reader that acknowledges nothing stay for longer."""
+        with self._session.connection() as connection:
+            connection.execute(statements.query("log_renew"), (lease, reader.id, reader.token))
+
     def position(self, connection: Connection) -> Position | None:
         """Returns where a reader stands that sees what this transaction sees; None when the collection is gone."""
         row = connection.execute(statements.query("log_position"), (self.relation,)).fetchone()

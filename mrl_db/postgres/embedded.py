@@ -21,7 +21,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -35,6 +34,7 @@ import psycopg
 from psycopg import conninfo
 
 from mrl_db.errors import MissingDependencyError, ServerError
+from mrl_db.folders import private_folder
 
 _FOLDER_OF_VERSION = {18: "pginstall18", 16: "pginstall"}
 _SUPERUSER = "postgres"
@@ -90,7 +90,7 @@ class EmbeddedServer:
         self.home = home.absolute()
         self._data = self.home / "data"
         self._settings = dict(settings or {})
-        _private_folder(self.home)
+        private_folder(self.home, "MRL_DB_HOME")
         self._run = _socket_folder(self.home)
         self.binaries = find_binaries(self._version_to_use(version))
         self.dsn = conninfo.make_conninfo(host=str(self._run), port=_PORT, user=_SUPERUSER, dbname=_SUPERUSER)
@@ -224,27 +224,6 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _private_folder(path: Path) -> None:
-    """Makes a folder that only this user can enter. One that is there keeps its permissions, and is refused when they let others in.
-
-    An ordinary user's cluster and socket are in 0700 folders of their own; root's belong to nobody, and only the folder above keeps
-    others out.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise ServerError(f"cannot make the folder {path}: {error.strerror}; set MRL_DB_HOME to one that you can write to") from None
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise ServerError(f"{path} is not a folder of this user; set MRL_DB_HOME to one that is")
-    forbidden = 0o077 if os.geteuid() == 0 else 0o022
-    if stat.S_IMODE(found.st_mode) & forbidden:
-        raise ServerError(
-            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or set MRL_DB_HOME to another folder"
-        )
-
-
 def _owned_by_server(path: Path) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
@@ -258,7 +237,7 @@ def _socket_folder(home: Path) -> Path:
     if len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) > _SOCKET_PATH_LIMIT:
         name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
         above = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mrl_db-{os.geteuid()}"
-        _private_folder(above)
+        private_folder(above, "XDG_RUNTIME_DIR")
         folder = above / name
     _owned_by_server(folder)
     return folder

@@ -25,7 +25,7 @@ def vectors(rng):
 def docs(db, vectors):
     docs = db.create_collection("docs", dims=DIMS, columns={"year": "integer"})
     docs.add(np.arange(N), vectors[:N], year=np.arange(N) % 10)
-    docs.load()
+    docs.load(cache=False)
     return docs
 
 

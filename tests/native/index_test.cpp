@@ -14,33 +14,12 @@
 #include <vector>
 
 #include "check.hpp"
+#include "small_index.hpp"
 #include "index/thread_pool.hpp"
 
 namespace {
 
-constexpr std::size_t kDims = 24;
-
-mrl::KeySpan span(const std::vector<std::int64_t>& keys) {
-    return {mrl::wire::KeyType::int64, reinterpret_cast<const unsigned char*>(keys.data()), nullptr, keys.size()};
-}
-
-// The vector of a key, the same whenever it is asked for: so an answer can be checked without knowing what was written when.
-std::vector<float> vector_of(std::int64_t key) {
-    std::mt19937_64 random(static_cast<std::uint64_t>(key) * 7919 + 1);
-    std::normal_distribution<float> normal;
-    std::vector<float> vector(kDims);
-    for (auto& x : vector) x = normal(random);
-    return vector;
-}
-
-std::vector<float> vectors_of(const std::vector<std::int64_t>& keys) {
-    std::vector<float> all;
-    for (const std::int64_t key : keys) {
-        const auto one = vector_of(key);
-        all.insert(all.end(), one.begin(), one.end());
-    }
-    return all;
-}
+using namespace small;
 
 double distance(mrl::Metric metric, const float* a, const float* b) {
     double dot = 0, aa = 0, bb = 0, gap = 0;
@@ -51,67 +30,6 @@ double distance(mrl::Metric metric, const float* a, const float* b) {
         gap += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
     }
     return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb) : metric == mrl::Metric::l2 ? std::sqrt(gap) : -dot;
-}
-
-// A projection that keeps all dims, spread over the coordinates: columns of a random matrix, made orthonormal by rows.
-std::vector<float> projection() {
-    std::mt19937 random(5);
-    std::normal_distribution<double> normal;
-    std::vector<std::vector<double>> rows(kDims, std::vector<double>(mrl::kLineCoordinates));
-    for (std::size_t i = 0; i < kDims; ++i) {
-        for (auto& x : rows[i]) x = normal(random);
-        for (std::size_t j = 0; j < i; ++j) {
-            double dot = 0;
-            for (std::size_t c = 0; c < mrl::kLineCoordinates; ++c) dot += rows[i][c] * rows[j][c];
-            for (std::size_t c = 0; c < mrl::kLineCoordinates; ++c) rows[i][c] -= dot * rows[j][c];
-        }
-        double square = 0;
-        for (const double x : rows[i]) square += x * x;
-        for (double& x : rows[i]) x /= std::sqrt(square);
-    }
-    std::vector<float> flat;
-    for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
-    return flat;
-}
-
-void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool graph) {
-    const auto vectors = vectors_of(keys);
-    index.append(span(keys), vectors.data(), kDims, 2);
-    const std::vector<float> mean(kDims, 0.0f);
-    index.set_projection(projection().data(), mean.data());
-    index.add_flat_codes(16, mrl::Precision::int8, nullptr, 2);
-    index.add_flat_codes(kDims, mrl::Precision::bit, mean.data(), 2);
-    if (!graph) return index.add_line_codes(2);
-    mrl::BuildOptions options;
-    options.threads = 2;
-    index.build(options, {});
-}
-
-mrl::Plan graph_plan(std::size_t effort, std::size_t k) {
-    using enum mrl::Precision;
-    return {
-        mrl::Route::graph,
-        effort,
-        {{mrl::Space::projection, kDims, int4, 4 * k}, {mrl::Space::prefix, kDims, int8, 2 * k}, {mrl::Space::prefix, kDims, float32, k}}};
-}
-
-struct Answer {
-    std::vector<std::int64_t> keys;
-    std::vector<double> distances;
-};
-
-std::vector<Answer> search(const mrl::Index& index, const std::vector<float>& queries, const mrl::Plan& plan,
-                           const mrl::Selection* selection = nullptr, std::size_t threads = 1) {
-    std::vector<Answer> answers(queries.size() / kDims);
-    mrl::StageCounts counts{};
-    index.search(queries.data(), answers.size(), {plan, selection, threads, false}, counts,
-                 [&](std::size_t query, const mrl::RowHit* hits, std::size_t count) {
-                     for (std::size_t i = 0; i < count; ++i) {
-                         answers[query].keys.push_back(index.keys().integer(hits[i].row));
-                         answers[query].distances.push_back(hits[i].distance);
-                     }
-                 });
-    return answers;
 }
 
 Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::int64_t>& keys, std::size_t k) {

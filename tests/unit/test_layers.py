@@ -6,7 +6,7 @@ from pathlib import Path
 import mrl_db
 
 ORDER = [
-    {"errors", "metric", "precision", "nesting", "plan", "hits", "filters", "values", "progress", "sources", "projection"},
+    {"errors", "metric", "precision", "nesting", "plan", "hits", "filters", "values", "progress", "sources", "projection", "folders"},
     {"_kernels", "kernels"},
     {"postgres"},
     {"engines"},

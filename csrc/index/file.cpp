@@ -1,0 +1,342 @@
+#include "file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "index.hpp"
+#include "scratch.hpp"
+#include "thread_pool.hpp"
+
+namespace mrl {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the file's numbers are little-endian");
+
+constexpr char kMagic[8] = {'m', 'r', 'l', '_', 'i', 'd', 'x', '\0'};
+constexpr std::uint32_t kOrder = 0x01020304;
+constexpr std::size_t kHeader = 40, kEntry = 64, kName = 32, kChecksumAt = 32;
+constexpr std::size_t kMostSections = 1024;
+constexpr std::uint64_t kMostDims = 16'000;  // pgvector's
+constexpr std::size_t kChunk = std::size_t{4} << 20;  // checksums are taken of so much at a time, by all threads
+
+std::string reason() { return std::strerror(errno); }
+
+template <class T>
+T load(const std::uint8_t* at) {
+    T value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+}
+
+template <class T>
+void store(std::vector<std::uint8_t>& bytes, std::size_t at, const T& value) {
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+}
+
+// The checksum of a section: of the checksums of its chunks.
+std::uint64_t section_checksum(const void* bytes, std::size_t size, std::size_t threads) {
+    std::vector<std::uint64_t> chunks((size + kChunk - 1) / kChunk);
+    parallel_for(threads, chunks.size(), [&](std::size_t chunk, std::size_t) {
+        chunks[chunk] = checksum(static_cast<const std::uint8_t*>(bytes) + chunk * kChunk, std::min(kChunk, size - chunk * kChunk));
+    });
+    return checksum(chunks.data(), chunks.size() * sizeof(std::uint64_t));
+}
+
+void write_all(int file, const void* bytes, std::size_t size) {
+    const auto* at = static_cast<const std::uint8_t*>(bytes);
+    while (size != 0) {
+        const ssize_t written = ::write(file, at, std::min(size, std::size_t{1} << 30));
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) throw FileError("cannot write the file: " + reason());
+        at += written;
+        size -= static_cast<std::size_t>(written);
+    }
+}
+
+}  // namespace
+
+std::uint64_t checksum(const void* bytes, std::size_t size) {
+    constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15u;
+    constexpr std::size_t kLanes = 8;
+    const auto* at = static_cast<const std::uint8_t*>(bytes);
+    std::uint64_t lanes[kLanes];
+    for (std::size_t lane = 0; lane < kLanes; ++lane) lanes[lane] = (lane + 1) * kOdd ^ size;
+    std::size_t i = 0;
+    for (; i + 8 * kLanes <= size; i += 8 * kLanes) {
+        for (std::size_t lane = 0; lane < kLanes; ++lane) {
+            const std::uint64_t mixed = (lanes[lane] ^ load<std::uint64_t>(at + i + 8 * lane)) * kOdd;
+            lanes[lane] = mixed ^ mixed >> 29;
+        }
+    }
+    for (std::size_t lane = 0; i < size; i += 8, ++lane) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, at + i, std::min<std::size_t>(8, size - i));
+        const std::uint64_t mixed = (lanes[lane] ^ word) * kOdd;
+        lanes[lane] = mixed ^ mixed >> 29;
+    }
+    std::uint64_t sum = size;
+    for (const std::uint64_t lane : lanes) {
+        const std::uint64_t mixed = (sum ^ lane) * kOdd;
+        sum = mixed ^ mixed >> 32;
+    }
+    return sum;
+}
+
+// Saving
+
+void Saving::add(std::string_view name, const void* values, std::size_t count, std::size_t size) {
+    sections_.push_back({prefix + std::string(name), values, count, size});
+    if (sections_.back().name.size() >= kName) throw std::logic_error("the name of a section is too long");
+}
+
+void Saving::write(const std::string& path, std::size_t threads) const {
+    std::vector<std::uint8_t> header(round_up(kHeader + kEntry * sections_.size(), kPage));
+    std::size_t offset = header.size();
+    for (std::size_t i = 0; i < sections_.size(); ++i) {
+        const Section& section = sections_[i];
+        const std::size_t at = kHeader + kEntry * i, bytes = section.count * section.size;
+        std::memcpy(header.data() + at, section.name.data(), section.name.size());
+        store<std::uint64_t>(header, at + 32, offset);
+        store<std::uint64_t>(header, at + 40, bytes);
+        store<std::uint64_t>(header, at + 48, section_checksum(section.bytes(), bytes, threads));
+        store<std::uint32_t>(header, at + 56, static_cast<std::uint32_t>(section.size));
+        offset += round_up(bytes, kPage);
+    }
+    std::memcpy(header.data(), kMagic, sizeof kMagic);
+    store<std::uint32_t>(header, 8, kFormat);
+    store<std::uint32_t>(header, 12, kOrder);
+    store<std::uint64_t>(header, 16, offset);
+    store<std::uint32_t>(header, 24, static_cast<std::uint32_t>(sections_.size()));
+    store<std::uint64_t>(header, kChecksumAt, checksum(header.data(), header.size()));
+
+    const std::string fresh = path + "." + std::to_string(getpid()) + ".new";
+    const int file = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (file < 0) throw FileError("cannot write " + fresh + ": " + reason());
+    try {
+        const std::vector<std::uint8_t> zeros(kPage);
+        write_all(file, header.data(), header.size());
+        for (const Section& section : sections_) {
+            const std::size_t bytes = section.count * section.size;
+            write_all(file, section.bytes(), bytes);
+            write_all(file, zeros.data(), round_up(bytes, kPage) - bytes);
+        }
+        if (::rename(fresh.c_str(), path.c_str()) != 0) throw FileError("cannot rename " + fresh + ": " + reason());
+    } catch (...) {
+        ::close(file);
+        ::unlink(fresh.c_str());
+        throw;
+    }
+    ::close(file);
+}
+
+// Opening
+
+Opening::Opening(const std::string& path, std::size_t threads) {
+    file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (file_ < 0) throw FileError("cannot open " + path + ": " + reason());
+    try {
+        struct stat found {};
+        if (fstat(file_, &found) != 0 || !S_ISREG(found.st_mode)) throw FileError(path + " is not a file");
+        if (found.st_uid != geteuid() || (found.st_mode & 022) != 0) throw FileError(path + " may be written by others");
+        bytes_ = static_cast<std::size_t>(found.st_size);
+        if (bytes_ < kPage) throw FileError("the file is too short");
+        void* all = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file_, 0);
+        if (all == MAP_FAILED) throw FileError("cannot map " + path + ": " + reason());
+        all_ = static_cast<const std::uint8_t*>(all);
+        read_header(threads);
+    } catch (...) {
+        if (all_ != nullptr) munmap(const_cast<std::uint8_t*>(all_), bytes_);
+        ::close(file_);
+        throw;
+    }
+}
+
+Opening::~Opening() {
+    munmap(const_cast<std::uint8_t*>(all_), bytes_);
+    ::close(file_);
+}
+
+void Opening::read_header(std::size_t threads) {
+    if (std::memcmp(all_, kMagic, sizeof kMagic) != 0 || load<std::uint32_t>(all_ + 12) != kOrder) throw FileError("no file of an index");
+    if (load<std::uint32_t>(all_ + 8) != kFormat) throw FileError("a file of another format");
+    if (load<std::uint64_t>(all_ + 16) != bytes_) throw FileError("the file has another length than it says");
+    const std::size_t count = load<std::uint32_t>(all_ + 24);
+    if (count > kMostSections) throw FileError("the header is damaged");
+    const std::size_t length = round_up(kHeader + kEntry * count, kPage);
+    if (length > bytes_) throw FileError("the file is too short");
+    std::vector<std::uint8_t> header(all_, all_ + length);
+    const auto said = load<std::uint64_t>(header.data() + kChecksumAt);
+    store<std::uint64_t>(header, kChecksumAt, 0);
+    if (checksum(header.data(), header.size()) != said) throw FileError("the header is damaged");
+    std::size_t end = length;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint8_t* at = header.data() + kHeader + kEntry * i;
+        const auto* name = reinterpret_cast<const char*>(at);
+        Section section{std::string(name, strnlen(name, kName)), load<std::uint64_t>(at + 32), load<std::uint64_t>(at + 40),
+                        load<std::uint64_t>(at + 48), load<std::uint32_t>(at + 56)};
+        if (section.offset != end || section.bytes > bytes_ - end || section.size == 0 || section.bytes % section.size != 0) {
+            throw FileError("section " + section.name + " is not where it should be");
+        }
+        end += round_up(section.bytes, kPage);
+        if (end > bytes_) throw FileError("the file is too short");
+        const std::uint8_t* behind = all_ + section.offset + section.bytes;
+        for (; behind != all_ + end; ++behind) {
+            if (*behind != 0) throw FileError("section " + section.name + " is damaged");
+        }
+        sections_.push_back(std::move(section));
+    }
+    if (end != bytes_) throw FileError("the file is longer than its sections");
+    for (const Section& section : sections_) {
+        if (section_checksum(all_ + section.offset, section.bytes, threads) != section.checksum) {
+            throw FileError("section " + section.name + " is damaged");
+        }
+    }
+}
+
+const Opening::Section& Opening::find(std::string_view name, std::size_t size) const {
+    const std::string full = prefix + std::string(name);
+    for (const Section& section : sections_) {
+        if (section.name != full) continue;
+        if (section.size != size) throw FileError("section " + full + " holds values of another size");
+        return section;
+    }
+    throw FileError("the file has no section " + full);
+}
+
+void Opening::read(const Section& section, void* to) const {
+    if (section.bytes != 0) std::memcpy(to, all_ + section.offset, section.bytes);
+}
+
+// The index
+
+template <class Fields>
+void Index::fields(Fields& f) {
+    rows_.fields(f);
+    keys_.fields(f);
+    bool has_projection = projection_.has_value();
+    f.flag("projection", has_projection);
+    if (has_projection) {
+        if (!projection_) projection_.emplace();
+        projection_->fields(f);
+    }
+    f.flag("has_line_codes", has_line_codes_);
+    if (has_line_codes_) lines_.fields(f);
+    f.flag("has_graph", has_graph_);
+    if (has_graph_) {
+        graph_.fields(f);
+        f.list("waiting", waiting_);
+    }
+    f.array("row_of_slot", row_of_slot_);
+    f.array("slot_of_row", slot_of_row_);
+    std::uint64_t flats = flat_.size();
+    f.value("flats", flats);
+    if (flats > 16) throw FileError("too many codes");
+    for (std::size_t i = 0; i < flats; ++i) {
+        f.prefix = "flat" + std::to_string(i) + ".";
+        std::uint64_t dims = i < flat_.size() ? flat_[i].dims() : 0;
+        std::uint32_t precision = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].precision()) : 0;
+        f.value("dims", dims);
+        f.value("precision", precision);
+        if (i >= flat_.size()) {
+            const auto known = static_cast<Precision>(precision);
+            if (dims < 1 || dims > rows_.dims() || (known != Precision::bit && known != Precision::int8)) throw FileError("no such codes");
+            flat_.emplace_back(rows_.metric(), dims, known, std::vector<float>{});
+        }
+        flat_[i].fields(f);
+        f.prefix.clear();
+    }
+    f.array("deleted", deleted_.words());
+    f.list("free_rows", free_rows_);
+    f.array("born", born_);
+    f.value("marked", marked_);
+    f.value("epoch", epoch_);
+    f.value("longest_square", longest_square_);
+}
+
+// Finishes what came out of a file; false when its parts do not fit one another.
+bool Index::restore() {
+    const std::size_t n = rows_.size();
+    if (n >= kNoLink || !rows_.sound() || deleted_.words().size() != (n + 63) / 64 || born_.size() != n) return false;
+    if (n % 64 != 0 && deleted_.words()[n / 64] >> (n % 64) != 0) return false;
+    const std::size_t gone = deleted_.count();
+    live_ = n - gone;
+    if (!keys_.sound(n, n - gone) || marked_ > gone || (projection_ && !projection_->restore(rows_.metric(), rows_.dims()))) return false;
+    if ((has_line_codes_ || has_graph_) && !projection_) return false;
+    if (has_graph_ != has_line_codes_ && has_graph_) return false;
+    if (has_line_codes_ && !lines_.restore(rows_.metric(), n)) return false;
+    const auto in_range = [n](const auto& numbers) {
+        return std::all_of(numbers.begin(), numbers.end(), [n](std::uint32_t number) { return number < n; });
+    };
+    if (has_graph_ && (!graph_.sound(n) || !in_range(waiting_))) return false;
+    if (!in_range(free_rows_)) return false;
+    for (const std::uint32_t row : free_rows_) {
+        if (!deleted_.test(row)) return false;
+    }
+    if (row_of_slot_.size() != slot_of_row_.size() || (!row_of_slot_.empty() && row_of_slot_.size() != n)) return false;
+    for (std::size_t slot = 0; slot < row_of_slot_.size(); ++slot) {
+        if (row_of_slot_[slot] >= n || slot_of_row_[row_of_slot_[slot]] != slot) return false;
+    }
+    for (const FlatCodes& codes : flat_) {
+        if (!codes.sound(n)) return false;
+    }
+    if (has_graph_) graph_.set_entries(lines_, graph_.entries());
+    return true;
+}
+
+// What an index is made with, before its fields.
+template <class Fields>
+void Index::form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uint32_t& key_type, bool& keeps_vectors) {
+    f.value("metric", metric);
+    f.value("dims", dims);
+    f.value("key_type", key_type);
+    f.flag("keeps_vectors", keeps_vectors);
+}
+
+void Index::save(const std::string& path, const std::string& about) {
+    const std::lock_guard one(writer_);  // the only one who could change anything: searches go on
+    Saving saving;
+    auto metric = static_cast<std::uint32_t>(rows_.metric()), key_type = static_cast<std::uint32_t>(keys_.type());
+    std::uint64_t dims = rows_.dims();
+    bool keeps_vectors = rows_.keeps_vectors();
+    const std::vector<char> text(about.begin(), about.end());
+    saving.list("about", text);
+    form(saving, metric, dims, key_type, keeps_vectors);
+    fields(saving);
+    saving.write(path, available_threads());
+}
+
+std::string about_file(const std::string& path) {
+    Opening opening(path, available_threads());
+    std::vector<char> text;
+    opening.list("about", text);
+    return {text.begin(), text.end()};
+}
+
+std::unique_ptr<Index> Index::open(const std::string& path, std::string& about) {
+    Opening opening(path, available_threads());
+    std::uint32_t metric = 0, key_type = 0;
+    std::uint64_t dims = 0;
+    bool keeps_vectors = false;
+    std::vector<char> text;
+    opening.list("about", text);
+    form(opening, metric, dims, key_type, keeps_vectors);
+    if (metric > static_cast<std::uint32_t>(Metric::l2) || key_type > static_cast<std::uint32_t>(wire::KeyType::text) || dims < 1 ||
+        dims > kMostDims) {
+        throw FileError("the file is of no index that could be");
+    }
+    auto index = std::make_unique<Index>(static_cast<Metric>(metric), dims, static_cast<wire::KeyType>(key_type), keeps_vectors);
+    index->fields(opening);
+    if (!index->restore()) throw FileError("the file's parts do not fit one another");
+    about.assign(text.begin(), text.end());
+    return index;
+}
+
+}  // namespace mrl
