@@ -11,8 +11,11 @@ from mrl_db.kernels import available_simd, simd  # first: says what to do when t
 from mrl_db.collection import Collection, Records
 from mrl_db.database import Database, LargeTableWarning, connect
 from mrl_db.errors import (
+    CancelledError,
     CollectionExistsError,
     CollectionNotFoundError,
+    CommitUncertain,
+    ConflictError,
     ConnectError,
     DatabaseError,
     DtypeError,
@@ -48,9 +51,12 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "CancelledError",
     "Collection",
     "CollectionExistsError",
     "CollectionNotFoundError",
+    "CommitUncertain",
+    "ConflictError",
     "ConnectError",
     "Database",
     "DatabaseError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,10 @@ from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
 from mrl_db.hits import Hits, Trace
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
-from mrl_db.postgres import catalog, indexing, ingest, rows
+from mrl_db.postgres import batches, catalog, indexing, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import Connection, Session
 from mrl_db.progress import Report, reporting
 
 _NATIVE = ("auto", "native")
@@ -107,29 +107,32 @@ class Collection:
 
     # Writing
 
-    def add(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
+    def add(self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any) -> int:
         """Adds new rows, all or none, and returns how many.
 
         ids: n keys of the collection's key type. vectors: (n, dims) of float32; float16 and float64 are converted. columns: n values for
-        each metadata column; a column left out is NULL. Raises ShapeError, DtypeError or ValueRangeError before anything is sent, and
-        DuplicateKeyError when a key stands twice or is there already.
+        each metadata column; a column left out is NULL. batch_id: a name for this write, under which it is committed once: after a
+        CommitUncertain the same call with the same batch_id writes unless that was written.
+
+        Raises ShapeError, DtypeError or ValueRangeError before anything is sent, DuplicateKeyError when a key stands twice or is there
+        already, and CommitUncertain when the connection is lost while the server commits.
         """
-        return self._write(ids, vectors, columns, upsert=False)
+        return self._write(ids, vectors, columns, batch_id, upsert=False)
 
-    def upsert(self, ids: Any, vectors: ArrayLike, **columns: Any) -> int:
+    def upsert(self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any) -> int:
         """Adds rows and replaces those whose key is there, all or none; returns how many. Columns left out keep their values."""
-        return self._write(ids, vectors, columns, upsert=True)
+        return self._write(ids, vectors, columns, batch_id, upsert=True)
 
-    def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], *, upsert: bool) -> int:
+    def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], batch_id: str | None, *, upsert: bool) -> int:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
-        with self._session.transaction() as connection:
-            count = ingest.write(connection, self._info, [batch], upsert=upsert)
-        self._written()
-        return count
+        return self._write_once(batch_id, lambda connection: ingest.write(connection, self._info, [batch], upsert=upsert))
 
-    def _written(self) -> None:
-        if self._native is not None:
-            self._native.written()
+    def _write_once(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
+        try:
+            return batches.write_once(self._session, self._info, batches.check_batch_id(batch_id), write)
+        finally:  # it may be there, whatever was raised
+            if self._native is not None:
+                self._native.written()
 
     def ingest(
         self,
@@ -141,6 +144,7 @@ class Collection:
         upsert: bool = False,
         index: bool = True,
         progress: Report | bool = False,
+        batch_id: str | None = None,
         **columns: Any,
     ) -> int:
         """Loads many rows in one transaction, all or none, with bounded memory, then builds the index; returns how many.
@@ -153,25 +157,24 @@ class Collection:
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
         checked = (ingest.check_batch(ids, part, further, self._info) for ids, part, further in batches)
-        with reporting(progress, "rows") as report, self._session.transaction() as connection:
-            count = ingest.write(
-                connection, self._info, checked, upsert=upsert, progress=None if report is None else lambda done: report(done, total)
+        with reporting(progress, "rows") as report:
+            told = None if report is None else lambda done: report(done, total)
+            count = self._write_once(
+                batch_id, lambda connection: ingest.write(connection, self._info, checked, upsert=upsert, progress=told)
             )
-        self._written()
         if index and self.count() >= _INDEX_WORTH_ROWS:
             self.create_index(progress=progress is True)
         return count
 
-    def delete(self, ids: Any = None, *, where: Mapping[str, Any] | None = None) -> int:
+    def delete(self, ids: Any = None, *, where: Mapping[str, Any] | None = None, batch_id: str | None = None) -> int:
         """Deletes the rows with these ids, or those that a filter selects, and returns how many there were."""
         if (ids is None) == (where is None):
             raise ValueRangeError("delete() takes ids or where=, one of the two; where={} deletes all rows")
         if ids is not None:
-            count = rows.delete_ids(self._session, self._info, self._keys(ids))
-        else:
-            count = rows.delete_where(self._session, self._request(where))
-        self._written()
-        return count
+            keys = self._keys(ids)
+            return self._write_once(batch_id, lambda connection: rows.delete_ids(connection, self._info, keys))
+        request = self._request(where)
+        return self._write_once(batch_id, lambda connection: rows.delete_where(connection, request))
 
     # Reading
 

@@ -169,28 +169,35 @@ def connect(
     settings: Mapping[str, str] | None = None,
     pool_size: int = 4,
     connect_timeout: float = 10.0,
+    statement_timeout: float | None = None,
+    prepare: bool = True,
 ) -> Database:
     """Connects to a server, or starts (or joins) an embedded one, and brings the schema mrl up to date.
 
     dsn: of any server with pgvector 0.8 or later; no superuser is needed where the extension is there already. None: an embedded server in
     `home`, by default MRL_DB_HOME or the user's data folder; every process that connects shares it, and it stops with the last one.
-    postgres_version: 18 (default) or 16, for a new embedded cluster. settings: further lines of its configuration. Raises ConnectError,
-    ServerError or MigrationError; no message shows the connection string.
+    postgres_version: 18 (default) or 16, for a new embedded cluster. settings: further lines of its configuration.
+
+    pool_size: connections at most. connect_timeout, statement_timeout: seconds; a statement that takes longer raises CancelledError, and a
+    server that says nothing for two seconds more, ConnectError. prepare: False where a pooler in between cannot keep prepared statements;
+    nothing else here needs a session of its own.
+
+    Raises ConnectError, ServerError or MigrationError; no message shows the connection string.
     """
     if dsn is not None:
         if home is not None or postgres_version is not None or settings is not None:
             raise ValueRangeError("home, postgres_version and settings are for the embedded server; a dsn names a server of yours")
-        return Database(_session(dsn, pool_size, connect_timeout), None)
+        return Database(_session(dsn, pool_size, connect_timeout, statement_timeout, prepare), None)
     server = embedded.EmbeddedServer(embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings)
     try:
-        return Database(_session(server.dsn, pool_size, connect_timeout), server)
+        return Database(_session(server.dsn, pool_size, connect_timeout, statement_timeout, prepare), server)
     except BaseException:
         server.release()
         raise
 
 
-def _session(dsn: str, pool_size: int, connect_timeout: float) -> Session:
-    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout)
+def _session(dsn: str, pool_size: int, connect_timeout: float, statement_timeout: float | None, prepare: bool) -> Session:
+    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout, statement_timeout=statement_timeout, prepare=prepare)
     try:
         migrations.install(session)
         with session.connection() as connection:

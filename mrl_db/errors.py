@@ -70,6 +70,21 @@ class ConnectError(MrlDbError, ConnectionError):
     """No connection to the server; the connection string is never shown."""
 
 
+class CommitUncertain(MrlDbError, ConnectionError):  # noqa: N818 - a state, not a mistake
+    """The connection was lost after COMMIT was sent and before the server answered: the write is whole, in the database or not at all.
+
+    The same call with the same `batch_id=` finds out: it writes unless it was written.
+    """
+
+
+class CancelledError(MrlDbError, TimeoutError):
+    """The server gave a statement up: it took longer than `statement_timeout=`, or somebody cancelled it. Nothing was written."""
+
+
+class ConflictError(MrlDbError, RuntimeError):
+    """The transaction met another one (a deadlock, a serialization failure) and was rolled back; the same call may succeed now."""
+
+
 class ServerError(MrlDbError, RuntimeError):
     """The server lacks what is needed (pgvector, its version), or the embedded server cannot start."""
 
@@ -90,6 +105,12 @@ class MissingDependencyError(MrlDbError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
 
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Whether an error means that the connection has gone, or that the server ended it."""
+    ended = (pg.ConnectionException, pg.AdminShutdown, pg.CrashShutdown, pg.IdleInTransactionSessionTimeout, pg.CannotConnectNow)
+    return isinstance(error, ended) or (error.sqlstate is None and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)))
+
+
 def from_psycopg(error: psycopg.Error) -> MrlDbError:
     """Returns our error for one of psycopg's: by SQLSTATE, with the server's message, never with libpq's text about a connection."""
     primary = error.diag.message_primary
@@ -103,6 +124,10 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         return CollectionNotFoundError(f"{said}; was the table dropped or renamed outside mrl_db?")
     if isinstance(error, pg.DataException):
         return ValueRangeError(said)
-    if error.sqlstate is None or isinstance(error, (pg.ConnectionException, pg.InvalidAuthorizationSpecification)):
+    if isinstance(error, pg.QueryCanceled):
+        return CancelledError(f"{said}; nothing was written")
+    if isinstance(error, pg.TransactionRollback):
+        return ConflictError(f"{said}; it was rolled back, and may be tried again")
+    if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):
         return ConnectError(said or f"the connection failed ({type(error).__name__}); the server may have stopped")
     return DatabaseError(f"{said} (SQLSTATE {error.sqlstate})")

@@ -32,4 +32,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (4, '0004_changes', '19889518fcfeb9854f1100a026ffdda83000acd68af2b41cb4415e3be905cd78');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 5) AS missing \gset
+\if :missing
+\ir migrations/0005_batches.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (5, '0005_batches', '12f5e4d528851974fbd61224780264fb1e6b69440089130b60aadffa278421e3');
+\endif
+
 COMMIT;

@@ -129,7 +129,7 @@ def create(
         "columns": Json(dict(columns or {})),
         "schema": None if schema is None else check_name(schema, "the schema name"),
     }
-    with session.connection() as connection:
+    with session.transaction() as connection:
         _call(connection, "collection_create", values)
 
 
@@ -174,20 +174,20 @@ def attach(
         "metric": metric.value,
         "low_dim": low_dim,
     }
-    with session.connection() as connection:
+    with session.transaction() as connection:
         return str(_call(connection, "collection_attach", values))
 
 
 def drop(session: Session, name: str) -> None:
     """Drops a collection (mrl.drop_collection)."""
     check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
-    with session.connection() as connection:
+    with session.transaction() as connection:
         _call(connection, "collection_drop", (name,))
 
 
 def set_plan(session: Session, name: str, plan: Plan | None) -> None:
     """Stores the plan of the SQL engine, or removes it."""
-    with session.connection() as connection:
+    with session.transaction() as connection:
         _call(connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json())))
 
 

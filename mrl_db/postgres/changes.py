@@ -154,9 +154,10 @@ class ChangeLog:
 
 
 def trim(connection: Connection) -> None:
-    """Removes what no reader of any log needs, where this role may."""
+    """Removes what no reader of any log needs, and batches of long ago, where this role may."""
     try:
         _one(connection, "log_trim")
+        _one(connection, "batch_trim")
     except (pg.InsufficientPrivilege, pg.ReadOnlySqlTransaction):
         return
 

@@ -36,16 +36,16 @@ def get(
     )
 
 
-def delete_ids(session: Session, info: CollectionInfo, keys: list[Any]) -> int:
+def delete_ids(connection: Connection, info: CollectionInfo, keys: list[Any]) -> int:
     """Deletes rows by key; returns how many were there."""
     condition = sql.SQL("{} = ANY(%s)").format(statements.of_row(info.key))
-    return _delete(session, info, condition, [keys])
+    return _delete(connection, info, condition, [keys])
 
 
-def delete_where(session: Session, request: Request) -> int:
+def delete_where(connection: Connection, request: Request) -> int:
     """Deletes the rows that a filter selects, those without a vector included; returns how many."""
     condition, parameters = request.filter()
-    return _delete(session, request.info, condition, parameters)
+    return _delete(connection, request.info, condition, parameters)
 
 
 def count(session: Session, request: Request) -> int:
@@ -103,10 +103,9 @@ def further_columns(columns: Sequence[str]) -> sql.Composed:
     return sql.SQL("").join([further.format(column=statements.identifier(column)) for column in columns])
 
 
-def _delete(session: Session, info: CollectionInfo, condition: sql.Composable, parameters: list[Any]) -> int:
+def _delete(connection: Connection, info: CollectionInfo, condition: sql.Composable, parameters: list[Any]) -> int:
     statement = statements.query("rows_delete").format(source=info.relation, condition=condition)
-    with session.connection() as connection:
-        return int(_execute(connection, statement, parameters).rowcount)
+    return int(_execute(connection, statement, parameters).rowcount)
 
 
 def _execute(connection: Connection, statement: sql.Composed, parameters: list[Any]) -> Any:

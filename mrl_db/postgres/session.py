@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,16 +16,19 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import conninfo
+from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mrl_db.errors import ConnectError, DatabaseError, ServerError, from_psycopg
+from mrl_db.errors import CommitUncertain, ConnectError, DatabaseError, ServerError, from_psycopg
 from mrl_db.postgres import statements
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIN_PGVECTOR = (0, 8)
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}  # s, s, tries, ms
+_GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
 
 
 class VectorParameter:
@@ -57,9 +65,19 @@ class _HalfvecLoader(Loader):
 class Session:
     """A pool of connections to one database with pgvector."""
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, connect_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 4,
+        connect_timeout: float = 10.0,
+        statement_timeout: float | None = None,
+        prepare: bool = True,
+    ) -> None:
         """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError."""
-        self._dsn = _checked_dsn(dsn)
+        self._dsn = _checked_dsn(dsn, statement_timeout)
+        self._class = _connection_class(None if statement_timeout is None else _Watch(statement_timeout + _GRACE))
+        self._prepare_threshold = 5 if prepare else None
         self._connect_timeout = connect_timeout
         self._vector_oids: dict[str, int] = {}
         self._lent: set[Connection] = set()
@@ -107,14 +125,32 @@ class Session:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises."""
-        with self.connection() as connection, connection.transaction():
-            yield connection
+        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises CommitUncertain when the connection is lost while it is committed.
+        """
+        committing = False
+        try:
+            with self.connection() as connection, connection.transaction():
+                yield connection
+                committing = True
+        except ConnectError:
+            if committing:
+                raise CommitUncertain(
+                    f"the connection to {self.where} was lost while a write was committed: it is there as a whole, or not at all; the "
+                    "same call with the same batch_id= writes it unless it is there"
+                ) from None
+            raise
 
     def own_connection(self) -> Connection:
         """Returns a connection that is the caller's alone, outside any transaction, until `give_back()` or the session is closed."""
         try:
-            connection = psycopg.connect(self._dsn, connect_timeout=max(1, int(self._connect_timeout)), autocommit=True)
+            connection = self._class.connect(
+                self._dsn,
+                connect_timeout=max(1, int(self._connect_timeout)),
+                autocommit=True,
+                prepare_threshold=self._prepare_threshold,
+            )
         except psycopg.OperationalError as error:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
         self._configure(connection)
@@ -136,11 +172,13 @@ class Session:
     def _open_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
             self._dsn,
-            kwargs={"autocommit": True},
+            connection_class=self._class,
+            kwargs={"autocommit": True, "prepare_threshold": self._prepare_threshold},
             min_size=1,
             max_size=self._pool_size,
             timeout=self._connect_timeout,
             configure=self._configure,
+            check=_check_alive,
             open=True,
             name="mrl_db",
         )
@@ -151,16 +189,76 @@ class Session:
         connection.adapters.register_loader(self._vector_oids["halfvec"], _HalfvecLoader)
 
 
-def _checked_dsn(dsn: str) -> str:
-    """Returns the connection string when it parses. libpq's own message would quote it, password included."""
+class _Watch:
+    """Shuts down the sockets on which a server has been silent for longer than it may: a cable, or a proxy, may be dead."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[Connection, float] = {}
+        self._thread: threading.Thread | None = None
+
+    def begin(self, connection: Connection) -> None:
+        """Tells that somebody waits for the server."""
+        self._since[connection] = time.monotonic()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="mrl_db watch", daemon=True)
+            self._thread.start()
+
+    def end(self, connection: Connection) -> None:
+        """Tells that it has answered."""
+        self._since.pop(connection, None)
+
+    def _run(self) -> None:
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < 60:
+            time.sleep(min(0.25, self._seconds / 4))
+            for connection, since in list(self._since.items()):
+                idle_since = time.monotonic()
+                if idle_since - since > self._seconds:
+                    self.end(connection)
+                    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
+                        line.shutdown(socket.SHUT_RDWR)
+
+
+def _connection_class(watch: _Watch | None) -> type[Connection]:
+    """Returns the class of connections whose waits are watched."""
+    if watch is None:
+        return psycopg.Connection
+    watching = watch
+
+    class Watched(psycopg.Connection[tuple[Any, ...]]):
+        def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+            watching.begin(self)
+            try:
+                return super().wait(gen, interval) if timeout is None else super().wait(gen, interval, timeout)
+            finally:
+                watching.end(self)
+
+    return Watched
+
+
+def _check_alive(connection: Connection) -> None:
+    """Raises when the server has said something on an idle connection, or closed it: both are an end. Costs no round trip."""
+    if select.select([connection.pgconn.socket], [], [], 0)[0]:
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+def _checked_dsn(dsn: str, statement_timeout: float | None) -> str:
+    """Returns the connection string, when it parses, with what it does not say itself: keepalives, the server's timeout.
+
+    libpq's own message would quote a malformed one, password included.
+    """
     try:
-        conninfo.conninfo_to_dict(dsn)
+        said = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
         raise ConnectError(
             "the connection string is malformed; wanted postgresql://user@host:port/database, with special characters percent-encoded, "
             "or host=… dbname=… user=…"
         ) from None
-    return dsn
+    further: dict[str, Any] = {name: value for name, value in _KEEPALIVES.items() if name not in said}
+    if statement_timeout is not None:
+        further["options"] = f"{said.get('options') or ''} -c statement_timeout={max(1, round(statement_timeout * 1000))}".strip()
+    return conninfo.make_conninfo(dsn, **further)
 
 
 def _reason(error: psycopg.OperationalError) -> str:

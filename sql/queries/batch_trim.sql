@@ -1,0 +1,1 @@
+SELECT mrl.trim_batches()
