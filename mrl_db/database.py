@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -190,14 +190,14 @@ def connect(
         return Database(_session(dsn, pool_size, connect_timeout, statement_timeout, prepare), None)
     server = embedded.EmbeddedServer(embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings)
     try:
-        return Database(_session(server.dsn, pool_size, connect_timeout, statement_timeout, prepare), server)
+        return Database(_session(server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive), server)
     except BaseException:
         server.release()
         raise
 
 
-def _session(dsn: str, pool_size: int, connect_timeout: float, statement_timeout: float | None, prepare: bool) -> Session:
-    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout, statement_timeout=statement_timeout, prepare=prepare)
+def _session(dsn: str, pool_size: int, connect_timeout: float, statement_timeout: float | None, prepare: bool, revive: Callable[[], None] | None = None) -> Session:
+    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout, statement_timeout=statement_timeout, prepare=prepare, revive=revive)
     try:
         migrations.install(session)
         with session.connection() as connection:

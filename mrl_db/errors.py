@@ -126,7 +126,7 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         return ValueRangeError(said)
     if isinstance(error, pg.QueryCanceled):
         return CancelledError(f"{said}; nothing was written")
-    if isinstance(error, pg.TransactionRollback):
+    if (error.sqlstate or "").startswith("40"):
         return ConflictError(f"{said}; it was rolled back, and may be tried again")
     if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):
         return ConnectError(said or f"the connection failed ({type(error).__name__}); the server may have stopped")

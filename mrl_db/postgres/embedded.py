@@ -95,13 +95,21 @@ class EmbeddedServer:
         self.binaries = find_binaries(self._version_to_use(version))
         self.dsn = conninfo.make_conninfo(host=str(self._run), port=_PORT, user=_SUPERUSER, dbname=_SUPERUSER)
         with _locked(self.home / "lock"):
-            if not self._answers():
-                if not (self._data / "PG_VERSION").exists():
-                    self._create()
-                self._start()
+            if not self._answers() and not (self._data / "PG_VERSION").exists():
+                self._create()
+            self._ensure_running()
             users = os.open(self.home / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(users, fcntl.LOCK_SH)
         self._finalizer = weakref.finalize(self, _leave, self.home, self._data, self.binaries, users, os.getpid())
+
+    def revive(self) -> None:
+        """Starts the server again when it does not answer: after a crash, for those who still use it."""
+        with _locked(self.home / "lock"):
+            self._ensure_running()
+
+    def _ensure_running(self) -> None:
+        if not self._answers():
+            self._start()
 
     def release(self) -> None:
         """Stops using the server; the last process that does stops it."""

@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mrl_db.errors import CommitUncertain, ConnectError, DatabaseError, ServerError, from_psycopg
+from mrl_db.errors import CommitUncertain, ConnectError, DatabaseError, ServerError, from_psycopg, is_connection_lost
 from mrl_db.postgres import statements
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -73,8 +73,14 @@ class Session:
         connect_timeout: float = 10.0,
         statement_timeout: float | None = None,
         prepare: bool = True,
+        revive: Callable[[], None] | None = None,
     ) -> None:
-        """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError."""
+        """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError.
+
+        revive: starts a server that is ours again; called before the next use of a session whose last one lost its connection.
+        """
+        self._revive = revive
+        self._lost = False
         self._dsn = _checked_dsn(dsn, statement_timeout)
         self._class = _connection_class(None if statement_timeout is None else _Watch(statement_timeout + _GRACE))
         self._prepare_threshold = 5 if prepare else None
@@ -113,15 +119,26 @@ class Session:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lends a connection outside any transaction: each statement stands for itself."""
+        if os.getpid() != self._process:  # a forked child leaves its parent's connections alone
+            self._process, self._pool = os.getpid(), self._open_pool()
+        if self._lost:
+            self._after_loss()
         try:
-            if os.getpid() != self._process:  # a forked child leaves its parent's connections alone
-                self._process, self._pool = os.getpid(), self._open_pool()
             with self._pool.connection() as connection:
                 yield connection
         except PoolTimeout:
+            self._lost = True
             raise ConnectError(f"no connection to {self.where} was free in time; close idle ones, or raise pool_size") from None
         except psycopg.Error as error:
+            self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
+
+    def _after_loss(self) -> None:
+        """A connection was lost: those that are left may be, too, and a server of ours may have to be started."""
+        self._lost = False
+        if self._revive is not None:
+            self._revive()
+        self._pool.check()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -145,7 +162,19 @@ class Session:
     def own_connection(self) -> Connection:
         """Returns a connection that is the caller's alone, outside any transaction, until `give_back()` or the session is closed."""
         try:
-            connection = self._class.connect(
+            connection = self._connect()
+        except ConnectError:
+            if self._revive is None:
+                raise
+            self._revive()
+            connection = self._connect()
+        self._configure(connection)
+        self._lent.add(connection)
+        return connection
+
+    def _connect(self) -> Connection:
+        try:
+            return self._class.connect(
                 self._dsn,
                 connect_timeout=max(1, int(self._connect_timeout)),
                 autocommit=True,
@@ -153,9 +182,6 @@ class Session:
             )
         except psycopg.OperationalError as error:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
-        self._configure(connection)
-        self._lent.add(connection)
-        return connection
 
     def give_back(self, connection: Connection, process: int) -> None:
         """Closes a connection that `own_connection()` made in a process; in a forked child it is the parent's, and left alone."""
@@ -240,6 +266,7 @@ def _connection_class(watch: _Watch | None) -> type[Connection]:
 def _check_alive(connection: Connection) -> None:
     """Raises when the server has said something on an idle connection, or closed it: both are an end. Costs no round trip."""
     if select.select([connection.pgconn.socket], [], [], 0)[0]:
+        connection.close()  # else the pool takes it back
         raise psycopg.OperationalError("the server closed the connection")
 
 
