@@ -28,9 +28,12 @@ lint:
 format:
 	ruff check --fix . ; ruff format . && clang-format -i csrc/*.?pp csrc/*/*.?pp tests/native/*.?pp
 
-soak:  ## the long forms: 100,000 filters and names, ten million mutated COPY streams
+soak: native  ## the long forms, some hours: filters, cut lines, killed servers and clients, lives of a collection, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
+	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 pytest -s tests/faults --ignore tests/faults/test_model.py
+	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
 	$(BUILD)/native/wire_test 10000000
+	$(BUILD)/native/file_test 10000000
 
 bench:  ## all benchmarks; DATA is the folder with debian-minilm
 	$(PYTHON) benchmarks/bench_kernels.py --name kernels
@@ -40,4 +43,4 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm
 bench-peers:  ## the native engine against other libraries; DATA is the folder with debian-minilm and openai3s-almedalen; hours, and 20 GB, for the last
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 200k --name peers_200k --leave-out float32 pgvector i8
-	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 1m --name peers_1m --k 10 --leave-out float32 float16 HNSW32 hnswlib USearch pgvector Panorama
+	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 1m --name peers_1m --k 10 --leave-out fast float32 IVF Panorama hnswlib USearch pgvector SQ8

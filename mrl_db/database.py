@@ -196,8 +196,22 @@ def connect(
         raise
 
 
-def _session(dsn: str, pool_size: int, connect_timeout: float, statement_timeout: float | None, prepare: bool, revive: Callable[[], None] | None = None) -> Session:
-    session = Session(dsn, pool_size=pool_size, connect_timeout=connect_timeout, statement_timeout=statement_timeout, prepare=prepare, revive=revive)
+def _session(
+    dsn: str,
+    pool_size: int,
+    connect_timeout: float,
+    statement_timeout: float | None,
+    prepare: bool,
+    revive: Callable[[], None] | None = None,
+) -> Session:
+    session = Session(
+        dsn,
+        pool_size=pool_size,
+        connect_timeout=connect_timeout,
+        statement_timeout=statement_timeout,
+        prepare=prepare,
+        revive=revive,
+    )
     try:
         migrations.install(session)
         with session.connection() as connection:

@@ -28,6 +28,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIN_PGVECTOR = (0, 8)
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}  # s, s, tries, ms
+_SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
 
 
@@ -124,14 +125,26 @@ class Session:
         if self._lost:
             self._after_loss()
         try:
-            with self._pool.connection() as connection:
-                yield connection
+            connection = self._borrow()
+            try:
+                with connection:
+                    yield connection
+            finally:
+                self._pool.putconn(connection)
         except PoolTimeout:
-            self._lost = True
             raise ConnectError(f"no connection to {self.where} was free in time; close idle ones, or raise pool_size") from None
         except psycopg.Error as error:
             self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
+
+    def _borrow(self) -> Connection:
+        """Takes a connection out of the pool; where none comes soon from a server of ours, sees to it that it runs."""
+        if self._revive is not None:
+            try:
+                return self._pool.getconn(timeout=min(_SOON, self._connect_timeout))
+            except PoolTimeout:
+                self._revive()
+        return self._pool.getconn()
 
     def _after_loss(self) -> None:
         """A connection was lost: those that are left may be, too, and a server of ours may have to be started."""

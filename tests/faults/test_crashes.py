@@ -52,7 +52,7 @@ class Writer(threading.Thread):
                 self.uncertain += 1
             except mrl_db.ConnectError:
                 time.sleep(0.02)
-            except Exception as error:  # noqa: BLE001 - the test says which
+            except Exception as error:
                 self.errors.append(error)
                 return
         if db is not None:
@@ -72,7 +72,7 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(tmp_p
     restarts = []
     for writer in writers:
         writer.start()
-    for cycle in range(CYCLES):
+    for _ in range(CYCLES):
         before = sum(len(writer.acknowledged) for writer in writers)
         deadline = time.monotonic() + 60
         while sum(len(writer.acknowledged) for writer in writers) < before + 8 and time.monotonic() < deadline:
@@ -103,9 +103,12 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(tmp_p
     for batch in rng.choice([batch for writer in writers for batch in writer.acknowledged], 20):
         native = docs.search(vectors_of(int(batch))[:5], k=docs.count(), engine="native")
         exact = docs.search(vectors_of(int(batch))[:5], k=docs.count(), exact=True)
-        np.testing.assert_array_equal(native.ids, exact.ids)
+        np.testing.assert_array_equal(np.sort(native.ids), np.sort(exact.ids))
+        np.testing.assert_allclose(native.distances, exact.distances, atol=2e-6)
     uncertain = sum(writer.uncertain for writer in writers)
-    print(f"{CYCLES} crashes, {docs.count() // BATCH} batches, {uncertain} uncertain, restart {np.median(restarts):.2f} s (most {max(restarts):.2f})")
+    print(
+        f"{CYCLES} crashes, {docs.count() // BATCH} batches, {uncertain} uncertain, restart {np.median(restarts):.2f} s (most {max(restarts):.2f})"
+    )
     db.close()
 
 
@@ -147,7 +150,7 @@ def test_a_client_killed_in_mid_copy_leaves_no_part_and_no_lock(db, dsn, execute
         written = count
         with psycopg.connect(dsn, autocommit=True) as connection:  # nothing waits for the dead
             connection.execute("SET lock_timeout = '5s'")
-            connection.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE" if False else "VACUUM docs")
+            connection.execute("VACUUM FULL docs")
     assert docs.add([10**9], np.ones((1, DIMS), dtype=np.float32)) == 1
 
 
@@ -178,7 +181,12 @@ def test_a_full_disk_loses_nothing_and_goes_when_there_is_room(tmp_path, postgre
     """On a small tmpfs, where this user may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220m,mode=700", "none", str(disk)], check=False, capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=220m,mode=700", "none", str(disk)], check=False, capture_output=True
+        ).returncode
+    ):
         pytest.skip("mounting a tmpfs takes root")
     try:
         settings = {"shared_buffers": "16MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}
@@ -286,9 +294,14 @@ def test_the_embedded_server_is_there_again_within_seconds_of_a_crash(tmp_path, 
                 assert attempt < 99
     os.kill(postmaster(home), signal.SIGKILL)
     embedded.EmbeddedServer(home).release()
-    assert subprocess.run(
-        [sys.executable, "-c", "import sys, mrl_db; print(mrl_db.connect(home=sys.argv[1]).open('docs').count())", str(home)],
-        capture_output=True, text=True, check=True,
-    ).stdout == "1\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", "import sys, mrl_db; print(mrl_db.connect(home=sys.argv[1]).open('docs').count())", str(home)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        == "1\n"
+    )
     db.close()
     assert conninfo.conninfo_to_dict(db.dsn)["host"]
