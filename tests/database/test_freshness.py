@@ -205,6 +205,7 @@ def test_triggers_that_are_gone_or_not_always_on_are_asked_for_and_made_again(do
     assert nearest(docs, vectors[N])[0] == N
 
 
+@pytest.mark.superuser
 def test_writes_as_a_replica_are_logged(docs, vectors, dsn):
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
@@ -253,6 +254,7 @@ def test_a_collection_made_anew_under_the_old_name_is_not_taken_for_the_old_one(
     assert fresh.search(vectors[0], k=3).ids.tolist() == [7]
 
 
+@pytest.mark.superuser
 def test_maintenance_is_no_change(docs, vectors, execute):
     before = docs.loaded._live.generation
     for statement in ("ANALYZE docs", "VACUUM docs", "CREATE INDEX ON docs (year)", "SELECT mrl.create_index('docs')", "CHECKPOINT"):
@@ -426,6 +428,7 @@ def test_a_forked_child_follows_for_itself(docs, vectors, execute):
     assert execute("SELECT count(*) FROM mrl.reader")[0][0] == 2
 
 
+@pytest.mark.superuser
 def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
     execute("DROP ROLE IF EXISTS reader_of_docs; DROP ROLE IF EXISTS writer_of_docs")
     execute("CREATE ROLE reader_of_docs; CREATE ROLE writer_of_docs")

@@ -46,6 +46,7 @@ def test_connecting_twice_changes_nothing(db, dsn, execute):
     assert execute("SELECT * FROM mrl.migration") == before
 
 
+@pytest.mark.superuser
 def test_an_edited_migration_is_an_error(db, dsn, execute):
     execute("UPDATE mrl.migration SET checksum = 'edited'")
 
@@ -53,6 +54,7 @@ def test_an_edited_migration_is_an_error(db, dsn, execute):
         mrl_db.connect(dsn)
 
 
+@pytest.mark.superuser
 def test_a_database_from_a_later_version_is_an_error(db, dsn, execute):
     execute("INSERT INTO mrl.migration VALUES (9999, '9999_future', 'x')")
 
@@ -60,6 +62,7 @@ def test_a_database_from_a_later_version_is_an_error(db, dsn, execute):
         mrl_db.connect(dsn)
 
 
+@pytest.mark.superuser
 def test_psql_installs_what_connect_installs(server, dsn, execute):
     execute("DROP SCHEMA mrl CASCADE")
     execute("CREATE SCHEMA extensions; ALTER EXTENSION vector SET SCHEMA extensions")
@@ -98,6 +101,7 @@ def role(server, dsn):
         connection.execute("DROP OWNED BY plain_role CASCADE; DROP ROLE plain_role")
 
 
+@pytest.mark.superuser
 def test_no_superuser_is_needed_where_pgvector_is(role, dsn, execute, rng):
     execute("DROP SCHEMA mrl CASCADE")
 
@@ -111,11 +115,13 @@ def test_no_superuser_is_needed_where_pgvector_is(role, dsn, execute, rng):
         db.drop("docs")
 
 
+@pytest.mark.superuser
 def test_a_role_without_rights_gets_a_clear_error(db, role):
     with pytest.raises(mrl_db.PrivilegeError, match="permission denied"):
         mrl_db.connect(role)
 
 
+@pytest.mark.superuser
 def test_row_level_security_stays_in_force_in_sql(db, role, execute, rng):
     docs = db.create_collection("docs", dims=4)
     docs.add(range(20), rng.standard_normal((20, 4)))
@@ -129,6 +135,7 @@ def test_row_level_security_stays_in_force_in_sql(db, role, execute, rng):
             assert sorted(other.open("docs").search([1.0, 0, 0, 0], k=10, exact=exact).ids.tolist()) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.superuser
 def test_a_database_without_pgvector_gets_it_or_a_clear_error(server, dsn, role, execute):
     execute("DROP EXTENSION vector CASCADE; DROP SCHEMA mrl CASCADE")
 
@@ -137,6 +144,7 @@ def test_a_database_without_pgvector_gets_it_or_a_clear_error(server, dsn, role,
     mrl_db.connect(dsn).close()
 
 
+@pytest.mark.superuser
 @pytest.mark.parametrize("version", ["0.7.4", "0.5"])
 def test_an_old_pgvector_is_refused(dsn, execute, version):
     execute("UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", [version])

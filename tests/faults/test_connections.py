@@ -216,6 +216,7 @@ def test_a_stopped_backend_is_given_up_in_time(dsn, docs, execute):
         assert mine.count() == 1
 
 
+@pytest.mark.superuser
 def test_deadlocks_and_serialization_failures_are_conflicts(docs, dsn, rng):
     docs.add([1, 2], rng.standard_normal((2, DIMS)).astype(np.float32))
     started, raised = threading.Event(), []
