@@ -1,4 +1,4 @@
-"""The command line: mrl-db demo, doctor, ingest, search, collections, psql."""
+"""The command line: mrl-db demo, doctor, ingest, search, collections, psql, upgrade."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from mrl_db.demo.walkthrough import run_demo
 from mrl_db.errors import MissingDependencyError, MrlDbError, ValueRangeError
 from mrl_db.hits import Hits
 from mrl_db.postgres import embedded
+from mrl_db.postgres.upgrade import upgrade as upgrade_cluster
 
 app = typer.Typer(help="Funnel search over embeddings in PostgreSQL.", no_args_is_help=True, pretty_exceptions_enable=False)
 out = Console()
@@ -207,6 +208,13 @@ def _collection_health(docs: Collection) -> tuple[bool, str]:
     rows = docs.count()
     advice = "" if docs.indexed or rows < 10_000 else "; no index on the low-dim vectors: create_index() makes searches faster"
     return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}"
+
+
+@app.command()
+def upgrade(home: Home = None) -> None:
+    """Brings the embedded server's data to the newest PostgreSQL that is carried; nobody may be using it."""
+    before, now = upgrade_cluster(embedded.default_home() if home is None else home)
+    out.print(f"PostgreSQL {now}" if before == now else f"PostgreSQL {before} → {now}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -18,14 +18,16 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +38,15 @@ from psycopg import conninfo
 from mrl_db.errors import MissingDependencyError, ServerError
 from mrl_db.folders import private_folder
 
+_log = logging.getLogger("mrl_db")
+
 _FOLDER_OF_VERSION = {18: "pginstall18", 16: "pginstall"}
-_SUPERUSER = "postgres"
+SUPERUSER = "postgres"
 _PORT = 5432
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without its closing zero
 _START_SECONDS = 300  # recovery after a crash may take long
 _REAP_SECONDS = 30
+_TELL_SECONDS = 5.0
 _MEGABYTE = 1 << 20
 
 
@@ -78,6 +83,36 @@ def find_binaries(version: int) -> Binaries:
     return Binaries(version, folder)
 
 
+def make_cluster(binaries: Binaries, folder: Path, locale: Sequence[str] | None = None) -> None:
+    """Makes a cluster that knows its clients by their operating-system user; whatever is in the folder goes.
+
+    locale: arguments of initdb; by default text in UTF-8, ordered by its bytes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    owned_by_server(folder)
+    if locale is None:
+        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if binaries.version >= 17 else ["--locale=C"]
+    run_program(binaries, "initdb", "-D", str(folder), "-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", *locale)
+    (folder / "pg_hba.conf").write_text("# TYPE DATABASE USER METHOD: this operating-system user only\nlocal all all peer map=mrl_db\n")
+    let_in(folder, pwd.getpwuid(os.geteuid()).pw_name)
+    with (folder / "postgresql.conf").open("a") as conf:
+        conf.write("\ninclude_if_exists = 'mrl_db.conf'\n")
+
+
+def let_in(folder: Path, *users: str) -> None:
+    """Says which operating-system users a cluster takes for its own."""
+    (folder / "pg_ident.conf").write_text("# MAP SYSTEM-USER DATABASE-USER\n" + "".join(f'mrl_db "{user}" all\n' for user in users))
+
+
+def run_program(binaries: Binaries, name: str, *arguments: str, folder: Path = Path("/")) -> None:
+    """Runs one of PostgreSQL's programs as the server's user; raises ServerError with what it said when it fails."""
+    ended = subprocess.run(
+        [*as_server_user(), binaries.program(name), *arguments], capture_output=True, text=True, cwd=folder, env=environment(), check=False
+    )
+    if ended.returncode != 0:
+        raise ServerError(f"{name} failed: {(ended.stderr + ended.stdout).strip()[-2000:]}")
+
+
 class EmbeddedServer:
     """A running server in `home`, in use by this process until `release()` or the process's end."""
 
@@ -93,8 +128,8 @@ class EmbeddedServer:
         private_folder(self.home, "MRL_DB_HOME")
         self._run = _socket_folder(self.home)
         self.binaries = find_binaries(self._version_to_use(version))
-        self.dsn = conninfo.make_conninfo(host=str(self._run), port=_PORT, user=_SUPERUSER, dbname=_SUPERUSER)
-        with _locked(self.home / "lock"):
+        self.dsn = conninfo.make_conninfo(host=str(self._run), port=_PORT, user=SUPERUSER, dbname=SUPERUSER)
+        with locked(self.home / "lock"):
             if not self._answers() and not (self._data / "PG_VERSION").exists():
                 self._create()
             self._ensure_running()
@@ -104,7 +139,7 @@ class EmbeddedServer:
 
     def revive(self) -> None:
         """Starts the server again when it does not answer: after a crash, for those who still use it."""
-        with _locked(self.home / "lock"):
+        with locked(self.home / "lock"):
             self._ensure_running()
 
     def _ensure_running(self) -> None:
@@ -121,7 +156,10 @@ class EmbeddedServer:
             return 18 if version is None else version
         there = int(marker.read_text())
         if version is not None and version != there:
-            raise ServerError(f"PostgreSQL {version} was asked for, the cluster in {self.home} is of version {there}; use another home")
+            raise ServerError(
+                f"PostgreSQL {version} was asked for, the cluster in {self.home} is of version {there}; upgrade it "
+                "(mrl-db upgrade), or use another home"
+            )
         return there
 
     def _answers(self) -> bool:
@@ -141,34 +179,7 @@ class EmbeddedServer:
     def _create(self) -> None:
         """Makes the cluster under another name and renames it into place: a crash leaves no half cluster."""
         fresh = self.home / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        _owned_by_server(fresh)
-        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.binaries.version >= 17 else ["--locale=C"]
-        made = subprocess.run(
-            [
-                *_as_server_user(),
-                self.binaries.program("initdb"),
-                "-D",
-                str(fresh),
-                "-U",
-                _SUPERUSER,
-                "--auth=peer",
-                "--encoding=UTF8",
-                *locale,
-            ],
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=_environment(),
-            check=False,
-        )
-        if made.returncode != 0:
-            raise ServerError(f"initdb failed in {self.home}: {(made.stderr or made.stdout).strip()[-2000:]}")
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        (fresh / "pg_hba.conf").write_text("# TYPE DATABASE USER METHOD: this operating-system user only\nlocal all all peer map=mrl_db\n")
-        (fresh / "pg_ident.conf").write_text(f'# MAP SYSTEM-USER DATABASE-USER\nmrl_db "{user}" all\n')
-        with (fresh / "postgresql.conf").open("a") as conf:
-            conf.write("\ninclude_if_exists = 'mrl_db.conf'\n")
+        make_cluster(self.binaries, fresh)
         fresh.rename(self._data)
 
     def _start(self) -> None:
@@ -184,26 +195,49 @@ class EmbeddedServer:
         # pg_ctl forks the server away from this process: nobody here has to reap it, and Ctrl-C does not reach it.
         deadline = time.monotonic() + _REAP_SECONDS
         while True:
-            started = _pg_ctl(self.binaries, self._data, "start", "-w", "-t", str(_START_SECONDS), "-l", str(log_path))
-            if started.returncode == 0 and self._answers():
-                return
+            with _telling(self.home, log_path):
+                started = pg_ctl(self.binaries, self._data, "start", "-w", "-t", str(_START_SECONDS), "-l", str(log_path))
+                if started.returncode == 0 and self._answers():
+                    return
             with log_path.open("rb") as log:
                 log.seek(logged_before)
                 said = log.read().decode(errors="replace").strip()[-2000:]
             # A server that was killed keeps its process id until its parent has reaped it, and PostgreSQL takes that for alive.
-            if 'lock file "postmaster.pid" already exists' not in said or time.monotonic() > deadline:
+            # Its last children may still be going down, too.
+            waiting = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
+            if not any(reason in said for reason in waiting) or time.monotonic() > deadline:
                 raise ServerError(f"the embedded server in {self.home} did not start; its log says: {said}")
             time.sleep(0.2)
 
 
-def _pg_ctl(binaries: Binaries, data: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+@contextlib.contextmanager
+def _telling(home: Path, log_path: Path) -> Iterator[None]:
+    """Tells every few seconds, through logging, what a server does that takes long to start."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(_TELL_SECONDS):
+            with contextlib.suppress(OSError):
+                said = log_path.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
+                _log.warning("the embedded server in %s is still starting; its log says: %s", home, said[-1] if said else "nothing yet")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def pg_ctl(binaries: Binaries, data: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs pg_ctl as the server's user; it says nothing."""
     return subprocess.run(
-        [*_as_server_user(), binaries.program("pg_ctl"), "-D", str(data), *arguments],
+        [*as_server_user(), binaries.program("pg_ctl"), "-D", str(data), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env=_environment(),
+        env=environment(),
         check=False,
     )
 
@@ -212,18 +246,19 @@ def _leave(home: Path, data: Path, binaries: Binaries, users: int, owner: int) -
     """Drops this process's share; stops the server when nobody else has one. A forked child leaves its parent's share alone."""
     if os.getpid() != owner:
         return
-    with contextlib.suppress(FileNotFoundError), _locked(home / "lock"):
+    with contextlib.suppress(FileNotFoundError), locked(home / "lock"):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(users)
             return
-        _pg_ctl(binaries, data, "stop", "-m", "fast", "-w", "-t", "60")
+        pg_ctl(binaries, data, "stop", "-m", "fast", "-w", "-t", "60")
         os.close(users)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file for the block; the kernel drops it when the process dies."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -232,7 +267,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _owned_by_server(path: Path) -> None:
+def owned_by_server(path: Path) -> None:
+    """Makes a folder for the server's user alone."""
     path.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
@@ -247,11 +283,11 @@ def _socket_folder(home: Path) -> Path:
         above = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mrl_db-{os.geteuid()}"
         private_folder(above, "XDG_RUNTIME_DIR")
         folder = above / name
-    _owned_by_server(folder)
+    owned_by_server(folder)
     return folder
 
 
-def _as_server_user() -> list[str]:
+def as_server_user() -> list[str]:
     """Returns the command prefix under which the server's programs run: none, or as root the way to become nobody."""
     if os.geteuid() != 0:
         return []
@@ -272,7 +308,7 @@ def _as_server_user() -> list[str]:
     ]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The caller's environment without what would lead PostgreSQL's programs elsewhere."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG") and name != "LD_PRELOAD"}
 
