@@ -52,18 +52,18 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, indexed: boo
     rows = len(vectors)
     tables = {}
     for name, logged in (("logged", True), ("plain", False)):
-        tables[name] = db.create_collection(f"{name}_{indexed}", dims=vectors.shape[1])
+        tables[name] = db.create_collection(f"{name}_{int(indexed)}", dims=vectors.shape[1])
         if indexed:
             tables[name].create_index()
         if not logged:
             with psycopg.connect(db.dsn, autocommit=True) as connection:
-                connection.execute("SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{indexed}",))
+                connection.execute("SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{int(indexed)}",))
     seconds: dict[str, list[float]] = {name: [] for name in tables}
     for number in range(rounds + 1):
         for name in sorted(tables, key=lambda _: np.random.default_rng(number).random()) if number % 2 else list(tables):
             tables[name].delete(where={})
             with psycopg.connect(db.dsn, autocommit=True) as connection:
-                connection.execute(psycopg.sql.SQL("VACUUM {}").format(psycopg.sql.Identifier(f"{name}_{indexed}")))
+                connection.execute(psycopg.sql.SQL("VACUUM {}").format(psycopg.sql.Identifier(f"{name}_{int(indexed)}")))
                 connection.execute("CHECKPOINT")
             began = time.perf_counter()
             tables[name].add(np.arange(rows), vectors)
@@ -71,7 +71,7 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, indexed: boo
             assert tables[name].count() == rows
     ratios = np.array(seconds["logged"][1:]) / np.array(seconds["plain"][1:])
     for name in tables:
-        db.drop(f"{name}_{indexed}")
+        db.drop(f"{name}_{int(indexed)}")
     return {"rows_per_s": round(rows / float(np.median(seconds["logged"][1:]))), "logged_over_plain": quartiles(ratios)}
 
 
@@ -83,19 +83,20 @@ def check_cost(db: mrl_db.Database, rounds: int) -> dict[str, Any]:
     query = np.eye(1, 8, dtype=np.float32)[0]
     assert docs.search(query, k=1).ids[0] == 1
     assert docs.loaded is not None
-    sync, one = [], []
-    with psycopg.connect(db.dsn, autocommit=True) as connection:
-        cursor = connection.cursor()
-
-        def timed(call: Any, times: list[float]) -> None:
-            began = time.perf_counter()
-            for _ in range(500):
-                call()
-            times.append((time.perf_counter() - began) / 500 * 1e6)
-
-        for _ in range(rounds):
-            timed(docs.loaded.sync, sync)
-            timed(lambda: cursor.execute("SELECT 1").fetchone(), one)
+    cursor = docs.loaded._live._connection().cursor()
+    ways: dict[str, Any] = {"sync": docs.loaded.sync, "one": lambda: cursor.execute("SELECT 1").fetchone()}
+    times: dict[str, list[float]] = {"sync": [], "one": []}
+    for _ in range(rounds):
+        spent: dict[str, list[float]] = {"sync": [], "one": []}
+        for _ in range(100):  # in short turns: who wakes whom on which core changes from moment to moment
+            for name, call in ways.items():
+                began = time.perf_counter()
+                for _ in range(10):
+                    call()
+                spent[name].append((time.perf_counter() - began) / 10 * 1e6)
+        for name, each in spent.items():
+            times[name].append(float(np.median(each)))
+    sync, one = times["sync"], times["one"]
     docs.unload()
     db.drop("small")
     return {

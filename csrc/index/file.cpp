@@ -24,7 +24,7 @@ constexpr char kMagic[8] = {'m', 'r', 'l', '_', 'i', 'd', 'x', '\0'};
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHeader = 40, kEntry = 64, kName = 32, kChecksumAt = 32;
 constexpr std::size_t kMostSections = 1024;
-constexpr std::uint64_t kMostDims = 16'000;  // pgvector's
+constexpr std::uint64_t kMostDims = 16'000;           // pgvector's
 constexpr std::size_t kChunk = std::size_t{4} << 20;  // checksums are taken of so much at a time, by all threads
 
 std::string reason() { return std::strerror(errno); }
@@ -143,7 +143,7 @@ Opening::Opening(const std::string& path, std::size_t threads) {
     file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (file_ < 0) throw FileError("cannot open " + path + ": " + reason());
     try {
-        struct stat found {};
+        struct stat found{};
         if (fstat(file_, &found) != 0 || !S_ISREG(found.st_mode)) throw FileError(path + " is not a file");
         if (found.st_uid != geteuid() || (found.st_mode & 022) != 0) throw FileError(path + " may be written by others");
         bytes_ = static_cast<std::size_t>(found.st_size);

@@ -9,7 +9,8 @@
 //   24    uint32      sections
 //   28    uint32      zero
 //   32    uint64      checksum of the header: of all sections' entries and the fields above, this one taken as zero
-//   40                entries of 64 bytes, one for each section: name (32 bytes, zeros behind it), offset, bytes, checksum (uint64 each), bytes
+//   40                entries of 64 bytes, one for each section: name (32 bytes, zeros behind it), offset, bytes, checksum (uint64 each),
+//   bytes
 //                     of one value (uint32), zero (uint32)
 //
 // A section begins at a multiple of 4,096 and is followed by zeros up to the next one. The sections' names are those of the members that
@@ -40,8 +41,8 @@ class FileError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A 64-bit checksum; of words of 8 bytes, the last one filled up with zeros. Any change within one word is noticed for certain, as each step
-// is a bijection of the state; others but for one in 2^64.
+// A 64-bit checksum; of words of 8 bytes, the last one filled up with zeros. Any change within one word is noticed for certain, as each
+// step is a bijection of the state; others but for one in 2^64.
 std::uint64_t checksum(const void* bytes, std::size_t size);
 
 // What the caller of Index::save said of the file. Throws FileError.

@@ -12,8 +12,8 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kHealShare = 10;   // heal when more than one slot in so many is dead …
-constexpr std::size_t kHealLeast = 64;   // … and at least so many
+constexpr std::size_t kHealShare = 10;  // heal when more than one slot in so many is dead …
+constexpr std::size_t kHealLeast = 64;  // … and at least so many
 
 }  // namespace
 

@@ -94,8 +94,8 @@ class Index {
     void add_line_codes(std::size_t threads);  // in the order of rows, for the flat route
     void build(const BuildOptions& options, const BuildProgress& progress);
 
-    // Writing. An upsert replaces rows whose key is there with another vector. Its rows are found at once, but the graph route finds them by
-    // looking at each until link_waiting() has brought them into the graph: in pieces, beside searches and writes.
+    // Writing. An upsert replaces rows whose key is there with another vector. Its rows are found at once, but the graph route finds them
+    // by looking at each until link_waiting() has brought them into the graph: in pieces, beside searches and writes.
     void upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride);
     std::size_t link_waiting(std::size_t most, std::size_t threads);
     std::size_t waiting() const {
@@ -137,8 +137,8 @@ class Index {
     bool has_flat_codes(std::size_t dims, Precision precision) const { return flat(dims, precision) != nullptr; }
     std::size_t bytes() const;
     std::size_t vector_bytes() const { return rows_.vector_bytes(); }
-    // Writes all of it to a file, or takes it from one, as mapped memory (file.hpp). `about`: the caller's, returned as it was given. Saving
-    // lets searches go on and holds writes up. Throws FileError.
+    // Writes all of it to a file, or takes it from one, as mapped memory (file.hpp). `about`: the caller's, returned as it was given.
+    // Saving lets searches go on and holds writes up. Throws FileError.
     void save(const std::string& path, const std::string& about);
     static std::unique_ptr<Index> open(const std::string& path, std::string& about);
 

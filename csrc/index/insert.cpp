@@ -18,7 +18,7 @@ namespace mrl {
 namespace {
 
 constexpr std::size_t kInsertHops = 128, kInsertPool = 160;  // as in a build
-constexpr std::size_t kCandidates = 96;                          // nearest rows that may become links
+constexpr std::size_t kCandidates = 96;                      // nearest rows that may become links
 constexpr float kInsertAlpha = 1.2f;
 constexpr std::size_t kEntries = 256;    // as many as a build makes …
 constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each
@@ -219,7 +219,8 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
     while (linked < most) {
         const std::lock_guard one(writer_);
         if (waiting_.empty()) break;
-        std::vector<std::uint32_t> batch(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(kTogether, waiting_.size())));
+        std::vector<std::uint32_t> batch(waiting_.begin(),
+                                         waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(kTogether, waiting_.size())));
         link(batch, threads);
         linked += batch.size();
     }

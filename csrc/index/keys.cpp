@@ -105,7 +105,8 @@ bool Keys::sound(std::size_t rows, std::size_t live) const {
     } else if (fixed_.size() != rows * wire::key_bytes(type_) || !text_.empty() || !begins_.empty() || !lengths_.empty()) {
         return false;
     }
-    if (used_ != live || (table_.size() & (table_.size() - 1)) != 0 || table_.size() <= used_) return table_.empty() && used_ == 0 && live == 0;
+    if (used_ != live || (table_.size() & (table_.size() - 1)) != 0 || table_.size() <= used_)
+        return table_.empty() && used_ == 0 && live == 0;
     std::size_t used = 0;
     for (std::size_t i = 0; i < table_.size(); ++i) {
         if (table_[i] > rows) return false;

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "small_index.hpp"
 #include "index/thread_pool.hpp"
+#include "small_index.hpp"
 
 namespace {
 

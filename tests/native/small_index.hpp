@@ -82,7 +82,7 @@ struct Answer {
 };
 
 inline std::vector<Answer> search(const mrl::Index& index, const std::vector<float>& queries, const mrl::Plan& plan,
-                           const mrl::Selection* selection = nullptr, std::size_t threads = 1) {
+                                  const mrl::Selection* selection = nullptr, std::size_t threads = 1) {
     std::vector<Answer> answers(queries.size() / kDims);
     mrl::StageCounts counts{};
     index.search(queries.data(), answers.size(), {plan, selection, threads, false}, counts,
