@@ -44,7 +44,7 @@ void store(std::vector<std::uint8_t>& bytes, std::size_t at, const T& value) {
 // The checksum of a section: of the checksums of its chunks.
 std::uint64_t section_checksum(const void* bytes, std::size_t size, std::size_t threads) {
     std::vector<std::uint64_t> chunks((size + kChunk - 1) / kChunk);
-    parallel_for(threads, chunks.size(), [&](std::size_t chunk, std::size_t) {
+    parallel_for(chunks.size() > 1 ? threads : 1, chunks.size(), [&](std::size_t chunk, std::size_t) {
         chunks[chunk] = checksum(static_cast<const std::uint8_t*>(bytes) + chunk * kChunk, std::min(kChunk, size - chunk * kChunk));
     });
     return checksum(chunks.data(), chunks.size() * sizeof(std::uint64_t));

@@ -1,6 +1,6 @@
 // The index as a file: it answers as it did, beside others that map it, through changes; and no damaged file is taken for a good one.
 //
-//   file_test [ROUNDS]    of damage
+//   file_test [ROUNDS [SEED]]    of damage
 #include "index/file.hpp"
 
 #include <fcntl.h>
@@ -151,7 +151,7 @@ void check_mapped(const std::string& path) {
 }
 
 // What a file of an index is after damage: refused, or, where nothing was changed, as good as before.
-void check_damage(const std::string& path, std::size_t rounds) {
+void check_damage(const std::string& path, std::size_t rounds, std::uint64_t seed) {
     std::vector<std::int64_t> keys(40);
     std::iota(keys.begin(), keys.end(), 0);
     mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
@@ -164,7 +164,7 @@ void check_damage(const std::string& path, std::size_t rounds) {
         std::memcpy(&count, good.data() + 24, 4);
         return count;
     }();
-    std::mt19937_64 random(1);
+    std::mt19937_64 random(seed);
     std::size_t refused = 0, forged_and_taken = 0;
     auto there = good;
     std::string about;
@@ -270,7 +270,7 @@ int main(int argc, char** argv) {
     }
     check_mapped(path);
     check_refusals(path);
-    check_damage(path, rounds);
+    check_damage(path, rounds, argc > 2 ? static_cast<std::uint64_t>(std::atoll(argv[2])) : 1);
     ::unlink(path.c_str());
     ::rmdir(folder.c_str());
     std::printf("file: round trips, mapped arrays, refusals, damage\n");
