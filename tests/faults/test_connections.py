@@ -164,7 +164,8 @@ def test_a_statement_that_takes_too_long_is_given_up(dsn, docs, execute):
 def test_ctrl_c_cancels_the_servers_statement(dsn, docs, execute):
     docs.add([1], np.ones((1, DIMS), dtype=np.float32))
     code = (
-        "import sys, mrl_db\n"
+        "import signal, sys, mrl_db\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background may have it ignored
         "with mrl_db.connect(sys.argv[1]) as db:\n"
         "    docs = db.open('docs')\n"
         "    print('ready', flush=True)\n"
