@@ -29,7 +29,7 @@ SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 4) AS missing \gset
 \if :missing
 \ir migrations/0004_changes.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (4, '0004_changes', '19889518fcfeb9854f1100a026ffdda83000acd68af2b41cb4415e3be905cd78');
+VALUES (4, '0004_changes', '4531ae5f6c833906eac7780fc0d79465d890985f9467ec2edd9b7fff090cd352');
 \endif
 
 SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 5) AS missing \gset

@@ -185,12 +185,12 @@ class LiveIndex:
         if (began - self._renewed_at > _RENEW or len(self._touched) > _TOUCHED) and not self._renew(log, connection):
             self._compare(log)
             return
-        news = log.news(connection, self._position)
+        news = log.news(connection, self._position, self._reader)
         if news is None:
             return
         if news.position.started != self._position.started:
             news = self._after_restart(log, connection)
-        if news is None or news.keys is None or news.position.fingerprint != self._position.fingerprint:
+        if news.keys is None or news.position.fingerprint != self._position.fingerprint:
             self._compare(log)
             return
         if news.keys:
@@ -212,11 +212,9 @@ class LiveIndex:
             self._save()
         return True
 
-    def _after_restart(self, log: ChangeLog, connection: Connection) -> News | None:
+    def _after_restart(self, log: ChangeLog, connection: Connection) -> News:
         news = log.since_acknowledged(connection, self._reader)
-        if news is None or news.keys is None:
-            return None
-        return News(news.position, list(self._touched.union(news.keys)))
+        return News(news.position, None if news.keys is None else list(self._touched.union(news.keys)))
 
     def _after_fork(self, log: ChangeLog) -> None:
         """A forked child follows for itself, from where its parent had acknowledged."""

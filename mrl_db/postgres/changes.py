@@ -35,7 +35,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a reader has not seen, and where it stands once it has: the keys written to, or None when any row may have changed."""
+    """What a reader has not seen, and where it stands once it has: the keys written to; None when any row may have changed.
+
+    It may when the log says so, and when the reader is not registered under its token: then it may have been cut.
+    """
 
     position: Position
     keys: Sequence[Any] | None
@@ -113,15 +116,14 @@ class ChangeLog:
         row = connection.execute(statements.query("log_position"), (self.relation,)).fetchone()
         return None if row is None or row[2] is None else Position(*row)
 
-    def news(self, connection: Connection, position: Position) -> News | None:
+    def news(self, connection: Connection, position: Position, reader: Reader) -> News | None:
         """Returns what came since a position, None when nothing did; one round trip. Raises CollectionNotFoundError."""
-        found = _one(connection, "log_news", self.relation, position.snapshot, position.started)
+        found = _one(connection, "log_news", self.relation, position.snapshot, position.started, reader.id, reader.token)
         return None if found is None else self._news(found)
 
-    def since_acknowledged(self, connection: Connection, reader: Reader) -> News | None:
-        """Returns what came since the reader's last acknowledgement, None when it is not registered under its token."""
-        found = _one(connection, "log_changes_since", self.relation, reader.seen)
-        return self._news(found) if self.holds(connection, reader) else None  # asked last: it held until then
+    def since_acknowledged(self, connection: Connection, reader: Reader) -> News:
+        """Returns what came since the reader's last acknowledgement."""
+        return self._news(_one(connection, "log_changes_since", self.relation, reader.seen, reader.id, reader.token))
 
     def holds(self, connection: Connection, reader: Reader) -> bool:
         """Whether the reader is registered under its token, so that the log has all that it has not acknowledged."""
@@ -145,6 +147,8 @@ class ChangeLog:
         if found["fingerprint"] is None:
             raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
         position = Position(found["snapshot"], found["started"], found["fingerprint"])
+        if not found["held"]:
+            return News(position, None)
         keys: set[Any] = set()
         for change in found["changes"] or ():
             if change is None:

@@ -171,7 +171,27 @@ END
 $$;
 COMMENT ON FUNCTION mrl.check_log(text) IS 'Whether the log of a collection sees every write: what stands in its way, as flags; NULL when the table is gone.';
 
-CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot)
+CREATE FUNCTION mrl.on_log_cut()
+    RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM mrl.reader;
+    ELSE
+        DELETE FROM mrl.reader AS r
+        WHERE EXISTS (SELECT FROM old_rows AS c WHERE c.relation = r.relation AND NOT pg_visible_in_snapshot(c.xid, r.seen));
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION mrl.on_log_cut() IS 'Who needed what was removed from the log loses its registration, and compares rows instead.';
+
+CREATE TRIGGER log_cut AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION mrl.on_log_cut();
+CREATE TRIGGER log_emptied AFTER TRUNCATE ON mrl.change FOR EACH STATEMENT EXECUTE FUNCTION mrl.on_log_cut();
+
+CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid)
     RETURNS json
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
@@ -181,6 +201,7 @@ BEGIN
         'snapshot', pg_current_snapshot()::text,
         'started', pg_postmaster_start_time()::text,
         'fingerprint', mrl.log_fingerprint(relation),
+        'held', EXISTS (SELECT FROM mrl.reader AS r WHERE r.id = changes_since.reader AND r.token = changes_since.token),
         'changes', (
             SELECT json_agg(coalesce(to_json(c.integers), to_json(c.uuids), to_json(c.texts)))
             FROM mrl.change AS c
@@ -188,18 +209,18 @@ BEGIN
         ));
 END
 $$;
-COMMENT ON FUNCTION mrl.changes_since(oid, pg_snapshot) IS
+COMMENT ON FUNCTION mrl.changes_since(oid, pg_snapshot, uuid, uuid) IS
     'What a reader that has seen a snapshot has not: arrays of keys (null: any row), with the snapshot, the server''s start and the '
-    'fingerprint to remember. All as of the calling statement''s snapshot.';
+    'fingerprint to remember, and whether the log held all of it for this reader. All as of the calling statement''s snapshot.';
 
-CREATE FUNCTION mrl.news(relation oid, seen text, started text)
+CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid)
     RETURNS json
     LANGUAGE sql STABLE
     RETURN CASE
         WHEN pg_current_snapshot()::text = seen AND pg_postmaster_start_time()::text = started THEN NULL
-        ELSE mrl.changes_since(relation, seen::pg_snapshot)
+        ELSE mrl.changes_since(relation, seen::pg_snapshot, reader, token)
     END;
-COMMENT ON FUNCTION mrl.news(oid, text, text) IS
+COMMENT ON FUNCTION mrl.news(oid, text, text, uuid, uuid) IS
     'mrl.changes_since(), or NULL without a look at the log when no transaction has begun or ended in the whole server since then.';
 
 CREATE FUNCTION mrl.follow(relation oid, lease interval)

@@ -1,1 +1,1 @@
-SELECT mrl.news(%s, %s, %s)
+SELECT mrl.news(%s, %s, %s, %s, %s)

@@ -311,12 +311,24 @@ def test_a_reader_whose_lease_ended_finds_what_was_cut_away(docs, vectors, execu
     execute("SELECT mrl.trim_changes()")
     assert changes(execute) == 0
 
-    docs.loaded._live._renewed_at = -np.inf  # it was asleep for longer than it renews
-
     assert nearest(docs, vectors[N])[0] == N
     assert_equal_to_the_database(docs, vectors[:3])
     execute("DELETE FROM docs WHERE id = 6")
     assert nearest(docs, vectors[6])[0] != 6
+
+
+@pytest.mark.parametrize("cut", ["DELETE FROM mrl.change", "TRUNCATE mrl.change", "DELETE FROM mrl.reader"])
+@pytest.mark.superuser
+def test_a_log_that_was_cut_by_hand_is_noticed_at_once(docs, vectors, execute, cut):
+    execute(ROW, (N, text(vectors[N])))
+    execute("DELETE FROM docs WHERE id = 5")
+    execute(cut)
+    execute("DELETE FROM mrl.change")
+    assert_equal_to_the_database(docs, vectors[:3])
+    generation = docs.loaded._live.generation
+    execute("DELETE FROM mrl.change")  # nothing that was needed
+    nearest(docs, vectors[0])
+    assert docs.loaded._live.generation == generation
 
 
 def test_a_dead_reader_holds_nothing(execute, docs, vectors):
