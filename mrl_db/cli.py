@@ -20,7 +20,7 @@ import mrl_db
 from mrl_db.collection import Collection
 from mrl_db.database import Database
 from mrl_db.demo.walkthrough import run_demo
-from mrl_db.errors import MissingDependencyError, MrlDbError, ValueRangeError
+from mrl_db.errors import MissingDependencyError, MrlDbError, PrivilegeError, ValueRangeError
 from mrl_db.hits import Hits
 from mrl_db.postgres import embedded
 from mrl_db.postgres.upgrade import upgrade as upgrade_cluster
@@ -207,7 +207,13 @@ def doctor(dsn: Dsn = None, home: Home = None) -> None:
 def _collection_health(docs: Collection) -> tuple[bool, str]:
     rows = docs.count()
     advice = "" if docs.indexed or rows < 10_000 else "; no index on the low-dim vectors: create_index() makes searches faster"
-    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}"
+    try:
+        held, readers, logged = docs.log_health()
+    except PrivilegeError:
+        log = ""
+    else:
+        log = f"; log: {held:,} changes for {readers} readers" if logged else "; writes are not logged: call mrl.log_changes()"
+    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}{log}"
 
 
 @app.command()

@@ -19,7 +19,7 @@ from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
 from mrl_db.hits import Hits, Trace
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
-from mrl_db.postgres import batches, catalog, indexing, ingest, rows
+from mrl_db.postgres import batches, catalog, changes, indexing, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
@@ -263,6 +263,10 @@ class Collection:
         Searches see what was written without it. It pays when a collection has become another one: twice as many rows, another model.
         """
         self._loaded().load_afresh()
+
+    def log_health(self) -> tuple[int, int, bool]:
+        """Returns (changes that the log holds for its readers, readers, whether all writes are logged): `mrl-db doctor` shows it."""
+        return changes.health(self._session, self.name)
 
     @property
     def loaded(self) -> NativeEngine | None:

@@ -157,6 +157,15 @@ class ChangeLog:
         return News(position, [uuid.UUID(key) for key in keys] if self._uuids else list(keys))
 
 
+def health(session: Session, collection: str) -> tuple[int, int, bool]:
+    """Returns (changes that the log holds for a collection, its readers, whether all its writes are logged)."""
+    with session.connection() as connection:
+        row = connection.execute(statements.query("log_health"), (collection,)).fetchone()
+    if row is None:
+        raise CollectionNotFoundError(f'no collection "{collection}"')
+    return int(row[0]), int(row[1]), row[2] == _TRIGGERS
+
+
 def trim(connection: Connection) -> None:
     """Removes what no reader of any log needs, and batches of long ago, where this role may."""
     try:

@@ -331,6 +331,15 @@ def test_a_log_that_was_cut_by_hand_is_noticed_at_once(docs, vectors, execute, c
     assert docs.loaded._live.generation == generation
 
 
+def test_the_health_of_the_log(docs, vectors, execute):
+    execute(ROW, (N, text(vectors[N])))
+    held, readers, logged = docs.log_health()
+    assert held >= 1
+    assert (readers, logged) == (1, True)
+    execute("DROP TRIGGER mrl_log_update ON docs")
+    assert docs.log_health()[2] is False
+
+
 def test_a_dead_reader_holds_nothing(execute, docs, vectors):
     execute("INSERT INTO mrl.reader (relation, lease) VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')")
     docs.unload()
