@@ -11,6 +11,7 @@ after a backup is gone when that is restored (`mrl_db.postgres.changes`).
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -65,6 +66,7 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._link: Connection | None = None
         self._linker: threading.Thread | None = None
+        self._rebuilder: threading.Thread | None = None
         self._process = self._linked_in = os.getpid()
         self._synced_at = -math.inf
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
@@ -78,6 +80,7 @@ class LiveIndex:
                 self._load()
                 self._save()
             else:
+                self._reader = found.reader
                 self._take(found)
 
     @property
@@ -150,7 +153,7 @@ class LiveIndex:
 
     def _take(self, cached: Cached) -> None:
         """Begins with an index out of a file; the first search brings it up to date."""
-        self._index, self._reader, self._position = cached.index, cached.reader, cached.position
+        self._index, self._position = cached.index, cached.position
         self._rows_then, self._renewed_at = cached.built_rows, _now()
         self._touched, self._unsaved = set(), 0
         self.generation += 1
@@ -196,8 +199,28 @@ class LiveIndex:
         if news.keys:
             self._apply(connection, list(news.keys))
         self._position = news.position
-        if self._index.rows > 2 * self._rows_then + _FEW:  # the projection and the cells were fitted to another collection
-            self._load()
+        if self._index.rows > 2 * self._rows_then + _FEW and (self._rebuilder is None or not self._rebuilder.is_alive()):
+            # The projection was fitted to another collection. What is here is right, and answers until the new one is ready.
+            self._rows_then = self._index.rows
+            self._rebuilder = threading.Thread(target=_rebuild, args=(weakref.ref(self),), name="mrl_db rebuilder", daemon=True)
+            self._rebuilder.start()
+
+    def rebuild(self) -> None:
+        """Reads all rows again while searches and syncs go on with what is here, then takes the new index in its place."""
+        log, info = self._log, self.info
+        if log is None:
+            return
+        reader = log.register(_LOADING_LEASE)  # holds what is committed meanwhile
+        try:
+            index, position = self._read(info, log)
+            with self._lock:
+                if self._log is log and position is not None and position.fingerprint == self._position.fingerprint:
+                    self._take(Cached(index, reader, position, index.rows))
+                    self._unsaved = index.rows
+                    reader, self._reader = self._reader, reader
+                    self.expire()
+        finally:
+            log.leave(reader)
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""
@@ -325,6 +348,15 @@ class Follower(threading.Thread):
     def stop(self) -> None:
         """Ends the thread soon."""
         self._stop.set()
+
+
+def _rebuild(live: weakref.ref[LiveIndex]) -> None:
+    found = live()
+    if found is not None:
+        try:
+            found.rebuild()
+        except (MrlDbError, psycopg.Error) as error:  # what is here stays right; it is tried again after as much growth
+            logging.getLogger("mrl_db").warning("the index could not be built anew: %s", error)
 
 
 def _link(index: _kernels.Index) -> None:

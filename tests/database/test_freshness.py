@@ -363,17 +363,33 @@ def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
     assert_equal_to_the_database(docs, vectors[:3])
 
 
-def test_many_changes_make_the_index_anew(db, vectors, rng, monkeypatch):
+def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors, monkeypatch):
     monkeypatch.setattr("mrl_db.engines.following._FEW", 100)
     docs = db.create_collection("docs", dims=DIMS)
-    docs.load()
+    docs.load(cache=False)
     first = docs.loaded._live.index
 
-    docs.add(np.arange(N), vectors[:N])
+    for begin in range(0, N, 50):
+        docs.add(np.arange(begin, begin + 50), vectors[begin : begin + 50])
+        assert docs.search(vectors[begin : begin + 50], k=1).ids[:, 0].tolist() == list(range(begin, begin + 50))
 
-    assert docs.search(vectors[:50], k=1).ids[:, 0].tolist() == list(range(50))
+    deadline = time.monotonic() + 60
+    while docs.loaded._live.index is first and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert docs.loaded._live.index is not first
+    docs.delete([3])
+    docs.loaded._live._rebuilder.join()
     assert_equal_to_the_database(docs, vectors[:3])
+    docs.unload()
+
+
+def test_another_collection_in_its_place_is_built_anew(docs, vectors, execute, monkeypatch):
+    monkeypatch.setattr("mrl_db.engines.following._FEW", 100)
+    first = docs.loaded._live.index
+    with_all = "INSERT INTO docs (id, embedding) SELECT id + 1000, embedding FROM copied"
+    execute(f"CREATE TABLE copied AS TABLE docs; TRUNCATE docs; {with_all}; DROP TABLE copied")
+    assert_equal_to_the_database(docs, vectors[:3])
+    assert docs.loaded._live.index is not first
 
 
 # Staleness that is allowed

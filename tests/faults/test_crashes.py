@@ -48,6 +48,7 @@ class Writer(threading.Thread):
                 docs.add(np.arange(BATCH) + batch * BATCH, vectors_of(batch), batch_id=f"batch {batch}", batch=np.full(BATCH, batch))
                 self.acknowledged.append(batch)
                 batch += 1
+                time.sleep(0.01)
             except mrl_db.CommitUncertain:
                 self.uncertain += 1
             except mrl_db.ConnectError:
