@@ -35,10 +35,12 @@ soak: native  ## the long forms, some hours: filters, cut lines, killed servers 
 	$(BUILD)/native/wire_test 10000000
 	$(BUILD)/native/file_test 10000000
 
-bench:  ## all benchmarks; DATA is the folder with debian-minilm
+bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-almedalen
 	$(PYTHON) benchmarks/bench_kernels.py --name kernels
 	$(PYTHON) benchmarks/bench_sql.py --data $(DATA) --name sql
 	$(PYTHON) benchmarks/bench_load.py --data $(DATA) --name load
+	$(PYTHON) benchmarks/bench_native.py --data $(DATA) --name native
+	$(PYTHON) benchmarks/bench_freshness.py --data $(DATA) --name freshness
 
 bench-peers:  ## the native engine against other libraries; DATA is the folder with debian-minilm and openai3s-almedalen; hours, and 20 GB, for the last
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian

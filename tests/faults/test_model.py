@@ -13,7 +13,7 @@ from psycopg import sql
 
 import mrl_db
 
-RUNS = int(os.environ.get("MRL_DB_MODEL_RUNS", "20"))
+RUNS = int(os.environ.get("MRL_DB_MODEL_RUNS", "12"))
 STEPS = 50
 DIMS = 12
 VECTORS = np.random.default_rng(3).standard_normal((40, DIMS)).astype(np.float32)
