@@ -121,12 +121,18 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
 // Many queries: (keys, distances (n, k), stage counts); k is the least that any query found. Keys are int64 (n, k), or the key bytes as a
 // list of n lists of bytes.
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan, const Selection* selection, std::size_t threads,
-                      bool without_last_stage) {
+                      bool without_last_stage, const py::object& hidden) {
     const auto q = matrix(queries, "queries");
     if (q.width != index.dims()) {
         throw py::value_error("queries have " + std::to_string(q.width) + " dims, the index " + std::to_string(index.dims()));
     }
     if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
+    std::optional<KeyArgument> left_out;
+    if (!hidden.is_none()) left_out.emplace(index.keys().type(), hidden);
+    if (left_out && left_out->span.n != q.rows) {
+        throw py::value_error(std::to_string(left_out->span.n) + " hidden keys for " + std::to_string(q.rows) + " queries");
+    }
+    const KeySpan* hides = left_out ? &left_out->span : nullptr;
     if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
     StageCounts counts{};
@@ -135,7 +141,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     std::vector<std::vector<double>> distances(q.rows);
     {
         py::gil_scoped_release release;
-        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage}, counts,
+        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hides}, counts,
                      [&](std::size_t query, const RowHit* hits, std::size_t count) {
                          for (std::size_t i = 0; i < count; ++i) {
                              if (integers) {
@@ -181,14 +187,17 @@ void define_index(py::module_& m) {
     py::register_exception<FileError>(m, "FileError", PyExc_OSError);
     py::register_exception<PlanMismatch>(m, "PlanMismatchError", PyExc_ValueError);
 
+    m.def("margin_of_effort", &margin_of_effort, py::arg("effort"));
+
     py::class_<Plan>(m, "NativePlan")
-        .def(py::init(
-                 [](Route route, std::size_t effort, const std::vector<std::tuple<Space, std::size_t, Precision, std::size_t>>& stages) {
-                     Plan plan{route, effort, {}};
-                     for (const auto& [space, dims, precision, keep] : stages) plan.stages.push_back({space, dims, precision, keep});
-                     return plan;
-                 }),
-             py::arg("route"), py::arg("effort"), py::arg("stages"));
+        .def(py::init([](Route route, std::size_t effort, const std::vector<std::tuple<Space, std::size_t, Precision, std::size_t>>& stages,
+                         std::optional<float> margin) {
+                 Plan plan{route, effort, {}, margin.value_or(kMarginOfEffort)};
+                 if (margin && !(*margin >= 0)) throw py::value_error("margin is " + std::to_string(*margin) + ", wanted at least 0");
+                 for (const auto& [space, dims, precision, keep] : stages) plan.stages.push_back({space, dims, precision, keep});
+                 return plan;
+             }),
+             py::arg("route"), py::arg("effort"), py::arg("stages"), py::arg("margin") = py::none());
 
     py::class_<Selection>(m, "Selection").def("__len__", [](const Selection& self) { return self.list.size(); });
 
@@ -332,7 +341,7 @@ void define_index(py::module_& m) {
         .def("erase_unmet", &Index::erase_unmet, py::arg("comparison"), py::call_guard<py::gil_scoped_release>())
         .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
         .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"), py::arg("selection").none(true),
-             py::arg("threads"), py::arg("without_last_stage"))
+             py::arg("threads"), py::arg("without_last_stage"), py::arg("hidden").none(true) = py::none())
         .def("check", &Index::check, py::arg("plan"))
         .def("links",
              [](const Index& self) {

@@ -29,16 +29,20 @@ from mrl_db.errors import (
     NotLoadedError,
     PlanError,
     PrivilegeError,
+    PromiseWarning,
     RowSecurityError,
     ServerError,
     ShapeError,
     SimdError,
+    TargetNotMetError,
     ValueRangeError,
 )
+from mrl_db.evaluate.metrics import Recall
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.precision import Precision
+from mrl_db.tuning.promise import Promise
 
 
 def __getattr__(name: str) -> str:
@@ -76,6 +80,9 @@ __all__ = [
     "PlanError",
     "Precision",
     "PrivilegeError",
+    "Promise",
+    "PromiseWarning",
+    "Recall",
     "Records",
     "RowSecurityError",
     "ServerError",
@@ -83,6 +90,7 @@ __all__ = [
     "SimdError",
     "Stage",
     "StageTrace",
+    "TargetNotMetError",
     "Trace",
     "ValueRangeError",
     "available_simd",

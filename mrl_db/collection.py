@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import filters, sources
 from mrl_db._kernels import available_threads
+from mrl_db.arguments import checked_count, checked_engine, checked_staleness
 from mrl_db.engines import exact as exact_engine
 from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
 from mrl_db.engines.native import NativeEngine
 from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
+from mrl_db.evaluate.metrics import Recall
 from mrl_db.hits import Hits, Trace
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
@@ -24,6 +26,11 @@ from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 from mrl_db.progress import Report, reporting
+from mrl_db.tuning import run as tuning
+from mrl_db.tuning.explorer import Measured
+from mrl_db.tuning.losses import fates
+from mrl_db.tuning.promise import Promise, drift_of_queries, drift_of_rows
+from mrl_db.tuning.query_log import QueryLog
 
 _NATIVE = ("auto", "native")
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
@@ -55,6 +62,9 @@ class Collection:
         self._info = info
         self._native: NativeEngine | None = None
         self._loaded_by: dict[str, Any] = {}  # the arguments of load(), for refresh()
+        self._log = QueryLog()
+        self._promises = _stored_promises(session, info.name)
+        self._tried: tuple[Measured, ...] = ()
 
     def __repr__(self) -> str:
         """Tells what the collection is."""
@@ -230,17 +240,20 @@ class Collection:
             raise ValueRangeError(f"route is {route!r}, wanted 'graph' or 'flat'")
         if plan is not None and effort is not None:
             raise PlanError("effort= and plan= were both given; the plan says its effort")
+        stored = _stored_promises(self._session, self.name).get("native")
+        if plan is None and effort is None and stored is not None and stored.plan.route == route:
+            plan = stored.plan
         if plan is None:
-            walked = graph_plan(dims=self.dims) if effort is None else graph_plan(dims=self.dims, effort=_checked_count(effort, "effort"))
+            walked = graph_plan(dims=self.dims) if effort is None else graph_plan(dims=self.dims, effort=checked_count(effort, "effort"))
             plan = walked if route == "graph" else flat_plan(dims=self.dims)
-        used = available_threads() if threads is None else _checked_count(threads, "threads")
+        used = available_threads() if threads is None else checked_count(threads, "threads")
         self._loaded_by = {
             "plan": plan,
             "in_memory": rows == "memory",
-            "max_memory": None if max_memory is None else _checked_count(max_memory, "max_memory", 2**62),
+            "max_memory": None if max_memory is None else checked_count(max_memory, "max_memory", 2**62),
             "build": build,
             "threads": used,
-            "max_staleness": _checked_staleness(max_staleness),
+            "max_staleness": checked_staleness(max_staleness),
             "allow_rls_bypass": allow_rls_bypass,
             "cache": cache,
         }
@@ -249,7 +262,9 @@ class Collection:
     def _load(self, progress: Report | bool) -> None:
         self.unload()  # its memory is needed
         self._info = catalog.describe(self._session, self.name)
+        self._promises = _stored_promises(self._session, self.name)
         self._native = loading.load(self._session, self._info, progress=progress, **self._loaded_by)
+        self._native.note = lambda: self._note("native")()
 
     def unload(self) -> None:
         """Gives the native engine's memory back; searches run in PostgreSQL again."""
@@ -302,17 +317,18 @@ class Collection:
         """
         native = self._native
         if native is not None and where is None and plan is None and shortlist is None and not columns and not exact and engine in _NATIVE:
-            native.sync(max_staleness if max_staleness is None else _checked_staleness(max_staleness))
+            native.sync(max_staleness if max_staleness is None else checked_staleness(max_staleness))
             found = native.search_plainly(query, k)
             if found is not None:
+                self._log.pass_by(query, found, k)
                 return found
-        self._check_engine(engine)
-        wanted = _checked_count(k, "k")
+        checked_engine(engine)
+        wanted = checked_count(k, "k")
         queries, single = ingest.check_query(query, self._info)
         runs_here = not exact and self._runs_here(engine, shortlist, plan)
         if runs_here:
             native = self._loaded()
-            native.sync(max_staleness if max_staleness is None else _checked_staleness(max_staleness))
+            native.sync(max_staleness if max_staleness is None else checked_staleness(max_staleness))
             if native.info.relation != self._info.relation:  # renamed by another client
                 self._info = native.info
         request = self._request(where, columns)
@@ -321,10 +337,14 @@ class Collection:
         elif runs_here:
             if plan is not None:
                 loading.check_native(plan, self._info)
-            used = None if threads is None else _checked_count(threads, "threads")
+            used = None if threads is None else checked_count(threads, "threads")
             hits = self._loaded().search(request, queries, wanted, plan, used)
         else:
-            hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan))
+            stored = plan is None and shortlist is None and self._info.plan is not None
+            note = self._note("sql") if stored else _nothing
+            hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan), note=note)
+        if where is None:
+            self._log.note(queries, hits.distances, wanted)
         return hits[0] if single else hits
 
     def _runs_here(self, engine: str, shortlist: int | None, plan: Plan | None) -> bool:
@@ -340,20 +360,165 @@ class Collection:
             raise NotLoadedError(f'collection "{self.name}" is not loaded; call load(), or search with engine="sql"')
         return self._native
 
+    # Recall, declared and measured
+
+    def tune(
+        self,
+        *,
+        recall: float | None = None,
+        k: int = 10,
+        statistic: str = "mean",
+        p95_ms: float | None = None,
+        queries: ArrayLike | None = None,
+        engine: str = "auto",
+        budget_seconds: float = 60.0,
+        seed: int = 0,
+        progress: Report | bool = False,
+    ) -> Promise:
+        """Measures plans, stores the fastest one that is proven to keep the recall, and returns the promise; searches follow it from then
+        on.
+
+        recall: of k answers, above 0 and below 1. statistic: "mean" over queries, or "p05", the recall that 95 % of the queries reach.
+        p95_ms: milliseconds that 95 % of the searches shall keep within; without recall=, the best recall within that is promised. queries:
+        (n, dims) of the kind that will be asked; by default the queries that this object was asked, when it remembers 500, else rows of the
+        collection, each left out of its own answers. engine: "sql", "native", or "auto": native where rows are loaded. budget_seconds:
+        about as long as it may take; less means fewer queries, so a plan that is dearer than it need be. progress: True for a bar, or a
+        function.
+
+        A promise speaks of queries like those that it was measured on, with 95 % confidence, and of unfiltered searches. Raises
+        TargetNotMetError when no plan that keeps the recall is fast enough for p95_ms, and says what the best reaches.
+        """
+        checked_engine(engine)
+        target = tuning.check_target(recall, statistic, p95_ms)
+        wanted = checked_count(k, "k", 1000)
+        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        native = self._loaded() if self._runs_here(engine, None, None) else None
+        if native is not None:
+            native.sync()
+        self._info = catalog.describe(self._session, self.name)
+        with reporting(progress, "plans") as report:
+            promise, self._tried = tuning.tune(
+                self._session,
+                self._request(None),
+                native,
+                self._log,
+                target=target,
+                statistic=statistic,
+                p95_ms=p95_ms,
+                k=wanted,
+                queries=asked,
+                seconds=budget_seconds,
+                seed=seed,
+                report=report,
+            )
+        if native is not None:
+            native.follow_plan(promise.plan)
+        self._info = catalog.describe(self._session, self.name)
+        self._promises[promise.engine] = promise
+        return promise
+
+    @property
+    def tried(self) -> tuple[Measured, ...]:
+        """The plans that the last `tune()` of this object measured, with their recall and time."""
+        return self._tried
+
+    @property
+    def promise(self) -> Promise | None:
+        """What searches are promised by the engine that answers them, or None; `stale` says why it no longer speaks of them, if so."""
+        self._promises = _stored_promises(self._session, self.name)
+        promise = self._promises.get("sql" if self._native is None else "native")
+        if promise is None:
+            return None
+        total = self.count()
+        newer = rows.share_newer(self._session, self._info, promise.as_of, total)
+        drift = drift_of_rows(promise, total, newer) or self._drift_of_queries(promise)
+        promise = replace(promise, stale=drift)
+        self._promises[promise.engine] = promise
+        return promise
+
+    def recall(
+        self,
+        queries: ArrayLike | None = None,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        plan: Plan | None = None,
+        engine: str = "auto",
+        sample: int = 500,
+        seed: int | None = None,
+    ) -> Recall:
+        """Measures the recall of searches as they are now: mean, 5th percentile, minimum, and bounds of the mean.
+
+        queries: (n, dims); by default `sample` rows drawn at random (of those that pass the filter), each left out of its own answers; what
+        PostgreSQL's index misses of these counts double, as it finds rows too easily. where: measures searches with this filter.
+        """
+        checked_engine(engine)
+        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        here = self._runs_here(engine, None, plan)
+        native = self._loaded() if here else None
+        if native is not None:
+            native.sync()
+        wanted = checked_count(k, "k")
+        used = with_k(plan or self._loaded().plan, wanted) if here else self._plan(wanted, None, plan)
+        drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        n = checked_count(sample, "sample")
+        return tuning.measure(self._session, self._request(where), native, used, asked, k=wanted, n=n, seed=drawn)[0]
+
     def explain(
         self,
         query: ArrayLike,
         *,
+        want: Any = None,
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         shortlist: int | None = None,
         plan: Plan | None = None,
+        engine: str = "auto",
     ) -> Trace:
-        """Returns how one search goes, stage by stage: rows in and out, bytes a row, and microseconds as the server measured them."""
+        """Returns how one search goes, stage by stage: rows in and out, bytes a row, microseconds; and what became of wanted rows.
+
+        want: ids; `trace.fates` says of each whether it was found, else the stage that lost it, its rank there, and the least keep (or,
+        where the walk did not meet it, effort) that would have saved it.
+        """
+        checked_engine(engine)
         queries, single = ingest.check_query(query, self._info)
         if not single:
             raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
-        return sql_engine.explain(self._session, self._request(where), queries[0], self._plan(_checked_count(k, "k"), shortlist, plan))
+        wanted, request = checked_count(k, "k"), self._request(where)
+        if self._runs_here(engine, shortlist, plan):
+            native = self._loaded()
+            native.sync()
+            if plan is not None:
+                loading.check_native(plan, self._info)
+            used = with_k(native.plan if plan is None else plan, wanted)
+            trace = native.search(request, queries, wanted, used, 1).trace
+
+            def run(tried: Plan) -> list[Any]:
+                return list(native.search(request, queries, tried.k, tried, 1).ids[0].tolist())
+        else:
+            used = self._plan(wanted, shortlist, plan)
+            trace = sql_engine.explain(self._session, request, queries[0], used)
+
+            def run(tried: Plan) -> list[Any]:
+                return list(sql_engine.search(self._session, request, queries, tried, fill=False).ids[0].tolist())
+
+        if want is None:
+            return trace
+        keys = self._keys(want)
+        present = set(rows.get(self._session, self._info, keys, ())[0])
+        return replace(trace, fates=tuple(fates(run, used, keys, present, self.count())))
+
+    def _note(self, engine: str) -> Callable[[], str | None]:
+        """Tells, when a trace is looked at, what the plan that was followed promises."""
+        promise = self._promises.get(engine)
+        if promise is None:
+            return _nothing
+        return lambda: str(replace(promise, stale=promise.stale or self._drift_of_queries(promise)))
+
+    def _drift_of_queries(self, promise: Promise) -> str | None:
+        if self._log.k != promise.k:
+            return None
+        return drift_of_queries(promise.distances, promise.recall.queries, self._log.distances)
 
     @property
     def plan(self) -> Plan:
@@ -405,7 +570,7 @@ class Collection:
             return plan if plan.k == k else with_k(plan, k)
         if shortlist is None and self._info.plan is not None:
             return with_k(self._info.plan, k)
-        keep = None if shortlist is None else _checked_count(shortlist, "shortlist")
+        keep = None if shortlist is None else checked_count(shortlist, "shortlist")
         return default_plan(dims=self.dims, low_dims=self.low_dims, k=k, keep=keep)
 
     def _check_plan(self, plan: Plan) -> None:
@@ -417,29 +582,22 @@ class Collection:
             if stage.precision.value != "float16":
                 raise PlanError(f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}")
 
-    @staticmethod
-    def _check_engine(engine: str) -> None:
-        if engine not in ("auto", "sql", "native"):
-            raise ValueRangeError(f"engine is {engine!r}, wanted 'auto', 'sql' or 'native'")
+
+def _nothing() -> None:
+    return None
+
+
+def _stored_promises(session: Session, name: str) -> dict[str, Promise]:
+    return {
+        engine: Promise.from_json(engine, plan, promise, made_at)
+        for engine, (plan, promise, made_at) in catalog.stored_plans(session, name).items()
+        if promise is not None and made_at is not None
+    }
 
 
 def open_collection(session: Session, name: str) -> Collection:
     """Returns a collection by its name; raises CollectionNotFoundError."""
     return Collection(session, catalog.describe(session, name))
-
-
-def _checked_staleness(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueRangeError(f"max_staleness is {value!r}, wanted seconds of at least 0")
-    return float(value)
-
-
-def _checked_count(value: object, what: str, most: int = 2**31 - 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueRangeError(f"{what} is {value!r}, wanted an integer of at least 1")
-    if not 1 <= value <= most:
-        raise ValueRangeError(f"{what} is {value}, wanted 1 to {most}")
-    return int(value)
 
 
 __all__ = ["Collection", "Records", "open_collection"]

@@ -34,6 +34,14 @@ class PlanError(MrlDbError, ValueError):
     """A plan breaks one of its laws."""
 
 
+class TargetNotMetError(MrlDbError, RuntimeError):
+    """No plan that was tried meets the recall that was asked for; the message says what the best one reaches."""
+
+
+class PromiseWarning(UserWarning):
+    """A promise of recall does not speak of the searches that are being made: their queries are of another kind, or the rows are."""
+
+
 class NotLoadedError(MrlDbError, RuntimeError):
     """The native engine was asked for, and the collection is not loaded, or not with the codes that the plan needs."""
 

@@ -29,11 +29,13 @@ class StageTrace:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How the hits were found: the engine, the whole time of the call in microseconds, and the stages in order."""
+    """How the hits were found: the engine, the whole time of the call in microseconds, the stages in order, and what the plan promises."""
 
     engine: str
     microseconds: float
     stages: tuple[StageTrace, ...]
+    promise: str | None = None
+    fates: tuple[Any, ...] = ()  # of wanted rows (`explain`): mrl_db.tuning.losses.Fate
 
     def __str__(self) -> str:
         """Tells the trace, a line each stage."""
@@ -43,6 +45,9 @@ class Trace:
             rows_in = "?" if stage.rows_in is None else str(stage.rows_in)
             rows_out = "?" if stage.rows_out is None else str(stage.rows_out)
             lines.append(f"  {stage.name}: {rows_in} → {rows_out} rows{time}")
+        if self.promise is not None:
+            lines.append(f"  promise: {self.promise}")
+        lines += [f"  {fate}" for fate in self.fates]
         return "\n".join(lines)
 
 

@@ -13,8 +13,9 @@ A plan whose keeps all equal the number of rows gives exactly the brute-force an
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from mrl_db.errors import PlanError
 from mrl_db.precision import Precision
@@ -51,12 +52,15 @@ class Plan:
     """A route, its effort and the stages of a search over vectors of `stages[-1].dims` dims. Raises PlanError when a law is broken.
 
     route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process. effort: `hnsw.ef_search`, or how many hops a walk over the
-    graph makes; the other two routes make nothing of it.
+    graph makes at most; the other two routes make nothing of it. margin: a walk over the graph ends earlier when the next row to follow is
+    farther than the last answer so far by this much, as an inner product of vectors of length 1; so an easy query takes fewer hops than a
+    hard one. None: what goes with the effort; infinity: all hops, for every query.
     """
 
     route: Route
     effort: int
     stages: tuple[Stage, ...]
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the laws."""
@@ -65,6 +69,8 @@ class Plan:
         if not 1 <= self.effort <= (MAX_HOPS if self.native else MAX_EFFORT):
             limit = f"a walk makes 1 to {MAX_HOPS} hops" if self.native else f"pgvector searches with 1 to {MAX_EFFORT}"
             raise PlanError(f"effort is {self.effort}, {limit}")
+        if self.margin is not None and (self.route != "graph" or not self.margin >= 0):
+            raise PlanError(f"margin is {self.margin} on route {self.route!r}; a walk over the graph takes one of at least 0")
         if not self.stages:
             raise PlanError("a plan without stages; the last stage must look at the full vector at float32")
         for stage in self.stages:
@@ -99,11 +105,26 @@ class Plan:
 
     def to_json(self) -> dict[str, object]:
         """Returns the plan as the catalogue stores it."""
+        margin = {} if self.margin is None else {"margin": None if math.isinf(self.margin) else self.margin}  # JSON has no infinity
         return {
             "route": self.route,
             "effort": self.effort,
+            **margin,
             "stages": [{"space": s.space, "dims": s.dims, "precision": s.precision.value, "keep": s.keep} for s in self.stages],
         }
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> Plan:
+        """Returns the plan that `to_json` told."""
+        stages = [Stage(s["dims"], Precision(s["precision"]), s["keep"], s.get("space", "prefix")) for s in entry["stages"]]
+        margin = None if "margin" not in entry else math.inf if entry["margin"] is None else entry["margin"]
+        return Plan(entry["route"], entry["effort"], tuple(stages), margin)
+
+    def __str__(self) -> str:
+        """Tells the plan in one line."""
+        walked = {"graph": f"graph, {self.effort} hops", "hnsw": f"hnsw, ef_search {self.effort}"}.get(self.route, self.route)
+        margin = "" if self.margin is None else f", margin {self.margin:.3g}"
+        return f"{walked}{margin}: " + " → ".join(str(stage) for stage in self.stages)
 
 
 def default_plan(*, dims: int, low_dims: int, k: int, keep: int | None = None) -> Plan:

@@ -39,4 +39,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (5, '0005_batches', '12f5e4d528851974fbd61224780264fb1e6b69440089130b60aadffa278421e3');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 6) AS missing \gset
+\if :missing
+\ir migrations/0006_promises.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (6, '0006_promises', 'bb678b7cfd986905f4539a2d2fc4731dcdfcb96c7ce1b0780f1f043bcc76a7fb');
+\endif
+
 COMMIT;

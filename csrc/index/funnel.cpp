@@ -29,12 +29,9 @@ std::uint64_t now() {
         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
-// How much worse than the k-th best the next candidate may be for a walk to go on, for a query and rows of length 1. A longer walk has a
-// longer pool, and both find more; fitted near the envelope of hops and margins over queries/s and recall, on real rows of 384 dims and
-// generated ones of 768 and 1,024 (efforts 24 to 700).
-float margin(std::size_t effort) { return 0.015f * std::pow(static_cast<float>(effort), 0.32f); }
-
 }  // namespace
+
+float margin_of_effort(std::size_t effort) { return 0.015f * std::pow(static_cast<float>(effort), 0.32f); }
 
 // One thread's run over some queries.
 struct Searcher {
@@ -44,7 +41,7 @@ struct Searcher {
     Scratch& scratch;
     const Kernels& kernels;
     SlotFilter filter;
-    bool filtered;        // by a selection or by deletions
+    bool filtered;        // by a selection, by deletions or by a hidden row
     std::size_t allowed;  // rows, about, that may be in an answer
     std::uint64_t began = 0;
 
@@ -143,8 +140,10 @@ struct Searcher {
         const std::size_t effort = search.plan.effort;
         const std::size_t wanted = stages().back().keep;
         const std::size_t pool = std::min(kMostPool, stretched(std::max({effort, std::size_t{32}, keep + keep / 2})));
+        const float margin = search.plan.margin < 0 ? margin_of_effort(effort) : search.plan.margin;
         const float unit = index.metric() == Metric::cosine ? 1.0f : query_length / index.lines_.unit();
-        const WalkOptions options{stretched(effort), pool, std::max(kWatched, wanted), margin(effort) * unit, refine()};
+        const WalkOptions options{stretched(effort), pool,     std::max(kWatched, wanted),
+                                  margin * unit,     refine(), filter.hidden == Keys::kNone ? kNoLink : index.slot_of(filter.hidden)};
         index.graph_.walk(kernels, index.lines_, scratch.line_query, options, scratch.walk, filtered ? &filter : nullptr);
         const Pool& found = scratch.walk.pool;
         for (std::size_t i = 0; i < found.size; ++i) {
@@ -221,7 +220,7 @@ struct Searcher {
         std::uint32_t ids[kAtOnce], passing[kAtOnce];
         const std::vector<std::uint32_t>& places = lines ? search.selection->slots : list;
         // Where nothing was deleted and no place changed hands since, all of the list is still what was selected.
-        const bool untouched = index.epoch_ == search.selection->epoch && index.live_rows() == slots();
+        const bool untouched = index.epoch_ == search.selection->epoch && index.live_rows() == slots() && filter.hidden == Keys::kNone;
         constexpr std::size_t kAhead = 32;
         for (std::size_t first = 0; first < list.size(); first += kAtOnce) {
             const std::size_t here = std::min(kAtOnce, list.size() - first);
@@ -450,6 +449,7 @@ struct Searcher {
 
     void run(std::size_t query, const float* values, const Index::Found& found) {
         began = now();
+        if (search.hidden != nullptr) filter.hidden = index.keys_.find(search.hidden->at(query));
         prepare(values);
         first_stage();
         end_query(query, found);
@@ -508,7 +508,7 @@ void Index::check(const Plan& plan) const {
 void Index::search(const float* queries, std::size_t n_queries, const Search& search, StageCounts& counts, const Found& found) const {
     const Reading reading(*this);
     check(search.plan);
-    const bool filtered = search.selection != nullptr || live_rows() < rows_.size();
+    const bool filtered = search.selection != nullptr || search.hidden != nullptr || live_rows() < rows_.size();
     const std::size_t allowed = search.selection == nullptr ? live_rows() : std::min(live_rows(), search.selection->list.size());
     const Stage& first = search.plan.stages.front();
     const std::size_t threads = std::max<std::size_t>(1, search.threads);
@@ -528,7 +528,7 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
     };
 
     const bool tiled = n_queries >= kTileWorth && search.plan.route == Route::flat && first.precision == Precision::int8 &&
-                       first.dims < dims() && search.selection == nullptr;
+                       first.dims < dims() && search.selection == nullptr && search.hidden == nullptr;
     if (!tiled) {
         // A few queries a task: enough to keep a thread in its own caches, few enough to share out evenly.
         const std::size_t task = std::clamp<std::size_t>(n_queries / (8 * threads), 1, 16);

@@ -91,8 +91,12 @@ void Graph::enter(const Kernels& kernels, const LineQuery& query, Walk& walk) co
 void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery& query, const WalkOptions& options, Walk& walk,
                  const SlotFilter* filter) const {
     walk.prepare(slots(), options.pool, entries_.size());
+    if (options.hidden != kNoLink) walk.first_visit(options.hidden);
     enter(kernels, query, walk);
     Pool& pool = walk.pool;
+    for (std::size_t i = 0; i < pool.size && options.hidden != kNoLink; ++i) {
+        if (pool.id[i] == options.hidden) pool.key[i] = pool.open[i] = kInfinity;
+    }
     // The k-th best is more than `margin` better than a candidate when k of them are.
     const auto far_behind = [&](float key) {
         const float limit = key - options.margin;
@@ -104,7 +108,10 @@ void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery
     };
     const bool watch = options.margin < kInfinity && options.k > 0;
 
-    std::size_t hops = 0;
+    // A graph built without the hidden row would lead past it. The first link to it leads to the row nearest to it instead, which comes
+    // close: on 62,666 real rows it finds as much as for queries that are none of the rows, within .001 from recall .975 on; without it the
+    // walk misses 1.3 to 1.5 times as many, with all links mended a fifth as many.
+    std::size_t hops = 0, mended = 0;
     const std::uint8_t* high = codes.high();
     while (hops < options.hops) {
         std::uint32_t best[kPops + kAhead];
@@ -130,7 +137,8 @@ void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery
             walk.popped.push_back(slot);
             const std::uint32_t* to = links(slot);
             for (std::size_t e = 0; e < kDegree && to[e] != kNoLink; ++e) {
-                const std::uint32_t other = to[e];
+                std::uint32_t other = to[e];
+                if (other == options.hidden && mended++ == 0 && links(other)[0] != kNoLink) other = links(other)[0];
                 met[count] = other;
                 __builtin_prefetch(high + std::size_t{other} * kLineBytes);
                 count += walk.first_visit(other) ? 1 : 0;

@@ -37,25 +37,28 @@ class Bitmap {
 
 // Which slots may be in an answer; a walk passes through the others all the same.
 struct SlotFilter {
-    const Bitmap* deleted;             // rows
-    const Bitmap* selected;            // rows, or nullptr for all …
-    std::size_t selected_from;         // … of so many; rows that came later are not selected
-    const std::uint32_t* born;         // of each row, when it came, in epochs …
-    std::uint64_t selected_in;         // … and the epoch of the selection
-    const std::uint32_t* row_of_slot;  // or nullptr where both are the same
+    const Bitmap* deleted;               // rows
+    const Bitmap* selected;              // rows, or nullptr for all …
+    std::size_t selected_from;           // … of so many; rows that came later are not selected
+    const std::uint32_t* born;           // of each row, when it came, in epochs …
+    std::uint64_t selected_in;           // … and the epoch of the selection
+    const std::uint32_t* row_of_slot;    // or nullptr where both are the same
+    std::uint32_t hidden = 0xffffffffu;  // a row that is to be as if it were not there, or none
 
     bool allows_row(std::uint32_t row) const {
-        return !deleted->test(row) && (selected == nullptr || (row < selected_from && selected->test(row) && born[row] <= selected_in));
+        return row != hidden && !deleted->test(row) &&
+               (selected == nullptr || (row < selected_from && selected->test(row) && born[row] <= selected_in));
     }
     bool allows(std::uint32_t slot) const { return allows_row(row_of_slot == nullptr ? slot : row_of_slot[slot]); }
 };
 
 struct WalkOptions {
-    std::size_t hops;  // candidates popped
-    std::size_t pool;  // candidates kept
-    std::size_t k;     // the margin is measured from the k-th best
-    float margin;      // in units of the score; +inf never stops
-    bool refine;       // score survivors by both planes before they enter the pool
+    std::size_t hops;                // candidates popped
+    std::size_t pool;                // candidates kept
+    std::size_t k;                   // the margin is measured from the k-th best
+    float margin;                    // in units of the score; +inf never stops
+    bool refine;                     // score survivors by both planes before they enter the pool
+    std::uint32_t hidden = kNoLink;  // a slot that no walk passes through, or none
 };
 
 // What one walk needs beside the graph; kept and used again. One thread at a time.

@@ -20,31 +20,53 @@ from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.copy_out import copy_rows
+from mrl_db.postgres.ingest import plain_keys
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 
 _BLOCK_BYTES = 4 << 20  # rows decoded before they are scanned: several second-level caches, so that many queries share the decoding
 
 
-def search(session: Session, request: Request, queries: NDArray[np.float32], k: int) -> Hits:
-    """Returns the brute-force answer of each query, (n, k)."""
+def search(session: Session, request: Request, queries: NDArray[np.float32], k: int, dims: int | None = None) -> Hits:
+    """Returns the brute-force answer of each query, (n, k); of prefixes where dims says how wide."""
     began = time.perf_counter()
     info = request.info
-    scan = kernels.exact_scan(info.metric, queries, k)
+    width = info.dims if dims is None else dims
+    scan = kernels.exact_scan(info.metric, queries[:, :width], k)
     block_rows = max(1, _BLOCK_BYTES // (4 * info.dims))
     keys: list[Any] = []
     with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))  # columns come from the same state as the vectors
         for block_keys, vectors in copy_rows(connection, request, block_rows):
             keys.append(block_keys)
-            scan.scan(vectors)
+            scan.scan(vectors[:, :width])
         key_at = _KeyReader(info, keys)
         best = [_best(scan, query, k, key_at) for query in range(len(queries))]
         columns = _columns(connection, request, {key for hits in best for key, _ in hits})
     results = [[(key, distance, scan.rows_scanned, *columns[key]) for key, distance in hits] for hits in best]
     rows_out = len(results[0])
-    stage = StageTrace(f"exact {info.dims} float32", scan.rows_scanned, rows_out, 4 * info.dims)
+    stage = StageTrace(f"exact {width} float32", scan.rows_scanned, rows_out, 4 * width)
     return collect(request, results, Trace("exact", (time.perf_counter() - began) * 1e6, (stage,)))
+
+
+def prefix_ranks(
+    session: Session, request: Request, queries: NDArray[np.float32], dims: int, ids: NDArray[Any], most: int
+) -> NDArray[np.int64]:
+    """Returns how many rows have a prefix nearer to each query's than each of its ids (n, k) has; `most` where it is not among so many."""
+    scan = kernels.exact_scan(request.info.metric, queries[:, :dims], most)
+    keys: list[Any] = []
+    with session.transaction() as connection:
+        for block_keys, vectors in copy_rows(connection, request, max(1, _BLOCK_BYTES // (4 * request.info.dims))):
+            keys += plain_keys(block_keys, request.info.key_type)
+            scan.scan(vectors[:, :dims])
+    every = np.array(keys, dtype=ids.dtype)
+    ranks = np.full(ids.shape, most)
+    for query, wanted in enumerate(ids):
+        distances, positions = scan.hits(query)
+        listed = every[positions[np.argsort(distances, kind="stable")][:most]]
+        places, columns = np.nonzero(listed[:, np.newaxis] == wanted)
+        ranks[query, columns] = places
+    return ranks
 
 
 class _KeyReader:

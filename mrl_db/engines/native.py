@@ -9,7 +9,7 @@ import math
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class NativeEngine:
         self._follower = Follower(live, max_staleness) if live.follows and 0 < max_staleness < NEVER else None
         if self._follower is not None:
             self._follower.start()
+        self.note: Callable[[], str | None] = lambda: None  # tells, when a trace is looked at, what the plan promises
         self._plans: dict[Plan, _kernels.NativePlan] = {}
         self._plans_of_k: dict[int, tuple[_kernels.NativePlan, Plan]] = {}
         self._selections: OrderedDict[Node, tuple[_kernels.Index, int, _kernels.Selection]] = OrderedDict()
@@ -63,6 +64,12 @@ class NativeEngine:
     def plan(self) -> Plan:
         """The plan that was loaded for, and that a search follows unless it brings its own."""
         return self._plan
+
+    def follow_plan(self, plan: Plan) -> None:
+        """Makes it the plan of searches that bring none; raises NotLoadedError when its codes are not here."""
+        self._native(plan)
+        self._plan = plan
+        self._plans_of_k = {}
 
     @property
     def info(self) -> CollectionInfo:
@@ -125,10 +132,18 @@ class NativeEngine:
         if found is None:
             return None
         ids, distances, counts = found
-        return Hits(ids, distances, lambda: _trace(known[1], counts, 1))
+        return Hits(ids, distances, lambda: _trace(known[1], counts, 1, note=self.note))
 
-    def search(self, request: Request, queries: NDArray[np.float32], k: int, plan: Plan | None, threads: int | None = None) -> Hits:
-        """Returns the hits of each query, (n, k)."""
+    def search(
+        self,
+        request: Request,
+        queries: NDArray[np.float32],
+        k: int,
+        plan: Plan | None,
+        threads: int | None = None,
+        hidden: Sequence[Any] | None = None,
+    ) -> Hits:
+        """Returns the hits of each query, (n, k). hidden: for each query the key of a row that is to be as if it were not there."""
         chosen = with_k(self._plan if plan is None else plan, k)
         native = self._native(chosen)
         index, selection = self._live.index, None
@@ -136,14 +151,20 @@ class NativeEngine:
             index, selection = self._select(request)
         began = time.perf_counter()
         whole = self._in_memory or len(chosen.stages) == 1
-        ids, distances, counts = index.search_many(queries, native, selection, threads or self._threads, not whole)
+        left_out = None if hidden is None else rows.encoded_keys(hidden, request.info.key_type)
+        ids, distances, counts = index.search_many(queries, native, selection, threads or self._threads, not whole, left_out)
         if not whole:
             ids, distances = self._rescored(queries, ids, k)
         elif not isinstance(ids, np.ndarray):
             ids = self._keys(ids, distances.shape)
         microseconds = (time.perf_counter() - began) * 1e6
         columns = rows.columns_of(self._session, request, ids)
-        return Hits(ids, distances, _trace(chosen, counts, len(queries), microseconds), columns)
+        note = self.note if plan is None else None
+        return Hits(ids, distances, lambda: _trace(chosen, counts, len(queries), microseconds, note), columns)
+
+    def search_once(self, query: NDArray[np.float32], plan: Plan) -> None:
+        """Runs a plan for one query (dims,) as the short way does, for its time alone."""
+        self._live.index.search_one(query, self._native(plan))
 
     def check(self, plan: Plan) -> None:
         """Raises NotLoadedError when the plan needs codes that are not here."""
@@ -154,7 +175,7 @@ class NativeEngine:
         if known is not None:
             return known
         stages = [(_SPACES[s.space], s.dims, _PRECISIONS[s.precision], s.keep) for s in plan.stages]
-        native = _kernels.NativePlan(_ROUTES[plan.route], plan.effort, stages)
+        native = _kernels.NativePlan(_ROUTES[plan.route], plan.effort, stages, plan.margin)
         try:
             self._live.index.check(native)
         except _kernels.PlanMismatchError as error:
@@ -214,7 +235,13 @@ def _distances(metric: Metric, query: NDArray[np.float64], vectors: NDArray[np.f
     return np.asarray(1.0 - np.clip(cosines, -1.0, 1.0), dtype=np.float64)
 
 
-def _trace(plan: Plan, counts: _kernels.StageCounts, queries: int, microseconds: float | None = None) -> Trace:
+def _trace(
+    plan: Plan,
+    counts: _kernels.StageCounts,
+    queries: int,
+    microseconds: float | None = None,
+    note: Callable[[], str | None] | None = None,
+) -> Trace:
     """Rows and microseconds of every stage for one query, or on average; the time is a thread's, whatever others did beside it."""
     stages = []
     for number, (stage, (rows_in, rows_out, nanoseconds)) in enumerate(zip(plan.stages, counts, strict=True)):
@@ -224,4 +251,4 @@ def _trace(plan: Plan, counts: _kernels.StageCounts, queries: int, microseconds:
             StageTrace(name, round(rows_in / each), round(rows_out / each), stage.precision.bytes(stage.dims), nanoseconds / each / 1000)
         )
     total = sum(stage.microseconds or 0.0 for stage in stages) if microseconds is None else microseconds
-    return Trace("native", total, tuple(stages))
+    return Trace("native", total, tuple(stages), None if note is None else note())

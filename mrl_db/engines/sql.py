@@ -11,7 +11,7 @@ the exact statement is run: k rows come back whenever k rows match.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,24 +31,35 @@ from mrl_db.postgres.session import Connection, Session, VectorParameter
 _PIPELINE = 64  # statements in flight of a batch: enough to hide the round trip, few enough to bound memory
 
 
-def search(session: Session, request: Request, queries: NDArray[np.float32], plan: Plan) -> Hits:
-    """Returns the hits of each query, (n, k), by the plan."""
+def search(
+    session: Session,
+    request: Request,
+    queries: NDArray[np.float32],
+    plan: Plan,
+    *,
+    fill: bool = True,
+    note: Callable[[], str | None] = lambda: None,
+) -> Hits:
+    """Returns the hits of each query, (n, k), by the plan. fill: searches that find fewer than k are done again exactly.
+
+    note: tells, when the trace is looked at, what the plan promises.
+    """
     began = time.perf_counter()
     text, parameters = _funnel_text(request, plan)
     with session.connection() as connection:
         results = _run(connection, text, [_parameters(plan, VectorParameter(q), parameters) for q in queries])
-        fallbacks = [place for place, found in enumerate(results) if len(found) < plan.k]
+        fallbacks = [place for place, found in enumerate(results) if fill and len(found) < plan.k]
         if fallbacks:
             exact, exact_parameters = exact_statement(request, plan.k)
             asked = [[VectorParameter(queries[place]), *exact_parameters] for place in fallbacks]
             for place, found in zip(fallbacks, _run(connection, exact.as_string(None), asked), strict=True):
                 results[place] = found
     microseconds = (time.perf_counter() - began) * 1e6
-    trace = Trace("sql", microseconds, _stages(plan, results, exact=len(fallbacks) == len(results)))
-    return collect(request, results, trace)
+    exactly = len(fallbacks) == len(results)
+    return collect(request, results, lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()))
 
 
-def collect(request: Request, results: Sequence[Sequence[tuple[Any, ...]]], trace: Trace) -> Hits:
+def collect(request: Request, results: Sequence[Sequence[tuple[Any, ...]]], trace: Trace | Callable[[], Trace]) -> Hits:
     """Returns rows of (key, distance, rows_in, columns…), equally many for each query, as hits."""
     n, k = len(results), min(len(found) for found in results)
     ids = np.empty((n, k), dtype=key_dtype(request.info))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from psycopg import errors as pg
@@ -21,10 +22,9 @@ from mrl_db.errors import (
     from_psycopg,
 )
 from mrl_db.metric import Metric
-from mrl_db.plan import Plan, Stage
+from mrl_db.plan import Plan
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
-from mrl_db.precision import Precision
 
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL cuts longer names in silence
 MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
@@ -185,10 +185,24 @@ def drop(session: Session, name: str) -> None:
         _call(connection, "collection_drop", (name,))
 
 
-def set_plan(session: Session, name: str, plan: Plan | None) -> None:
-    """Stores the plan of the SQL engine, or removes it."""
+def set_plan(session: Session, name: str, plan: Plan | None, engine: str = "sql") -> None:
+    """Stores the plan of an engine, or removes it; its promise goes."""
     with session.transaction() as connection:
-        _call(connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json())))
+        _call(connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json()), engine))
+
+
+def keep_promise(session: Session, name: str, engine: str, plan: Plan, promise: Mapping[str, Any]) -> datetime:
+    """Stores the plan of an engine with what it was measured to keep; returns when."""
+    with session.transaction() as connection:
+        made_at: datetime = _call(connection, "promise_keep", (name, engine, Jsonb(plan.to_json()), Jsonb(dict(promise))))
+    return made_at
+
+
+def stored_plans(session: Session, name: str) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any] | None, datetime | None]]:
+    """Returns for each engine with a stored plan (plan, promise or None, when it was promised)."""
+    with session.connection() as connection:
+        found = connection.execute(statements.query("promises"), (name,)).fetchall()
+    return {engine: (plan, promise, made_at) for engine, plan, promise, made_at in found}
 
 
 def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequence[Any]) -> Any:
@@ -220,11 +234,6 @@ def _info(entry: Any) -> CollectionInfo:
         low_dims=fields["low_dims"],
         low_dim_column=fields["low_dim_column"],
         index=fields["index"],
-        plan=None if fields["plan"] is None else _plan(fields["plan"]),
+        plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
         columns={c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"]) for c in fields["columns"]},
     )
-
-
-def _plan(entry: Mapping[str, Any]) -> Plan:
-    stages = [Stage(s["dims"], Precision(s["precision"]), s["keep"], s["space"]) for s in entry["stages"]]
-    return Plan(entry["route"], entry["effort"], tuple(stages))

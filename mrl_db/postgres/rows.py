@@ -14,6 +14,8 @@ from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
+_LOOKED_AT = 20_000  # rows, to learn how many are new
+
 
 def get(
     session: Session, info: CollectionInfo, keys: list[Any], columns: Sequence[str]
@@ -69,13 +71,54 @@ def keys_where(session: Session, request: Request) -> NDArray[np.uint8] | list[b
         key=statements.identifier(request.info.key), source=request.info.relation, condition=condition
     )
     with session.connection() as connection:
-        found = [row[0] for row in _execute(connection, statement, parameters).fetchall()]
-    dtype = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}.get(request.info.key_type)
+        return encoded_keys([row[0] for row in _execute(connection, statement, parameters).fetchall()], request.info.key_type)
+
+
+def encoded_keys(keys: Sequence[Any], key_type: str) -> NDArray[np.uint8] | list[bytes]:
+    """Returns keys out of the database as the index takes them: uint8 (n, bytes), or bytes for text."""
+    dtype = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}.get(key_type)
     if dtype is not None:
-        return np.array(found, dtype=dtype).view(np.uint8).reshape(len(found), np.dtype(dtype).itemsize)
-    if request.info.key_type == "uuid":
-        return np.frombuffer(b"".join(key.bytes for key in found), dtype=np.uint8).reshape(len(found), 16)
-    return [key.encode() for key in found]
+        return np.array(keys, dtype=dtype).view(np.uint8).reshape(len(keys), np.dtype(dtype).itemsize)
+    if key_type == "uuid":
+        return np.frombuffer(b"".join(key.bytes for key in keys), dtype=np.uint8).reshape(len(keys), 16)
+    return [key.encode() for key in keys]
+
+
+def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[Any]:
+    """Returns the keys of some n rows with a vector that pass the filter, drawn at random; all of them when there are fewer."""
+    total = count(session, request)
+    condition, parameters = request.condition()
+    # A fifth and 50 more than wanted, as each row is drawn by itself.
+    percent = 100.0 if total == 0 else min(100.0, 100.0 * (1.2 * n + 50) / total)
+    statement = statements.query("rows_sample").format(
+        key=statements.identifier(request.info.key),
+        source=request.info.relation,
+        percent=sql.Literal(percent),
+        seed=sql.Literal(seed),
+        condition=condition,
+    )
+    with session.connection() as connection:
+        found = [row[0] for row in _execute(connection, statement, parameters).fetchall()]
+    chosen = np.random.default_rng(seed).permutation(len(found))[:n]
+    return [found[place] for place in chosen]
+
+
+def next_transaction(session: Session) -> int:
+    """Returns the id that the next transaction will have: what is written from now on bears this or a later one."""
+    with session.connection() as connection:
+        row = connection.execute(statements.query("next_transaction")).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def share_newer(session: Session, info: CollectionInfo, transaction: int, total: int) -> float:
+    """Returns the share of the rows, of which there are about `total`, that came or were replaced since a transaction; of a sample."""
+    percent = min(100.0, 100.0 * _LOOKED_AT / max(total, 1))
+    statement = statements.query("rows_newer").format(
+        source=info.relation, percent=sql.Literal(percent), vector=statements.identifier(info.vector)
+    )
+    with session.connection() as connection:
+        row = _execute(connection, statement, [transaction]).fetchone()
+    return 0.0 if row is None else float(row[0])
 
 
 def columns_of(session: Session, request: Request, ids: NDArray[Any]) -> dict[str, NDArray[np.object_]]:

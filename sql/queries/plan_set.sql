@@ -1,1 +1,1 @@
-SELECT mrl.set_plan(%s, %s)
+SELECT mrl.set_plan(%s, %s, %s)

@@ -1,4 +1,4 @@
-"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, collection, database, faces."""
+"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, tuning, collection, database, faces."""
 
 import ast
 from pathlib import Path
@@ -6,11 +6,26 @@ from pathlib import Path
 import mrl_db
 
 ORDER = [
-    {"errors", "metric", "precision", "nesting", "plan", "hits", "filters", "values", "progress", "sources", "projection", "folders"},
+    {
+        "errors",
+        "metric",
+        "precision",
+        "nesting",
+        "plan",
+        "hits",
+        "filters",
+        "values",
+        "progress",
+        "sources",
+        "projection",
+        "folders",
+        "arguments",
+    },
     {"_kernels", "kernels"},
     {"postgres"},
     {"engines"},
     {"evaluate"},
+    {"tuning"},
     {"collection"},
     {"database"},
     {"demo"},

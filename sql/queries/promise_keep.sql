@@ -1,0 +1,1 @@
+SELECT mrl.keep_promise(%s, %s, %s, %s)
