@@ -1,4 +1,4 @@
-"""The command line: mrl-db demo, doctor, ingest, search, collections, psql, upgrade."""
+"""The command line: mrl-db demo, doctor, ingest, search, tune, recall, explain, report, collections, psql, upgrade."""
 
 from __future__ import annotations
 
@@ -166,6 +166,132 @@ def _hits_table(hits: Hits) -> Table:
     return table
 
 
+Engine = Annotated[str, typer.Option(help="sql, or native: loads the rows into this process first.")]
+
+
+def _engine(docs: Collection, engine: str) -> Collection:
+    """Loads the rows where the native engine is to be measured."""
+    if engine not in ("sql", "native"):
+        raise ValueRangeError(f"--engine is {engine!r}, wanted sql or native")
+    if engine == "native":
+        docs.load(progress=True)
+    return docs
+
+
+def _queries(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueRangeError(f"{path} is not a .npy file that can be read: {error}") from None
+
+
+Queries = Annotated[Path | None, typer.Option(help="A .npy file of shape (n, dims) with queries as they are asked; by default rows are.")]
+
+
+@app.command()
+def tune(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    recall: Annotated[float | None, typer.Option(help="The recall to keep: 0.99.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    statistic: Annotated[str, typer.Option(help="mean, or p05: what 95 % of the queries reach.")] = "mean",
+    p95_ms: Annotated[float | None, typer.Option(help="Milliseconds that 95 % of the searches shall keep within.")] = None,
+    queries: Queries = None,
+    engine: Engine = "sql",
+    budget_seconds: Annotated[float, typer.Option(help="About as long as it may take.")] = 60.0,
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures plans, stores the fastest that is proven to keep a recall, and shows the evidence."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        promise = docs.tune(
+            recall=recall,
+            k=k,
+            statistic=statistic,
+            p95_ms=p95_ms,
+            queries=_queries(queries),
+            engine=engine,
+            budget_seconds=budget_seconds,
+            progress=True,
+        )
+        table = Table("plan", "recall", "5 %", "µs", box=None)
+        timed = sorted((each for each in docs.tried if each.microseconds is not None), key=lambda each: each.microseconds or 0.0)
+        for each in timed[:12]:
+            table.add_row(escape(str(each.plan)), f"{each.recall.mean:.4f}", f"{each.recall.p05:.2f}", f"{each.microseconds:,.0f}")
+        out.print(table)
+        out.print(f"chosen: {escape(str(promise.plan))}", highlight=False)
+        out.print(f"[bold]promise[/]: {escape(str(promise))}", highlight=False)
+        if promise.kind == "rows":
+            out.print("measured on rows of the collection; where queries are of another kind, give --queries", style="dim")
+
+
+@app.command()
+def recall(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    queries: Queries = None,
+    where: Annotated[str | None, typer.Option(help="A filter as JSON, measured with.")] = None,
+    sample: Annotated[int, typer.Option(help="Rows to ask for, where no queries are given.")] = 500,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures the recall of searches as they are now."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        measured = docs.recall(_queries(queries), k=k, where=_filter(where), sample=sample, engine=engine)
+        table = Table("queries", "mean", "from", "to", "5th percentile", "minimum", box=None)
+        r = measured
+        table.add_row(str(r.queries), f"{r.mean:.4f}", f"{r.low:.4f}", f"{r.high:.4f}", f"{r.p05:.2f}", f"{r.minimum:.2f}")
+        out.print(table)
+        promise = docs.promise
+        out.print(f"promise: {escape(str(promise))}" if promise is not None else "nothing is promised", style="dim", highlight=False)
+
+
+@app.command()
+def explain(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    like: Annotated[str | None, typer.Option(help="Search by example: the id of a row.")] = None,
+    vector: Annotated[Path | None, typer.Option(help="Search by vector: a .npy file of shape (dims,).")] = None,
+    want: Annotated[list[str] | None, typer.Option(help="The id of a row that should be found; may be repeated.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Answers of the search.")] = 10,
+    where: Annotated[str | None, typer.Option(help="A filter as JSON.")] = None,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Shows a search stage by stage, and what became of wanted rows."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        keys = [docs.parse_key(each) for each in want or ()]
+        trace = docs.explain(_query(docs, like, vector), want=keys or None, k=k, where=_filter(where), engine=engine)
+        table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)
+        for stage in trace.stages:
+            rows_in = "all" if stage.rows_in is None else f"{stage.rows_in:,}"
+            table.add_row(escape(stage.name), rows_in, f"{stage.rows_out:,}", f"{stage.bytes_per_row:,}", f"{stage.microseconds or 0:,.0f}")
+        out.print(table)
+        for fate in trace.fates:
+            out.print(escape(str(fate)), highlight=False)
+
+
+@app.command()
+def report(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    folder: Annotated[Path, typer.Option(help="Where report.html and the figures go.")] = Path("report"),
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    queries: Queries = None,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures a collection and writes a page with figures: recall against dims, plans, queries, energy, stages."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        out.print(str(docs.report(folder, queries=_queries(queries), k=k, engine=engine)), highlight=False, soft_wrap=True)
+
+
 @app.command()
 def doctor(dsn: Dsn = None, home: Home = None) -> None:
     """Says what is here, what is wrong and the way out: instruction set, server, pgvector, schema, collections."""
@@ -213,7 +339,9 @@ def _collection_health(docs: Collection) -> tuple[bool, str]:
         log = ""
     else:
         log = f"; log: {held:,} changes for {readers} readers" if logged else "; writes are not logged: call mrl.log_changes()"
-    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}{log}"
+    promise = docs.promise
+    promised = "" if promise is None else f"; promise: {promise}"
+    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}{log}{promised}"
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mrl_db.engines import sql as sql_engine
 from mrl_db.engines.native import NativeEngine
 from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
 from mrl_db.evaluate.metrics import Recall
+from mrl_db.evaluate.report import write as write_report
 from mrl_db.hits import Hits, Trace
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
@@ -28,6 +30,7 @@ from mrl_db.postgres.session import Connection, Session
 from mrl_db.progress import Report, reporting
 from mrl_db.tuning import run as tuning
 from mrl_db.tuning.explorer import Measured
+from mrl_db.tuning.findings import gather
 from mrl_db.tuning.losses import fates
 from mrl_db.tuning.promise import Promise, drift_of_queries, drift_of_rows
 from mrl_db.tuning.query_log import QueryLog
@@ -507,6 +510,46 @@ class Collection:
         keys = self._keys(want)
         present = set(rows.get(self._session, self._info, keys, ())[0])
         return replace(trace, fates=tuple(fates(run, used, keys, present, self.count())))
+
+    def report(
+        self,
+        folder: Path | str,
+        *,
+        queries: ArrayLike | None = None,
+        judgements: Sequence[Mapping[Any, float]] | None = None,
+        k: int = 10,
+        engine: str = "auto",
+        sample: int = 500,
+        seed: int = 0,
+        budget_seconds: float = 20.0,
+    ) -> Path:
+        """Measures this collection and writes report.html and its figures into a folder; returns the page's path.
+
+        It shows recall (and nDCG) against dims, plans by time and recall with the one that searches follow, the recall of single queries,
+        the energy of the first dims, and the stages' times. queries: (n, dims); by default rows of the collection. judgements: for each
+        query the gain of ids, for nDCG, where the collection has at most 20,000 rows. Needs the extra `report`.
+        """
+        checked_engine(engine)
+        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        wanted = checked_count(k, "k")
+        here = self._runs_here(engine, None, None)
+        native = self._loaded() if here else None
+        if native is not None:
+            native.sync()
+        findings = gather(
+            self._session,
+            self._request(None),
+            native,
+            with_k(self._loaded().plan, wanted) if here else self._plan(wanted, None, None),
+            self.promise,
+            queries=asked,
+            judgements=judgements,
+            k=wanted,
+            n=checked_count(sample, "sample"),
+            seed=seed,
+            seconds=budget_seconds,
+        )
+        return write_report(findings, Path(folder))
 
     def _note(self, engine: str) -> Callable[[], str | None]:
         """Tells, when a trace is looked at, what the plan that was followed promises."""

@@ -141,7 +141,7 @@ class NativeExplorer(Explorer):
 
     timed_queries = 200
     last_rounds = 6
-    scales = (1.6, 1.35, 1.2, 1.1, 1.0, 0.93, 0.87, 0.8, 0.74, 0.68, 0.6, 0.5)
+    scales = (3.2, 2.3, 1.75, 1.4, 1.2, 1.1, 1.0, 0.93, 0.87, 0.8, 0.74, 0.68, 0.6, 0.5)
 
     def candidates(self, meets: Callable[[Plan], bool]) -> Iterable[Plan]:
         """Yields plans that meet the target, the least of each form."""
@@ -202,7 +202,7 @@ class SqlExplorer(Explorer):
 
     timed_queries = 30
     last_rounds = 3
-    scales = (1.4, 1.15, 1.0, 0.87, 0.76, 0.66, 0.57, 0.5, 0.43, 0.37)
+    scales = (2.4, 1.7, 1.4, 1.15, 1.0, 0.87, 0.76, 0.66, 0.57, 0.5, 0.43, 0.37)
 
     def candidates(self, meets: Callable[[Plan], bool]) -> Iterable[Plan]:
         """Yields plans that meet the target, the least of each form."""

@@ -28,8 +28,8 @@ from mrl_db.tuning.tuner import CONFIDENCE, Choice, choose, choose_within
 
 _LOG_WORTH = 500  # queries of the log that are tuned with, rather than rows
 _EXPLORED = {"native": 1000, "sql": 200}
-_CHECKED = {"native": (1000, 4000), "sql": (1000, 1500)}
-_EXACT_PER_SECOND = 5e9  # coordinates that the exact scan gets through on one core
+_CHECKED = {"native": (1000, 6000), "sql": (1000, 1500)}
+_EXACT_PER_SECOND = 2e10  # coordinates that the exact scan gets through on one core
 
 
 def check_target(recall: float | None, statistic: str, p95_ms: float | None) -> Target | None:

@@ -24,7 +24,7 @@ from mrl_db.tuning.sample import Sample
 CONFIDENCE = 0.95
 _FIRST_ALPHA = 0.04  # of the first sequence of tests; the rest is for a second one, dearer, where the first proves nothing
 _AT_ONCE = 250  # queries, before it is looked whether they are enough
-_DEARER_SCALES = (8.0, 5.0, 3.2, 2.1)
+_DEARER_SCALES = (16.0, 9.0, 5.5, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
