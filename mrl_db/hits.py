@@ -59,9 +59,11 @@ class Hits:
     ids: int64 for integer keys; objects (`uuid.UUID`, `str`) for the others.
     distances: float64, the value of pgvector's operator for the collection's metric.
     columns: for each column asked for, an object array of the same shape.
+    certified: whether the answer is proven to be the exact one: every row was compared by its full vector, or no stage had to leave one
+    out.
     """
 
-    __slots__ = ("_trace", "columns", "distances", "ids")
+    __slots__ = ("_trace", "certified", "columns", "distances", "ids")
 
     def __init__(
         self,
@@ -69,12 +71,15 @@ class Hits:
         distances: NDArray[np.float64],
         trace: Trace | Callable[[], Trace],
         columns: Mapping[str, NDArray[np.object_]] = MappingProxyType({}),
+        *,
+        certified: bool = False,
     ) -> None:
         """trace: or a function that makes it when it is looked at: a search in this process is over sooner than a trace is made."""
         self.ids = ids
         self.distances = distances
         self._trace = trace
         self.columns = columns
+        self.certified = certified
 
     def __repr__(self) -> str:
         """Shows ids and distances."""
@@ -102,7 +107,7 @@ class Hits:
     def __getitem__(self, query: int) -> Hits:
         """The hits of one query of a batch."""
         columns = {name: values[query] for name, values in self.columns.items()}
-        return Hits(self.ids[query], self.distances[query], self._trace, columns)
+        return Hits(self.ids[query], self.distances[query], self._trace, columns, certified=self.certified)
 
     def to_list(self) -> list[Any]:
         """Returns dicts of id, distance and the columns asked for; a list of such lists for a batch."""

@@ -103,6 +103,10 @@ class Plan:
         """The full dims of the vectors it searches."""
         return self.stages[-1].dims
 
+    def leaves_out_none(self, rows: int) -> bool:
+        """Whether it compares every one of so many rows by its full vector (law 1), so that its answer is exact."""
+        return self.route in ("flat", "seqscan") and all(stage.keep >= rows for stage in self.stages[:-1])
+
     def to_json(self) -> dict[str, object]:
         """Returns the plan as the catalogue stores it."""
         margin = {} if self.margin is None else {"margin": None if math.isinf(self.margin) else self.margin}  # JSON has no infinity

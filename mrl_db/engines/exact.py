@@ -46,7 +46,9 @@ def search(session: Session, request: Request, queries: NDArray[np.float32], k: 
     results = [[(key, distance, scan.rows_scanned, *columns[key]) for key, distance in hits] for hits in best]
     rows_out = len(results[0])
     stage = StageTrace(f"exact {width} float32", scan.rows_scanned, rows_out, 4 * width)
-    return collect(request, results, Trace("exact", (time.perf_counter() - began) * 1e6, (stage,)))
+    hits = collect(request, results, Trace("exact", (time.perf_counter() - began) * 1e6, (stage,)))
+    hits.certified = width == info.dims
+    return hits
 
 
 def prefix_ranks(

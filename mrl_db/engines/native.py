@@ -128,11 +128,13 @@ class NativeEngine:
             if len(self._plans_of_k) > 1000:
                 self._plans_of_k.clear()
             known = self._plans_of_k[k] = (self._native(plan), plan)
-        found = self._live.index.search_one(query, known[0])
+        index = self._live.index
+        found = index.search_one(query, known[0])
         if found is None:
             return None
         ids, distances, counts = found
-        return Hits(ids, distances, lambda: _trace(known[1], counts, 1, note=self.note))
+        certified = known[1].leaves_out_none(index.rows) if known[1].route == "flat" else False
+        return Hits(ids, distances, lambda: _trace(known[1], counts, 1, note=self.note), certified=certified)
 
     def search(
         self,
@@ -160,7 +162,8 @@ class NativeEngine:
         microseconds = (time.perf_counter() - began) * 1e6
         columns = rows.columns_of(self._session, request, ids)
         note = self.note if plan is None else None
-        return Hits(ids, distances, lambda: _trace(chosen, counts, len(queries), microseconds, note), columns)
+        trace = lambda: _trace(chosen, counts, len(queries), microseconds, note)  # noqa: E731  # kept for when it is looked at
+        return Hits(ids, distances, trace, columns, certified=chosen.leaves_out_none(index.rows))
 
     def search_once(self, query: NDArray[np.float32], plan: Plan) -> None:
         """Runs a plan for one query (dims,) as the short way does, for its time alone."""

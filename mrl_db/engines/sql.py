@@ -56,7 +56,9 @@ def search(
                 results[place] = found
     microseconds = (time.perf_counter() - began) * 1e6
     exactly = len(fallbacks) == len(results)
-    return collect(request, results, lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()))
+    hits = collect(request, results, lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()))
+    hits.certified = exactly or plan.leaves_out_none(2**62)
+    return hits
 
 
 def collect(request: Request, results: Sequence[Sequence[tuple[Any, ...]]], trace: Trace | Callable[[], Trace]) -> Hits:

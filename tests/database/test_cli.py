@@ -102,3 +102,50 @@ def test_mistakes_get_one_line(db, run, arguments, said):
     shown = run(*arguments, fails=True)
 
     assert said in " ".join(shown.split())
+
+
+@pytest.fixture
+def demo(run, db):
+    """A collection whose name would be markup wherever it is not escaped."""
+    name = "<b>$x$</b>"
+    docs = db.create_collection(name, dims=24, nesting_dims=(8, 16, 24), key_type="text")
+    rng = np.random.default_rng(3)
+    docs.add([f"<i>{i}</i>" for i in range(600)], rng.standard_normal((600, 24)).astype(np.float32) / np.sqrt(1 + np.arange(24)))
+    docs.create_index()
+    return name
+
+
+def test_recall_is_declared_measured_and_explained(run, demo):
+    assert "nothing is promised" in run("recall", demo, "--sample", "100")
+    said = run("tune", demo, "--recall", "0.9")
+    assert "chosen: " in said
+    assert "promise: mean recall 0.9 at k = 10" in said
+    assert "give --queries" in said
+    assert "promise: mean recall 0.9" in run("recall", demo, "--sample", "100")
+    assert "promise: mean recall 0.9" in run("doctor")
+    said = run("explain", demo, "--like", "<i>7</i>", "--want", "<i>7</i>", "--want", "<i>9999</i>")
+    assert "'<i>7</i>': found, rank 1" in said
+    assert "'<i>9999</i>': not in the collection" in said
+    assert "wanted sql or native" in run("recall", demo, "--engine", "gpu", fails=True)
+    assert "recall= or p95_ms=" in run("tune", demo, fails=True)
+
+
+def test_native_plans_are_tuned_and_followed(run, demo):
+    assert "µs a search" in run("tune", demo, "--recall", "0.9", "--engine", "native")
+    assert "mean recall 0.9" in run("recall", demo, "--engine", "native", "--sample", "50")
+
+
+def test_the_report_is_one_page_without_markup_of_others(run, demo, tmp_path):
+    run("tune", demo, "--recall", "0.9")
+
+    said = run("report", demo, "--folder", str(tmp_path / "a report"))
+
+    page = (tmp_path / "a report" / "report.html").read_text()
+    assert "report.html" in said
+    assert "<b>$x$</b>" not in page
+    assert "&lt;b&gt;$x$&lt;/b&gt;" in page
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page.replace("http-equiv", "")  # self-contained
+    for figure in ("dims", "plans", "recall", "energy", "stages"):
+        assert (tmp_path / "a report" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert len((tmp_path / "a report" / f"{figure}.png").read_bytes()) > 10_000  # not an empty plot

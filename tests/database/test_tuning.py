@@ -418,3 +418,16 @@ def test_tuning_tells_its_progress(docs):
         docs.tune(recall=0.9, progress=lambda done, total: told.append((done, total)))
 
     assert told[-1][0] == len(told) > 3
+
+
+def test_an_answer_is_certified_where_no_row_could_be_left_out(docs, rows):
+    docs.load()
+    query = rows[1][0]
+
+    assert docs.search(query, exact=True).certified
+    assert docs.search(query, plan=flat_plan(dims=DIMS, keep=N)).certified is False  # its int8 stage leaves rows out
+    assert docs.search(query, plan=Plan("flat", 1, (Stage(DIMS, INT8, N), Stage(DIMS, F32, 10)))).certified
+    assert docs.search(rows[1][:2], plan=Plan("flat", 1, (Stage(DIMS, F32, 10),)))[0].certified
+    assert docs.search(query, plan=Plan("seqscan", 1, (Stage(DIMS, F32, 10),))).certified
+    assert not docs.search(query).certified
+    assert not docs.search(query, engine="sql").certified
