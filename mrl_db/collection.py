@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_db import filters, sources
 from mrl_db._kernels import available_threads
 from mrl_db.arguments import checked_count, checked_engine, checked_staleness
+from mrl_db.classify import Cascade, stored
+from mrl_db.classify.stored import Classified
 from mrl_db.engines import exact as exact_engine
 from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
@@ -510,6 +512,25 @@ class Collection:
         keys = self._keys(want)
         present = set(rows.get(self._session, self._info, keys, ())[0])
         return replace(trace, fates=tuple(fates(run, used, keys, present, self.count())))
+
+    # Classification
+
+    def classify(self, classifier: Cascade | str, *, where: Mapping[str, Any] | None = None, dims: int | None = None) -> Classified:
+        """Classifies the rows that pass a filter where they are stored: each pass reads only the coordinates that its rows need next.
+
+        classifier: a fitted cascade, or the name of one that `save_classifier` stored. dims: asks this one head only. Returns ids, the
+        answer for each, and how many bytes came from the server.
+        """
+        cascade = self.classifier(classifier) if isinstance(classifier, str) else classifier
+        return stored.classify(self._session, self._request(where), cascade, dims)
+
+    def save_classifier(self, name: str, cascade: Cascade) -> None:
+        """Stores a fitted cascade with the collection (`mrl.classifier`), in place of one of this name."""
+        stored.save(self._session, self.name, name, cascade)
+
+    def classifier(self, name: str) -> Cascade:
+        """Returns the cascade of this name; raises NotFittedError when there is none."""
+        return stored.load(self._session, self.name, name)
 
     def report(
         self,

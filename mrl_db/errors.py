@@ -38,6 +38,10 @@ class TargetNotMetError(MrlDbError, RuntimeError):
     """No plan that was tried meets the recall that was asked for; the message says what the best one reaches."""
 
 
+class NotFittedError(MrlDbError, RuntimeError):
+    """A model was asked before it was fitted."""
+
+
 class PromiseWarning(UserWarning):
     """A promise of recall does not speak of the searches that are being made: their queries are of another kind, or the rows are."""
 

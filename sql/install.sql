@@ -46,4 +46,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (6, '0006_promises', 'bb678b7cfd986905f4539a2d2fc4731dcdfcb96c7ce1b0780f1f043bcc76a7fb');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 7) AS missing \gset
+\if :missing
+\ir migrations/0007_classifiers.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (7, '0007_classifiers', '52db602d190e274a0f4810d845a2af4dca2aff9b541005204f9fd90577d2d3a4');
+\endif
+
 COMMIT;

@@ -21,23 +21,32 @@ _PIECES = 64  # COPY messages handed to the decoder at once: a message is one ro
 
 
 def copy_rows(
-    connection: Connection, request: Request, block_rows: int, keys: list[Any] | None = None
+    connection: Connection, request: Request, block_rows: int, keys: list[Any] | None = None, part: tuple[int, int] | None = None
 ) -> Iterator[tuple[Any, NDArray[np.float32]]]:
     """Yields (keys, vectors) of the rows that pass the request's filter, in blocks of at least `block_rows` but for the last.
 
-    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims). keys: only of rows with one of these.
+    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims). keys: only of rows with one of these. part:
+    only these coordinates, from the first to before the second.
     """
     info = request.info
-    decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], info.dims)
+    begin, end = (0, info.dims) if part is None else part
+    decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], end - begin)
     condition, parameters = request.condition()
     if keys is not None:
         among = statements.fragments("filter")["among"].format(key=statements.identifier(info.key), type=sql.SQL(info.key_type))
         condition, parameters = conjunction(among, condition), [keys, *parameters]
-    statement = statements.query("copy_out").format(
+    whole = (begin, end) == (0, info.dims)
+    cut = (
+        {}
+        if whole
+        else {"first": sql.Literal(begin + 1), "count": sql.Literal(end - begin), "vector_schema": sql.Identifier(info.vector_schema)}
+    )
+    statement = statements.query("copy_out" if whole else "slices_out").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),
         source=info.relation,
         condition=condition,
+        **cut,
     )
     with connection.cursor() as cursor, _copy(connection, cursor, statement, parameters) as copy:
         pieces: list[Any] = []

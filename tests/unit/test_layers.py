@@ -1,4 +1,4 @@
-"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, tuning, collection, database, faces."""
+"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, tuning, learn, classify, collection, database, faces."""
 
 import ast
 from pathlib import Path
@@ -26,6 +26,7 @@ ORDER = [
     {"engines"},
     {"evaluate"},
     {"tuning"},
+    {"learn", "classify"},
     {"collection"},
     {"database"},
     {"demo"},

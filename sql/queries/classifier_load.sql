@@ -1,0 +1,1 @@
+SELECT cascade_ FROM mrl.classifier WHERE collection = %s AND name = %s
