@@ -1,0 +1,241 @@
+"""What adaptors and cascades are worth on real embeddings.
+
+pip install '.[embedded,learn]' torch && python benchmarks/bench_learn.py --data SHARED --name learn
+
+SHARED is the folder with scifact-minilm, banking77-minilm and debian-minilm. Parts:
+
+adaptor   SciFact: nDCG@10 on the test claims at 1/4, 1/8, 1/16 of the dims: plain prefix, PCA rotation, adaptor without and with the train judgements;
+          debian-minilm: recall@10 of held-out rows by prefixes, adaptor without supervision
+cascade   BANKING77, rotated: accuracy and dims of the cascade at most half a point, and a point, below full dims, over random splits; how often that is so;
+          the paper's pairwise thresholds on the same heads; nearest class mean; abstention
+stored    63,666 rows classified where they are stored: bytes of coordinates against full dims, and that the labels are those in process
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "2"
+
+import gzip
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+
+import mrl_db
+from mrl_db.classify import Cascade
+from mrl_db.classify.stopping import greedy, stages_of
+from mrl_db.evaluate.metrics import ndcg
+from mrl_db.evaluate.representations import nearest
+from mrl_db.learn import Adaptor, Rotation
+from mrl_db.metric import Metric
+
+DIMS = (12, 24, 48, 96, 192, 384)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Returns float32 vectors of length 1."""
+    vectors = vectors.astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Reads a file of JSON lines."""
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def scifact(data: Path, seeds: int) -> dict[str, Any]:
+    """nDCG@10 of the test claims at each width."""
+    folder = data / "scifact-minilm"
+    docs, claims = unit(np.load(folder / "docs.f16.npy")), unit(np.load(folder / "queries.f16.npy"))
+    document = {each["id"]: place for place, each in enumerate(lines(folder / "docs.jsonl.gz"))}
+    claim = {each["id"]: place for place, each in enumerate(lines(folder / "queries.jsonl.gz"))}
+
+    def judged(name: str) -> list[tuple[int, int, float]]:
+        rows = [line.split("\t") for line in (folder / name).read_text().splitlines()[1:]]
+        return [(claim[query], document[row], float(score)) for query, row, score in rows if float(score) > 0]
+
+    train = [(query, row) for query, row, _ in judged("qrels.train.tsv")]
+    test: dict[int, dict[int, float]] = {}
+    for query, row, score in judged("qrels.test.tsv"):
+        test.setdefault(query, {})[row] = score
+    assert not {query for query, _ in train} & set(test)
+    asked = np.array(sorted(test))
+
+    def at(rows: np.ndarray, queries: np.ndarray) -> dict[str, float]:
+        scores = {}
+        for width in (24, 48, 96, 384):
+            found = nearest(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(queries[asked][:, :width]), Metric.cosine, 10)
+            scores[str(width)] = round(float(ndcg(found, [test[query] for query in asked.tolist()]).mean()), 4)
+        return scores
+
+    rotation = Rotation.fit(docs)
+    result: dict[str, Any] = {"plain": at(docs, claims), "PCA": at(rotation.apply(docs), rotation.apply(claims))}
+    for name, known in (("adaptor", {}), ("adaptor, judgements", {"queries": claims, "judgements": train})):
+        runs = []
+        for seed in range(seeds):
+            began = time.perf_counter()
+            adaptor = Adaptor.fit(docs, (24, 48, 96, 384), steps=300, seed=seed, **known)
+            runs.append({**at(adaptor.apply(docs), adaptor.apply(claims)), "seconds": round(time.perf_counter() - began, 1)})
+            print(name, runs[-1], flush=True)
+        result[name] = runs
+    return result
+
+
+def debian(data: Path) -> dict[str, Any]:
+    """Recall@10 of held-out rows by prefixes, against full vectors; trained on 10,000 rows."""
+    vectors = unit(np.load(data / "debian-minilm" / "vectors.f16.npy"))
+    order = np.random.default_rng(42).permutation(len(vectors))
+    rows, asked = vectors[order[500:]], vectors[order[:500]]
+    true = nearest(rows, asked, Metric.cosine, 10)
+    rotation = Rotation.fit(rows)
+    adaptor = Adaptor.fit(rows[:10_000], (24, 48, 96, 384), steps=400)
+    result = {}
+    for name, change in (("plain", lambda each: each), ("PCA", rotation.apply), ("adaptor", adaptor.apply)):
+        mine, theirs = change(rows), change(asked)
+        result[name] = {}
+        for width in (24, 48, 96, 384):
+            found = nearest(np.ascontiguousarray(mine[:, :width]), np.ascontiguousarray(theirs[:, :width]), Metric.cosine, 10)
+            result[name][str(width)] = round(float((true[:, :, None] == found[:, None]).any(axis=2).mean()), 4)
+    print("debian", result, flush=True)
+    return result
+
+
+def banking(data: Path, splits: int) -> dict[str, Any]:
+    """Cascades on BANKING77."""
+    folder = data / "banking77-minilm"
+    vectors = unit(np.load(folder / "vectors.f16.npy"))
+    labels = np.array([each["label"] for each in lines(folder / "meta.jsonl.gz")])
+    order = np.random.default_rng(0).permutation(len(vectors))
+    fitted, held = order[:7000], order[7000:]
+    rotated = Rotation.fit(vectors[fitted]).apply(vectors)
+    result: dict[str, Any] = {}
+    for head in ("linear", "tied", "class_mean"):
+        began = time.perf_counter()
+        cascade = Cascade(DIMS, head=head).fit(rotated[fitted], labels[fitted], calibrate=(rotated[held], labels[held]))
+        own: dict[str, Any] = {
+            "seconds": round(time.perf_counter() - began, 1),
+            "accuracy": {str(w): round(float((cascade.predict(rotated[held], dims=w).labels == labels[held]).mean()), 4) for w in DIMS},
+        }
+        for max_loss in (0.005, 0.01):
+            own[str(max_loss)] = cascade_splits(cascade, rotated, labels, held, splits if head == "linear" else 10, max_loss)
+        cascade.fit_rule(rotated[held[:4500]], labels[held[:4500]], max_error=0.02)
+        fresh = cascade.predict(rotated[held[4500:]])
+        answered = ~fresh.abstained
+        own["max_error 0.02"] = {
+            "answered": round(float(answered.mean()), 4),
+            "error": round(float((fresh.labels != labels[held[4500:]])[answered].mean()), 4),
+        }
+        result[head] = own
+        print(head, own, flush=True)
+    return result
+
+
+def cascade_splits(
+    cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, held: np.ndarray, splits: int, max_loss: float
+) -> dict[str, Any]:
+    """Fits the rule on 4,500 of the held rows and asks the others, for random splits."""
+    losses, dims, points, greedy_points = [], [], [], []
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(held)
+        known, fresh = order[:4500], order[4500:]
+        cascade.fit_rule(vectors[known], labels[known], max_loss=max_loss, seed=seed)
+        answer, full = cascade.predict(vectors[fresh]), cascade.predict(vectors[fresh], dims=DIMS[-1])
+        losses.append(float((full.labels == labels[fresh]).mean() - (answer.labels == labels[fresh]).mean()))
+        dims.append(float(answer.dims.mean()))
+        # What the same heads give without a proof: the cheapest rule that met the loss on the known rows, and the paper's thresholds.
+        coded = np.searchsorted(cascade.classes, labels)
+        sure, wrong = cascade._judged(vectors[known], coded[known])
+        sure_fresh, wrong_fresh = cascade._judged(vectors[fresh], coded[fresh])
+        from mrl_db.classify.stopping import pareto
+
+        front = pareto(sure, wrong, cascade.costs)
+        rule = next(each for each in reversed(front) if each.errors <= wrong[:, -1].mean() + max_loss)
+        for thresholds, kept in ((rule.thresholds, points), (greedy(sure, wrong), greedy_points)):
+            stage = stages_of(sure_fresh, thresholds)
+            lost = float(wrong_fresh[np.arange(len(stage)), stage].mean() - wrong_fresh[:, -1].mean())
+            kept.append((lost, float(np.array(DIMS)[stage].mean())))
+    return {
+        "splits": splits,
+        "kept": int(sum(loss <= max_loss for loss in losses)),
+        "loss": [round(float(np.mean(losses)), 4), round(max(losses), 4)],
+        "dims": round(float(np.mean(dims)), 1),
+        "without a proof": [round(float(np.mean([each[0] for each in points])), 4), round(float(np.mean([each[1] for each in points])), 1)],
+        "pairwise thresholds": [
+            round(float(np.mean([each[0] for each in greedy_points])), 4),
+            round(float(np.mean([each[1] for each in greedy_points])), 1),
+        ],
+    }
+
+
+def stored(data: Path) -> dict[str, Any]:
+    """Classifies the Debian packages by section, where they are stored."""
+    vectors = unit(np.load(data / "debian-minilm" / "vectors.f16.npy"))
+    sections = np.array([str(each["section"]) for each in lines(data / "debian-minilm" / "meta.jsonl.gz")])
+    order = np.random.default_rng(1).permutation(len(vectors))
+    rotated = Rotation.fit(vectors[order[:10_000]]).apply(vectors)
+    cascade = Cascade(DIMS, head="class_mean").fit(
+        rotated[order[:10_000]],
+        sections[order[:10_000]],
+        calibrate=(rotated[order[10_000:18_000]], sections[order[10_000:18_000]]),
+        max_loss=0.01,
+    )
+    with tempfile.TemporaryDirectory() as folder, mrl_db.connect(home=Path(folder) / "home") as db:
+        docs = db.create_collection("docs", dims=384, nesting_dims=(128, 384))
+        docs.add(np.arange(len(rotated)), rotated)
+        times, found = {}, {}
+        for name, dims in (("cascade", None), ("full", 384)):
+            began = time.perf_counter()
+            found[name] = docs.classify(cascade, dims=dims)
+            times[name] = round(time.perf_counter() - began, 2)
+    here = cascade.predict(rotated)
+    answer = found["cascade"]
+    assert np.array_equal(answer.answer.labels, here.labels[answer.ids])
+    result = {
+        "rows": len(rotated),
+        "coordinate_bytes_ratio": round(found["full"].coordinate_bytes / answer.coordinate_bytes, 2),
+        "all_bytes_ratio": round(
+            (found["full"].coordinate_bytes + found["full"].key_bytes) / (answer.coordinate_bytes + answer.key_bytes), 2
+        ),
+        "mean_dims": round(float(here.dims.mean()), 1),
+        "accuracy": round(float((here.labels == sections)[order[18_000:]].mean()), 4),
+        "full_accuracy": round(float((cascade.predict(rotated[order[18_000:]], dims=384).labels == sections[order[18_000:]]).mean()), 4),
+        "seconds": times,
+    }
+    print("stored", result, flush=True)
+    return result
+
+
+def main() -> None:
+    parser = machine.arguments(__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--parts", nargs="*", default=["scifact", "debian", "banking", "stored"])
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.splits, options.parts = 1, 3, ["scifact", "stored"]
+    record: dict[str, Any] = machine.describe("scipy", "torch")
+    path = machine.RECORD / f"{options.name}.json"
+    if options.name and path.exists():
+        record = {**json.loads(path.read_text()), **record}  # parts may be run one by one
+    parts = {
+        "scifact": lambda: scifact(options.data, options.seeds),
+        "debian": lambda: debian(options.data),
+        "banking": lambda: banking(options.data, options.splits),
+        "stored": lambda: stored(options.data),
+    }
+    for name in options.parts:
+        record[name] = parts[name]()
+        if options.name:
+            machine.save(options.name, record)
+
+
+if __name__ == "__main__":
+    main()
