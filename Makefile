@@ -41,6 +41,8 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_load.py --data $(DATA) --name load
 	$(PYTHON) benchmarks/bench_native.py --data $(DATA) --name native
 	$(PYTHON) benchmarks/bench_freshness.py --data $(DATA) --name freshness
+	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
+	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
 
 bench-peers:  ## the native engine against other libraries; DATA is the folder with debian-minilm and openai3s-almedalen; hours, and 20 GB, for the last
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian
