@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ class Ours(System):
             None,
             {},
         )
-        self.engine = NativeEngine(None, info, index, graph_plan(dims=dims), in_memory=True, threads=1)  # type: ignore[arg-type]
+        live = SimpleNamespace(index=index, info=info, follows=False, generation=0, close=lambda: None)  # follows no table
+        self.engine = NativeEngine(None, live, graph_plan(dims=dims), in_memory=True, threads=1, max_staleness=0.0)  # type: ignore[arg-type]
         self._info, self._dims = info, dims
 
     def set(self, point: int, k: int, threads: int) -> None:
