@@ -309,7 +309,11 @@ def main() -> None:
             record["kind"] = kind(db, options.data)
             print("kind", record["kind"], flush=True)
         for name in options.sets if "kept" in options.parts else ():
-            record.setdefault("sets", {})[name] = kept(db, load_set(name, options.data), options.engines, options.seeds, targets)
+            found = kept(db, load_set(name, options.data), options.engines, options.seeds, targets)
+            before = record.setdefault("sets", {}).get(name, {"cases": [], "effort": []})
+            found["cases"] = [case for case in before["cases"] if case["engine"] not in options.engines] + found["cases"]
+            found["effort"] = found["effort"] or before["effort"]
+            record["sets"][name] = found
             if options.name:
                 machine.save(options.name, record)
         if "p05" in options.parts:

@@ -8,6 +8,7 @@ about how recall is distributed (`mrl_db.evaluate.bounds`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,10 @@ def choose(explorer: Explorer, checked: Sample, target: Target, p95_ms: float | 
     def meets(plan: Plan) -> bool:  # whether the checking queries would prove it, if they were like the exploring ones
         return target.proven(explorer.recalls(plan)[resampled], _FIRST_ALPHA)
 
-    plan = explorer.fastest(meets)
-    found = _proven(explorer, checked, target, plan) if len(plan.stages) > 1 else None
+    def hopeful(plan: Plan) -> bool:
+        return not target.hopeless(explorer.recalls(plan))
+
+    found = _proven(explorer, checked, target, explorer.fastest(meets, hopeful))
     if found is None:  # one stage is exact: there is nothing to test
         found = explorer.exact_plan, np.ones(len(checked))
     choice = _choice(explorer, target, *found)
@@ -90,9 +93,19 @@ def _reached(recalls: NDArray[np.float64], statistic: str) -> float:
     return next((value for value in reached if Target(value, statistic).proven(recalls, 1 - CONFIDENCE)), 0.0)
 
 
-def _proven(explorer: Explorer, checked: Sample, target: Target, plan: Plan) -> tuple[Plan, NDArray[np.float64]] | None:
-    """The cheapest form of a plan before the first that fails, with its recall on the checking queries."""
-    for scales, alpha in ((explorer.scales, _FIRST_ALPHA), (_DEARER_SCALES, 1 - CONFIDENCE - _FIRST_ALPHA)):
+def _proven(explorer: Explorer, checked: Sample, target: Target, plans: Sequence[Plan]) -> tuple[Plan, NDArray[np.float64]] | None:
+    """The cheapest form of the fastest plan before the first that fails, with its recall on the checking queries.
+
+    Where none is proven: of dearer forms; or of the fastest plan by another route, where the first has no dearer form.
+    """
+    most, first = explorer.facts.rows, plans[0]
+    second: tuple[Plan, tuple[float, ...]] = first, _DEARER_SCALES
+    if scaled(first, _DEARER_SCALES[0], most=most) == scaled(first, explorer.scales[0], most=most):
+        other = next((plan for plan in plans if plan.route != first.route), first)
+        second = other, explorer.scales
+    for (plan, scales), alpha in (((first, explorer.scales), _FIRST_ALPHA), (second, 1 - CONFIDENCE - _FIRST_ALPHA)):
+        if len(plan.stages) == 1:  # exact: there is nothing to test
+            return None
         best, last = None, None
         for scale in scales:
             form = scaled(plan, scale, most=explorer.facts.rows)
