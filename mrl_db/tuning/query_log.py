@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from mrl_db.hits import Hits
 
 _KEPT = 2048
+_OF_A_BATCH = 256  # at most, evenly spread
 _ONE_IN = 16  # of the queries that take the short way, where remembering each would cost a tenth of the search
 
 
 class QueryLog:
-    """Keeps the last 2,048 queries with the distance of their last answer; of a stream of single native searches, one in sixteen."""
+    """Keeps the last 2,048 queries with the distance of their last answer; of single native searches one in sixteen, of a batch 256."""
 
     def __init__(self) -> None:
         """Empty."""
@@ -39,7 +40,8 @@ class QueryLog:
             self.k = k
         if distances.shape[-1] < k:
             return  # fewer rows than asked for: the distance says nothing
-        for query, distance in zip(queries[-_KEPT:], distances[-_KEPT:, -1].tolist(), strict=True):
+        step = max(1, -(-len(queries) // _OF_A_BATCH))
+        for query, distance in zip(queries[::step], distances[::step, -1].tolist(), strict=True):
             if len(self._queries) < _KEPT:
                 self._queries.append(query.copy())
                 self._distances.append(distance)

@@ -169,7 +169,7 @@ def test_queries_of_another_kind_make_a_promise_stale_and_are_warned_of(docs, ro
     docs.search(rows[1][:100])
     assert docs.promise.stale is None
 
-    docs.search(rng.standard_normal((350, DIMS)).astype(np.float32))  # far from everything
+    docs.search(rng.standard_normal((250, DIMS)).astype(np.float32))  # far from everything
 
     assert "farther from their answers" in docs.promise.stale
     assert "stale" in docs.search(rows[1][0]).trace.promise
@@ -180,6 +180,8 @@ def test_queries_of_another_kind_make_a_promise_stale_and_are_warned_of(docs, ro
 def test_the_log_of_queries_is_tuned_with_once_it_is_long_enough(docs, rows):
     docs.load()
     docs.search(rows[1])
+    assert len(docs._log) == 250  # every second one
+    docs.search(rows[1][:250])
 
     assert docs.tune(recall=0.9).kind == "log"
 
