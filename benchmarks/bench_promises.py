@@ -10,6 +10,7 @@ kept      for every target, engine and seed: tune() with no queries given, then 
 price     queries/s of each promised plan over those of the best plan of a grid that meets the target on the fresh queries, both timed in turns
 effort    the grid's best plan that stops early over its best plan that follows all hops, at each target
 kind      SciFact claims against abstracts: tuned on rows, and on claims; and nDCG@10 through the funnel against exact
+early     rows that a walk reads at equal recall when it may end early, against all hops; no clock in it
 p05       the share of fresh queries that reach the target, tuned with statistic="p05"
 """
 
@@ -32,6 +33,7 @@ from typing import Any
 import machine
 import numpy as np
 from generated import generate
+from peers import Ours
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, _kernels, graph_plan
@@ -290,13 +292,45 @@ def p05(db: mrl_db.Database, what: Set) -> list[dict[str, Any]]:
     return cases
 
 
+def early(what: Set) -> list[dict[str, Any]]:
+    """Rows that a walk reads at equal recall: all hops for every query, and ending at a margin; no clock in it."""
+    ours = Ours()
+    ours.build(what.rows)
+    request = Request(ours._info, AllOf(()), ())
+    dims = what.rows.shape[1]
+    scan = Plan("flat", 1, (Stage(dims, Precision.float32, K),))
+    exact = ours.engine.search(request, what.fresh, K, scan, 2)
+    curves: dict[float, list[tuple[float, int]]] = {}
+    for share in (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, math.inf):
+        for effort in (round(10 * 1.22**step) for step in range(24)):
+            walked, coded, last = graph_plan(dims=dims, k=K, effort=effort).stages
+            stages = (Stage(walked.dims, walked.precision, max(25, 10 + effort // 5), "projection"), Stage(dims, coded.precision, 14), last)
+            plan = Plan("graph", effort, stages, share * _kernels.margin_of_effort(effort))
+            hits = ours.engine.search(request, what.fresh, K, plan, 2)
+            curves.setdefault(share, []).append((float(recall_at_k(hits, exact).mean()), hits.trace.stages[0].rows_in or 0))
+            if curves[share][-1][0] > 0.9985:
+                break
+
+    def read_at(share: float, target: float) -> float:
+        steps = zip(curves[share], curves[share][1:], strict=False)
+        return min((a[1] + (b[1] - a[1]) * (target - a[0]) / (b[0] - a[0]) for a, b in steps if a[0] < target <= b[0]), default=math.inf)
+
+    found = []
+    for target in TARGETS[1:]:
+        share = min((each for each in curves if each < math.inf), key=lambda each: read_at(each, target))
+        rows = [read_at(math.inf, target), read_at(share, target)]
+        found.append({"set": what.name, "target": target, "all_hops": round(rows[0]), "early": round(rows[1]), "margin": share})
+        print(*found[-1].values(), flush=True)
+    return found
+
+
 def main() -> None:
     parser = machine.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="*", default=["debian", "banking", "openai", "scifact", "200k"])
     parser.add_argument("--engines", nargs="*", default=["native", "sql"])
-    parser.add_argument("--parts", nargs="*", default=["kept", "kind", "p05"])
+    parser.add_argument("--parts", nargs="*", default=["kept", "kind", "p05", "early"])
     options = parser.parse_args()
     targets = TARGETS
     if options.quick:
@@ -316,6 +350,8 @@ def main() -> None:
             record["sets"][name] = found
             if options.name:
                 machine.save(options.name, record)
+        if "early" in options.parts:
+            record["early"] = [case for name in ("debian", "200k") for case in early(load_set(name, options.data))]
         if "p05" in options.parts:
             record["p05"] = [case for name in ("banking", "debian") for case in p05(db, load_set(name, options.data))]
     cases = [case for each in record.get("sets", {}).values() for case in each["cases"]]
