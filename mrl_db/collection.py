@@ -19,7 +19,7 @@ from mrl_db.engines import exact as exact_engine
 from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
 from mrl_db.engines.native import NativeEngine
-from mrl_db.errors import NotLoadedError, PlanError, ShapeError, ValueRangeError
+from mrl_db.errors import NotLoadedError, PlanError, PrivilegeError, ShapeError, ValueRangeError
 from mrl_db.evaluate.metrics import Recall
 from mrl_db.evaluate.report import write as write_report
 from mrl_db.hits import Hits, Trace
@@ -652,9 +652,14 @@ def _nothing() -> None:
 
 
 def _stored_promises(session: Session, name: str) -> dict[str, Promise]:
+    """The promises of each engine; none for a role that may search and not see them."""
+    try:
+        stored_plans = catalog.stored_plans(session, name)
+    except PrivilegeError:
+        return {}
     return {
         engine: Promise.from_json(engine, plan, promise, made_at)
-        for engine, (plan, promise, made_at) in catalog.stored_plans(session, name).items()
+        for engine, (plan, promise, made_at) in stored_plans.items()
         if promise is not None and made_at is not None
     }
 
