@@ -139,10 +139,7 @@ def _query(docs: Collection, like: str | None, vector: Path | None) -> Any:
     if (like is None) == (vector is None):
         raise ValueRangeError("give --like or --vector, one of the two")
     if vector is not None:
-        try:
-            return np.load(vector, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueRangeError(f"{vector} is not a .npy file that can be read: {error}") from None
+        return _queries(vector)
     found = docs.get(docs.parse_key(str(like)))
     if not len(found):
         raise ValueRangeError(f'collection "{docs.name}" has no row {like!r}')
