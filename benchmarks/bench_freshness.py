@@ -47,10 +47,11 @@ def resident(kind: str = "Rss") -> int:
     raise RuntimeError(kind)
 
 
-def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, indexed: bool) -> dict[str, Any]:
-    """Returns the cost of the log as ratios of COPY times."""
+def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, *, indexed: bool, whole: bool) -> dict[str, Any]:
+    """Returns the cost of the log as ratios of loading times: of `add`, or of one COPY statement that someone else sends (whole)."""
     rows = len(vectors)
     tables = {}
+    stream: list[bytes] = []
     for name, logged in (("logged", True), ("plain", False)):
         tables[name] = db.create_collection(f"{name}_{int(indexed)}", dims=vectors.shape[1])
         if indexed:
@@ -58,6 +59,8 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, indexed: boo
         if not logged:
             with psycopg.connect(db.dsn, autocommit=True) as connection:
                 connection.execute("SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{int(indexed)}",))
+    statement = psycopg.sql.SQL("COPY {table} (id, embedding) {way} (FORMAT binary)")
+    into, out = psycopg.sql.SQL("FROM STDIN"), psycopg.sql.SQL("TO STDOUT")
     seconds: dict[str, list[float]] = {name: [] for name in tables}
     for number in range(rounds + 1):
         for name in sorted(tables, key=lambda _: np.random.default_rng(number).random()) if number % 2 else list(tables):
@@ -65,9 +68,20 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, indexed: boo
             with psycopg.connect(db.dsn, autocommit=True) as connection:
                 connection.execute(psycopg.sql.SQL("VACUUM {}").format(psycopg.sql.Identifier(f"{name}_{int(indexed)}")))
                 connection.execute("CHECKPOINT")
-            began = time.perf_counter()
-            tables[name].add(np.arange(rows), vectors)
-            seconds[name].append(time.perf_counter() - began)
+            with psycopg.connect(db.dsn) as connection, connection.cursor() as cursor:
+                began = time.perf_counter()
+                if stream:
+                    with cursor.copy(statement.format(table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=into)) as copy:
+                        for piece in stream:
+                            copy.write(piece)
+                    connection.commit()
+                else:
+                    tables[name].add(np.arange(rows), vectors)
+                seconds[name].append(time.perf_counter() - began)
+                if whole and not stream:
+                    with cursor.copy(statement.format(table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=out)) as copy:
+                        sent = [bytes(piece) for piece in copy]
+                    stream = [b"".join(sent[begin : begin + 170]) for begin in range(0, len(sent), 170)]
             assert tables[name].count() == rows
     ratios = np.array(seconds["logged"][1:]) / np.array(seconds["plain"][1:])
     for name in tables:
@@ -250,30 +264,27 @@ def main() -> None:
     searches, openings = 1_000_000, 1000
     if options.quick:
         real, options.rounds, searches, openings = real[:8000], 2, 2000, 20
-    record: dict[str, Any] = machine.describe("psycopg")
+    record = machine.resume(options.name, "psycopg")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MRL_DB_CACHE"] = str(Path(folder) / "cache")
         with mrl_db.connect(home=Path(folder) / "home") as db:
             parts: dict[str, Any] = {
                 "check": lambda: check_cost(db, 3 * options.rounds),
                 "log": lambda: {
-                    "bare": log_cost(db, real, options.rounds, False),
-                    "with HNSW": log_cost(db, real, 2, True),
+                    "bare": log_cost(db, real, options.rounds, indexed=False, whole=False),
+                    "bare, one COPY statement": log_cost(db, real, options.rounds, indexed=False, whole=True),
+                    "with HNSW": log_cost(db, real, 2, indexed=True, whole=False),
                 },
                 "apply": lambda: apply_speed(db, real, options.rounds),
                 "churn": lambda: churn(db, real, searches, openings),
             }
             for name, part in parts.items():
                 if name in options.parts:
-                    record[name] = part()
-                    print(name, record[name], flush=True)
+                    machine.keep(options.name, record, name, part())
             if "open" in options.parts:
                 rows = 20_000 if options.quick else 200_000
                 generated = generate(options.data / "openai3s-almedalen", rows + 500, 768, seed=1)
-                record["open"] = opening(db, generated[:-500], generated[-500:], options.rounds)
-                print("open", record["open"], flush=True)
-    if options.name:
-        print(machine.save(options.name, record))
+                machine.keep(options.name, record, "open", opening(db, generated[:-500], generated[-500:], options.rounds))
 
 
 if __name__ == "__main__":

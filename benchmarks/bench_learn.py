@@ -221,10 +221,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.splits, options.parts = 1, 3, ["scifact", "stored"]
-    record: dict[str, Any] = machine.describe("scipy", "torch")
-    path = machine.RECORD / f"{options.name}.json"
-    if options.name and path.exists():
-        record = {**json.loads(path.read_text()), **record}  # parts may be run one by one
+    record = machine.resume(options.name, "scipy", "torch")
     parts = {
         "scifact": lambda: scifact(options.data, options.seeds),
         "debian": lambda: debian(options.data),
@@ -232,9 +229,7 @@ def main() -> None:
         "stored": lambda: stored(options.data),
     }
     for name in options.parts:
-        record[name] = parts[name]()
-        if options.name:
-            machine.save(options.name, record)
+        machine.keep(options.name, record, name, parts[name]())
 
 
 if __name__ == "__main__":

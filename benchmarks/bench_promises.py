@@ -335,25 +335,24 @@ def main() -> None:
     targets = TARGETS
     if options.quick:
         options.seeds, options.sets, targets = 1, ["openai"], (0.9, 0.99)
-    record: dict[str, Any] = machine.describe("psycopg")
-    if options.name and (machine.RECORD / f"{options.name}.json").exists():
-        record = {**json.loads((machine.RECORD / f"{options.name}.json").read_text()), **record}  # parts may be run one by one
+    record = machine.resume(options.name, "psycopg")
     with tempfile.TemporaryDirectory() as folder, mrl_db.connect(home=Path(folder) / "home") as db:
         if "kind" in options.parts:
-            record["kind"] = kind(db, options.data)
-            print("kind", record["kind"], flush=True)
+            machine.keep(options.name, record, "kind", kind(db, options.data))
         for name in options.sets if "kept" in options.parts else ():
             found = kept(db, load_set(name, options.data), options.engines, options.seeds, targets)
             before = record.setdefault("sets", {}).get(name, {"cases": [], "effort": []})
             found["cases"] = [case for case in before["cases"] if case["engine"] not in options.engines] + found["cases"]
             found["effort"] = found["effort"] or before["effort"]
-            record["sets"][name] = found
-            if options.name:
-                machine.save(options.name, record)
+            machine.keep(options.name, record, "sets", {**record["sets"], name: found})
         if "early" in options.parts:
-            record["early"] = [case for name in ("debian", "200k") for case in early(load_set(name, options.data))]
+            machine.keep(
+                options.name, record, "early", [case for name in ("debian", "200k") for case in early(load_set(name, options.data))]
+            )
         if "p05" in options.parts:
-            record["p05"] = [case for name in ("banking", "debian") for case in p05(db, load_set(name, options.data))]
+            machine.keep(
+                options.name, record, "p05", [case for name in ("banking", "debian") for case in p05(db, load_set(name, options.data))]
+            )
     cases = [case for each in record.get("sets", {}).values() for case in each["cases"]]
     if cases:
         missing = [case["target"] - case["delivered"] for case in cases]

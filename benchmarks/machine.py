@@ -10,6 +10,7 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 RECORD = Path(__file__).resolve().parent / "record"
 
@@ -50,6 +51,21 @@ def describe(*packages: str) -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {package: version(package) for package in ("mrl_db", "numpy", *packages)},
     }
+
+
+def resume(name: str | None, *packages: str) -> dict[str, Any]:
+    """Returns `describe`, and below it what the record of that name has: parts may be run one by one."""
+    path = RECORD / f"{name}.json"
+    return {**(json.loads(path.read_text()) if name and path.exists() else {}), **describe(*packages)}
+
+
+def keep(name: str | None, record: dict[str, Any], part: str, found: Any) -> None:
+    """Puts a part's figures into the record, with the commit that they are from, and writes it."""
+    print(part, found, flush=True)
+    record[part] = found
+    record["runs"] = {**record.get("runs", {}), part: {key: record[key] for key in ("date", "commit", "modified")}}
+    if name:
+        save(name, record)
 
 
 def save(name: str, result: dict[str, object]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ KEY_TYPES = {
 VECTOR_TYPES = {"vector": _kernels.VectorType.float32, "halfvec": _kernels.VectorType.float16}
 _INTEGER_DTYPES = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}
 _PIECE_BYTES = 1 << 18  # a COPY message: large enough to make calls cheap, small enough to overlap with the server's work
+# A COPY statement. The change log's trigger sees a statement's rows in a transition table, which PostgreSQL keeps in memory up to work_mem
+# (4 MB as it comes) and in a file beyond.
+_STATEMENT_BYTES = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +228,7 @@ def write(
     upsert: bool,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Sends the batches by one COPY, in the connection's transaction; returns the number of rows.
+    """Sends the batches by COPY, in the connection's transaction; returns the number of rows.
 
     upsert: through a temporary table, and rows whose key is there already get the new vector and the columns given.
     """
@@ -247,19 +251,21 @@ def write(
         target = staging
     count = 0
     statement = statements.without_parameters(statements.query("copy_in").format(target=target, columns=column_list), connection)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(_kernels.copy_header())
-        batch: Batch | None = first
-        while batch is not None:
-            if tuple(batch.columns) != names:
-                raise ShapeError(f"a batch has the columns {tuple(batch.columns)}, the first one had {names}; wanted the same in all")
-            for rows, piece in _encoded(connection, info, batch):
-                copy.write(piece)
+    pieces = _pieces(connection, info, itertools.chain([first], iterator))
+    piece = next(pieces, None)
+    while piece is not None:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_kernels.copy_header())
+            sent = 0
+            while piece is not None and sent < _STATEMENT_BYTES:
+                rows, stream = piece
+                copy.write(stream)
+                sent += len(stream)
                 count += rows
                 if progress is not None:
                     progress(count)
-            batch = next(iterator, None)
-        copy.write(_kernels.copy_trailer())
+                piece = next(pieces, None)
+            copy.write(_kernels.copy_trailer())
     if upsert:
         update = statements.fragments("columns")["update"]
         updates = [update.format(column=column) for column in columns[1:]]
@@ -274,6 +280,16 @@ def write(
             (),
         )
     return count
+
+
+def _pieces(connection: Connection, info: CollectionInfo, batches: Iterable[Batch]) -> Iterator[tuple[int, bytes]]:
+    """Yields (rows, bytes) pieces of a COPY stream; batches must have the same columns."""
+    names: tuple[str, ...] | None = None
+    for batch in batches:
+        names = tuple(batch.columns) if names is None else names
+        if tuple(batch.columns) != names:
+            raise ShapeError(f"a batch has the columns {tuple(batch.columns)}, the first one had {names}; wanted the same in all")
+        yield from _encoded(connection, info, batch)
 
 
 def _encoded(connection: Connection, info: CollectionInfo, batch: Batch) -> Iterator[tuple[int, bytes]]:
