@@ -26,10 +26,10 @@ from typing import Any
 
 import machine
 import numpy as np
+from cascades import over_splits
 
 import mrl_db
 from mrl_db.classify import Cascade
-from mrl_db.classify.stopping import greedy, stages_of
 from mrl_db.evaluate.metrics import ndcg
 from mrl_db.evaluate.representations import nearest
 from mrl_db.learn import Adaptor, Rotation
@@ -124,7 +124,8 @@ def banking(data: Path, splits: int) -> dict[str, Any]:
             "accuracy": {str(w): round(float((cascade.predict(rotated[held], dims=w).labels == labels[held]).mean()), 4) for w in DIMS},
         }
         for max_loss in (0.005, 0.01):
-            own[str(max_loss)] = cascade_splits(cascade, rotated, labels, held, splits if head == "linear" else 10, max_loss)
+            repeats = splits if head == "linear" else 10
+            own[str(max_loss)] = over_splits(cascade, rotated[held], labels[held], splits=repeats, known=4500, max_loss=max_loss)
         cascade.fit_rule(rotated[held[:4500]], labels[held[:4500]], max_error=0.02)
         fresh = cascade.predict(rotated[held[4500:]])
         answered = ~fresh.abstained
@@ -135,43 +136,6 @@ def banking(data: Path, splits: int) -> dict[str, Any]:
         result[head] = own
         print(head, own, flush=True)
     return result
-
-
-def cascade_splits(
-    cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, held: np.ndarray, splits: int, max_loss: float
-) -> dict[str, Any]:
-    """Fits the rule on 4,500 of the held rows and asks the others, for random splits."""
-    losses, dims, points, greedy_points = [], [], [], []
-    for seed in range(splits):
-        order = np.random.default_rng(seed).permutation(held)
-        known, fresh = order[:4500], order[4500:]
-        cascade.fit_rule(vectors[known], labels[known], max_loss=max_loss, seed=seed)
-        answer, full = cascade.predict(vectors[fresh]), cascade.predict(vectors[fresh], dims=DIMS[-1])
-        losses.append(float((full.labels == labels[fresh]).mean() - (answer.labels == labels[fresh]).mean()))
-        dims.append(float(answer.dims.mean()))
-        # What the same heads give without a proof: the cheapest rule that met the loss on the known rows, and the paper's thresholds.
-        coded = np.searchsorted(cascade.classes, labels)
-        sure, wrong = cascade._judged(vectors[known], coded[known])
-        sure_fresh, wrong_fresh = cascade._judged(vectors[fresh], coded[fresh])
-        from mrl_db.classify.stopping import pareto
-
-        front = pareto(sure, wrong, cascade.costs)
-        rule = next(each for each in reversed(front) if each.errors <= wrong[:, -1].mean() + max_loss)
-        for thresholds, kept in ((rule.thresholds, points), (greedy(sure, wrong), greedy_points)):
-            stage = stages_of(sure_fresh, thresholds)
-            lost = float(wrong_fresh[np.arange(len(stage)), stage].mean() - wrong_fresh[:, -1].mean())
-            kept.append((lost, float(np.array(DIMS)[stage].mean())))
-    return {
-        "splits": splits,
-        "kept": int(sum(loss <= max_loss for loss in losses)),
-        "loss": [round(float(np.mean(losses)), 4), round(max(losses), 4)],
-        "dims": round(float(np.mean(dims)), 1),
-        "without a proof": [round(float(np.mean([each[0] for each in points])), 4), round(float(np.mean([each[1] for each in points])), 1)],
-        "pairwise thresholds": [
-            round(float(np.mean([each[0] for each in greedy_points])), 4),
-            round(float(np.mean([each[1] for each in greedy_points])), 1),
-        ],
-    }
 
 
 def stored(data: Path) -> dict[str, Any]:

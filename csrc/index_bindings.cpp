@@ -174,6 +174,53 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     return py::make_tuple(std::move(keys), std::move(all), stage_counts(counts, plan.stages.size()));
 }
 
+// The rows that are there, of a selection or all, and their keys: int64 (n,), or the key bytes as a list.
+py::tuple live(const Index& index, const Selection* selection) {
+    const bool integers = index.keys().integers();
+    std::vector<std::int64_t> numbers;
+    std::vector<std::string> texts;
+    LiveRows found;
+    {
+        py::gil_scoped_release release;
+        found = index.live(selection, [&](std::uint32_t row) {
+            if (integers) {
+                numbers.push_back(index.keys().integer(row));
+            } else {
+                texts.emplace_back(index.keys().at(row));
+            }
+        });
+    }
+    const auto count = static_cast<py::ssize_t>(found.rows.size());
+    if (integers) return py::make_tuple(std::move(found), owned_array(std::move(numbers), {count}));
+    py::list keys;
+    for (const std::string& each : texts) keys.append(py::bytes(each));
+    return py::make_tuple(std::move(found), std::move(keys));
+}
+
+// Coordinates begin to before end of rows, by their places among the live ones, (n, end - begin); None when one of them is gone.
+py::object coordinates(const Index& index, const LiveRows& live, const Array<std::uint32_t>& places, std::size_t begin, std::size_t end) {
+    if (!index.keeps_vectors()) throw py::value_error("the vectors are not in memory");
+    if (begin >= end || end > index.dims()) {
+        throw py::value_error("coordinates " + std::to_string(begin) + " to " + std::to_string(end) + " of " +
+                              std::to_string(index.dims()));
+    }
+    if (places.ndim() != 1 || (places.size() > 1 && places.strides(0) != sizeof(std::uint32_t))) {
+        throw py::value_error("places are not contiguous");
+    }
+    const auto n = static_cast<std::size_t>(places.size());
+    const std::uint32_t* at = places.data();
+    for (std::size_t i = 0; i < n; ++i) {
+        if (at[i] >= live.rows.size()) throw py::value_error("place " + std::to_string(at[i]) + " of " + std::to_string(live.rows.size()));
+    }
+    std::vector<float> out(n * (end - begin));
+    {
+        py::gil_scoped_release release;
+        if (!index.coordinates(live, at, n, begin, end, out.data())) out.clear();
+    }
+    if (out.empty() && n > 0) return py::none();
+    return owned_array(std::move(out), {static_cast<py::ssize_t>(n), static_cast<py::ssize_t>(end - begin)});
+}
+
 }  // namespace
 
 void define_index(py::module_& m) {
@@ -200,6 +247,8 @@ void define_index(py::module_& m) {
              py::arg("route"), py::arg("effort"), py::arg("stages"), py::arg("margin") = py::none());
 
     py::class_<Selection>(m, "Selection").def("__len__", [](const Selection& self) { return self.list.size(); });
+
+    py::class_<LiveRows>(m, "LiveRows").def("__len__", [](const LiveRows& self) { return self.rows.size(); });
 
     py::class_<Comparison>(m, "Comparison").def(py::init<>());
 
@@ -324,6 +373,8 @@ void define_index(py::module_& m) {
                 return self.select(key.span);
             },
             py::arg("keys"))
+        .def("live", &live, py::arg("selection").none(true))
+        .def("coordinates", &coordinates, py::arg("live"), py::arg("places").noconvert(), py::arg("begin"), py::arg("end"))
         .def(
             "compare",
             [](const Index& self, const py::object& keys, const Array<float>& vectors, Comparison& comparison) {

@@ -23,9 +23,11 @@ from mrl_db.errors import NotLoadedError, PlanError, PrivilegeError, ShapeError,
 from mrl_db.evaluate.metrics import Recall
 from mrl_db.evaluate.report import write as write_report
 from mrl_db.hits import Hits, Trace
+from mrl_db.learn.change import Change, change_from_bytes, check_change
 from mrl_db.metric import Metric
 from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
 from mrl_db.postgres import batches, catalog, changes, indexing, ingest, rows
+from mrl_db.postgres.adapting import copy_changed
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
@@ -69,6 +71,8 @@ class Collection:
         self._loaded_by: dict[str, Any] = {}  # the arguments of load(), for refresh()
         self._log = QueryLog()
         self._promises = _stored_promises(session, info.name)
+        kept = catalog.adaptor_of(session, info)
+        self._adaptor = None if kept is None else change_from_bytes(kept)
         self._tried: tuple[Measured, ...] = ()
 
     def __repr__(self) -> str:
@@ -116,6 +120,11 @@ class Collection:
         """Whether the HNSW index on the low-dim vectors stood when the collection was opened or last changed here."""
         return self._info.index is not None
 
+    @property
+    def adaptor(self) -> Change | None:
+        """What changes vectors before they are written, and queries alike; None in most collections."""
+        return self._adaptor
+
     def parse_key(self, text: str) -> Any:
         """Returns a key of this collection from its text form, as a command line has it; raises ValueRangeError."""
         return ingest.parse_key(text, self._info.key_type)
@@ -139,8 +148,17 @@ class Collection:
         return self._write(ids, vectors, columns, batch_id, upsert=True)
 
     def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], batch_id: str | None, *, upsert: bool) -> int:
-        batch = ingest.check_batch(ids, vectors, columns, self._info)
+        batch = self._batch(ids, vectors, columns)
         return self._write_once(batch_id, lambda connection: ingest.write(connection, self._info, [batch], upsert=upsert))
+
+    def _batch(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any]) -> ingest.Batch:
+        batch = ingest.check_batch(ids, vectors, columns, self._info)
+        return batch if self._adaptor is None else replace(batch, vectors=self._adaptor.apply(batch.vectors))
+
+    def _queries(self, query: ArrayLike) -> tuple[NDArray[np.float32], bool]:
+        """(n, dims), as they are compared with what is stored, and whether it was one query alone."""
+        queries, single = ingest.check_query(query, self._info)
+        return queries if self._adaptor is None else self._adaptor.apply(queries), single
 
     def _write_once(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         try:
@@ -171,7 +189,7 @@ class Collection:
         progress: True for a bar on standard error, or a function that is called with (rows so far, rows in all or None).
         """
         total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
-        checked = (ingest.check_batch(ids, part, further, self._info) for ids, part, further in batches)
+        checked = (self._batch(ids, part, further) for ids, part, further in batches)
         with reporting(progress, "rows") as report:
             told = None if report is None else lambda done: report(done, total)
             count = self._write_once(
@@ -190,6 +208,25 @@ class Collection:
             return self._write_once(batch_id, lambda connection: rows.delete_ids(connection, self._info, keys))
         request = self._request(where)
         return self._write_once(batch_id, lambda connection: rows.delete_where(connection, request))
+
+    def adapt(self, name: str, adaptor: Change, *, progress: Report | bool = False) -> Collection:
+        """Makes a collection of that name with the rows of this one, their vectors changed by the adaptor, and returns it.
+
+        adaptor: a `mrl_db.learn.Rotation` or `Adaptor` for this collection's dims; it stays with the new collection, whose methods change
+        what is written and asked for alike. Key, vectors and metadata columns are copied, from one snapshot; constraints, defaults and
+        indexes of the table are not. progress: True for a bar, or a function called with (rows so far, rows in all).
+        """
+        if self._adaptor is not None:
+            raise ValueRangeError(f'the vectors of collection "{self.name}" are adapted already; adapt the collection that they came from')
+        info = self._info
+        kept = {column.name: column.type for column in info.columns.values() if not column.generated}
+        check_change(adaptor, info.dims, info.metric)
+        wanted = catalog.Wanted(name, info.dims, info.nesting_dims, info.low_dims, info.metric, info.key_type, kept, info.schema)
+        total = self.count()
+        with reporting(progress, "rows") as report:
+            told = None if report is None else lambda done: report(done, total)
+            copy_changed(self._session, self._request(None), wanted, adaptor.to_bytes(), adaptor.apply, told)
+        return open_collection(self._session, name)
 
     # Reading
 
@@ -321,7 +358,8 @@ class Collection:
         Raises NotLoadedError when engine="native" and nothing, or not what the plan needs, is loaded.
         """
         native = self._native
-        if native is not None and where is None and plan is None and shortlist is None and not columns and not exact and engine in _NATIVE:
+        plain = where is None and plan is None and shortlist is None and not columns and not exact and self._adaptor is None
+        if native is not None and plain and engine in _NATIVE:
             native.sync(max_staleness if max_staleness is None else checked_staleness(max_staleness))
             found = native.search_plainly(query, k)
             if found is not None:
@@ -329,7 +367,7 @@ class Collection:
                 return found
         checked_engine(engine)
         wanted = checked_count(k, "k")
-        queries, single = ingest.check_query(query, self._info)
+        queries, single = self._queries(query)
         runs_here = not exact and self._runs_here(engine, shortlist, plan)
         if runs_here:
             native = self._loaded()
@@ -396,7 +434,7 @@ class Collection:
         checked_engine(engine)
         target = tuning.check_target(recall, statistic, p95_ms)
         wanted = checked_count(k, "k", 1000)
-        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        asked = None if queries is None else self._queries(queries)[0]
         native = self._loaded() if self._runs_here(engine, None, None) else None
         if native is not None:
             native.sync()
@@ -458,7 +496,7 @@ class Collection:
         PostgreSQL's index misses of these counts double, as it finds rows too easily. where: measures searches with this filter.
         """
         checked_engine(engine)
-        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        asked = None if queries is None else self._queries(queries)[0]
         here = self._runs_here(engine, None, plan)
         native = self._loaded() if here else None
         if native is not None:
@@ -486,7 +524,7 @@ class Collection:
         where the walk did not meet it, effort) that would have saved it.
         """
         checked_engine(engine)
-        queries, single = ingest.check_query(query, self._info)
+        queries, single = self._queries(query)
         if not single:
             raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
         wanted, request = checked_count(k, "k"), self._request(where)
@@ -515,14 +553,28 @@ class Collection:
 
     # Classification
 
-    def classify(self, classifier: Cascade | str, *, where: Mapping[str, Any] | None = None, dims: int | None = None) -> Classified:
-        """Classifies the rows that pass a filter where they are stored: each pass reads only the coordinates that its rows need next.
+    def classify(
+        self, classifier: Cascade | str, *, where: Mapping[str, Any] | None = None, dims: int | None = None, engine: str = "auto"
+    ) -> Classified:
+        """Classifies the rows that pass a filter where they are: each pass reads only the coordinates that its rows need next.
 
-        classifier: a fitted cascade, or the name of one that `save_classifier` stored. dims: asks this one head only. Returns ids, the
-        answer for each, and how many bytes came from the server.
+        classifier: a fitted cascade, or the name of one that `save_classifier` stored. dims: asks this one head only. engine: "sql" reads
+        prefixes from PostgreSQL; "native" those of the rows that `load()` brought here, as they were at one moment of the call; "auto":
+        native where they are here. Returns ids, the answer for each, and how many bytes were read.
         """
+        checked_engine(engine)
         cascade = self.classifier(classifier) if isinstance(classifier, str) else classifier
-        return stored.classify(self._session, self._request(where), cascade, dims)
+        request = self._request(where)
+        if engine != "sql" and self._runs_here(engine, None, None) and (engine == "native" or self._loaded().in_memory):
+            native = self._loaded()
+            if not native.in_memory:
+                raise NotLoadedError(f'the vectors of collection "{self.name}" stayed in PostgreSQL; load(rows="memory"), or engine="sql"')
+            stored.check_cascade(cascade, self._info)
+            native.sync()
+            found = native.classify(request, cascade, dims)
+            if found is not None:
+                return found
+        return stored.classify(self._session, request, cascade, dims)
 
     def save_classifier(self, name: str, cascade: Cascade) -> None:
         """Stores a fitted cascade with the collection (`mrl.classifier`), in place of one of this name."""
@@ -551,7 +603,7 @@ class Collection:
         query the gain of ids, for nDCG, where the collection has at most 20,000 rows. Needs the extra `report`.
         """
         checked_engine(engine)
-        asked = None if queries is None else ingest.check_query(queries, self._info)[0]
+        asked = None if queries is None else self._queries(queries)[0]
         wanted = checked_count(k, "k")
         here = self._runs_here(engine, None, None)
         native = self._loaded() if here else None

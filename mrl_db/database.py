@@ -9,6 +9,7 @@ from types import TracebackType
 
 from mrl_db.collection import Collection, open_collection
 from mrl_db.errors import ValueRangeError
+from mrl_db.learn.change import Change, check_change
 from mrl_db.metric import Metric
 from mrl_db.postgres import catalog, changes, embedded, migrations
 from mrl_db.postgres.session import Session
@@ -78,25 +79,21 @@ class Database:
         key_type: str = "bigint",
         columns: Mapping[str, str] | None = None,
         schema: str | None = None,
+        adaptor: Change | None = None,
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column, and returns its collection.
 
         dims: of every vector. nesting_dims: the rising widths at which the model's vectors may be cut, the last one dims. shortlist_dims:
         the width of the low-dim column; by default the narrowest nesting dims of at least 128. metric: "cosine", "inner_product" or "l2".
         key_type: "bigint", "integer", "smallint", "uuid" or "text". columns: metadata, name to SQL type. schema: of the table; by default
-        the first of the search path. Raises CollectionExistsError or ValueRangeError.
+        the first of the search path. adaptor: a `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector that is written
+        or asked for through a collection's methods is changed by it first. Raises CollectionExistsError or ValueRangeError.
         """
-        catalog.create(
-            self._session,
-            name,
-            dims=dims,
-            nesting_dims=nesting_dims,
-            shortlist_dims=shortlist_dims,
-            metric=Metric.of(metric),
-            key_type=key_type,
-            columns=columns,
-            schema=schema,
-        )
+        widths = None if nesting_dims is None else tuple(nesting_dims)
+        wanted = catalog.Wanted(name, dims, widths, shortlist_dims, Metric.of(metric), key_type, dict(columns or {}), schema)
+        kept = None if adaptor is None else check_change(adaptor, wanted.dims, wanted.metric).to_bytes()
+        with self._session.transaction() as connection:
+            catalog.create(connection, wanted, kept)
         return self.open(name)
 
     def attach(

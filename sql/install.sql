@@ -53,4 +53,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (7, '0007_classifiers', '52db602d190e274a0f4810d845a2af4dca2aff9b541005204f9fd90577d2d3a4');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 8) AS missing \gset
+\if :missing
+\ir migrations/0008_adaptors.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (8, '0008_adaptors', 'b9c6afccf79da1309c03dbf067e630abe322ad33ed5600c909c1b3417a2ad9ce');
+\endif
+
 COMMIT;

@@ -146,6 +146,29 @@ Selection Index::select(const KeySpan& keys) const {
     return selection;
 }
 
+LiveRows Index::live(const Selection* selection, const std::function<void(std::uint32_t row)>& visit) const {
+    const Reading reading(*this);
+    LiveRows live{{}, epoch_};
+    const SlotFilter passes = filter(selection);
+    for (std::uint32_t row = 0; row < rows_.size(); ++row) {
+        if (!passes.allows_row(row)) continue;
+        live.rows.push_back(row);
+        visit(row);
+    }
+    return live;
+}
+
+bool Index::coordinates(const LiveRows& live, const std::uint32_t* places, std::size_t n, std::size_t begin, std::size_t end,
+                        float* out) const {
+    const Reading reading(*this);
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint32_t row = live.rows[places[i]];
+        if (born_[row] > live.epoch) return false;
+        std::copy_n(rows_.vector(row) + begin, end - begin, out + i * (end - begin));
+    }
+    return true;
+}
+
 std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
                                         Comparison& comparison) const {
     const Reading reading(*this);

@@ -80,6 +80,12 @@ struct Comparison {
     std::size_t of_rows = 0;
 };
 
+// Rows that were there at one time (Index::live).
+struct LiveRows {
+    std::vector<std::uint32_t> rows;
+    std::uint64_t epoch;
+};
+
 // A plan asks for codes that were not loaded, or for something that this index cannot do.
 class PlanMismatch : public std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -119,6 +125,14 @@ class Index {
     std::size_t erase_unmet(const Comparison& comparison);
 
     Selection select(const KeySpan& keys) const;
+
+    // The rows that are not deleted, of those selected, in the order of their numbers: `visit` is called with each while they may not
+    // change.
+    LiveRows live(const Selection* selection, const std::function<void(std::uint32_t row)>& visit) const;
+    // Coordinates begin to before end of some of these, by their places among them, as the rows were then; false when another row has taken
+    // the place of one since. Where vectors are kept.
+    bool coordinates(const LiveRows& live, const std::uint32_t* places, std::size_t n, std::size_t begin, std::size_t end,
+                     float* out) const;
 
     // Answers n_queries queries (dims floats each, one after another, finite): `found[q]` is called with the hits of query q, best first,
     // at most the plan's last keep, while the rows may not change. With `unscored` the plan's last stage is left to the caller.

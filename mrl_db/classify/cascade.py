@@ -50,6 +50,12 @@ class Answer:
         return len(self.labels)
 
 
+def joined(answers: Sequence[Answer]) -> Answer:
+    """Returns the answers for rows one after another."""
+    fields = ("labels", "dims", "confidence", "abstained")
+    return Answer(*(np.concatenate([getattr(answer, name) for answer in answers]) for name in fields))
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the rule was proven to keep, and what it costs, on the calibration rows that chose nothing. Pairs are 95 % bounds of a mean.
@@ -147,6 +153,40 @@ class Cascade:
         self.classes = known
         self.heads = self._fit_heads(X, coded.astype(np.int64), len(known))
         return self.fit_rule(*calibrate, max_loss=max_loss, max_cost=max_cost, max_error=max_error, confidence=confidence, seed=seed)
+
+    @staticmethod
+    def from_heads(
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
+        classes: ArrayLike,
+        *,
+        normalise: bool = False,
+        costs: Sequence[float] | None = None,
+    ) -> Cascade:
+        """Returns a cascade of heads that were trained elsewhere (`mrl_db.learn.NestedLinear`), which `fit_rule` then makes stop.
+
+        weights: for each of the dims, rising, (dims, classes): logits are prefix @ weight + bias. biases: (classes,) each. classes: the
+        labels in the order of the logits. normalise: prefixes are brought to unit length first. Raises ShapeError and ValueRangeError.
+        """
+        known = np.asarray(classes)
+        if known.ndim != 1 or len(known) < 2 or len(np.unique(known)) != len(known):
+            raise ShapeError(f"classes has shape {known.shape}, wanted at least two different labels in one row")
+        if len(weights) != len(biases):
+            raise ShapeError(f"there are {len(weights)} weights and {len(biases)} biases, wanted one of each for each width")
+        fitted: list[LinearHead | ClassMeanHead | NeighbourHead] = []
+        for given, added in zip(weights, biases, strict=True):
+            weight, bias = np.ascontiguousarray(given, dtype=np.float32), np.array(added, dtype=np.float32)
+            if weight.ndim != 2 or weight.shape[1] != len(known) or bias.shape != (len(known),):
+                raise ShapeError(
+                    f"a head has weights {weight.shape} and a bias {bias.shape}, wanted (dims, {len(known)}) and ({len(known)},)"
+                )
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise ValueRangeError(f"the head at {len(weight)} dims has weights that are not finite")
+            fitted.append(LinearHead(len(weight), weight, bias, normalise))
+        cascade = Cascade([head.dims for head in fitted], normalise=normalise, costs=costs)
+        cascade.classes, cascade.heads = known, fitted
+        cascade.thresholds = (float("inf"),) * (len(fitted) - 1)
+        return cascade
 
     def fit_rule(
         self,

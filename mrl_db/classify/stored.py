@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from mrl_db.classify.cascade import Answer, Cascade
 from mrl_db.errors import NotFittedError, ShapeError
 from mrl_db.postgres import statements
-from mrl_db.postgres.catalog import check_name
+from mrl_db.postgres.catalog import CollectionInfo, check_name
 from mrl_db.postgres.copy_out import copy_rows
 from mrl_db.postgres.ingest import plain_keys
 from mrl_db.postgres.request import Request
@@ -25,7 +25,7 @@ _KEYS_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """ids (n,) and their answer, row by row; bytes of coordinates, and of keys, that came from the server."""
+    """ids (n,) and their answer, row by row; bytes of coordinates that were read, and of keys that came from the server."""
 
     ids: NDArray[Any]
     answer: Answer
@@ -39,8 +39,7 @@ def classify(session: Session, request: Request, cascade: Cascade, dims: int | N
     dims: asks this one head only. What is held here at once are the coordinates that were read of rows that are not decided yet.
     """
     info = request.info
-    if cascade.dims[-1] != info.dims:
-        raise ShapeError(f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}')
+    check_cascade(cascade, info)
     read = named = 0
     keys: list[Any] = []
     with session.transaction() as connection:
@@ -73,6 +72,12 @@ def classify(session: Session, request: Request, cascade: Cascade, dims: int | N
     ids = np.empty(len(keys), dtype=np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_)
     ids[:] = keys
     return Classified(ids, answer, read, named)
+
+
+def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
+    """Raises ShapeError when the cascade is for vectors of other dims."""
+    if cascade.dims[-1] != info.dims:
+        raise ShapeError(f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}')
 
 
 def _slices(

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db import _kernels
+from mrl_db.classify import Cascade, loaded
+from mrl_db.classify.stored import Classified
 from mrl_db.engines.following import NEVER, Follower, LiveIndex
 from mrl_db.engines.sql import key_dtype
 from mrl_db.errors import NotLoadedError
@@ -37,6 +39,7 @@ _PRECISIONS = {
     Precision.int8: _kernels.Precision.int8,
     Precision.float32: _kernels.Precision.float32,
 }
+_ATTEMPTS = 3
 _SELECTIONS = 64  # filters whose rows are remembered
 _ALL = AllOf(())
 
@@ -199,6 +202,17 @@ class NativeEngine:
         while len(self._selections) > _SELECTIONS:
             self._selections.popitem(last=False)
         return index, selection
+
+    def classify(self, request: Request, cascade: Cascade, dims: int | None) -> Classified | None:
+        """Returns the answer for the rows here that pass the filter; None when rows were replaced while it ran, again and again."""
+        for _ in range(_ATTEMPTS):
+            index, selection = (self._live.index, None) if request.where == _ALL else self._select(request)
+            live, keys = index.live(selection)
+            found = loaded.classify(index, live, cascade, dims)
+            if found is not None:
+                ids = keys if isinstance(keys, np.ndarray) else self._keys([keys], (1, len(keys)))[0]
+                return Classified(ids, found[0], found[1], 0)
+        return None
 
     def _keys(self, found: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> NDArray[np.object_]:
         read = (lambda key: uuid.UUID(bytes=key)) if self._live.info.key_type == "uuid" else bytes.decode

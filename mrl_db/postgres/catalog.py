@@ -62,6 +62,7 @@ class CollectionInfo:
     dims: int
     nesting_dims: tuple[int, ...]
     metric: Metric
+    adapted: bool
     low_dims: int
     low_dim_column: str | None
     index: str | None
@@ -97,40 +98,68 @@ def list_collections(session: Session) -> list[str]:
 
 def describe(session: Session, name: str) -> CollectionInfo:
     """Returns a collection's catalogue entry; raises CollectionNotFoundError."""
-    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
     with session.connection() as connection:
-        return _info(_call(connection, "collection_describe", (name,)))
+        return describe_in(connection, name)
 
 
-def create(
-    session: Session,
-    name: str,
-    *,
-    dims: int,
-    nesting_dims: Sequence[int] | None,
-    shortlist_dims: int | None,
-    metric: Metric,
-    key_type: str,
-    columns: Mapping[str, str] | None,
-    schema: str | None,
-) -> None:
-    """Creates a table and its collection (mrl.create_collection)."""
+def describe_in(connection: Connection, name: str) -> CollectionInfo:
+    """The same, in a transaction of the caller's."""
     check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
-    for column, sql_type in (columns or {}).items():
-        check_name(column, "the column name")
-        check_name(sql_type, f"the type of column {column!r}")
+    return _info(_call(connection, "collection_describe", (name,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A collection to be made; checked."""
+
+    name: str
+    dims: int
+    nesting_dims: tuple[int, ...] | None
+    shortlist_dims: int | None
+    metric: Metric
+    key_type: str
+    columns: Mapping[str, str]
+    schema: str | None
+
+    def __post_init__(self) -> None:
+        """Checks what PostgreSQL would take in silence."""
+        check_name(self.name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+        for column, sql_type in self.columns.items():
+            check_name(column, "the column name")
+            check_name(sql_type, f"the type of column {column!r}")
+        nesting.check_dims(self.dims)
+        if self.nesting_dims is not None:
+            nesting.check_nesting_dims(self.nesting_dims, self.dims)
+        if self.shortlist_dims is not None:
+            nesting.check_dims(self.shortlist_dims)
+        if self.schema is not None:
+            check_name(self.schema, "the schema name")
+
+
+def create(connection: Connection, wanted: Wanted, adaptor: bytes | None = None) -> None:
+    """Creates a table and its collection (mrl.create_collection), with its adaptor, in a transaction of the caller's."""
     values = {
-        "name": name,
-        "dims": nesting.check_dims(dims),
-        "nesting_dims": None if nesting_dims is None else list(nesting.check_nesting_dims(nesting_dims, dims)),
-        "shortlist_dims": None if shortlist_dims is None else nesting.check_dims(shortlist_dims),
-        "metric": metric.value,
-        "key_type": key_type,
-        "columns": Json(dict(columns or {})),
-        "schema": None if schema is None else check_name(schema, "the schema name"),
+        "name": wanted.name,
+        "dims": int(wanted.dims),
+        "nesting_dims": None if wanted.nesting_dims is None else [int(width) for width in wanted.nesting_dims],
+        "shortlist_dims": None if wanted.shortlist_dims is None else int(wanted.shortlist_dims),
+        "metric": wanted.metric.value,
+        "key_type": wanted.key_type,
+        "columns": Json(dict(wanted.columns)),
+        "schema": wanted.schema,
     }
-    with session.transaction() as connection:
-        _call(connection, "collection_create", values)
+    _call(connection, "collection_create", values)
+    if adaptor is not None:
+        _call(connection, "adaptor_set", (wanted.name, adaptor))
+
+
+def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
+    """Returns what changes vectors on their way into a collection, or None."""
+    if not info.adapted:
+        return None
+    with session.connection() as connection:
+        row = connection.execute(statements.query("adaptor_get"), (info.name,)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def find_table(session: Session, table: str) -> tuple[int, int]:
@@ -231,6 +260,7 @@ def _info(entry: Any) -> CollectionInfo:
         dims=fields["dims"],
         nesting_dims=tuple(fields["nesting_dims"]),
         metric=Metric.of(fields["metric"]),
+        adapted=fields["adapted"],
         low_dims=fields["low_dims"],
         low_dim_column=fields["low_dim_column"],
         index=fields["index"],

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mrl_db
-from mrl_db.classify import Cascade, heads
+from mrl_db import _kernels
+from mrl_db.classify import Cascade, heads, loaded
 from mrl_db.classify.stopping import greedy, measure, pareto, stages_of
 
 DIMS, CLASSES = (2, 4, 8, 16), 6
@@ -250,6 +251,112 @@ def test_stored_rows_get_the_labels_that_they_get_in_process(db, fitted, key_typ
     assert found.key_bytes > whole.key_bytes
     assert len(some.ids) == 500
     assert (found.answer.labels == labels[order]).mean() > 0.8
+
+
+@pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
+def test_loaded_rows_get_the_labels_that_they_get_in_the_database(db, fitted, key_type):
+    rows, _ = made(40_000, 21)  # more than one block
+    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"row {i}"}[key_type]
+    docs = db.create_collection("docs", dims=16, nesting_dims=DIMS, key_type=key_type, columns={"part": "integer"})
+    docs.add([key(i) for i in range(len(rows))], rows, part=np.arange(len(rows)) % 50)
+    docs.load(route="flat", cache=False)
+    docs.delete(where={"part": 3})
+    docs.add([key(50_000)], rows[:1], part=[7])
+
+    here, there = docs.classify(fitted), docs.classify(fitted, engine="sql")
+    some, whole = docs.classify(fitted, where={"part": 7}), docs.classify(fitted, engine="native", dims=16)
+
+    label, dims = (dict(zip(there.ids.tolist(), each.tolist(), strict=True)) for each in (there.answer.labels, there.answer.dims))
+    assert len(here.ids) == len(there.ids) == 40_000 - 800 + 1
+    assert [label[each] for each in here.ids.tolist()] == here.answer.labels.tolist()
+    assert [dims[each] for each in here.ids.tolist()] == here.answer.dims.tolist()
+    assert here.coordinate_bytes == there.coordinate_bytes
+    assert here.key_bytes == 0 < there.key_bytes
+    assert len(some.ids) == 801
+    assert [label[each] for each in some.ids.tolist()] == some.answer.labels.tolist()
+    assert whole.coordinate_bytes == 4 * 16 * len(here.ids)
+    docs.delete(where={})
+    assert len(docs.classify(fitted).ids) == 0
+
+
+def test_rows_that_stayed_in_the_database_are_classified_there(db, fitted):
+    docs = db.create_collection("docs", dims=16, nesting_dims=DIMS)
+    docs.add(np.arange(500), made(500, 22)[0])
+    with pytest.raises(mrl_db.NotLoadedError):
+        docs.classify(fitted, engine="native")
+    docs.load(route="flat", rows="postgres", cache=False)
+
+    assert docs.classify(fitted).key_bytes > 0
+    with pytest.raises(mrl_db.NotLoadedError, match="stayed in PostgreSQL"):
+        docs.classify(fitted, engine="native")
+    wide = db.create_collection("wide", dims=32)
+    wide.load(route="flat", cache=False)
+    with pytest.raises(mrl_db.ShapeError, match="ends at 16 dims"):
+        wide.classify(fitted)
+
+
+def test_a_row_whose_place_was_taken_is_noticed():
+    rows = made(300, 23)[0]
+    index = _kernels.Index(_kernels.Metric.l2, 16, _kernels.KeyType.int64, True)
+    keys = np.arange(300).view(np.uint8).reshape(300, 8)
+    index.append(keys, rows, 1)
+    live, ids = index.live(None)
+    places = np.array([5, 0, 299], dtype=np.uint32)
+
+    np.testing.assert_array_equal(ids, np.arange(300))
+    np.testing.assert_array_equal(index.coordinates(live, places, 2, 6), rows[places, 2:6])
+    index.erase(keys[5:6])
+    np.testing.assert_array_equal(index.coordinates(live, places, 0, 16), rows[places])  # it was there then
+    index.heal()
+    index.upsert(np.array([1000]).view(np.uint8).reshape(1, 8), rows[7:8])
+    assert index.coordinates(live, places, 2, 6) is None
+    np.testing.assert_array_equal(index.coordinates(live, places[1:], 2, 6), rows[places[1:], 2:6])
+    assert index.live(None)[1].tolist() == [*range(5), 1000, *range(6, 300)]
+    for wrong in ((places, 4, 4), (places, 0, 17), (np.array([300], dtype=np.uint32), 0, 4)):
+        with pytest.raises(ValueError, match="of (16|300)"):
+            index.coordinates(live, *wrong)
+
+
+def test_a_row_that_is_replaced_again_and_again_sends_the_call_to_the_database(db, fitted, monkeypatch):
+    docs = db.create_collection("docs", dims=16, nesting_dims=DIMS)
+    docs.add(np.arange(500), made(500, 24)[0])
+    docs.load(route="flat", cache=False)
+    monkeypatch.setattr(loaded, "classify", lambda *_: None)
+
+    assert len(docs.classify(fitted).ids) == 500
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_heads_that_were_trained_elsewhere_make_a_cascade(fitted, normalise):
+    rows, labels = made(3000, 25)
+    weights = [head.weight for head in fitted.heads]
+    biases = [head.bias for head in fitted.heads]
+    cascade = Cascade.from_heads(weights, biases, fitted.classes, normalise=normalise)
+
+    everything = cascade.predict(rows)
+    assert (everything.dims == 16).all()  # until a rule is fitted, all rows go to the widest head
+    if normalise == fitted.normalise:
+        np.testing.assert_array_equal(everything.labels, fitted.predict(rows, dims=16).labels)
+    cascade.fit_rule(rows, labels, max_loss=0.02)
+    assert cascade.predict(rows).dims.mean() < 16
+    again = Cascade.from_bytes(cascade.to_bytes())
+    np.testing.assert_array_equal(again.predict(rows).labels, cascade.predict(rows).labels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "biases", "classes", "error"),
+    [
+        ([np.zeros((2, 3))], [np.zeros(3)], ["a", "b"], mrl_db.ShapeError),
+        ([np.zeros((2, 2))], [np.zeros(3)], ["a", "b"], mrl_db.ShapeError),
+        ([np.zeros((2, 2))], [], ["a", "b"], mrl_db.ShapeError),
+        ([np.zeros((2, 2))], [np.zeros(2)], ["a", "a"], mrl_db.ShapeError),
+        ([np.full((2, 2), np.nan)], [np.zeros(2)], ["a", "b"], mrl_db.ValueRangeError),
+        ([np.zeros((4, 2)), np.zeros((2, 2))], [np.zeros(2)] * 2, ["a", "b"], mrl_db.ValueRangeError),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(weights, biases, classes, error):
+    with pytest.raises(error):
+        Cascade.from_heads(weights, biases, classes)
 
 
 def test_classifiers_are_kept_with_their_collection(db, fitted):

@@ -1,0 +1,1 @@
+SELECT adaptor FROM mrl.adaptor WHERE collection = %s

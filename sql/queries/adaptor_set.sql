@@ -1,0 +1,1 @@
+SELECT mrl.set_adaptor(%s, %s)

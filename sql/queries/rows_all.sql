@@ -1,0 +1,3 @@
+SELECT row_.{key}, row_.{vector}{columns}
+FROM {source} AS row_
+WHERE {condition}
