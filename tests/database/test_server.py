@@ -27,7 +27,7 @@ def test_the_migrations_add_up_to_the_documented_schema(db, execute):
         "SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1"
     )
 
-    assert tables == ["batch", "change", "classifier", "collection", "migration", "plan", "promise", "reader"]
+    assert tables == ["adaptor", "batch", "change", "classifier", "collection", "migration", "plan", "promise", "reader"]
     documented = re.findall(r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text())
     assert [name for name, _, _ in functions] == sorted(documented)
     assert all(not definer and comment for _, definer, comment in functions)
