@@ -130,7 +130,7 @@ def search(
     with _connect(dsn, home) as db:
         docs = db.open(collection)
         shown = list(docs.columns) if columns is None else columns.split(",")
-        hits = docs.search(_query(docs, like, vector), k=k, where=_filter(where), columns=shown, exact=exact)
+        hits = docs.search(_query(docs, like, vector), as_stored=like is not None, k=k, where=_filter(where), columns=shown, exact=exact)
         out.print(_hits_table(hits))
         out.print(escape(str(hits.trace)), style="dim", highlight=False)
 
@@ -263,7 +263,9 @@ def explain(
     with _connect(dsn, home) as db:
         docs = _engine(db.open(collection), engine)
         keys = [docs.parse_key(each) for each in want or ()]
-        trace = docs.explain(_query(docs, like, vector), want=keys or None, k=k, where=_filter(where), engine=engine)
+        trace = docs.explain(
+            _query(docs, like, vector), as_stored=like is not None, want=keys or None, k=k, where=_filter(where), engine=engine
+        )
         table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)
         for stage in trace.stages:
             rows_in = "all" if stage.rows_in is None else f"{stage.rows_in:,}"

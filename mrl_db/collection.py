@@ -155,10 +155,10 @@ class Collection:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
         return batch if self._adaptor is None else replace(batch, vectors=self._adaptor.apply(batch.vectors))
 
-    def _queries(self, query: ArrayLike) -> tuple[NDArray[np.float32], bool]:
+    def _queries(self, query: ArrayLike, as_stored: bool = False) -> tuple[NDArray[np.float32], bool]:
         """(n, dims), as they are compared with what is stored, and whether it was one query alone."""
         queries, single = ingest.check_query(query, self._info)
-        return queries if self._adaptor is None else self._adaptor.apply(queries), single
+        return queries if self._adaptor is None or as_stored else self._adaptor.apply(queries), single
 
     def _write_once(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         try:
@@ -345,6 +345,7 @@ class Collection:
         threads: int | None = None,
         max_staleness: float | None = None,
         exact: bool = False,
+        as_stored: bool = False,
     ) -> Hits:
         """Returns the k nearest rows, the nearest first, ties by id; fewer only when fewer match.
 
@@ -353,7 +354,8 @@ class Collection:
         stored, loaded or default plan. engine: "sql" in PostgreSQL, "native" over the rows that `load()` brought here, "auto" the one that
         the plan is for: native where rows are loaded and neither plan nor shortlist says otherwise. threads: for a batch in the native
         engine. max_staleness: seconds that the native engine's answer may be behind the database; by default what load() was told.
-        exact: the brute-force answer, computed in this process from the rows in PostgreSQL; no plan is used.
+        exact: the brute-force answer, computed in this process from the rows in PostgreSQL; no plan is used. as_stored: the query is a
+        vector as `get` returns it, which the collection's adaptor, if it has one, is not to change again.
 
         Raises NotLoadedError when engine="native" and nothing, or not what the plan needs, is loaded.
         """
@@ -367,7 +369,7 @@ class Collection:
                 return found
         checked_engine(engine)
         wanted = checked_count(k, "k")
-        queries, single = self._queries(query)
+        queries, single = self._queries(query, as_stored)
         runs_here = not exact and self._runs_here(engine, shortlist, plan)
         if runs_here:
             native = self._loaded()
@@ -517,6 +519,7 @@ class Collection:
         shortlist: int | None = None,
         plan: Plan | None = None,
         engine: str = "auto",
+        as_stored: bool = False,
     ) -> Trace:
         """Returns how one search goes, stage by stage: rows in and out, bytes a row, microseconds; and what became of wanted rows.
 
@@ -524,7 +527,7 @@ class Collection:
         where the walk did not meet it, effort) that would have saved it.
         """
         checked_engine(engine)
-        queries, single = self._queries(query)
+        queries, single = self._queries(query, as_stored)
         if not single:
             raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
         wanted, request = checked_count(k, "k"), self._request(where)

@@ -85,8 +85,10 @@ def test_a_collection_is_copied_with_its_vectors_changed(db, kind, key_type, mon
     assert seen[-1] == (500, 500)
     assert len(seen) > 2
     np.testing.assert_array_equal(docs.get(keys).vectors, rows)  # left as it was
-    nearest = adapted.search(rows[3], k=1, exact=True)
-    assert nearest.ids[0] == keys[3]
+    for nearest in (adapted.search(rows[3], k=1, exact=True), adapted.search(got.vectors[3], k=1, exact=True, as_stored=True)):
+        assert nearest.ids[0] == keys[3]
+        assert nearest.distances[0] == pytest.approx(0, abs=1e-5)
+    assert adapted.search(got.vectors[3], k=1, exact=True).distances[0] > 1e-3  # changed twice
     with pytest.raises(mrl_db.ValueRangeError, match="adapted already"):
         adapted.adapt("again", change)
     with pytest.raises(mrl_db.CollectionExistsError):
