@@ -120,7 +120,8 @@ def truncation(split: Split) -> dict[str, dict[str, float]]:
 
 
 def banking(split: Split, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The accuracy table; and cascades of networks that were trained on 7,000 rows, drawn anew for each of five, asked about the others."""
+    """The accuracy table; and cascades of networks that were trained on 6,000 rows, drawn anew for each of five; the rule is fitted
+    on 3,500 others, and what it loses is measured on the 3,583 that are left."""
     vectors, labels = np.concatenate([split.train, split.test]), np.concatenate([split.train_labels, split.test_labels])
     rules: dict[str, dict[str, float]] = {
         "at most .5 points lost": {"max_loss": 0.005},
@@ -130,12 +131,12 @@ def banking(split: Split, folder: Path, options: argparse.Namespace) -> dict[str
     runs = []
     for seed in range(5):
         order = np.random.default_rng(100 + seed).permutation(len(vectors))
-        own = Split(vectors[order[:7000]], labels[order[:7000]], vectors[order[7000:]], labels[order[7000:]], split.classes)
+        own = Split(vectors[order[:6000]], labels[order[:6000]], vectors[order[6000:]], labels[order[6000:]], split.classes)
         model = models(own, f"banking split {seed}", folder, seed, ("MRL",))["MRL"]
         cascade = Cascade.from_heads(model.weights, model.biases, np.arange(split.classes))
         part = max(1, options.splits // 5)
         runs.append(
-            {name: over_splits(cascade, model.test, own.test_labels, splits=part, known=4500, **rule) for name, rule in rules.items()}
+            {name: over_splits(cascade, model.test, own.test_labels, splits=part, known=3500, **rule) for name, rule in rules.items()}
         )
     cascades = {}
     for name in rules:
