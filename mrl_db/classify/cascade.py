@@ -56,9 +56,19 @@ def joined(answers: Sequence[Answer]) -> Answer:
     return Answer(*(np.concatenate([getattr(answer, name) for answer in answers]) for name in fields))
 
 
+def _expected(sure: NDArray[np.float64], wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What thresholds are searched with in place of 0 and 1: half of whether a head is wrong, half of how likely it says that is.
+
+    Calibrated confidences say nothing else on average, and have none of a coin's noise; the observed half holds them to the facts.
+    """
+    return (wrong + (1.0 - sure)) / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the rule was proven to keep, and what it costs, on the calibration rows that chose nothing. Pairs are 95 % bounds of a mean.
+
+    With max_cost it is of a rule that a third of the calibration rows chose; the one that is kept was chosen by all of them.
 
     target: what was asked for, in words. full_accuracy: of the widest head. oracle_accuracy, oracle_dims: of a cascade that knew for each
     row the first head that is right (the widest where none is). abstained: share. greedy: (mean dims, accuracy) of the paper's pairwise
@@ -219,16 +229,23 @@ class Cascade:
         self._calibrate(held[chosen], held_coded[chosen])
         sure, wrong = self._judged(held[chosen], held_coded[chosen])
         sure_tested, wrong_tested = self._judged(held[tested], held_coded[tested])
-        front = pareto(sure, wrong, self.costs)
+        errors = _expected(sure, wrong)
+        front = pareto(sure, errors, self.costs)
         self.abstain_below = 0.0
         if max_cost is not None:
             rule, told = self._within(front, max_cost)
         elif max_error is not None:
             rule, told = self._selective(front, sure, sure_tested, wrong_tested, max_error, 1 - confidence)
         else:
-            rule, told = self._lossless(front, wrong, sure_tested, wrong_tested, float(max_loss or 0.0), 1 - confidence)
+            rule, told = self._lossless(
+                front, float(errors[:, -1].mean()), sure_tested, wrong_tested, float(max_loss or 0.0), 1 - confidence
+            )
         self.thresholds = rule.thresholds
         self.report = self._reported(told, sure, wrong, sure_tested, wrong_tested, held_labels[tested])
+        if max_cost is not None:  # nothing is to be proven: all rows fit the rule that is kept, those of the report included
+            self._calibrate(held, held_coded)
+            sure, wrong = self._judged(held, held_coded)
+            self.thresholds = self._within(pareto(sure, _expected(sure, wrong), self.costs), max_cost)[0].thresholds
         return self
 
     # Answers
@@ -306,13 +323,13 @@ class Cascade:
     def _lossless(
         self,
         front: list[Rule],
-        wrong_chosen: NDArray[np.bool_],
+        full: float,
         sure: NDArray[np.float64],
         wrong: NDArray[np.bool_],
         max_loss: float,
         alpha: float,
     ) -> tuple[Rule, str]:
-        """The cheapest rule whose accuracy is proven to be at most max_loss below the widest head's."""
+        """The cheapest rule proven to be at most max_loss less accurate than the widest head, whose errors on the front's rows are full."""
         rows = np.arange(len(sure))
 
         def proven(rule: Rule) -> bool:
@@ -323,7 +340,6 @@ class Cascade:
 
         # From a rule that stops hardly anybody to the cheapest one that seems to lose little, and beyond it: what is left to 1 above each
         # threshold grows by the same factor from rule to rule.
-        full = float(wrong_chosen[:, -1].mean())
         aim = next((each for each in reversed(front) if each.errors <= full + max_loss), front[0])
         room = 1.0 - np.minimum(np.array(aim.thresholds), 1.0)
         path = [Rule(tuple((1.0 - np.minimum(room * share, 1.0)).tolist()), 0.0, 0.0) for share in _SHARES]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,17 @@ def stages_of(confidence: NDArray[np.float64], thresholds: Sequence[float]) -> N
 
 
 def measure(
-    confidence: NDArray[np.float64], wrong: NDArray[np.bool_], costs: NDArray[np.float64], thresholds: Sequence[float]
+    confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64], thresholds: Sequence[float]
 ) -> tuple[float, float]:
-    """Returns (mean cost, share of errors) of a rule. wrong: (n, stages). costs: of stopping at each stage, all that it took until then."""
+    """Returns (mean cost, share of errors) of a rule.
+
+    wrong: (n, stages), whether a stage errs, or how likely. costs: of stopping at each stage, all that it took until then.
+    """
     stage = stages_of(confidence, thresholds)
     return float(costs[stage].mean()), float(wrong[np.arange(len(stage)), stage].mean())
 
 
-def pareto(confidence: NDArray[np.float64], wrong: NDArray[np.bool_], costs: NDArray[np.float64]) -> list[Rule]:
+def pareto(confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64]) -> list[Rule]:
     """Returns rules none of which is both dearer and worse than another, from the dearest to the cheapest."""
     last = confidence.shape[1] - 1
     found: dict[tuple[float, ...], Rule] = {}
@@ -68,7 +72,7 @@ def pareto(confidence: NDArray[np.float64], wrong: NDArray[np.bool_], costs: NDA
 
 def _best(
     confidence: NDArray[np.float64],
-    wrong: NDArray[np.bool_],
+    wrong: NDArray[Any],
     costs: NDArray[np.float64],
     thresholds: NDArray[np.float64],
     stage: int,
