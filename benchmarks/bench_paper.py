@@ -173,7 +173,7 @@ def main() -> None:
         "accuracy": lambda: accuracy_table(cifar, "cifar", options.out, options.seeds),
         "retrieval": lambda: retrieval(cifar, options.out, options.seeds),
         "classification": lambda: [
-            measure.classification(models(cifar, "cifar", options.out, seed, ("MRL",))["MRL"], cifar, options.splits // 3 or 1)
+            measure.classification(models(cifar, "cifar", options.out, seed, ("MRL",))["MRL"], cifar, max(1, options.splits // 12))
             for seed in range(options.seeds)
         ],
         "truncation": lambda: truncation(questions),

@@ -187,7 +187,7 @@ def classification(model: Trained, split: Split, splits: int) -> dict[str, Any]:
     rules: dict[str, dict[str, float]] = {
         "at most .2 points lost": {"max_loss": 0.002},
         "at most .5 points lost": {"max_loss": 0.005},
-        **{f"{cost} dims": {"max_cost": cost} for cost in (6, 8, 12, 16, 24, 32, 64)},
+        **{f"{cost} dims": {"max_cost": cost} for cost in (12, 16, 32)},
     }
     found = {}
     for name, rule in rules.items():
