@@ -148,12 +148,10 @@ class NativeExplorer(Explorer):
 
     def candidates(self, meets: Callable[[Plan], bool], hopeful: Callable[[Plan], bool]) -> Iterable[Plan]:  # noqa: ARG002
         """Yields plans that meet the target, the least of each form."""
-        k, rows, loaded = self.sample.k, self.facts.rows, self.facts.loaded
+        rows, loaded = self.facts.rows, self.facts.loaded
         lines = loaded is not None and any(stage.precision is Precision.int4 for stage in loaded.stages)
-        if lines:
-            keep = _least(_steps(k, rows, 1.1), lambda keep: meets(self._scan(keep)))
-            yield from [self._scan(keep)] if keep else []
         if loaded is not None and loaded.route == "flat":
+            yield from self._scans(meets) if lines else ()
             scales = [each / 16 for each in _steps(1, 16 * rows, 1.1)]
             scale = _least(scales, lambda scale: meets(scaled(loaded, scale, most=rows)))
             yield from [scaled(loaded, scale, most=rows)] if scale else []
@@ -169,6 +167,8 @@ class NativeExplorer(Explorer):
         self.time([plan for plan, _, _ in found])
         found.sort(key=lambda each: self.mean_microseconds(each[0]))
         yield from [plan for plan, _, _ in found]
+        if lines:
+            yield from self._scans(meets, faster_than=found[0][0] if found else None)
         for _, margin, least in found[:2]:
             near = [effort for effort in efforts if least / 1.7 <= effort <= 1.7 * least]
             for walk_keep in _WALK_KEEPS:
@@ -178,6 +178,16 @@ class NativeExplorer(Explorer):
                     effort = _least(near, _when(meets, self._walk, margin, walk_keep, coded))
                     if effort is not None:
                         yield self._walk(effort, margin, walk_keep, coded)
+
+    def _scans(self, meets: Callable[[Plan], bool], faster_than: Plan | None = None) -> Iterable[Plan]:
+        """The least scan of the line codes that meets; none where the shortest is slower than another plan."""
+        shortest = self._scan(self.sample.k)
+        if faster_than is not None:
+            self.time([shortest], rounds=1)
+            if self.mean_microseconds(shortest) > self.mean_microseconds(faster_than):
+                return
+        keep = _least(_steps(self.sample.k, self.facts.rows, 1.1), lambda keep: meets(self._scan(keep)), first=2 * self.sample.k)
+        yield from [self._scan(keep)] if keep else []
 
     def ladder(self) -> Iterable[Plan]:
         """Yields plans from the cheapest to the dearest."""
