@@ -224,7 +224,7 @@ def test_recall_as_it_is_with_filters(docs, rows, engine):
 
 
 def test_rows_as_queries_are_no_easier_than_others(docs, rows):
-    """A graph that held the query itself would miss a fraction of what it misses for fresh ones."""
+    """A graph that held the query itself would miss a fraction of what it misses for fresh ones; one that hides it misses up to thrice."""
     docs.load()
     poor = graph_plan(dims=DIMS, effort=6)
 
@@ -232,7 +232,7 @@ def test_rows_as_queries_are_no_easier_than_others(docs, rows):
     of_rows = docs.recall(plan=poor, sample=1500, seed=2)
 
     assert fresh.mean < 0.97  # else there is nothing to see
-    assert of_rows.mean == pytest.approx(fresh.mean, abs=0.04)
+    assert 1 - 3 * (1 - fresh.mean) < of_rows.mean < fresh.mean + 0.01
 
 
 @pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
