@@ -57,7 +57,7 @@ def probe(train: NDArray[np.float32], test: NDArray[np.float32], split: Split) -
 def accuracy(models: Mapping[str, Trained], split: Split, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Returns {"linear" | "1-NN": {way: {dims: accuracy}}} of one seed's models.
 
-    SVD: principal components of FF's full features, with a linear head fitted to them, and "SVD of the head" (the paper's): FF's own head
+    SVD: principal components of FF's full features, with a linear head fitted to them, and "SVD of the head" (what the paper's figures look like): FF's own head
     brought to rank m. Random: so many of FF's features, with a fitted head. As fitted heads do better than those that a network was
     trained with, MRL stands there with such, too.
     """
