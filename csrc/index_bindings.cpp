@@ -121,18 +121,16 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
 // Many queries: (keys, distances (n, k), stage counts); k is the least that any query found. Keys are int64 (n, k), or the key bytes as a
 // list of n lists of bytes.
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan, const Selection* selection, std::size_t threads,
-                      bool without_last_stage, const py::object& hidden) {
+                      bool without_last_stage, const HiddenRows* hidden) {
     const auto q = matrix(queries, "queries");
     if (q.width != index.dims()) {
         throw py::value_error("queries have " + std::to_string(q.width) + " dims, the index " + std::to_string(index.dims()));
     }
     if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
-    std::optional<KeyArgument> left_out;
-    if (!hidden.is_none()) left_out.emplace(index.keys().type(), hidden);
-    if (left_out && left_out->span.n != q.rows) {
-        throw py::value_error(std::to_string(left_out->span.n) + " hidden keys for " + std::to_string(q.rows) + " queries");
+    if (hidden != nullptr && hidden->of != &index) throw py::value_error("the hidden rows are another index's");
+    if (hidden != nullptr && hidden->rows.size() != q.rows) {
+        throw py::value_error(std::to_string(hidden->rows.size()) + " hidden rows for " + std::to_string(q.rows) + " queries");
     }
-    const KeySpan* hides = left_out ? &left_out->span : nullptr;
     if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
     StageCounts counts{};
@@ -141,7 +139,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     std::vector<std::vector<double>> distances(q.rows);
     {
         py::gil_scoped_release release;
-        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hides}, counts,
+        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hidden}, counts,
                      [&](std::size_t query, const RowHit* hits, std::size_t count) {
                          for (std::size_t i = 0; i < count; ++i) {
                              if (integers) {
@@ -251,6 +249,7 @@ void define_index(py::module_& m) {
     py::class_<LiveRows>(m, "LiveRows").def("__len__", [](const LiveRows& self) { return self.rows.size(); });
 
     py::class_<Comparison>(m, "Comparison").def(py::init<>());
+    py::class_<HiddenRows>(m, "HiddenRows");
 
     m.def("about_file", &about_file, py::arg("path"), py::call_guard<py::gil_scoped_release>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
@@ -392,7 +391,15 @@ void define_index(py::module_& m) {
         .def("erase_unmet", &Index::erase_unmet, py::arg("comparison"), py::call_guard<py::gil_scoped_release>())
         .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
         .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"), py::arg("selection").none(true),
-             py::arg("threads"), py::arg("without_last_stage"), py::arg("hidden").none(true) = py::none())
+             py::arg("threads"), py::arg("without_last_stage"), py::arg("hidden").none(true) = nullptr)
+        .def(
+            "hide",
+            [](const Index& self, const py::object& keys, std::size_t threads) {
+                const KeyArgument key(self.keys().type(), keys);
+                const py::gil_scoped_release release;
+                return std::make_unique<HiddenRows>(self.hide(key.span, threads));
+            },
+            py::arg("keys"), py::arg("threads"), py::keep_alive<0, 1>())
         .def("check", &Index::check, py::arg("plan"))
         .def("links",
              [](const Index& self) {

@@ -142,8 +142,12 @@ struct Searcher {
         const std::size_t pool = std::min(kMostPool, stretched(std::max({effort, std::size_t{32}, keep + keep / 2})));
         const float margin = search.plan.margin < 0 ? margin_of_effort(effort) : search.plan.margin;
         const float unit = index.metric() == Metric::cosine ? 1.0f : query_length / index.lines_.unit();
-        const WalkOptions options{stretched(effort), pool,     std::max(kWatched, wanted),
-                                  margin * unit,     refine(), filter.hidden == Keys::kNone ? kNoLink : index.slot_of(filter.hidden)};
+        WalkOptions options{stretched(effort), pool, std::max(kWatched, wanted), margin * unit, refine()};
+        if (filter.hidden != Keys::kNone) {
+            options.hidden = index.slot_of(filter.hidden);
+            const auto detour = search.hidden->detours.find(options.hidden);
+            if (detour != search.hidden->detours.end()) options.detour = &detour->second;
+        }
         index.graph_.walk(kernels, index.lines_, scratch.line_query, options, scratch.walk, filtered ? &filter : nullptr);
         const Pool& found = scratch.walk.pool;
         for (std::size_t i = 0; i < found.size; ++i) {
@@ -449,7 +453,7 @@ struct Searcher {
 
     void run(std::size_t query, const float* values, const Index::Found& found) {
         began = now();
-        if (search.hidden != nullptr) filter.hidden = index.keys_.find(search.hidden->at(query));
+        if (search.hidden != nullptr) filter.hidden = search.hidden->rows[query];
         prepare(values);
         first_stage();
         end_query(query, found);

@@ -52,13 +52,16 @@ struct SlotFilter {
     bool allows(std::uint32_t slot) const { return allows_row(row_of_slot == nullptr ? slot : row_of_slot[slot]); }
 };
 
+struct Detour;
+
 struct WalkOptions {
     std::size_t hops;                // candidates popped
     std::size_t pool;                // candidates kept
     std::size_t k;                   // the margin is measured from the k-th best
     float margin;                    // in units of the score; +inf never stops
     bool refine;                     // score survivors by both planes before they enter the pool
-    std::uint32_t hidden = kNoLink;  // a slot that no walk passes through, or none
+    std::uint32_t hidden = kNoLink;  // a slot that no walk passes through, or none …
+    const Detour* detour = nullptr;  // … and the links in place of those to it, or nullptr
 };
 
 // What one walk needs beside the graph; kept and used again. One thread at a time.

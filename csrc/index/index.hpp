@@ -24,6 +24,7 @@
 #include "build.hpp"
 #include "flat_codes.hpp"
 #include "graph.hpp"
+#include "hidden_rows.hpp"
 #include "keys.hpp"
 #include "line_codes.hpp"
 #include "rows.hpp"
@@ -141,10 +142,13 @@ class Index {
         const Selection* selection;  // or nullptr
         std::size_t threads;
         bool without_last_stage;
-        const KeySpan* hidden = nullptr;  // for each query the key of a row that is to be as if it were not there
+        const HiddenRows* hidden = nullptr;  // of this index: for each query a row that is to be as if it were not there
     };
     using Found = std::function<void(std::size_t query, const RowHit* hits, std::size_t count)>;
     void search(const float* queries, std::size_t n_queries, const Search& search, StageCounts& counts, const Found& found) const;
+
+    // Rows that are asked for as if they were none, one for each query of a search.
+    HiddenRows hide(const KeySpan& keys, std::size_t threads) const;
 
     // Throws PlanMismatch when a stage's codes are missing.
     void check(const Plan& plan) const;
@@ -169,6 +173,7 @@ class Index {
 
   private:
     friend struct Searcher;
+    class Detouring;
 
     // Readers pass through the gate, a writer waits in it: so that a stream of searches never starves a writer.
     class Reading {

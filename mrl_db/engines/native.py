@@ -44,6 +44,21 @@ _ALL = AllOf(())
 Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | None]
 
 
+class HiddenRows:
+    """Rows of a collection that are asked for as if they were none of its rows: one for each query of a search, or of many searches."""
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        """What the graph would be without each of them is found when they are first searched for."""
+        self._keys = keys
+        self._of: tuple[_kernels.Index, _kernels.HiddenRows] | None = None
+
+    def of(self, index: _kernels.Index, key_type: str, threads: int) -> _kernels.HiddenRows:
+        """Returns them as rows of an index."""
+        if self._of is None or self._of[0] is not index:
+            self._of = index, index.hide(rows.encoded_keys(self._keys, key_type), threads)
+        return self._of[1]
+
+
 class NativeEngine:
     """A collection's rows in this process, searched by any number of threads at once."""
 
@@ -146,9 +161,9 @@ class NativeEngine:
         k: int,
         plan: Plan | None,
         threads: int | None = None,
-        hidden: Sequence[Any] | None = None,
+        hidden: HiddenRows | None = None,
     ) -> Hits:
-        """Returns the hits of each query, (n, k). hidden: for each query the key of a row that is to be as if it were not there."""
+        """Returns the hits of each query, (n, k). hidden: for each query a row that is to be as if it were not there."""
         chosen = with_k(self._plan if plan is None else plan, k)
         native = self._native(chosen)
         index, selection = self._live.index, None
@@ -156,7 +171,7 @@ class NativeEngine:
             index, selection = self._select(request)
         began = time.perf_counter()
         whole = self._in_memory or len(chosen.stages) == 1
-        left_out = None if hidden is None else rows.encoded_keys(hidden, request.info.key_type)
+        left_out = None if hidden is None else hidden.of(index, request.info.key_type, self._threads)
         ids, distances, counts = index.search_many(queries, native, selection, threads or self._threads, not whole, left_out)
         if not whole:
             ids, distances = self._rescored(queries, ids, k)

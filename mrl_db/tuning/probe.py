@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.engines import sql as sql_engine
-from mrl_db.engines.native import NativeEngine
+from mrl_db.engines.native import HiddenRows, NativeEngine
 from mrl_db.evaluate.metrics import recall_of
 from mrl_db.plan import Plan, with_k
 from mrl_db.postgres.request import Request
@@ -44,10 +44,12 @@ class NativeProbe:
     def __init__(self, engine: NativeEngine, request: Request) -> None:
         """engine: loaded, with what the plans need."""
         self._engine, self._request = engine, request
+        self._hidden: dict[tuple[Any, ...], HiddenRows] = {}  # samples are asked again with other plans
 
     def recalls(self, plan: Plan, sample: Sample) -> NDArray[np.float64]:
         """Returns the recall of each query of the sample, (n,)."""
-        hits = self._engine.search(self._request, sample.queries, sample.k, plan, hidden=sample.keys)
+        hidden = None if sample.keys is None else self._hidden.setdefault(sample.keys, HiddenRows(sample.keys))
+        hits = self._engine.search(self._request, sample.queries, sample.k, plan, hidden=hidden)
         return recall_of(hits.ids, hits.distances, sample.ids, sample.distances)
 
     def search(self, queries: NDArray[np.float32], plan: Plan) -> None:

@@ -144,6 +144,68 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
     CHECK(found == std::vector<std::int64_t>{7});
 }
 
+// Rows asked for as if they were none: who links to one has links past it, the row is in no answer, and the index is as it was.
+void check_hidden_rows() {
+    std::vector<std::int64_t> keys(3000), asked;
+    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
+    for (std::int64_t key = 0; key < 600; ++key) asked.push_back(5 * key);
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
+    load(index, keys, true);
+    const std::vector<std::int64_t> gone{1, 2, 3, 7, 11};
+    index.erase(span(gone));
+    std::set<std::int64_t> alive(keys.begin(), keys.end());
+    for (const std::int64_t key : gone) alive.erase(key);
+    asked.push_back(7);  // is not there
+    const auto links = index.links();
+    const mrl::HiddenRows hidden = index.hide(span(asked), 2);
+    CHECK(hidden.rows.size() == asked.size() && hidden.rows.back() == mrl::Keys::kNone);
+    std::size_t torn = 0, detoured = 0, gained = 0;
+    const std::set<std::uint32_t> rows(hidden.rows.begin(), hidden.rows.end());
+    for (const std::uint32_t link : links) torn += rows.count(link);
+    for (const auto& [slot, detour] : hidden.detours) {
+        detoured += detour.slots.size();
+        CHECK(std::is_sorted(detour.slots.begin(), detour.slots.end()));
+        CHECK(detour.slots.size() == detour.links.size());
+        for (std::size_t i = 0; i < detour.slots.size(); ++i) {
+            const std::uint32_t* to = detour.links_of(detour.slots[i], nullptr);
+            std::set<std::uint32_t> own;
+            std::size_t degree = 0;
+            for (; degree < mrl::kDegree && to[degree] != mrl::kNoLink; ++degree) own.insert(to[degree]);
+            CHECK(own.size() == degree && degree > 0);
+            CHECK(own.count(slot) == 0 && own.count(detour.slots[i]) == 0 && *own.rbegin() < keys.size());
+            gained += degree == mrl::kDegree ? 1 : 0;
+        }
+        CHECK(detour.links_of(slot, nullptr) == nullptr);
+    }
+    CHECK(detoured == torn && gained > 0);
+
+    // A walk that must find a way round a hole misses no less than one that is led past it.
+    mrl::HiddenRows holes = hidden;
+    holes.detours.clear();
+    std::size_t found[2] = {0, 0};
+    const auto queries = vectors_of(asked);
+    const mrl::Plan plan = graph_plan(12, 10);
+    const mrl::HiddenRows* const both[] = {&holes, &hidden};
+    for (const std::size_t detours : {0u, 1u}) {
+        mrl::StageCounts counts{};
+        std::vector<std::set<std::int64_t>> answers(asked.size());
+        index.search(queries.data(), asked.size(), {plan, nullptr, 2, false, both[detours]}, counts,
+                     [&](std::size_t query, const mrl::RowHit* hits, std::size_t count) {
+                         for (std::size_t i = 0; i < count; ++i) answers[query].insert(index.keys().integer(hits[i].row));
+                     });
+        for (std::size_t q = 0; q < asked.size(); ++q) {
+            CHECK(answers[q].count(asked[q]) == 0);
+            alive.erase(asked[q]);
+            for (const std::int64_t key : brute_force(index.metric(), queries.data() + q * kDims, alive, 10).keys) {
+                found[detours] += answers[q].count(key);
+            }
+            if (asked[q] != 7) alive.insert(asked[q]);
+        }
+    }
+    CHECK(found[1] > found[0]);
+    CHECK(index.links() == links);
+}
+
 // The same rows and options give the same graph, whatever the number of threads.
 void check_same_graph() {
     std::vector<std::int64_t> keys(3000);
@@ -272,6 +334,7 @@ int main(int argc, char** argv) {
             check_life(metric, false, rows);
         }
     }
+    check_hidden_rows();
     check_same_graph();
     check_threads(seconds);
     std::printf("index: metrics, routes, growth, deletion, threads\n");
