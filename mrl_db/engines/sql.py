@@ -28,6 +28,8 @@ from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session, VectorParameter
 
+_MOST_MEMORY = 64 << 20  # for a shortlist from a scan: its rows are carried whole, and twice as many are held, in rounded pieces
+_OTHER_BYTES = 256  # of a row beside its vectors, about
 _PIPELINE = 64  # statements in flight of a batch: enough to hide the round trip, few enough to bound memory
 
 
@@ -119,7 +121,11 @@ def funnel_statement(request: Request, plan: Plan) -> tuple[sql.Composed, list[A
         )
     scanned = max(20000, min(4 * plan.stages[0].keep, 2**31 - 1))
     settings = {"effort": sql.Literal(str(plan.effort)), "max_scan_tuples": sql.Literal(str(scanned))}
-    return _last("last_stage", request, plan.k, shortlist=source, **settings), parameters
+    memory: sql.Composable = sql.SQL("")
+    wanted = 4 * plan.stages[0].keep * (4 * info.dims + 2 * info.low_dims + _OTHER_BYTES)
+    if plan.route == "seqscan" and wanted <= _MOST_MEMORY:
+        memory = sql.SQL(" {}").format(statements.query("scan_memory").format(bytes=sql.Literal(wanted)))
+    return _last("last_stage", request, plan.k, shortlist=source, memory=memory, **settings), parameters
 
 
 def exact_statement(request: Request, k: int) -> tuple[sql.Composed, list[Any]]:

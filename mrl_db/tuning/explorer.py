@@ -31,9 +31,11 @@ _MARGINS = (0.6, 1.0, 1.6, 2.5, math.inf)  # times the one that goes with the ef
 _WALK_KEEPS = (0.6, 1.0, 1.6)  # times the default
 _CODED_KEEPS = (1, 2, 4, 8)  # more than k
 _WIDER = (1.0, 1.4)  # efforts of pgvector's walk, times the least, for shorter lists
-_LIST_WORTH = 0.8  # of a search's time, what a walk alone takes where shorter lists are not worth looking for
+_LIST_WORTH = 0.6  # of a search's time, what a walk alone takes where wider walks with shorter lists are not worth looking for
 _FINEST = 1.06  # between one effort and the next
 _ROUNDS = 3
+_MOST_SECONDS = 4.0  # for the times of one plan; of one that would take longer …
+_FEWEST_TIMED = 6  # … so many searches, once
 
 Number = TypeVar("Number", int, float)
 
@@ -63,7 +65,7 @@ class Explorer(ABC):
 
     timed_queries: int
     last_rounds: int  # of the plans in front
-    scales: tuple[float, ...]  # of the chosen plan, to be tested from the dearest to the cheapest
+    finest: float  # between one tested form of the chosen plan and the next
 
     def __init__(self, probe: Probe, sample: Sample, facts: Facts, *, seconds: float, report: Report | None) -> None:
         """seconds: after which nothing new is tried."""
@@ -83,6 +85,10 @@ class Explorer(ABC):
     @abstractmethod
     def ladder(self) -> Iterable[Plan]:
         """Yields plans from the cheapest to the dearest, a quarter dearer each."""
+
+    def most_kept(self, plan: Plan) -> int:  # noqa: ARG002
+        """How many rows a stage of a form of this plan may keep."""
+        return self.facts.rows
 
     @property
     def exact_plan(self) -> Plan:
@@ -117,9 +123,15 @@ class Explorer(ABC):
 
     def time(self, plans: Sequence[Plan], rounds: int = _ROUNDS) -> None:
         """Takes the times of plans, in turns."""
-        queries = self.sample.queries[: self.timed_queries]
-        for plan, times in zip(plans, microseconds(self.probe, plans, queries, rounds), strict=True):
-            self._times[plan] = times
+        slow = [plan for plan in plans if self._is_slow(plan, rounds)]
+        for alike, n, turns in (([plan for plan in plans if plan not in slow], self.timed_queries, rounds), (slow, _FEWEST_TIMED, 1)):
+            self._times.update(zip(alike, microseconds(self.probe, alike, self.sample.queries[:n], turns), strict=True))
+
+    def _is_slow(self, plan: Plan, rounds: int) -> bool:
+        """Whether a plan takes so long that few searches show its time."""
+        began = time.monotonic()
+        self.probe.search(self.sample.queries[:1], plan)
+        return (time.monotonic() - began) * rounds * self.timed_queries > _MOST_SECONDS
 
     def mean_microseconds(self, plan: Plan) -> float:
         """The mean over queries, in the round in the middle."""
@@ -144,7 +156,7 @@ class NativeExplorer(Explorer):
 
     timed_queries = 200
     last_rounds = 6
-    scales = (3.2, 2.3, 1.75, 1.4, 1.2, 1.1, 1.0, 0.93, 0.87, 0.8, 0.74, 0.68, 0.6, 0.5)
+    finest = 1.06
 
     def candidates(self, meets: Callable[[Plan], bool], hopeful: Callable[[Plan], bool]) -> Iterable[Plan]:  # noqa: ARG002
         """Yields plans that meet the target, the least of each form."""
@@ -215,7 +227,7 @@ class SqlExplorer(Explorer):
 
     timed_queries = 30
     last_rounds = 3
-    scales = (2.2, 1.5, 1.15, 0.95, 0.8, 0.67, 0.56, 0.47, 0.39)
+    finest = 1.12
 
     def candidates(self, meets: Callable[[Plan], bool], hopeful: Callable[[Plan], bool]) -> Iterable[Plan]:
         """Yields plans that meet the target, the least of each form."""
@@ -230,8 +242,10 @@ class SqlExplorer(Explorer):
             widest = self._walk(MAX_EFFORT, min(rows, MAX_EFFORT))
             if hopeful(widest):
                 yield widest
-        keep = _least(_steps(k, min(rows, MAX_LISTED), 1.1), lambda keep: meets(self._scan(keep)), first=200)
-        yield from [self._scan(keep)] if keep else []
+        most = min(rows, MAX_LISTED)
+        keep = _least(_steps(k, most, 1.1), lambda keep: meets(self._scan(keep)), first=200)
+        if keep is not None or hopeful(self._scan(most)):
+            yield self._scan(keep or most)
 
     def _shorter(self, least: int, meets: Callable[[Plan], bool]) -> Iterable[Plan]:
         """Wider walks with shorter lists, where ordering the list is a good part of a search."""
@@ -246,6 +260,10 @@ class SqlExplorer(Explorer):
             keep = _least(_steps(self.sample.k, effort, 1.3), _when(meets, partial(self._walk, effort)))
             if keep is not None:
                 yield self._walk(effort, keep)
+
+    def most_kept(self, plan: Plan) -> int:
+        """How many rows a stage of a form of this plan may keep."""
+        return self.facts.rows if plan.route == "hnsw" else min(self.facts.rows, MAX_LISTED)
 
     def ladder(self) -> Iterable[Plan]:
         """Yields plans from the cheapest to the dearest."""

@@ -17,7 +17,7 @@ from mrl_db.evaluate.metrics import recall_of
 from mrl_db.plan import Plan, with_k
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
-from mrl_db.tuning.sample import MAX_LISTED, WALK_MISSES, Sample, without
+from mrl_db.tuning.sample import MAX_LISTED, Sample, walk_misses, without
 
 _CONNECTIONS = 2
 
@@ -70,7 +70,7 @@ class SqlProbe:
         self._session, self._request = session, request
 
     def recalls(self, plan: Plan, sample: Sample) -> NDArray[np.float64]:
-        """Returns the recall of each query of the sample, (n,); with rows as queries, what the walk misses counts double."""
+        """Returns the recall of each query of the sample, (n,); with rows as queries, what the walk misses counts more than once."""
         middle = (len(sample) + 1) // _CONNECTIONS
         parts = [part for part in (sample.part(0, middle), sample.part(middle, len(sample))) if len(part)]
         with ThreadPoolExecutor(_CONNECTIONS) as threads:
@@ -91,7 +91,7 @@ class SqlProbe:
             return recalls
         without_walk = (sample.prefix_ranks < plan.stages[0].keep).mean(axis=1)
         missed = np.maximum(without_walk - recalls, 0.0)
-        return np.asarray(np.maximum(recalls - (WALK_MISSES - 1.0) * missed, 0.0), dtype=np.float64)
+        return np.asarray(np.maximum(recalls - (walk_misses(plan.effort) - 1.0) * missed, 0.0), dtype=np.float64)
 
     def search(self, queries: NDArray[np.float32], plan: Plan) -> None:
         """Searches once."""

@@ -1,13 +1,16 @@
 """Chooses the cheapest plan that keeps a declared recall.
 
-Plans are explored on some queries and timed; the chosen one is then tested on others, which nothing was chosen by (law 6). The test goes
-from a dearer form of the plan to cheaper ones and ends with the first that fails (fixed sequence testing; "Learn then test",
-arXiv:2110.01052), so that the confidence holds for the plan that is kept, however many were looked at. The bound behind it assumes nothing
-about how recall is distributed (`mrl_db.evaluate.bounds`).
+Plans are explored on some queries and timed; the fastest is then tested on others, which nothing was chosen by (law 6), in dearer and
+cheaper forms, and the cheapest that is proven is kept. Recall falls from each form to the next cheaper one, so all forms that miss the
+target are cheaper than some form that just misses it, and what seems to prove one of them seems to prove that one too: to be wrong about
+any is to be wrong about it, so one test's confidence holds for the form that is kept, however many were looked at (as in fixed sequence
+testing; "Learn then test", arXiv:2110.01052). The bound behind it assumes nothing about how recall is distributed
+(`mrl_db.evaluate.bounds`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +26,9 @@ from mrl_db.tuning.promise import Target
 from mrl_db.tuning.sample import Sample
 
 CONFIDENCE = 0.95
-_FIRST_ALPHA = 0.04  # of the first sequence of tests; the rest is for a second one, dearer, where the first proves nothing
+_FIRST_ALPHA = 0.04  # of the forms of the fastest plan; the rest is for those of another route, where the first proves none
 _AT_ONCE = 250  # queries, before it is looked whether they are enough
-_DEARER_SCALES = (16.0, 9.0, 5.5, 4.0)
+_CHEAPEST, _DEAREST = 0.35, 16.0  # forms, times the plan that seemed to be right
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +97,38 @@ def _reached(recalls: NDArray[np.float64], statistic: str) -> float:
 
 
 def _proven(explorer: Explorer, checked: Sample, target: Target, plans: Sequence[Plan]) -> tuple[Plan, NDArray[np.float64]] | None:
-    """The cheapest form of the fastest plan before the first that fails, with its recall on the checking queries.
-
-    Where none is proven: of dearer forms; or of the fastest plan by another route, where the first has no dearer form.
-    """
-    most, first = explorer.facts.rows, plans[0]
-    second: tuple[Plan, tuple[float, ...]] = first, _DEARER_SCALES
-    if scaled(first, _DEARER_SCALES[0], most=most) == scaled(first, explorer.scales[0], most=most):
-        other = next((plan for plan in plans if plan.route != first.route), first)
-        second = other, explorer.scales
-    for (plan, scales), alpha in (((first, explorer.scales), _FIRST_ALPHA), (second, 1 - CONFIDENCE - _FIRST_ALPHA)):
-        if len(plan.stages) == 1:  # exact: there is nothing to test
+    """The cheapest proven form of the fastest plan, or of another route's, with its recall on the checking queries."""
+    first = plans[0]
+    second = next((plan for plan in plans if plan.route != first.route), None)
+    for plan, alpha in ((first, _FIRST_ALPHA), (second, 1 - CONFIDENCE - _FIRST_ALPHA)):
+        if plan is None or len(plan.stages) == 1:  # exact: there is nothing to test
             return None
-        best, last = None, None
-        for scale in scales:
-            form = scaled(plan, scale, most=explorer.facts.rows)
-            if form == last:
-                continue
-            last, recalls = form, _tested(explorer, checked, target, form, alpha)
-            if recalls is None:
-                break
-            best = form, recalls
-        if best is not None:
-            return best
+        found = _cheapest_proven(explorer, checked, target, plan, alpha)
+        if found is not None:
+            return found
     return None
+
+
+def _cheapest_proven(
+    explorer: Explorer, checked: Sample, target: Target, plan: Plan, alpha: float
+) -> tuple[Plan, NDArray[np.float64]] | None:
+    """The cheapest proven form of a plan: searched for from the plan itself, in growing steps to dearer ones, then by halves."""
+    cheaper, dearer = (math.floor(abs(math.log(scale)) / math.log(explorer.finest)) for scale in (_CHEAPEST, _DEAREST))
+    scales = [explorer.finest**step for step in range(-cheaper, dearer + 1)]
+    forms = list(dict.fromkeys(scaled(plan, scale, most=explorer.most_kept(plan)) for scale in scales))
+    low, high, best = 0, len(forms), None  # of the cheapest that may be proven, and of the cheapest that is
+    place, step = forms.index(plan) if plan in forms else len(forms) // 2, 4
+    while low < high:
+        recalls = _tested(explorer, checked, target, forms[place], alpha)
+        if recalls is None:
+            low = place + 1
+        else:
+            high, best = place, (forms[place], recalls)
+        if best is None:
+            place, step = min(len(forms) - 1, place + step), 2 * step
+        else:
+            place = (low + high) // 2
+    return best
 
 
 def _tested(explorer: Explorer, checked: Sample, target: Target, plan: Plan, alpha: float) -> NDArray[np.float64] | None:

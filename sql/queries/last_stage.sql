@@ -6,7 +6,7 @@ WITH settings AS MATERIALIZED (
     SELECT
         pg_catalog.set_config('hnsw.ef_search', {effort}, true) IS NOT NULL
         AND pg_catalog.set_config('hnsw.iterative_scan', 'relaxed_order', true) IS NOT NULL
-        AND pg_catalog.set_config('hnsw.max_scan_tuples', {max_scan_tuples}, true) IS NOT NULL AS applied
+        AND pg_catalog.set_config('hnsw.max_scan_tuples', {max_scan_tuples}, true) IS NOT NULL{memory} AS applied
 )
 SELECT row_.{key}, {full} OPERATOR({vector_schema}.{operator}) {target}, count(*) OVER () AS rows_in{columns}
 FROM settings
