@@ -60,4 +60,11 @@ INSERT INTO mrl.migration (version, name, checksum)
 VALUES (8, '0008_adaptors', 'b9c6afccf79da1309c03dbf067e630abe322ad33ed5600c909c1b3417a2ad9ce');
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 9) AS missing \gset
+\if :missing
+\ir migrations/0009_walk_misses.sql
+INSERT INTO mrl.migration (version, name, checksum)
+VALUES (9, '0009_walk_misses', 'af47c0fc7d33351d9c7ab04f07a28d1c779f3e18f212459b8fd0d431057282bf');
+\endif
+
 COMMIT;
