@@ -349,7 +349,7 @@ def test_recall_in_sql_is_that_of_the_search_function(docs, rows, execute):
         execute("SELECT * FROM mrl.recall('docs', 0)")
 
 
-def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(docs, execute):  # noqa: ARG001  # docs: the schema is there
+def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(docs, execute):  # docs: the schema is there
     asked = [1, 10, 40, 41, 64, 99, 100, 101, 1000]
 
     assert [execute("SELECT mrl.walk_misses(%s)", (each,))[0][0] for each in asked] == pytest.approx([walk_misses(each) for each in asked])
