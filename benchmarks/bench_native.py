@@ -53,7 +53,7 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
             count = min(100_000, rows - begin)
             keys = np.arange(begin, begin + count).view(np.uint8).reshape(-1, 8)
             index.append(keys, rng.standard_normal((count, dims), dtype=np.float32), 2)
-        index.add_flat_codes(width, _kernels.Precision.int8, None, 2)
+        index.add_flat_codes(_kernels.Space.prefix, width, _kernels.Precision.int8, None, 2)
         return index
 
     prefix, whole = _kernels.Space.prefix, _kernels.Precision.float32

@@ -293,17 +293,20 @@ void define_index(py::module_& m) {
             py::arg("projection").noconvert(), py::arg("mean").noconvert())
         .def(
             "add_flat_codes",
-            [](Index& self, std::size_t dims, Precision precision, const std::optional<Array<float>>& mean, std::size_t threads) {
+            [](Index& self, Space space, std::size_t dims, Precision precision, const std::optional<Array<float>>& mean,
+               std::size_t threads) {
                 if (dims < 1 || dims > self.dims()) {
                     throw py::value_error("a prefix of " + std::to_string(dims) + " dims, the index has " + std::to_string(self.dims()));
                 }
                 if (precision != Precision::int8 && precision != Precision::bit) throw py::value_error("flat codes are int8 or bit");
-                if ((precision == Precision::bit) != mean.has_value()) throw py::value_error("bit codes take a mean, int8 codes none");
+                if ((precision == Precision::bit && space == Space::prefix) != mean.has_value()) {
+                    throw py::value_error("bit codes of a prefix take a mean, others none");
+                }
                 const float* m0 = mean ? line(*mean, dims, "mean") : nullptr;
                 py::gil_scoped_release release;
-                self.add_flat_codes(dims, precision, m0, threads);
+                self.add_flat_codes(space, dims, precision, m0, threads);
             },
-            py::arg("dims"), py::arg("precision"), py::arg("mean"), py::arg("threads"))
+            py::arg("space"), py::arg("dims"), py::arg("precision"), py::arg("mean"), py::arg("threads"))
         .def("add_line_codes", &Index::add_line_codes, py::arg("threads"), py::call_guard<py::gil_scoped_release>())
         .def(
             "build",

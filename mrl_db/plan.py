@@ -155,15 +155,24 @@ def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
 
 
 def flat_plan(
-    *, dims: int, k: int = 10, low_dims: int | None = None, precision: Precision = Precision.int4, keep: int | None = None
+    *,
+    dims: int,
+    k: int = 10,
+    low_dims: int | None = None,
+    precision: Precision = Precision.int4,
+    keep: int | None = None,
+    space: Space | None = None,
 ) -> Plan:
     """Returns a plan of the native engine that scans a code of every row, and orders `keep` rows by int8, then float32.
 
-    precision: int4, of the projection; or int8 or bit, of the first `low_dims` dims (all by default). keep: rows that the scan passes on;
-    by default four times k, at least 40.
+    precision: int4, of the projection; or int8 or bit, of the first `low_dims` dims (all by default) or, with space="projection", of that.
+    keep: rows that the scan passes on; by default four times k, at least 40.
     """
+    if space == "prefix" and precision is Precision.int4:
+        raise PlanError("int4 codes are of the projection")
+    projected = precision is Precision.int4 or space == "projection"
     passed = max(k, 40, 4 * k) if keep is None else max(k, keep)
-    if precision is Precision.int4:
+    if projected:
         first = Stage(min(dims, PROJECTION_DIMS), precision, passed, "projection")
     else:
         first = Stage(low_dims or dims, precision, passed)

@@ -243,12 +243,16 @@ void Index::fields(Fields& f) {
         f.prefix = "flat" + std::to_string(i) + ".";
         std::uint64_t dims = i < flat_.size() ? flat_[i].dims() : 0;
         std::uint32_t precision = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].precision()) : 0;
+        std::uint32_t space = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].space()) : 0;
         f.value("dims", dims);
         f.value("precision", precision);
+        f.value("space", space);
         if (i >= flat_.size()) {
             const auto known = static_cast<Precision>(precision);
-            if (dims < 1 || dims > rows_.dims() || (known != Precision::bit && known != Precision::int8)) throw FileError("no such codes");
-            flat_.emplace_back(rows_.metric(), dims, known, std::vector<float>{});
+            const bool projected = space == static_cast<std::uint32_t>(Space::projection);
+            const bool as_wide = projected ? projection_ && dims == kLineCoordinates : space == 0 && dims >= 1 && dims <= rows_.dims();
+            if (!as_wide || (known != Precision::bit && known != Precision::int8)) throw FileError("no such codes");
+            flat_.emplace_back(rows_.metric(), projected ? Space::projection : Space::prefix, dims, known, std::vector<float>{});
         }
         flat_[i].fields(f);
         f.prefix.clear();

@@ -34,7 +34,7 @@
 
 namespace mrl {
 
-constexpr std::uint32_t kFormat = 1;
+constexpr std::uint32_t kFormat = 2;
 
 // The file is not there, not ours, damaged, of another format, or cannot be written.
 class FileError : public std::runtime_error {

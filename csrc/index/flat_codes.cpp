@@ -21,8 +21,9 @@ float inverse_norm(const float* v, std::size_t dims) {
 
 }  // namespace
 
-FlatCodes::FlatCodes(Metric metric, std::size_t dims, Precision precision, std::vector<float> mean)
+FlatCodes::FlatCodes(Metric metric, Space space, std::size_t dims, Precision precision, std::vector<float> mean)
     : metric_(metric),
+      space_(space),
       dims_(dims),
       precision_(precision),
       stride_(precision == Precision::bit ? round_up((dims + 7) / 8, 8)
@@ -38,21 +39,28 @@ void FlatCodes::resize(std::size_t rows) {
 }
 
 void FlatCodes::encode(std::size_t row, const float* vector) {
+    const float inverse = metric_ == Metric::inner_product ? 1.0f : inverse_norm(vector, dims_);
+    const double norm = inverse > 0 ? 1.0 / inverse : 0.0;
+    encode(row, vector, metric_ == Metric::cosine ? inverse : 1.0f, 0.5 * norm * norm);
+}
+
+void FlatCodes::encode(std::size_t row, const float* coordinates, float square) {
+    const float whole = metric_ == Metric::cosine ? std::sqrt(square) * inverse_norm(coordinates, dims_) : 1.0f;
+    encode(row, coordinates, whole, 0.5 * square);
+}
+
+void FlatCodes::encode(std::size_t row, const float* values, float stretch, double half_square) {
     std::uint8_t* code = codes_.data() + row * stride_;
-    const float stretch = metric_ == Metric::cosine ? inverse_norm(vector, dims_) : 1.0f;
     if (precision_ == Precision::int8) {
-        factor_[row] = stretch * kernels().quantise_int8(vector, dims_, reinterpret_cast<std::int8_t*>(code));
-        if (metric_ == Metric::l2) {
-            const float norm = inverse_norm(vector, dims_);
-            addend_[row] = norm > 0 ? 0.5f / (norm * norm) : 0.0f;
-        }
+        factor_[row] = stretch * kernels().quantise_int8(values, dims_, reinterpret_cast<std::int8_t*>(code));
+        if (metric_ == Metric::l2) addend_[row] = static_cast<float>(half_square);
         return;
     }
     std::memset(code, 0, stride_);
     double square = 0, magnitudes = 0;
     std::size_t ones = 0;
     for (std::size_t i = 0; i < dims_; ++i) {
-        const float y = stretch * vector[i] - mean_[i];
+        const float y = stretch * values[i] - (mean_.empty() ? 0.0f : mean_[i]);
         square += static_cast<double>(y) * y;
         magnitudes += std::fabs(y);
         if (y > 0) {
@@ -62,7 +70,7 @@ void FlatCodes::encode(std::size_t row, const float* vector) {
     }
     factor_[row] = magnitudes > 0 ? static_cast<float>(square / magnitudes) : 0.0f;
     ones_[row] = static_cast<std::uint16_t>(ones);
-    if (metric_ == Metric::l2) addend_[row] = static_cast<float>(0.5 * square);
+    if (metric_ == Metric::l2) addend_[row] = static_cast<float>(mean_.empty() ? half_square : 0.5 * square);
 }
 
 void FlatCodes::prepare(const float* query, FlatQuery& prepared) const {
@@ -73,7 +81,7 @@ void FlatCodes::prepare(const float* query, FlatQuery& prepared) const {
         return;
     }
     std::vector<float> centred(query, query + dims_);
-    for (std::size_t i = 0; i < dims_ && metric_ == Metric::l2; ++i) centred[i] -= mean_[i];
+    for (std::size_t i = 0; i < mean_.size() && metric_ == Metric::l2; ++i) centred[i] -= mean_[i];
     const auto [low, high] = std::minmax_element(centred.begin(), centred.end());
     constexpr int kSteps = (1 << kPlanes) - 1;
     prepared.lowest = *low;

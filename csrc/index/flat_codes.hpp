@@ -1,9 +1,12 @@
-// Codes that a flat scan reads from end to end: int8 or one bit a dim, of a prefix.
+// Codes that a flat scan reads from end to end: int8 or one bit a dim, of a prefix or of the projection (line_codes.hpp).
 //
 //   int8   c = round(127 x / max |x|) over the prefix; x ~ factor * c, the prefix at unit length under cosine
 //   bit    b = [x > mean], y = x - mean over the prefix (x's prefix at unit length under cosine); sum q y ~ factor * sum q (2 b - 1) with
 //          factor = |y|^2 / sum |y|, right for q = y (RaBitQ, arXiv:2405.12497, section 3.2, without its rotation); the query has six bits
 //          a dim
+//
+// Of the projection the same, x its coordinates z, which are centred, times |y| / |z| under cosine: as if what was cut off pointed where
+// the rest does. They are rotated, so that bits are RaBitQ's.
 //
 // Scores are those of rows.hpp, over the prefix.
 #pragma once
@@ -19,6 +22,7 @@
 namespace mrl {
 
 enum class Precision { bit, int4, int8, float32 };
+enum class Space { prefix, projection };
 
 struct FlatQuery {
     std::vector<std::int8_t> code;     // int8
@@ -30,11 +34,15 @@ struct FlatQuery {
 
 class FlatCodes {
   public:
-    // mean: `dims` floats for bit codes, of the prefixes as the metric sees them; empty for int8.
-    FlatCodes(Metric metric, std::size_t dims, Precision precision, std::vector<float> mean);
+    // mean: `dims` floats for bit codes, of the prefixes as the metric sees them; empty for int8. Of the projection: all its coordinates,
+    // no mean.
+    FlatCodes(Metric metric, Space space, std::size_t dims, Precision precision, std::vector<float> mean);
 
     void resize(std::size_t rows);
     void encode(std::size_t row, const float* vector);
+    // Of the projection: a row's coordinates and |y|^2.
+    void encode(std::size_t row, const float* coordinates, float square);
+    // From a query, or its coordinates.
     void prepare(const float* query, FlatQuery& prepared) const;
 
     // Scores of rows first … first + n, n <= 256.
@@ -49,6 +57,7 @@ class FlatCodes {
     const float* factors() const { return factor_.data(); }
     const float* addends() const { return addend_.empty() ? nullptr : addend_.data(); }
 
+    Space space() const { return space_; }
     std::size_t dims() const { return dims_; }
     Precision precision() const { return precision_; }
     std::size_t stride() const { return stride_; }
@@ -65,14 +74,18 @@ class FlatCodes {
     }
     bool sound(std::size_t rows) const {
         return codes_.size() == rows * stride_ && factor_.size() == rows && addend_.size() == (metric_ == Metric::l2 ? rows : 0) &&
-               ones_.size() == (precision_ == Precision::bit ? rows : 0) && mean_.size() == (precision_ == Precision::bit ? dims_ : 0);
+               ones_.size() == (precision_ == Precision::bit ? rows : 0) &&
+               mean_.size() == (precision_ == Precision::bit && space_ == Space::prefix ? dims_ : 0);
     }
 
   private:
     void finish(const FlatQuery& query, const std::int32_t* products, const std::uint32_t* rows, std::size_t first, std::size_t n,
                 float* scores) const;
 
+    void encode(std::size_t row, const float* values, float stretch, double half_square);
+
     Metric metric_;
+    Space space_;
     std::size_t dims_;
     Precision precision_;
     std::size_t stride_;

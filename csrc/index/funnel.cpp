@@ -60,14 +60,19 @@ struct Searcher {
     void prepare(const float* query) {
         index.rows_.prepare(query, scratch.row_query);
         bool lines = search.plan.route == Route::graph;
-        for (const Stage& stage : stages()) lines |= stage.precision == Precision::int4;
-        if (!lines) return;
-        float coordinates[kLineCoordinates];
+        bool projects = lines;
+        for (const Stage& stage : stages()) {
+            lines |= stage.precision == Precision::int4;
+            projects |= stage.space == Space::projection;
+        }
+        if (!projects) return;
+        float* const coordinates = scratch.coordinates;
         index.projection_->project(scratch.row_query, coordinates);
+        if (!lines) return;
         index.lines_.prepare(coordinates, scratch.line_query);
         if (index.metric() == Metric::cosine) return;
         float square = 0;
-        for (const float x : coordinates) square += x * x;
+        for (std::size_t c = 0; c < kLineCoordinates; ++c) square += coordinates[c] * coordinates[c];
         query_length = std::sqrt(square);
     }
     float query_length = 1.0f;
@@ -306,8 +311,19 @@ struct Searcher {
         return slots();
     }
 
+    // int8 of all dims, which the rows have by themselves.
+    bool of_whole_rows(const Stage& stage) const {
+        return stage.precision == Precision::int8 && stage.space == Space::prefix && stage.dims == index.dims();
+    }
+
+    const FlatCodes& prepared_flat(const Stage& stage) {
+        const FlatCodes& codes = *index.flat(stage);
+        codes.prepare(stage.space == Space::projection ? scratch.coordinates : scratch.row_query.values, scratch.flat_query);
+        return codes;
+    }
+
     std::size_t scan_flat(const Stage& stage, std::size_t keep) {
-        if (stage.precision == Precision::float32 || (stage.precision == Precision::int8 && stage.dims == index.dims())) {
+        if (stage.precision == Precision::float32 || of_whole_rows(stage)) {
             std::uint32_t ids[kScanBlock];
             if (&stage == &stages().back()) {  // the only stage: it ends the search by itself, with true distances
                 for (std::size_t row = 0; row < slots(); ++row) {
@@ -323,8 +339,7 @@ struct Searcher {
             });
             return slots();
         }
-        const FlatCodes& codes = *index.flat(stage.dims, stage.precision);
-        codes.prepare(scratch.row_query.values, scratch.flat_query);
+        const FlatCodes& codes = prepared_flat(stage);
         if (stage.precision == Precision::int8) return select_flat(codes, keep);
         scan_blocks(slots(), keep,
                     [&](std::size_t first, std::size_t n, float* scores) { codes.score(kernels, scratch.flat_query, first, n, scores); });
@@ -360,11 +375,10 @@ struct Searcher {
     void score_rows(const Stage& stage, const std::uint32_t* rows, std::size_t n, float* scores) {
         if (stage.precision == Precision::float32) {
             score_prefixes(stage.dims, rows, n, scores);
-        } else if (stage.precision == Precision::int8 && stage.dims == index.dims()) {
+        } else if (of_whole_rows(stage)) {
             index.rows_.score(kernels, scratch.row_query, rows, n, scores);
         } else {
-            const FlatCodes& codes = *index.flat(stage.dims, stage.precision);
-            codes.prepare(scratch.row_query.values, scratch.flat_query);
+            const FlatCodes& codes = prepared_flat(stage);
             codes.score_at(kernels, scratch.flat_query, rows, n, scores);
         }
     }
@@ -496,10 +510,10 @@ void Index::check(const Plan& plan) const {
                 there = has_line_codes() && stage.space == Space::projection && stage.dims == std::min(dims(), kLineCoordinates);
                 break;
             case Precision::int8:
-                there = stage.space == Space::prefix && (whole || flat(stage.dims, stage.precision) != nullptr);
+                there = whole || flat(stage) != nullptr;
                 break;
             case Precision::bit:
-                there = stage.space == Space::prefix && flat(stage.dims, stage.precision) != nullptr;
+                there = flat(stage) != nullptr;
                 break;
             case Precision::float32:
                 there = stage.space == Space::prefix && stage.dims <= dims() && (whole || keeps_vectors());
@@ -532,7 +546,7 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
     };
 
     const bool tiled = n_queries >= kTileWorth && search.plan.route == Route::flat && first.precision == Precision::int8 &&
-                       first.dims < dims() && search.selection == nullptr && search.hidden == nullptr;
+                       (first.dims < dims() || first.space == Space::projection) && search.selection == nullptr && search.hidden == nullptr;
     if (!tiled) {
         // A few queries a task: enough to keep a thread in its own caches, few enough to share out evenly.
         const std::size_t task = std::clamp<std::size_t>(n_queries / (8 * threads), 1, 16);
@@ -547,9 +561,9 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
     }
 
     // A batch over flat int8 codes: rows are packed once for many queries, whose products with them are one product of matrices.
-    const FlatCodes& codes = *flat(first.dims, Precision::int8);
+    const FlatCodes& codes = *flat(first);
     const std::size_t group = std::min(kTileQueries, (n_queries + threads - 1) / threads);
-    const std::size_t width = round_up(first.dims, 4), query_stride = round_up(first.dims, kCacheLine);
+    const std::size_t width = round_up(codes.dims(), 4), query_stride = round_up(codes.dims(), kCacheLine);
     parallel_for(threads, (n_queries + group - 1) / group, [&](std::size_t number, std::size_t) {
         const std::size_t first_query = number * group, here = std::min(group, n_queries - first_query);
         with_searcher([&](Searcher& searcher) {
@@ -559,8 +573,9 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
             std::vector<float> scales(here), thresholds(here, kInfinity);
             std::vector<std::vector<Candidate>> kept(here);
             for (std::size_t q = 0; q < here; ++q) {
-                FlatQuery& prepared = searcher.scratch.flat_query;
-                codes.prepare(queries + (first_query + q) * dims(), prepared);
+                searcher.prepare(queries + (first_query + q) * dims());
+                searcher.prepared_flat(first);
+                const FlatQuery& prepared = searcher.scratch.flat_query;
                 std::copy(prepared.code.begin(), prepared.code.end(), query_codes.begin() + static_cast<std::ptrdiff_t>(q * query_stride));
                 scales[q] = prepared.scale;
                 kept[q].reserve(room + kTileRows);

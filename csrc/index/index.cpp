@@ -57,14 +57,25 @@ std::vector<float> Index::sample(std::size_t n) const {
 
 void Index::set_projection(const float* matrix, const float* mean) { projection_.emplace(rows_.metric(), rows_.dims(), matrix, mean); }
 
-void Index::add_flat_codes(std::size_t dims, Precision precision, const float* mean, std::size_t threads) {
-    if (flat(dims, precision) != nullptr) return;
-    FlatCodes codes(rows_.metric(), dims, precision, mean == nullptr ? std::vector<float>{} : std::vector<float>(mean, mean + dims));
+void Index::add_flat_codes(Space space, std::size_t dims, Precision precision, const float* mean, std::size_t threads) {
+    if (flat({space, dims, precision, 0}) != nullptr) return;
+    if (space == Space::projection && !projection_) throw std::logic_error("codes of the projection need one");
+    FlatCodes codes(rows_.metric(), space, space == Space::projection ? kLineCoordinates : dims, precision,
+                    mean == nullptr ? std::vector<float>{} : std::vector<float>(mean, mean + dims));
     codes.resize(rows_.size());
-    constexpr std::size_t kBlock = 256;
+    constexpr std::size_t kBlock = 96;
     parallel_for(threads, (rows_.size() + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
+        const std::size_t first = block * kBlock, count = std::min(kBlock, rows_.size() - first);
+        if (space == Space::projection) {
+            std::vector<std::uint32_t> which(count);
+            std::iota(which.begin(), which.end(), static_cast<std::uint32_t>(first));
+            std::vector<float> z(count * kLineCoordinates), squares(count);
+            projection_->project(rows_, which.data(), count, z.data(), squares.data());
+            for (std::size_t i = 0; i < count; ++i) codes.encode(first + i, z.data() + i * kLineCoordinates, squares[i]);
+            return;
+        }
         std::vector<float> vector(rows_.dims());
-        for (std::size_t row = block * kBlock; row < std::min(rows_.size(), (block + 1) * kBlock); ++row) {
+        for (std::size_t row = first; row < first + count; ++row) {
             if (!rows_.keeps_vectors()) rows_.decode(row, vector.data());
             codes.encode(row, rows_.keeps_vectors() ? rows_.vector(row) : vector.data());
         }
@@ -116,9 +127,12 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
     has_graph_ = has_line_codes_ = true;
 }
 
-const FlatCodes* Index::flat(std::size_t dims, Precision precision) const {
+// All codes of the projection hold all its coordinates.
+const FlatCodes* Index::flat(const Stage& stage) const {
     for (const FlatCodes& codes : flat_) {
-        if (codes.dims() == dims && codes.precision() == precision) return &codes;
+        const bool as_wide =
+            stage.space == Space::projection ? stage.dims == std::min(dims(), kLineCoordinates) : codes.dims() == stage.dims;
+        if (codes.space() == stage.space && codes.precision() == stage.precision && as_wide) return &codes;
     }
     return nullptr;
 }

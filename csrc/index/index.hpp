@@ -32,7 +32,6 @@
 namespace mrl {
 
 enum class Route { flat, graph };
-enum class Space { prefix, projection };
 
 struct Stage {
     Space space;
@@ -104,7 +103,8 @@ class Index {
     // n vectors, or all when there are fewer, evenly spread, as the metric sees them (unit length under cosine).
     std::vector<float> sample(std::size_t n) const;
     void set_projection(const float* matrix, const float* mean);
-    void add_flat_codes(std::size_t dims, Precision precision, const float* mean, std::size_t threads);
+    // Of a prefix of so many dims; of the projection, which is set before, all coordinates.
+    void add_flat_codes(Space space, std::size_t dims, Precision precision, const float* mean, std::size_t threads);
     void add_line_codes(std::size_t threads);  // in the order of rows, for the flat route
     void build(const BuildOptions& options, const BuildProgress& progress);
 
@@ -160,7 +160,6 @@ class Index {
     std::size_t live_rows() const { return live_.load(std::memory_order_relaxed); }
     bool has_graph() const { return has_graph_; }
     bool has_line_codes() const { return has_line_codes_; }
-    bool has_flat_codes(std::size_t dims, Precision precision) const { return flat(dims, precision) != nullptr; }
     std::size_t bytes() const;
     std::size_t vector_bytes() const { return rows_.vector_bytes(); }
     // Writes all of it to a file, or takes it from one, as mapped memory (file.hpp). `about`: the caller's, returned as it was given.
@@ -198,7 +197,7 @@ class Index {
     template <class Fields>
     void fields(Fields& f);
     bool restore();
-    const FlatCodes* flat(std::size_t dims, Precision precision) const;
+    const FlatCodes* flat(const Stage& stage) const;
     void place(std::string_view key, const float* vector);
     void mark(std::uint32_t row);
     void heal_if_torn();

@@ -72,12 +72,16 @@ void Index::place(std::string_view key, const float* vector) {
     }
     keys_.set(row, key);
     ++live_;
-    for (FlatCodes& codes : flat_) codes.encode(row, vector);
     longest_square_ = std::max<double>(longest_square_, rows_.square(row));
-    if (has_line_codes()) {
-        float coordinates[kLineCoordinates], square;
-        projection_->project(rows_, &row, 1, coordinates, &square);
-        lines_.encode(slot_of(row), coordinates, square);
+    float coordinates[kLineCoordinates], square = 0;
+    if (projection_) projection_->project(rows_, &row, 1, coordinates, &square);
+    if (has_line_codes()) lines_.encode(slot_of(row), coordinates, square);
+    for (FlatCodes& codes : flat_) {
+        if (codes.space() == Space::projection) {
+            codes.encode(row, coordinates, square);
+        } else {
+            codes.encode(row, vector);
+        }
     }
     if (has_graph_) waiting_.push_back(slot_of(row));
 }

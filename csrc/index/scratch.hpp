@@ -22,6 +22,7 @@ struct Scratch {
     LineQuery line_query;
     RowQuery row_query;
     FlatQuery flat_query;
+    float coordinates[kLineCoordinates];  // of the query
     Walk walk;
     std::vector<Candidate> candidates;
     std::vector<std::uint32_t> ids;

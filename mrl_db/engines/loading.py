@@ -90,12 +90,13 @@ def footprint(count: int, info: CollectionInfo, plan: Plan, *, in_memory: bool) 
         -(-info.dims // 64) * 64 + (12 if info.metric is Metric.cosine else 8) + _KEY_BYTES.get(info.key_type, _TEXT_KEY_BYTES + 12) + 4.125
     )
     for stage in plan.stages:
+        width = _kernels.PROJECTION_DIMS if stage.space == "projection" else stage.dims
         if stage.precision is Precision.int4:
             a_row += 128
         elif stage.precision is Precision.bit:
-            a_row += -(-stage.dims // 64) * 8 + 6 + (4 if info.metric is Metric.l2 else 0)
-        elif stage.precision is Precision.int8 and stage.dims < info.dims:
-            a_row += -(-stage.dims // 16) * 16 + 4 + (4 if info.metric is Metric.l2 else 0)
+            a_row += -(-width // 64) * 8 + 6 + (4 if info.metric is Metric.l2 else 0)
+        elif stage.precision is Precision.int8 and (stage.dims < info.dims or stage.space == "projection"):
+            a_row += -(-width // 16) * 16 + 4 + (4 if info.metric is Metric.l2 else 0)
     graph = plan.route == "graph"
     resident = int(count * (a_row + (136 if graph else 0))) + 4 * table
     return Footprint(4 * info.dims * count if in_memory else 0, resident, _BUILD_BYTES * count if graph else 0)
@@ -180,8 +181,10 @@ def check_native(plan: Plan, info: CollectionInfo) -> None:
     for stage in plan.stages:
         if stage.precision is Precision.float16:
             raise PlanError(f"stage ({stage}): the native engine has bit, int4, int8 and float32 codes, no float16")
-        if (stage.precision is Precision.int4) != (stage.space == "projection"):
-            raise PlanError(f"stage ({stage}): int4 codes are of the projection, all others of prefixes")
+        if stage.precision is Precision.int4 and stage.space != "projection":
+            raise PlanError(f"stage ({stage}): int4 codes are of the projection")
+        if stage.precision is Precision.float32 and stage.space != "prefix":
+            raise PlanError(f"stage ({stage}): the projection has bit, int4 and int8 codes, no float32")
         if stage.space == "projection" and stage.dims != min(info.dims, _kernels.PROJECTION_DIMS):
             raise PlanError(f"stage ({stage}): the projection has {min(info.dims, _kernels.PROJECTION_DIMS)} dims here")
 
@@ -189,18 +192,23 @@ def check_native(plan: Plan, info: CollectionInfo) -> None:
 def _add_codes(index: _kernels.Index, plan: Plan, threads: int) -> None:
     """Makes the codes that the plan's stages look at."""
     sample = index.sample(SAMPLE_ROWS)
-    lines = any(stage.precision is Precision.int4 for stage in plan.stages)
-    if lines:
+    projection, prefix = _kernels.Space.projection, _kernels.Space.prefix
+    if any(stage.space == "projection" for stage in plan.stages):
         index.set_projection(*fit_projection(sample))
-        if plan.route != "graph":
-            index.add_line_codes(threads)
+    if plan.route != "graph" and any(stage.precision is Precision.int4 for stage in plan.stages):
+        index.add_line_codes(threads)
     for stage in plan.stages:
-        if stage.precision is Precision.bit:
-            prefix = sample[:, : stage.dims]
-            mean = prefix.mean(axis=0) if len(prefix) else prefix.sum(axis=0)
-            index.add_flat_codes(stage.dims, _kernels.Precision.bit, mean, threads)
+        bits = stage.precision is Precision.bit
+        if stage.space == "projection":
+            if stage.precision is not Precision.int4:
+                precision = _kernels.Precision.bit if bits else _kernels.Precision.int8
+                index.add_flat_codes(projection, stage.dims, precision, None, threads)
+        elif bits:
+            cut = sample[:, : stage.dims]
+            mean = cut.mean(axis=0) if len(cut) else cut.sum(axis=0)
+            index.add_flat_codes(prefix, stage.dims, _kernels.Precision.bit, mean, threads)
         elif stage.precision is Precision.int8 and stage.dims < plan.dims:
-            index.add_flat_codes(stage.dims, _kernels.Precision.int8, None, threads)
+            index.add_flat_codes(prefix, stage.dims, _kernels.Precision.int8, None, threads)
 
 
 def _check_memory(needed: Footprint, count: int, max_memory: int | None) -> None:

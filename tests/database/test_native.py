@@ -8,6 +8,7 @@ import pytest
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
+from mrl_db.evaluate.metrics import recall_at_k
 
 DIMS, N = 48, 2000
 F32, INT8 = Precision.float32, Precision.int8
@@ -153,7 +154,15 @@ def test_memory_is_refused_before_a_row_is_read(docs):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"route": "flat"}, {"rows": "postgres"}, {"plan": flat_plan(dims=DIMS, precision=INT8, low_dims=16)}]
+    "options",
+    [
+        {},
+        {"route": "flat"},
+        {"rows": "postgres"},
+        {"plan": flat_plan(dims=DIMS, precision=INT8, low_dims=16)},
+        {"plan": flat_plan(dims=DIMS, precision=INT8, space="projection")},
+        {"plan": flat_plan(dims=DIMS, precision=Precision.bit, space="projection")},
+    ],
 )
 def test_memory_is_what_the_formula_says(docs, options):
     """Within a tenth; small arrays are rounded up to cache lines only."""
@@ -166,6 +175,35 @@ def test_memory_is_what_the_formula_says(docs, options):
     # The projection and the copies of entry lines are a constant, the larger the fewer rows there are.
     constant = (2 * 256 + 256) * 64 if any(stage.space == "projection" for stage in docs.loaded.plan.stages) else 0
     assert docs.loaded.bytes - docs.loaded.vector_bytes == pytest.approx(expected.resident + constant, rel=0.1)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
+@pytest.mark.parametrize("precision", [INT8, Precision.bit])
+def test_codes_of_the_projection_are_searched(db, metric, precision):
+    """Wider than the projection; exact where a stage keeps all rows, close where it keeps few; rows that come later are found."""
+    dims, n = 400, 1500
+    rng = np.random.default_rng(11)
+    spectrum = (1.0 / np.sqrt(1 + np.arange(dims))).astype(np.float32)
+    rows = (rng.standard_normal((n + 250, dims)).astype(np.float32) + 0.5) * spectrum
+    queries = rows[n + 200 :]
+    docs = db.create_collection("wide", dims=dims, nesting_dims=(64, dims), metric=metric)
+    docs.add(np.arange(n), rows[:n])
+    plan = flat_plan(dims=dims, precision=precision, space="projection", keep=200)
+    docs.load(plan=plan, cache=False)
+
+    for more in (False, True):
+        if more:
+            docs.upsert(np.arange(n - 100, n + 200), rows[n - 100 : n + 200])
+            docs.delete(np.arange(50))
+        exact = docs.search(queries, exact=True)
+        everything = flat_plan(dims=dims, precision=precision, space="projection", keep=n + 200)
+        everything = Plan("flat", 1, (everything.stages[0], everything.stages[-1]))
+        hits = docs.search(queries, plan=everything)
+        assert np.array_equal(hits.ids, exact.ids)
+        assert docs.search(queries[0], plan=everything).ids.tolist() == exact.ids[0].tolist()
+        assert recall_at_k(docs.search(queries, plan=plan), exact).mean() > 0.95
+        for query in range(3):  # one at a time, as a batch is tiled
+            assert docs.search(queries[query], plan=plan).ids.tolist() == docs.search(queries, plan=plan).ids[query].tolist()
 
 
 def test_what_is_not_loaded_is_said(docs, vectors):
@@ -196,6 +234,8 @@ def test_what_is_not_loaded_is_said(docs, vectors):
         ({"plan": Plan("flat", 1, (Stage(20, Precision.int4, 50, "projection"), Stage(DIMS, F32, 10)))}, "the projection has 48 dims"),
         ({"plan": Plan("flat", 1, (Stage(16, Precision.int4, 50), Stage(DIMS, F32, 10)))}, "int4 codes are of the projection"),
         ({"plan": Plan("flat", 1, (Stage(16, F32, 10),))}, "ends at 16 dims"),
+        ({"plan": Plan("flat", 1, (Stage(16, Precision.bit, 50, "projection"), Stage(DIMS, F32, 10)))}, "the projection has 48 dims"),
+        ({"plan": Plan("flat", 1, (Stage(DIMS, F32, 10, "projection"),))}, "no float32"),
     ],
 )
 def test_bad_ways_to_load_are_refused(docs, options, message):

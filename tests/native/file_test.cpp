@@ -73,6 +73,10 @@ void check_round_trip(const std::string& path, mrl::Metric metric, bool graph, s
 
     const auto queries = vectors_of({1'000'001, 1'000'002, 3, 4});
     std::vector<mrl::Plan> plans{flat_plan(mrl::Precision::int8, 16), flat_plan(mrl::Precision::bit, kDims)};
+    for (const auto precision : {mrl::Precision::int8, mrl::Precision::bit}) {
+        plans.push_back(flat_plan(precision, kDims));
+        plans.back().stages[0].space = mrl::Space::projection;
+    }
     if (graph) plans.push_back(graph_plan(50, 10));
     std::string about, other_about;
     const auto one = mrl::Index::open(path, about), other = mrl::Index::open(path, other_about);

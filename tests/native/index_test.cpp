@@ -95,6 +95,8 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
                                  {mrl::Route::flat, 0, {{mrl::Space::prefix, 16, int8, n}, last}},
                                  {mrl::Route::flat, 0, {{mrl::Space::prefix, 8, float32, n}, last}},
                                  {mrl::Route::flat, 0, {{mrl::Space::prefix, kDims, bit, n}, {mrl::Space::prefix, kDims, int8, n}, last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int8, n}, last}},
+                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, bit, n}, last}},
                                  {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, n}, last}}};
     const auto check_all = [&] {
         for (const auto& plan : plans) CHECK(checked_recall(index, alive, plan, random) >= 0.9999);  // law 1, ties of floats aside

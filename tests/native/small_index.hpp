@@ -60,8 +60,10 @@ inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool 
     index.append(span(keys), vectors.data(), kDims, 2);
     const std::vector<float> mean(kDims, 0.0f);
     index.set_projection(projection().data(), mean.data());
-    index.add_flat_codes(16, mrl::Precision::int8, nullptr, 2);
-    index.add_flat_codes(kDims, mrl::Precision::bit, mean.data(), 2);
+    index.add_flat_codes(mrl::Space::prefix, 16, mrl::Precision::int8, nullptr, 2);
+    index.add_flat_codes(mrl::Space::prefix, kDims, mrl::Precision::bit, mean.data(), 2);
+    index.add_flat_codes(mrl::Space::projection, kDims, mrl::Precision::int8, nullptr, 2);
+    index.add_flat_codes(mrl::Space::projection, kDims, mrl::Precision::bit, nullptr, 2);
     if (!graph) return index.add_line_codes(2);
     mrl::BuildOptions options;
     options.threads = 2;
