@@ -172,10 +172,8 @@ def flat_plan(
         raise PlanError("int4 codes are of the projection")
     projected = precision is Precision.int4 or space == "projection"
     passed = max(k, 40, 4 * k) if keep is None else max(k, keep)
-    if projected:
-        first = Stage(min(dims, PROJECTION_DIMS), precision, passed, "projection")
-    else:
-        first = Stage(low_dims or dims, precision, passed)
+    width = min(dims, PROJECTION_DIMS) if projected else low_dims or dims
+    first = Stage(width, precision, passed, "projection" if projected else "prefix")
     last = Stage(dims, Precision.float32, k)
     if first.precision is Precision.int8 and first.dims == dims:
         return Plan("flat", 1, (first, last))
