@@ -1,0 +1,61 @@
+"""The search for the cheapest proven form of a plan, over queries whose recall rises with the effort, as that of walks does."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrl_db.evaluate.bounds import mean_exceeds
+from mrl_db.plan import MAX_HOPS, graph_plan
+from mrl_db.tuning.explorer import scaled
+from mrl_db.tuning.promise import Target
+from mrl_db.tuning.sample import Sample
+from mrl_db.tuning.tuner import _cheapest_proven
+
+K, DIMS = 10, 64
+
+
+def a_sample(n):
+    nothing = np.zeros((n, K))
+    return Sample("given", np.arange(n, dtype=np.float32)[:, np.newaxis], nothing, nothing)
+
+
+class Walks:
+    """Query i finds each of its answers from an effort on that is its own."""
+
+    def __init__(self, needed):
+        self.needed = needed
+        self.tested = set()
+
+    def recalls(self, plan, sample):
+        self.tested.add(plan.effort)
+        return (self.needed[sample.queries[:, 0].astype(int)] <= plan.effort).mean(axis=1)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.8, 0.9, 0.98]), st.integers(4, 4000), st.floats(2.0, 5.0))
+def test_the_cheapest_proven_form_is_found_by_few_tests(seed, recall, effort, hardness):
+    rng = np.random.default_rng(seed)
+    n = 1500
+    walks = Walks(np.exp(rng.normal(hardness, 1.0, (n, K))))
+    explorer = SimpleNamespace(probe=walks, finest=1.06, most_kept=lambda plan: 10**6)  # noqa: ARG005
+    start = graph_plan(dims=DIMS, k=K, effort=effort)
+    target = Target(recall)
+
+    found = _cheapest_proven(explorer, a_sample(n), target, start, 0.05)
+    assert len(walks.tested) <= 12
+
+    efforts = sorted({scaled(start, 1.06**step, most=10**6).effort for step in range(-18, 48)})
+    proving = [each for each in efforts if mean_exceeds(walks.recalls(SimpleNamespace(effort=each), a_sample(n)), recall, 0.05, n)]
+    if not proving:
+        assert found is None or found[0].effort > efforts[-1] * 0.94
+        return
+    assert found is not None
+    plan, recalls = found
+    assert plan.effort <= MAX_HOPS
+    assert target.proven(recalls, 0.05, n)
+    assert np.array_equal(recalls, walks.recalls(plan, a_sample(len(recalls))))
+    # Who looks early may give up on a form, or take one, that all queries together would not.
+    assert plan.effort <= 1.6 * proving[0]
+    assert plan.effort >= proving[0] / 1.6 or plan.effort == efforts[0]
