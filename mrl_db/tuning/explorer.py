@@ -34,7 +34,7 @@ _WIDER = (1.0, 1.4)  # efforts of pgvector's walk, times the least, for shorter 
 _LIST_WORTH = 0.6  # of a search's time, what a walk alone takes where wider walks with shorter lists are not worth looking for
 _FINEST = 1.06  # between one effort and the next
 _ROUNDS = 3
-_MOST_SECONDS = 4.0  # for the times of one plan; of one that would take longer …
+_MOST_SECONDS = 2.0  # for the times of one plan; of one that would take longer …
 _FEWEST_TIMED = 6  # … so many searches, once
 
 Number = TypeVar("Number", int, float)
