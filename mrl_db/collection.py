@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db import filters, sources
+from mrl_db import sources
 from mrl_db._kernels import available_threads
 from mrl_db.arguments import checked_count, checked_engine, checked_staleness
 from mrl_db.classify import Cascade, loaded, stored
 from mrl_db.classify.stored import Classified
+from mrl_db.declared import DeclaredRecall
 from mrl_db.engines import exact as exact_engine
 from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
-from mrl_db.engines.native import NativeEngine
-from mrl_db.errors import NotLoadedError, PlanError, PrivilegeError, ShapeError, ValueRangeError
-from mrl_db.evaluate.metrics import Recall
-from mrl_db.evaluate.report import write as write_report
-from mrl_db.hits import Hits, Trace
-from mrl_db.learn.change import Change, change_from_bytes, check_change
-from mrl_db.metric import Metric
-from mrl_db.plan import Plan, default_plan, flat_plan, graph_plan, with_k
+from mrl_db.errors import NotLoadedError, PlanError, ValueRangeError
+from mrl_db.handle import stored_promises
+from mrl_db.hits import Hits
+from mrl_db.learn.change import Change, check_change
+from mrl_db.plan import Plan, flat_plan, graph_plan
 from mrl_db.postgres import batches, catalog, changes, indexing, ingest, rows
 from mrl_db.postgres.adapting import copy_changed
-from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 from mrl_db.progress import Report, reporting
-from mrl_db.tuning import run as tuning
-from mrl_db.tuning.explorer import Measured
-from mrl_db.tuning.findings import gather
-from mrl_db.tuning.losses import fates
-from mrl_db.tuning.promise import Promise, drift_of_queries, drift_of_rows
-from mrl_db.tuning.query_log import QueryLog
 
 _NATIVE = ("auto", "native")
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
@@ -56,78 +45,12 @@ class Records:
         return len(self.ids)
 
 
-class Collection:
+class Collection(DeclaredRecall):
     """A table of embeddings with a key, made by `Database.create_collection` or `attach`.
 
     Every method sees the database as it is: a row committed by any client is found by the next search, in PostgreSQL or, after `load()`, in
     this process.
     """
-
-    def __init__(self, session: Session, info: CollectionInfo) -> None:
-        """Not for callers: use `Database.open`."""
-        self._session = session
-        self._info = info
-        self._native: NativeEngine | None = None
-        self._loaded_by: dict[str, Any] = {}  # the arguments of load(), for refresh()
-        self._log = QueryLog()
-        self._promises = _stored_promises(session, info.name)
-        kept = catalog.adaptor_of(session, info)
-        self._adaptor = None if kept is None else change_from_bytes(kept)
-        self._tried: tuple[Measured, ...] = ()
-
-    def __repr__(self) -> str:
-        """Tells what the collection is."""
-        info = self._info
-        return f"Collection({info.name!r}, dims={info.dims}, nesting_dims={info.nesting_dims}, metric={info.metric.value!r})"
-
-    @property
-    def name(self) -> str:
-        """The collection's name."""
-        return self._info.name
-
-    @property
-    def dims(self) -> int:
-        """The full dims of its vectors."""
-        return self._info.dims
-
-    @property
-    def nesting_dims(self) -> tuple[int, ...]:
-        """The legal prefix widths, rising; the last is the full dims."""
-        return self._info.nesting_dims
-
-    @property
-    def low_dims(self) -> int:
-        """The width of the low-dim column that makes the shortlist."""
-        return self._info.low_dims
-
-    @property
-    def metric(self) -> Metric:
-        """How vectors are compared."""
-        return self._info.metric
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The metadata columns with their SQL types."""
-        return {name: column.type for name, column in self._info.columns.items()}
-
-    @property
-    def table(self) -> tuple[str, str]:
-        """(schema, table) in PostgreSQL."""
-        return self._info.schema, self._info.table
-
-    @property
-    def indexed(self) -> bool:
-        """Whether the HNSW index on the low-dim vectors stood when the collection was opened or last changed here."""
-        return self._info.index is not None
-
-    @property
-    def adaptor(self) -> Change | None:
-        """What changes vectors before they are written, and queries alike; None in most collections."""
-        return self._adaptor
-
-    def parse_key(self, text: str) -> Any:
-        """Returns a key of this collection from its text form, as a command line has it; raises ValueRangeError."""
-        return ingest.parse_key(text, self._info.key_type)
 
     # Writing
 
@@ -154,11 +77,6 @@ class Collection:
     def _batch(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any]) -> ingest.Batch:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
         return batch if self._adaptor is None else replace(batch, vectors=self._adaptor.apply(batch.vectors))
-
-    def _queries(self, query: ArrayLike, as_stored: bool = False) -> tuple[NDArray[np.float32], bool]:
-        """(n, dims), as they are compared with what is stored, and whether it was one query alone."""
-        queries, single = ingest.check_query(query, self._info)
-        return queries if self._adaptor is None or as_stored else self._adaptor.apply(queries), single
 
     def _write_once(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         try:
@@ -237,10 +155,6 @@ class Collection:
         found = np.array(keys, dtype=sql_engine.key_dtype(self._info))
         return Records(found, vectors, values)
 
-    def count(self, where: Mapping[str, Any] | None = None) -> int:
-        """Returns the number of rows with a vector, of those that pass the filter."""
-        return rows.count(self._session, self._request(where))
-
     # The native engine
 
     def load(
@@ -282,7 +196,7 @@ class Collection:
             raise ValueRangeError(f"route is {route!r}, wanted 'graph' or 'flat'")
         if plan is not None and effort is not None:
             raise PlanError("effort= and plan= were both given; the plan says its effort")
-        stored = _stored_promises(self._session, self.name).get("native")
+        stored = stored_promises(self._session, self.name).get("native")
         if plan is None and effort is None and stored is not None and stored.plan.route == route:
             plan = stored.plan
         if plan is None:
@@ -304,7 +218,7 @@ class Collection:
     def _load(self, progress: Report | bool) -> None:
         self.unload()  # its memory is needed
         self._info = catalog.describe(self._session, self.name)
-        self._promises = _stored_promises(self._session, self.name)
+        self._promises = stored_promises(self._session, self.name)
         self._native = loading.load(self._session, self._info, progress=progress, **self._loaded_by)
         self._native.note = lambda: self._note("native")()
 
@@ -324,11 +238,6 @@ class Collection:
     def log_health(self) -> tuple[int, int, bool]:
         """Returns (changes that the log holds for its readers, readers, whether all writes are logged): `mrl-db doctor` shows it."""
         return changes.health(self._session, self.name)
-
-    @property
-    def loaded(self) -> NativeEngine | None:
-        """The native engine with its plan, rows and bytes, or None when nothing is loaded."""
-        return self._native
 
     # Searching
 
@@ -386,173 +295,11 @@ class Collection:
             hits = self._loaded().search(request, queries, wanted, plan, used)
         else:
             stored = plan is None and shortlist is None and self._info.plan is not None
-            note = self._note("sql") if stored else _nothing
+            note = self._note("sql") if stored else lambda: None
             hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan), note=note)
         if where is None:
             self._log.note(queries, hits.distances, wanted)
         return hits[0] if single else hits
-
-    def _runs_here(self, engine: str, shortlist: int | None, plan: Plan | None) -> bool:
-        """Whether the native engine is to run a search."""
-        if engine == "auto":
-            return self._native is not None and shortlist is None if plan is None else plan.native
-        if engine == "native" and shortlist is not None:
-            raise PlanError("shortlist= is the SQL engine's; the native engine's plans say what each stage keeps: plan=graph_plan(…)")
-        return engine == "native"
-
-    def _loaded(self) -> NativeEngine:
-        if self._native is None:
-            raise NotLoadedError(f'collection "{self.name}" is not loaded; call load(), or search with engine="sql"')
-        return self._native
-
-    # Recall, declared and measured
-
-    def tune(
-        self,
-        *,
-        recall: float | None = None,
-        k: int = 10,
-        statistic: str = "mean",
-        p95_ms: float | None = None,
-        queries: ArrayLike | None = None,
-        engine: str = "auto",
-        budget_seconds: float = 60.0,
-        seed: int = 0,
-        progress: Report | bool = False,
-    ) -> Promise:
-        """Measures plans, stores the fastest one that is proven to keep the recall, and returns the promise; searches follow it from then
-        on.
-
-        recall: of k answers, above 0 and below 1. statistic: "mean" over queries, or "p05", the recall that 95 % of the queries reach.
-        p95_ms: milliseconds that 95 % of the searches shall keep within; without recall=, the best recall within that is promised. queries:
-        (n, dims) of the kind that will be asked; by default the queries that this object was asked, when it remembers 500, else rows of the
-        collection, each left out of its own answers. engine: "sql", "native", or "auto": native where rows are loaded. budget_seconds:
-        about as long as it may take; less means fewer queries, so a plan that is dearer than it need be. progress: True for a bar, or a
-        function.
-
-        A promise speaks of queries like those that it was measured on, with 95 % confidence, and of unfiltered searches. Raises
-        TargetNotMetError when no plan that keeps the recall is fast enough for p95_ms, and says what the best reaches.
-        """
-        checked_engine(engine)
-        target = tuning.check_target(recall, statistic, p95_ms)
-        wanted = checked_count(k, "k", 1000)
-        asked = None if queries is None else self._queries(queries)[0]
-        native = self._loaded() if self._runs_here(engine, None, None) else None
-        if native is not None:
-            native.sync()
-        self._info = catalog.describe(self._session, self.name)
-        with reporting(progress, "plans") as report:
-            promise, self._tried = tuning.tune(
-                self._session,
-                self._request(None),
-                native,
-                self._log,
-                target=target,
-                statistic=statistic,
-                p95_ms=p95_ms,
-                k=wanted,
-                queries=asked,
-                seconds=budget_seconds,
-                seed=seed,
-                report=report,
-            )
-        if native is not None:
-            native.follow_plan(promise.plan)
-        self._info = catalog.describe(self._session, self.name)
-        self._promises[promise.engine] = promise
-        return promise
-
-    @property
-    def tried(self) -> tuple[Measured, ...]:
-        """The plans that the last `tune()` of this object measured, with their recall and time."""
-        return self._tried
-
-    @property
-    def promise(self) -> Promise | None:
-        """What searches are promised by the engine that answers them, or None; `stale` says why it no longer speaks of them, if so."""
-        self._promises = _stored_promises(self._session, self.name)
-        promise = self._promises.get("sql" if self._native is None else "native")
-        if promise is None:
-            return None
-        total = self.count()
-        newer = rows.share_newer(self._session, self._info, promise.as_of, total)
-        drift = drift_of_rows(promise, total, newer) or self._drift_of_queries(promise)
-        promise = replace(promise, stale=drift)
-        self._promises[promise.engine] = promise
-        return promise
-
-    def recall(
-        self,
-        queries: ArrayLike | None = None,
-        *,
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        plan: Plan | None = None,
-        engine: str = "auto",
-        sample: int = 500,
-        seed: int | None = None,
-    ) -> Recall:
-        """Measures the recall of searches as they are now: mean, 5th percentile, minimum, and bounds of the mean.
-
-        queries: (n, dims); by default `sample` rows drawn at random (of those that pass the filter), each left out of its own answers; what
-        PostgreSQL's index misses of these counts double, as it finds rows too easily. where: measures searches with this filter.
-        """
-        checked_engine(engine)
-        asked = None if queries is None else self._queries(queries)[0]
-        here = self._runs_here(engine, None, plan)
-        native = self._loaded() if here else None
-        if native is not None:
-            native.sync()
-        wanted = checked_count(k, "k")
-        used = with_k(plan or self._loaded().plan, wanted) if here else self._plan(wanted, None, plan)
-        drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
-        n = checked_count(sample, "sample")
-        return tuning.measure(self._session, self._request(where), native, used, asked, k=wanted, n=n, seed=drawn)[0]
-
-    def explain(
-        self,
-        query: ArrayLike,
-        *,
-        want: Any = None,
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        shortlist: int | None = None,
-        plan: Plan | None = None,
-        engine: str = "auto",
-        as_stored: bool = False,
-    ) -> Trace:
-        """Returns how one search goes, stage by stage: rows in and out, bytes a row, microseconds; and what became of wanted rows.
-
-        want: ids; `trace.fates` says of each whether it was found, else the stage that lost it, its rank there, and the least keep (or,
-        where the walk did not meet it, effort) that would have saved it.
-        """
-        checked_engine(engine)
-        queries, single = self._queries(query, as_stored)
-        if not single:
-            raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
-        wanted, request = checked_count(k, "k"), self._request(where)
-        if self._runs_here(engine, shortlist, plan):
-            native = self._loaded()
-            native.sync()
-            if plan is not None:
-                loading.check_native(plan, self._info)
-            used = with_k(native.plan if plan is None else plan, wanted)
-            trace = native.search(request, queries, wanted, used, 1).trace
-
-            def run(tried: Plan) -> list[Any]:
-                return list(native.search(request, queries, tried.k, tried, 1).ids[0].tolist())
-        else:
-            used = self._plan(wanted, shortlist, plan)
-            trace = sql_engine.explain(self._session, request, queries[0], used)
-
-            def run(tried: Plan) -> list[Any]:
-                return list(sql_engine.search(self._session, request, queries, tried, fill=False).ids[0].tolist())
-
-        if want is None:
-            return trace
-        keys = self._keys(want)
-        present = set(rows.get(self._session, self._info, keys, ())[0])
-        return replace(trace, fates=tuple(fates(run, used, keys, present, self.count())))
 
     # Classification
 
@@ -587,63 +334,6 @@ class Collection:
         """Returns the cascade of this name; raises NotFittedError when there is none."""
         return stored.load(self._session, self.name, name)
 
-    def report(
-        self,
-        folder: Path | str,
-        *,
-        queries: ArrayLike | None = None,
-        judgements: Sequence[Mapping[Any, float]] | None = None,
-        k: int = 10,
-        engine: str = "auto",
-        sample: int = 500,
-        seed: int = 0,
-        budget_seconds: float = 20.0,
-    ) -> Path:
-        """Measures this collection and writes report.html and its figures into a folder; returns the page's path.
-
-        It shows recall (and nDCG) against dims, plans by time and recall with the one that searches follow, the recall of single queries,
-        the energy of the first dims, and the stages' times. queries: (n, dims); by default rows of the collection. judgements: for each
-        query the gain of ids, for nDCG, where the collection has at most 20,000 rows. Needs the extra `report`.
-        """
-        checked_engine(engine)
-        asked = None if queries is None else self._queries(queries)[0]
-        wanted = checked_count(k, "k")
-        here = self._runs_here(engine, None, None)
-        native = self._loaded() if here else None
-        if native is not None:
-            native.sync()
-        findings = gather(
-            self._session,
-            self._request(None),
-            native,
-            with_k(self._loaded().plan, wanted) if here else self._plan(wanted, None, None),
-            self.promise,
-            queries=asked,
-            judgements=judgements,
-            k=wanted,
-            n=checked_count(sample, "sample"),
-            seed=seed,
-            seconds=budget_seconds,
-        )
-        return write_report(findings, Path(folder))
-
-    def _note(self, engine: str) -> Callable[[], str | None]:
-        """Tells, when a trace is looked at, what the plan that was followed promises."""
-        promise = self._promises.get(engine)
-        if promise is None:
-            return _nothing
-        return lambda: str(replace(promise, stale=promise.stale or self._drift_of_queries(promise)))
-
-    def _drift_of_queries(self, promise: Promise) -> str | None:
-        if self._log.k != promise.k:
-            return None
-        return drift_of_queries(promise.distances, promise.recall.queries, self._log.distances)
-
-    @property
-    def plan(self) -> Plan:
-        """The plan that a search for ten answers uses."""
-        return self._plan(10, None, None)
-
     def set_plan(self, plan: Plan | None) -> None:
         """Stores a plan for the SQL engine, here and for `mrl.search_<collection>`; None returns to the default."""
         if plan is not None:
@@ -665,58 +355,6 @@ class Collection:
                 self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=report
             )
         self._info = catalog.describe(self._session, self.name)
-
-    def _request(self, where: Mapping[str, Any] | None, columns: Sequence[str] = ()) -> Request:
-        return Request(self._info, filters.parse(where, self.columns), self._column_names(columns))
-
-    def _column_names(self, columns: Sequence[str]) -> tuple[str, ...]:
-        for name in (columns,) if isinstance(columns, str) else columns:
-            if name not in self._info.columns:
-                known = ", ".join(self._info.columns) or "none"
-                raise ValueRangeError(f'collection "{self.name}" has no column {name!r}; there are: {known}')
-        return (columns,) if isinstance(columns, str) else tuple(columns)
-
-    def _keys(self, ids: Any) -> list[Any]:
-        alone = isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray))
-        _, values = ingest.check_keys([ids] if alone else ids if isinstance(ids, np.ndarray) else list(ids), self._info.key_type)
-        return values
-
-    def _plan(self, k: int, shortlist: int | None, plan: Plan | None) -> Plan:
-        if plan is not None:
-            if shortlist is not None:
-                raise PlanError("shortlist= and plan= were both given; the plan says how long its shortlists are")
-            self._check_plan(plan)
-            return plan if plan.k == k else with_k(plan, k)
-        if shortlist is None and self._info.plan is not None:
-            return with_k(self._info.plan, k)
-        keep = None if shortlist is None else checked_count(shortlist, "shortlist")
-        return default_plan(dims=self.dims, low_dims=self.low_dims, k=k, keep=keep)
-
-    def _check_plan(self, plan: Plan) -> None:
-        if plan.native:
-            raise PlanError(f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' and 'seqscan'")
-        if plan.dims != self.dims:
-            raise PlanError(f'the plan ends at {plan.dims} dims, collection "{self.name}" has {self.dims}')
-        for stage in plan.stages[:-1]:
-            if stage.precision.value != "float16":
-                raise PlanError(f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}")
-
-
-def _nothing() -> None:
-    return None
-
-
-def _stored_promises(session: Session, name: str) -> dict[str, Promise]:
-    """The promises of each engine; none for a role that may search and not see them."""
-    try:
-        stored_plans = catalog.stored_plans(session, name)
-    except PrivilegeError:
-        return {}
-    return {
-        engine: Promise.from_json(engine, plan, promise, made_at)
-        for engine, (plan, promise, made_at) in stored_plans.items()
-        if promise is not None and made_at is not None
-    }
 
 
 def open_collection(session: Session, name: str) -> Collection:

@@ -1,4 +1,4 @@
-"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, tuning, learn, classify, collection, database, faces."""
+"""A module imports only from what stands above it: words, kernels, postgres, engines, evaluate, tuning, learn, classify, handle, declared, collection, database, faces."""
 
 import ast
 from pathlib import Path
@@ -27,6 +27,8 @@ ORDER = [
     {"evaluate"},
     {"tuning"},
     {"learn", "classify"},
+    {"handle"},
+    {"declared"},
     {"collection"},
     {"database"},
     {"demo"},
