@@ -330,10 +330,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="*", default=["debian", "banking", "openai", "scifact", "200k"])
+    parser.add_argument("--targets", nargs="*", type=float, default=list(TARGETS))
     parser.add_argument("--engines", nargs="*", default=["native", "sql"])
     parser.add_argument("--parts", nargs="*", default=["kept", "kind", "p05", "early"])
     options = parser.parse_args()
-    targets = TARGETS
+    targets = tuple(options.targets)
     if options.quick:
         options.seeds, options.sets, targets = 1, ["openai"], (0.9, 0.99)
     record = machine.resume(options.name, "psycopg")
@@ -343,8 +344,10 @@ def main() -> None:
         for name in options.sets if "kept" in options.parts else ():
             found = kept(db, load_set(name, options.data), options.engines, options.seeds, targets)
             before = record.setdefault("sets", {}).get(name, {"cases": [], "effort": []})
-            found["cases"] = [case for case in before["cases"] if case["engine"] not in options.engines] + found["cases"]
-            found["effort"] = found["effort"] or before["effort"]
+            found["cases"] = [
+                case for case in before["cases"] if case["engine"] not in options.engines or case["target"] not in targets
+            ] + found["cases"]
+            found["effort"] = [each for each in before["effort"] if each["target"] not in targets or not found["effort"]] + found["effort"]
             machine.keep(options.name, record, "sets", {**record["sets"], name: found})
         if "early" in options.parts:
             machine.keep(

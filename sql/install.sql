@@ -64,7 +64,7 @@ SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 9) AS missing \gset
 \if :missing
 \ir migrations/0009_walk_misses.sql
 INSERT INTO mrl.migration (version, name, checksum)
-VALUES (9, '0009_walk_misses', 'af47c0fc7d33351d9c7ab04f07a28d1c779f3e18f212459b8fd0d431057282bf');
+VALUES (9, '0009_walk_misses', '3c4bd3d95c92894c22d5caa9499fa023437fc03360223513cb14df417a70e962');
 \endif
 
 COMMIT;

@@ -39,17 +39,20 @@ class Recall:
         )
 
 
-def summarise(recalls: NDArray[np.float64]) -> Recall:
-    """Returns what recalls, one for each query and in random order, say of all queries."""
+def summarise(recalls: NDArray[np.float64], least: float = 0.0) -> Recall:
+    """Returns what recalls, one for each query and in random order, say of all queries.
+
+    least: below 0 where what some queries miss counts more than once, so that a mean comes out right.
+    """
     if len(recalls) == 0:
         raise ShapeError("no queries, wanted at least one")
     return Recall(
         queries=len(recalls),
-        mean=float(recalls.mean()),
-        p05=percentile05(recalls),
-        minimum=float(recalls.min()),
-        low=mean_lower_bound(recalls, 0.05),
-        high=mean_upper_bound(recalls, 0.05),
+        mean=max(0.0, float(recalls.mean())),
+        p05=max(0.0, percentile05(recalls)),
+        minimum=max(0.0, float(recalls.min())),
+        low=max(0.0, mean_lower_bound(recalls, 0.05, least)),
+        high=max(0.0, mean_upper_bound(recalls, 0.05, least)),
     )
 
 

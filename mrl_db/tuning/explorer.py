@@ -99,7 +99,9 @@ class Explorer(ABC):
     def tried(self) -> tuple[Measured, ...]:
         """All that was measured."""
         return tuple(
-            Measured(plan, summarise(recalls), self.mean_microseconds(plan) if plan in self._times else None)
+            Measured(
+                plan, summarise(recalls, self.probe.least(plan, self.sample)), self.mean_microseconds(plan) if plan in self._times else None
+            )
             for plan, recalls in self._recalls.items()
         )
 

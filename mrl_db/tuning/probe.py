@@ -31,6 +31,10 @@ class Probe(Protocol):
         """Returns the recall of each query of the sample, (n,)."""
         ...
 
+    def least(self, plan: Plan, sample: Sample) -> float:
+        """Returns what a recall may be at least: less than 0 where misses count more than once."""
+        ...
+
     def search(self, queries: NDArray[np.float32], plan: Plan) -> None:
         """Searches once, for the one query of (1, dims), as a user does."""
         ...
@@ -51,6 +55,10 @@ class NativeProbe:
         hidden = None if sample.keys is None else self._hidden.setdefault(sample.keys, HiddenRows(sample.keys))
         hits = self._engine.search(self._request, sample.queries, sample.k, plan, hidden=hidden)
         return recall_of(hits.ids, hits.distances, sample.ids, sample.distances)
+
+    def least(self, plan: Plan, sample: Sample) -> float:  # noqa: ARG002
+        """Returns 0."""
+        return 0.0
 
     def search(self, queries: NDArray[np.float32], plan: Plan) -> None:
         """Searches once."""
@@ -91,7 +99,12 @@ class SqlProbe:
             return recalls
         without_walk = (sample.prefix_ranks < plan.stages[0].keep).mean(axis=1)
         missed = np.maximum(without_walk - recalls, 0.0)
-        return np.asarray(np.maximum(recalls - (walk_misses(plan.effort) - 1.0) * missed, 0.0), dtype=np.float64)
+        return np.asarray(recalls - (walk_misses(plan.effort) - 1.0) * missed, dtype=np.float64)
+
+    def least(self, plan: Plan, sample: Sample) -> float:
+        """Returns what a recall may be at least; with rows as queries what the walk misses counts more than once."""
+        more_than_once = plan.route == "hnsw" and sample.keys is not None and sample.prefix_ranks is not None
+        return 1.0 - walk_misses(plan.effort) if more_than_once else 0.0
 
     def search(self, queries: NDArray[np.float32], plan: Plan) -> None:
         """Searches once."""

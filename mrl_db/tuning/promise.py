@@ -30,9 +30,12 @@ class Target:
     recall: float
     statistic: str = "mean"
 
-    def proven(self, recalls: NDArray[np.float64], alpha: float, planned: int | None = None) -> bool:
-        """Whether recalls prove it at confidence 1 - alpha. planned: queries that there will be in the end, looked at one after another."""
-        return mean_exceeds(*self._as_mean(recalls), alpha, planned)
+    def proven(self, recalls: NDArray[np.float64], alpha: float, planned: int | None = None, least: float = 0.0) -> bool:
+        """Whether recalls prove it at confidence 1 - alpha.
+
+        planned: queries that there will be in the end, looked at one after another. least: what a recall may be at least (`Probe.least`).
+        """
+        return mean_exceeds(*self._as_mean(recalls), alpha, planned, least if self.statistic == "mean" else 0.0)
 
     def hopeless(self, recalls: NDArray[np.float64]) -> bool:
         """Whether what was seen lies so far below that more queries are not worth their time."""

@@ -120,8 +120,9 @@ def measure(
     sample = samples.of_rows(session, request, n, k, seed) if queries is None else samples.of_queries(session, request, queries, k)
     if native is None and plan.route == "hnsw" and sample.kind == "rows":
         sample = samples.with_prefix_ranks(session, request, sample)
-    recalls = make_probe(session, request, native).recalls(plan, sample)
-    return summarise(recalls), sample, recalls
+    probe = make_probe(session, request, native)
+    recalls = probe.recalls(plan, sample)
+    return summarise(recalls, probe.least(plan, sample)), sample, np.maximum(recalls, 0.0)
 
 
 def _samples(

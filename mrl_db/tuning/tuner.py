@@ -51,7 +51,8 @@ def choose(explorer: Explorer, checked: Sample, target: Target, p95_ms: float | 
     resampled = np.random.default_rng(0).integers(0, len(explorer.sample), len(checked))
 
     def meets(plan: Plan) -> bool:  # whether the checking queries would prove it, if they were like the exploring ones
-        return target.proven(explorer.recalls(plan)[resampled], _FIRST_ALPHA)
+        least = explorer.probe.least(plan, explorer.sample)
+        return target.proven(explorer.recalls(plan)[resampled], _FIRST_ALPHA, least=least)
 
     def hopeful(plan: Plan) -> bool:
         return not target.hopeless(explorer.recalls(plan))
@@ -59,7 +60,7 @@ def choose(explorer: Explorer, checked: Sample, target: Target, p95_ms: float | 
     found = _proven(explorer, checked, target, explorer.fastest(meets, hopeful))
     if found is None:  # one stage is exact: there is nothing to test
         found = explorer.exact_plan, np.ones(len(checked))
-    choice = _choice(explorer, target, *found)
+    choice = _choice(explorer, checked, target, *found)
     if p95_ms is not None and choice.p95_microseconds > 1000 * p95_ms:
         within = choose_within(explorer, checked, p95_ms, target.statistic)
         raise TargetNotMetError(
@@ -85,14 +86,15 @@ def choose_within(explorer: Explorer, checked: Sample, p95_ms: float, statistic:
         fastest = min((explorer.p95_microseconds(plan) for plan in explorer.timed), default=float("nan"))
         raise TargetNotMetError(f"no plan keeps within p95_ms={p95_ms:g}; the fastest takes {fastest / 1000:.3g} ms (95th percentile)")
     recalls = np.ones(len(checked)) if len(best.stages) == 1 else explorer.probe.recalls(best, checked)
-    return _choice(explorer, Target(_reached(recalls, statistic), statistic), best, recalls)
+    least = explorer.probe.least(best, checked)
+    return _choice(explorer, checked, Target(_reached(recalls, statistic, least), statistic), best, recalls)
 
 
-def _reached(recalls: NDArray[np.float64], statistic: str) -> float:
+def _reached(recalls: NDArray[np.float64], statistic: str, least: float) -> float:
     """The largest target, to three digits, that these recalls prove."""
     if statistic == "mean":
-        return float(np.floor(1000 * mean_lower_bound(recalls, 1 - CONFIDENCE)) / 1000)
-    reached = sorted(set(recalls.tolist()), reverse=True)
+        return max(0.0, float(np.floor(1000 * mean_lower_bound(recalls, 1 - CONFIDENCE, least)) / 1000))
+    reached = sorted({each for each in recalls.tolist() if each > 0}, reverse=True)
     return next((value for value in reached if Target(value, statistic).proven(recalls, 1 - CONFIDENCE)), 0.0)
 
 
@@ -136,13 +138,14 @@ def _tested(explorer: Explorer, checked: Sample, target: Target, plan: Plan, alp
     recalls = np.empty(0)
     for begin in range(0, len(checked), _AT_ONCE):
         recalls = np.concatenate([recalls, explorer.probe.recalls(plan, checked.part(begin, min(begin + _AT_ONCE, len(checked))))])
-        if target.proven(recalls, alpha, len(checked)):
+        if target.proven(recalls, alpha, len(checked), explorer.probe.least(plan, checked)):
             return recalls
         if target.hopeless(recalls):
             return None
     return None
 
 
-def _choice(explorer: Explorer, target: Target, plan: Plan, recalls: NDArray[np.float64]) -> Choice:
+def _choice(explorer: Explorer, checked: Sample, target: Target, plan: Plan, recalls: NDArray[np.float64]) -> Choice:
     explorer.time([plan])
-    return Choice(plan, target, summarise(recalls), explorer.mean_microseconds(plan), explorer.p95_microseconds(plan), explorer.tried)
+    measured = summarise(recalls, explorer.probe.least(plan, checked))
+    return Choice(plan, target, measured, explorer.mean_microseconds(plan), explorer.p95_microseconds(plan), explorer.tried)

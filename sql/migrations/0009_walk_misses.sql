@@ -66,11 +66,11 @@ BEGIN
         INTO of_rows, missed, lost
         USING asked_for.target, k, asked_for.id, asked_for.target, walks, keep;
         IF of_rows > 0 THEN
-            recalls := recalls || greatest(0.0, 1.0 - (missed + (mrl.walk_misses(effort) - 1.0) * lost) / of_rows);
+            recalls := recalls || 1.0 - (missed + (mrl.walk_misses(effort) - 1.0) * lost) / of_rows;  -- below 0 where all was missed
         END IF;
     END LOOP;
     RETURN QUERY
-    SELECT count(*)::integer, avg(r), percentile_disc(0.05) WITHIN GROUP (ORDER BY r), min(r),
+    SELECT count(*)::integer, greatest(0.0, avg(r)), greatest(0.0, percentile_disc(0.05) WITHIN GROUP (ORDER BY r)), greatest(0.0, min(r)),
         greatest(0.0, avg(r) - 1.96 * coalesce(stddev_samp(r), 0) / sqrt(greatest(count(*), 1))),
         least(1.0, avg(r) + 1.96 * coalesce(stddev_samp(r), 0) / sqrt(greatest(count(*), 1)))
     FROM unnest(recalls) AS r;
