@@ -75,4 +75,4 @@ def test_misses_that_count_more_than_once_are_bounded_as_well():
     assert np.mean([mean_exceeds(values, mean - 0.06, 0.05, least=-3.0) for values in samples]) > 0.5
     low = np.array([mean_lower_bound(values, 0.05, -3.0) for values in samples[:40]])
     high = np.array([mean_upper_bound(values, 0.05, -3.0) for values in samples[:40]])
-    assert np.all((mean - 0.08 < low) & (low < high) & (high < mean + 0.08))
+    assert np.all((mean - 0.12 < low) & (low < high) & (high < mean + 0.12))
