@@ -179,7 +179,7 @@ def kept(db: mrl_db.Database, what: Set, engines: list[str], seeds: int, targets
                 began = time.perf_counter()
                 promise = docs.tune(recall=target, k=K, engine=engine, queries=what.given, seed=seed)
                 seconds = time.perf_counter() - began
-                some = len(asked) if promise.plan.route != "seqscan" else 100  # scans take their time
+                some = len(asked) if len(promise.plan.stages) > 1 else 100  # the exact plan takes its time
                 delivered = recall_at_k(docs.search(asked[:some], k=K, engine=engine), exact_part(exact, some))
                 ratio = None
                 if target in best:
