@@ -98,7 +98,7 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
     std::size_t found = 0;
     {
         py::gil_scoped_release release;
-        index.search(values, 1, {plan, nullptr, 1, false}, counts, [&](std::size_t, const RowHit* hits, std::size_t count) {
+        const auto take = [&](std::size_t, const RowHit* hits, std::size_t count) {
             found = std::min(count, k);
             for (std::size_t i = 0; i < found; ++i) {
                 if (integers) {
@@ -108,7 +108,8 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
                 }
                 distance_out[i] = hits[i].distance;
             }
-        });
+        };
+        index.search(values, 1, {plan, nullptr, 1, false}, counts, std::cref(take));  // by reference: a copy of it would be allocated
     }
     if (found < k) {
         if (integers) numbers.resize({static_cast<py::ssize_t>(found)});
@@ -141,6 +142,8 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
         py::gil_scoped_release release;
         index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hidden}, counts,
                      [&](std::size_t query, const RowHit* hits, std::size_t count) {
+                         if (integers) numbers[query].reserve(count);
+                         distances[query].reserve(count);
                          for (std::size_t i = 0; i < count; ++i) {
                              if (integers) {
                                  numbers[query].push_back(index.keys().integer(hits[i].row));

@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::size_t kWidth = 256;  // bytes of a build code: 240 coordinates and zeros
 constexpr std::size_t kBlock = 96;   // rows compared at once: their products stay in the second-level cache
-constexpr std::size_t kMostCells = 16384;
-constexpr std::size_t kEntries = 256;
 constexpr std::size_t kReverse = 64;  // links from others that a row considers
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -570,8 +568,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection, const std
     built.codes.reset(rows.metric(), unit);
     if (n == 0) return built;
 
-    const std::size_t cell_count =
-        std::clamp<std::size_t>(static_cast<std::size_t>(5.0 * std::sqrt(static_cast<double>(n))), 1, std::min(kMostCells, (n + 31) / 32));
+    const std::size_t cell_count = cells_of(n);
     const double work =
         static_cast<double>(n) * static_cast<double>(cell_count + options.compared_rows + options.rounds * options.compared_rows);
     Meter meter(progress, work);
@@ -623,8 +620,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection, const std
 
     std::vector<std::uint32_t> entries;
     std::erase_if(middle, [](const Near& m) { return m.slot == kNoLink; });
-    for (std::size_t i = 0; i < std::min(kEntries, middle.size()); ++i)
-        entries.push_back(middle[i * middle.size() / std::min(kEntries, middle.size())].slot);
+    for (const Near& m : middle) entries.push_back(m.slot);
     built.graph.resize(n);
     built.graph.set_entries(built.codes, entries);
 

@@ -20,7 +20,6 @@ constexpr std::size_t kTileRows = 128;  // of a batch's flat scan: their codes a
 constexpr std::size_t kTileQueries = 512;
 constexpr std::size_t kTileWorth = 8;  // queries; fewer are scanned one by one
 constexpr std::size_t kHighKeep = 3;   // for each row that both planes of a line shall keep, how many the high one passes on
-constexpr std::size_t kRanked = 128;   // candidates; a longer list is cut by partition
 constexpr std::size_t kMostPool = 8192;
 constexpr std::size_t kWatched = 10;  // the margin is measured from this answer, or from the last one where fewer are wanted
 
@@ -88,17 +87,10 @@ struct Searcher {
         }
         // A short list is ranked by counting: who has fewer than `keep` better ones stays. No branch depends on the scores, whose order
         // no processor can guess.
-        float scores[kRanked];
-        std::uint16_t ranks[kRanked] = {};
         const std::size_t n = all.size();
-        for (std::size_t i = 0; i < n; ++i) scores[i] = all[i].score;
-        for (std::size_t i = 0; i < n; ++i) {
-            std::uint16_t better = 0;
-            for (std::size_t j = 0; j < n; ++j) better = static_cast<std::uint16_t>(better + (scores[j] < scores[i] ? 1 : 0));
-            ranks[i] = better;
-        }
+        rank_all();
         std::size_t kept = 0, surplus = 0;
-        for (std::size_t i = 0; i < n; ++i) surplus += ranks[i] < keep ? 1 : 0;
+        for (std::size_t i = 0; i < n; ++i) surplus += scratch.ranks[i] < keep ? 1 : 0;
         if (surplus > keep) {  // equal scores at the edge: the smaller rows stay
             std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(keep), all.end());
             all.resize(keep);
@@ -106,9 +98,17 @@ struct Searcher {
         }
         for (std::size_t i = 0; i < n; ++i) {
             all[kept] = all[i];
-            kept += ranks[i] < keep ? 1 : 0;
+            kept += scratch.ranks[i] < keep ? 1 : 0;
         }
         all.resize(kept);
+    }
+
+    // How many candidates are better than each, for a list of at most kRanked.
+    void rank_all() {
+        const std::vector<Candidate>& all = scratch.candidates;
+        float scores[kRanked];
+        for (std::size_t i = 0; i < all.size(); ++i) scores[i] = all[i].score;
+        kernels.rank(scores, all.size(), scratch.ranks);
     }
 
     // First stages
@@ -415,11 +415,26 @@ struct Searcher {
             scratch.ids.resize(all.size());
             scratch.scores.resize(all.size());
             for (std::size_t i = 0; i < all.size(); ++i) scratch.ids[i] = all[i].row;
+            if (of_whole_rows(stage)) fetch_ahead(stage.keep);
             score_rows(stage, scratch.ids.data(), all.size(), scratch.scores.data());
             for (std::size_t i = 0; i < all.size(); ++i) all[i].score = scratch.scores[i];
         }
         cut(stage.keep);
         count(number, rows_in, all.size());
+    }
+
+    // A stage and the one after it wait for memory and for little else: the vectors of those that will likely be left are on their way
+    // while codes are compared.
+    void fetch_ahead(std::size_t keep) {
+        constexpr std::size_t kFetched = 32 << 10;  // bytes: the first-level cache holds half as much again
+        const std::vector<Candidate>& all = scratch.candidates;
+        if (all.size() > kRanked || !index.keeps_vectors()) return;
+        for (const Candidate& candidate : all) index.rows_.fetch_code(candidate.row);
+        rank_all();
+        const std::size_t likely = std::min(keep * 3 / 4, kFetched / (index.dims() * sizeof(float)));
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            if (scratch.ranks[i] < likely) index.rows_.fetch_vector(all[i].row);
+        }
     }
 
     // The true distances of what is left, best first, ties by key; NaN last, as PostgreSQL sorts it.
@@ -428,7 +443,10 @@ struct Searcher {
         const std::size_t n = all.size();
         scratch.hits.resize(n);
         scratch.ids.resize(n);
-        for (std::size_t i = 0; i < n; ++i) scratch.ids[i] = all[i].row;
+        for (std::size_t i = 0; i < n; ++i) {
+            scratch.ids[i] = all[i].row;
+            index.keys_.fetch(all[i].row);
+        }
         if (index.keeps_vectors()) {
             scratch.distances.resize(n);
             index.rows_.distances(kernels, scratch.row_query, scratch.ids.data(), n, scratch.distances.data());
@@ -441,13 +459,17 @@ struct Searcher {
             }
         }
         const std::size_t kept = std::min(keep, n);
-        std::partial_sort(scratch.hits.begin(), scratch.hits.begin() + static_cast<std::ptrdiff_t>(kept), scratch.hits.end(),
-                          [this](const RowHit& a, const RowHit& b) {
-                              if (a.distance == b.distance) return index.keys_.less(a.row, b.row);
-                              const bool a_nan = std::isnan(a.distance), b_nan = std::isnan(b.distance);
-                              if (a_nan || b_nan) return a_nan && b_nan ? index.keys_.less(a.row, b.row) : b_nan;
-                              return a.distance < b.distance;
-                          });
+        const auto nearer = [this](const RowHit& a, const RowHit& b) {
+            if (a.distance < b.distance) return true;
+            if (a.distance > b.distance) return false;
+            const bool a_nan = std::isnan(a.distance), b_nan = std::isnan(b.distance);
+            return a_nan == b_nan ? index.keys_.less(a.row, b.row) : b_nan;
+        };
+        if (n <= kept + kept / 2) {
+            std::sort(scratch.hits.begin(), scratch.hits.end(), nearer);
+        } else {
+            std::partial_sort(scratch.hits.begin(), scratch.hits.begin() + static_cast<std::ptrdiff_t>(kept), scratch.hits.end(), nearer);
+        }
         scratch.hits.resize(kept);
         count(number, n, kept);
     }
@@ -531,7 +553,7 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
     const Stage& first = search.plan.stages.front();
     const std::size_t threads = std::max<std::size_t>(1, search.threads);
     std::mutex counting;
-    const auto with_searcher = [&](const std::function<void(Searcher&)>& use) {
+    const auto with_searcher = [&](auto&& use) {
         std::unique_ptr<Scratch> scratch = borrow();
         StageCounts own{};
         Searcher searcher{*this, search, own, *scratch, kernels(), filter(search.selection), filtered, allowed};
@@ -550,13 +572,14 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
     if (!tiled) {
         // A few queries a task: enough to keep a thread in its own caches, few enough to share out evenly.
         const std::size_t task = std::clamp<std::size_t>(n_queries / (8 * threads), 1, 16);
-        parallel_for(threads, (n_queries + task - 1) / task, [&](std::size_t number, std::size_t) {
+        const auto answer = [&](std::size_t number, std::size_t) {
             with_searcher([&](Searcher& searcher) {
                 for (std::size_t q = number * task; q < std::min(n_queries, (number + 1) * task); ++q) {
                     searcher.run(q, queries + q * dims(), found);
                 }
             });
-        });
+        };
+        parallel_for(threads, (n_queries + task - 1) / task, std::cref(answer));  // by reference: a copy of it would be allocated
         return;
     }
 

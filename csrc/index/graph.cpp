@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "hidden_rows.hpp"
 
@@ -14,9 +13,8 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kPoolSlack = 24;  // appended beyond the wanted length before the pool is cut
 constexpr std::size_t kPops = 4;        // candidates popped at once: their misses overlap
-constexpr std::size_t kAhead = 2;       // and the next ones, whose links are fetched already
+constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
 constexpr std::size_t kEntryPool = 16;  // entries that start a walk
-constexpr std::size_t kMostEntries = 4096;
 
 }  // namespace
 
@@ -27,7 +25,7 @@ std::size_t Bitmap::count() const {
 }
 
 void Walk::prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries) {
-    visited_.assign((slots + 63) / 64, 0);
+    visited_.assign((slots + 7) / 8, 0);
     const std::size_t room = std::max(pool_keep + kPoolTies + kPoolSlack + kPops * kDegree, entries) + 64;
     if (key_.size() < room) {
         key_.resize(room);
@@ -60,31 +58,13 @@ bool Graph::sound(std::size_t slots) const {
     if (links_.size() != slots * kDegree || entries_.size() > kMostEntries) return false;
     bool sound = true;
     for (std::size_t i = 0; i < links_.size(); ++i) sound &= links_[i] < slots || links_[i] == kNoLink;
-    for (const std::uint32_t entry : entries_) sound &= entry < slots;
+    for (const std::uint32_t entry : entries()) sound &= entry < slots;
     return sound;
 }
 
-void Graph::set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries) {
-    if (entries.size() > kMostEntries) entries.resize(kMostEntries);
-    entries_ = std::move(entries);
-    entry_lines_.resize(entries_.size() * kLineBytes);
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
-        std::memcpy(entry_lines_.data() + i * kLineBytes, codes.high() + entries_[i] * kLineBytes, kLineBytes);
-    }
-}
-
 void Graph::enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const {
-    static const std::vector<std::uint32_t> numbers = [] {
-        std::vector<std::uint32_t> all(kMostEntries);
-        std::iota(all.begin(), all.end(), 0u);
-        return all;
-    }();
     Pool& pool = walk.pool;
-    kernels.score_high(&query, entry_lines_.data(), numbers.data(), entries_.size(), pool.key);
-    std::copy_n(pool.key, entries_.size(), pool.open);
-    std::copy_n(entries_.data(), entries_.size(), pool.id);
-    pool.size = entries_.size();
-    walk.scored += pool.size;
+    walk.scored += entries_.look(kernels, query, pool);
     kernels.pool_cut(&pool, kEntryPool);
     pool.threshold = kInfinity;
     for (std::size_t i = 0; i < pool.size; ++i) walk.first_visit(pool.id[i]);

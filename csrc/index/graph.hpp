@@ -9,9 +9,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../kernels/kernels.hpp"
+#include "entries.hpp"
 #include "line_codes.hpp"
 #include "memory.hpp"
 
@@ -73,15 +75,15 @@ class Walk {
 
     void prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries);
     bool first_visit(std::uint32_t slot) {
-        std::uint64_t& word = visited_[slot >> 6];
-        const std::uint64_t bit = std::uint64_t{1} << (slot & 63);
-        const bool first = (word & bit) == 0;
-        word |= bit;
+        std::uint8_t& byte = visited_[slot >> 3];
+        const unsigned bit = 1u << (slot & 7);
+        const bool first = (byte & bit) == 0;
+        byte = static_cast<std::uint8_t>(byte | bit);
         return first;
     }
 
   private:
-    std::vector<std::uint64_t> visited_;
+    std::vector<std::uint8_t> visited_;
     Array<float> key_, open_;
     Array<std::uint32_t> id_;
 };
@@ -95,20 +97,20 @@ class Graph {
     std::size_t degree(std::size_t slot) const;
     void set_links(std::size_t slot, const std::uint32_t* to, std::size_t count);
 
-    // The slots at which walks begin; their lines are copied side by side.
-    void set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries);
-    const std::vector<std::uint32_t>& entries() const { return entries_; }
+    // The slots at which walks begin.
+    void set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries) { entries_.set(codes, std::move(entries)); }
+    const std::vector<std::uint32_t>& entries() const { return entries_.slots(); }
 
     // Leaves the candidates in walk.pool, those that the filter does not allow included; only those that it allows count for the margin.
     void walk(const Kernels& kernels, const LineCodes& codes, const LineQuery& query, const WalkOptions& options, Walk& walk,
               const SlotFilter* filter) const;
 
-    std::size_t bytes() const { return links_.bytes() + entry_lines_.bytes(); }
+    std::size_t bytes() const { return links_.bytes() + entries_.bytes(); }
 
     template <class Fields>
     void fields(Fields& f) {
         f.array("graph.links", links_);
-        f.list("graph.entries", entries_);
+        entries_.fields(f);
     }
     // Of what came out of a file: whether every link leads to a slot. Entries are to be set again.
     bool sound(std::size_t slots) const;
@@ -117,8 +119,7 @@ class Graph {
     void enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const;
 
     Array<std::uint32_t> links_;
-    std::vector<std::uint32_t> entries_;
-    Array<std::uint8_t> entry_lines_;
+    Entries entries_;
 };
 
 }  // namespace mrl

@@ -205,6 +205,7 @@ class Index {
     void link(const std::vector<std::uint32_t>& batch, std::size_t threads);
     std::vector<std::uint32_t> links_for(std::uint32_t slot, const std::vector<std::uint32_t>& batch) const;
     void add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::uint32_t>& links) const;
+    void add_entries(const std::vector<std::uint32_t>& slots);
     void add_mates(std::uint32_t row, const std::vector<std::uint32_t>& batch, std::vector<std::uint32_t>& candidates) const;
     std::vector<std::uint32_t> pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const;
     float between(std::uint32_t row, std::uint32_t other, std::int32_t product) const;

@@ -20,8 +20,8 @@ namespace {
 constexpr std::size_t kInsertHops = 128, kInsertPool = 160;  // as in a build
 constexpr std::size_t kCandidates = 96;                      // nearest rows that may become links
 constexpr float kInsertAlpha = 1.2f;
-constexpr std::size_t kEntries = 256;    // as many as a build makes …
-constexpr std::size_t kRowsAnEntry = 8;  // … once there are so many rows for each
+constexpr std::size_t kFewEntries = 256;  // at least, once there are …
+constexpr std::size_t kRowsAnEntry = 8;   // … so many rows for each
 constexpr std::size_t kPlaced = 32;      // rows placed while searches wait
 constexpr std::size_t kTogether = 64;    // rows linked at a time
 constexpr std::size_t kMates = 16;       // of these, the nearest to each that it considers
@@ -276,13 +276,16 @@ void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
         if (!reached) graph_.links(links[i].front())[graph_.degree(links[i].front()) - 1] = live[i];
     }
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(batch.size()));
+    add_entries(live);
+}
+
+// As many entries as a build would make. They are grouped anew each time, so many are added seldom.
+void Index::add_entries(const std::vector<std::uint32_t>& slots) {
     std::vector<std::uint32_t> entries = graph_.entries();
-    const std::size_t before = entries.size();
-    for (const std::uint32_t slot : live) {
-        if (entries.size() >= kEntries || live_rows() <= kRowsAnEntry * entries.size()) break;
-        entries.push_back(slot);
-    }
-    if (entries.size() != before) graph_.set_entries(lines_, std::move(entries));
+    const std::size_t wanted = std::max(std::min(kFewEntries, live_rows() / kRowsAnEntry), cells_of(live_rows()));
+    if (entries.size() + entries.size() / 16 >= wanted) return;
+    for (std::size_t i = 0; i < slots.size() && entries.size() < wanted; ++i) entries.push_back(slots[i]);
+    graph_.set_entries(lines_, std::move(entries));
 }
 
 }  // namespace mrl

@@ -57,6 +57,15 @@ std::int64_t Keys::integer(std::size_t row) const {
     }
 }
 
+void Keys::fetch(std::size_t row) const {
+    if (type_ == wire::KeyType::text) {
+        __builtin_prefetch(begins_.data() + row);
+        __builtin_prefetch(lengths_.data() + row);
+    } else {
+        __builtin_prefetch(fixed_.data() + row * wire::key_bytes(type_));
+    }
+}
+
 std::size_t Keys::place_of(std::string_view key) const {
     const std::size_t mask = table_.size() - 1;
     std::size_t place = hash(key) & mask;

@@ -93,8 +93,8 @@ void Projection::project(const Rows& rows, const std::uint32_t* which, std::size
 }
 
 void Projection::project(const RowQuery& query, float* coordinates) const {
-    std::int32_t products[kLineCoordinates];
-    kernels().inner_product_int8(query.code.data(), columns_.data(), kLineCoordinates, stride_, dims_, products);
+    std::int32_t products[kColumns];
+    kernels().tile_int8(query.code.data(), 1, stride_, packed_.data(), kColumns / 16, stride_, products, kColumns);
     const bool centred = metric_ == Metric::l2;
     for (std::size_t c = 0; c < kLineCoordinates; ++c) {
         coordinates[c] = query.scale * scale_[c] * static_cast<float>(products[c]) - (centred ? centre_[c] : 0.0f);
@@ -128,6 +128,17 @@ void LineCodes::encode(std::size_t slot, const float* z, float square) {
     const float length = metric_ == Metric::cosine ? std::sqrt(square * sum) : sum;
     put_tail(high, addend, length / with_high / unit_);
     put_tail(low, addend, length / with_both / unit_);
+}
+
+void LineCodes::decode(std::size_t slot, float* z) const {
+    const std::uint8_t *high = high_.data() + slot * kLineBytes, *low = low_.data() + slot * kLineBytes;
+    std::uint16_t half;
+    std::memcpy(&half, low + kPlane + sizeof half, sizeof half);
+    const float factor = unit_ * wire::half_to_float(half);
+    for (std::size_t j = 0; j < kLineCoordinates; ++j) {
+        const std::size_t byte = j % kPlane, shift = 2 * (j / kPlane);
+        z[j] = factor * (static_cast<float>(4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3)) - 7.5f);
+    }
 }
 
 void LineCodes::prepare(const float* coordinates, LineQuery& query) const {

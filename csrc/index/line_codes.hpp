@@ -75,13 +75,17 @@ class LineCodes {
         high_.resize(slots * kLineBytes);
         low_.resize(slots * kLineBytes);
     }
+    void like(const LineCodes& others) { reset(others.metric_, others.unit_); }
     void encode(std::size_t slot, const float* coordinates, float square);
+    // The coordinates, about, as far as a code of all of a row tells them.
+    void decode(std::size_t slot, float* coordinates) const;
     // From the coordinates of a query.
     void prepare(const float* coordinates, LineQuery& query) const;
 
     const std::uint8_t* high() const { return high_.data(); }
     const std::uint8_t* low() const { return low_.data(); }
     std::size_t slots() const { return high_.size() / kLineBytes; }
+    Metric metric() const { return metric_; }
     float unit() const { return unit_; }
     std::size_t bytes() const { return high_.bytes() + low_.bytes(); }
 

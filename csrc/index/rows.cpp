@@ -92,6 +92,10 @@ void Rows::score(const Kernels& kernels, const RowQuery& query, const std::uint3
     std::int32_t products[kAtOnce];
     for (std::size_t first = 0; first < n; first += kAtOnce) {
         const std::size_t count = std::min(kAtOnce, n - first);
+        for (std::size_t i = 0; i < count; ++i) {
+            __builtin_prefetch(scale_.data() + rows[first + i]);
+            if (metric_ == Metric::l2) __builtin_prefetch(square_.data() + rows[first + i]);
+        }
         kernels.inner_product_int8_at(query.code.data(), codes_.data(), rows + first, count, code_stride_, dims_, products);
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t row = rows[first + i];
@@ -143,6 +147,7 @@ void Rows::fetch_code(std::size_t row) const {
 void Rows::fetch_vector(std::size_t row) const {
     const char* p = reinterpret_cast<const char*>(vectors_.data() + row * dims_);
     for (std::size_t i = 0; i < dims_ * sizeof(float); i += kCacheLine) __builtin_prefetch(p + i);
+    if (metric_ == Metric::cosine) __builtin_prefetch(inverse_norm_.data() + row);
 }
 
 void Rows::decode(std::size_t row, float* vector) const {

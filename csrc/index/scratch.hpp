@@ -18,6 +18,8 @@ struct Candidate {
     friend bool operator<(const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score < b.score : a.row < b.row; }
 };
 
+constexpr std::size_t kRanked = 128;  // candidates; a longer list is cut by partition
+
 struct Scratch {
     LineQuery line_query;
     RowQuery row_query;
@@ -25,6 +27,7 @@ struct Scratch {
     float coordinates[kLineCoordinates];  // of the query
     Walk walk;
     std::vector<Candidate> candidates;
+    std::uint16_t ranks[kRanked];
     std::vector<std::uint32_t> ids;
     std::vector<float> scores;
     std::vector<double> distances;

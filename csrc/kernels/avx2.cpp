@@ -187,6 +187,7 @@ const Kernels avx2_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    rank_plain,
     select_products_plain,
     score_int8_at<Int8>,
     tile_pairs<Pairs>,

@@ -83,6 +83,7 @@ const Kernels avx512_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    rank,
     select_products,
     score_int8_at<Int8>,
     tile_pairs<Pairs>,

@@ -98,6 +98,8 @@ inline void tile_column(const int8_t* a, size_t n_a, size_t a_stride, const uint
 void tile_int8(const int8_t* a, size_t n_a, size_t a_stride, const uint8_t* b, size_t n_blocks, size_t dims, int32_t* out,
                size_t out_stride) {
     size_t block = 0;
+    // One row alone: a product has a latency of four cycles, and two are begun in each.
+    for (; n_a == 1 && block + 8 <= n_blocks; block += 8) tile<1, 8>(a, a_stride, b + block * 16 * dims, dims, out + block * 16, out_stride);
     for (; block + kTileBlocks <= n_blocks; block += kTileBlocks) {
         tile_column<kTileBlocks>(a, n_a, a_stride, b + block * 16 * dims, dims, out + block * 16, out_stride);
     }
@@ -116,6 +118,7 @@ const Kernels avx512_vnni_kernels = {
     score_planes<BitAnd>,
     select_below,
     select_below_int32,
+    rank,
     select_products,
     inner_product_int8_at,
     tile_int8,

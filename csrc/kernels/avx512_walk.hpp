@@ -21,6 +21,36 @@ struct WholeLines {
 inline __m512 packed(__mmask16 mask, __m512 x) { return _mm512_mask_compress_ps(_mm512_setzero_ps(), mask, x); }
 inline __m512i packed(__mmask16 mask, __m512i x) { return _mm512_mask_compress_epi32(_mm512_setzero_si512(), mask, x); }
 
+// Scores stay in registers, `width` of them; each score is compared with all at once.
+template <size_t width>
+inline void rank_registers(const float* scores, size_t n, uint16_t* ranks) {
+    __m512 all[width];
+    for (size_t r = 0; r < width; ++r) {
+        const size_t left = n > 16 * r ? n - 16 * r : 0;
+        all[r] = _mm512_mask_loadu_ps(_mm512_set1_ps(INFINITY), first_lanes(left < 16 ? left : 16), scores + 16 * r);
+    }
+    for (size_t i = 0; i < n; ++i) {
+        const __m512 own = _mm512_set1_ps(scores[i]);
+        int below = 0;
+        for (size_t r = 0; r < width; ++r) below += __builtin_popcount(_mm512_cmp_ps_mask(all[r], own, _CMP_LT_OQ));
+        ranks[i] = static_cast<uint16_t>(below);
+    }
+}
+
+void rank(const float* scores, size_t n, uint16_t* ranks) {
+    if (n <= 16) {
+        rank_registers<1>(scores, n, ranks);
+    } else if (n <= 32) {
+        rank_registers<2>(scores, n, ranks);
+    } else if (n <= 64) {
+        rank_registers<4>(scores, n, ranks);
+    } else if (n <= 128) {
+        rank_registers<8>(scores, n, ranks);
+    } else {
+        rank_plain(scores, n, ranks);
+    }
+}
+
 size_t select_products(const int32_t* products, const float* factors, const float* addends, size_t n, float scale, float threshold,
                        float* scores, uint32_t* indices) {
     size_t count = 0;
@@ -133,16 +163,21 @@ size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
         least = _mm512_mask_mov_ps(least, less, open);
         place = _mm512_mask_mov_epi32(place, less, _mm512_set1_epi32(static_cast<int32_t>(16 * i)));
     }
+    // Each lane's rank among them, by comparing all with each: their order without one reduction after the other.
+    alignas(64) float key[16];
     alignas(64) uint32_t first[16];
+    _mm512_store_ps(key, least);
     _mm512_store_si512(first, place);
-    size_t count = 0;
-    for (; count < want; ++count) {
-        const float best = _mm512_reduce_min_ps(least);
-        if (!(best < INFINITY)) break;
-        const unsigned lane = static_cast<unsigned>(__builtin_ctz(_mm512_cmp_ps_mask(least, _mm512_set1_ps(best), _CMP_EQ_OQ)));
-        least = _mm512_mask_mov_ps(least, static_cast<__mmask16>(1u << lane), _mm512_set1_ps(INFINITY));
-        positions[count] = first[lane] + lane;
+    const size_t open = static_cast<size_t>(__builtin_popcount(_mm512_cmp_ps_mask(least, _mm512_set1_ps(INFINITY), _CMP_LT_OQ)));
+    uint32_t ordered[16];
+    for (unsigned lane = 0; lane < 16; ++lane) {
+        const __m512 own = _mm512_set1_ps(key[lane]);
+        const unsigned before = _mm512_cmp_ps_mask(least, own, _CMP_LT_OQ) |
+                                (_mm512_cmp_ps_mask(least, own, _CMP_EQ_OQ) & ((1u << lane) - 1));
+        ordered[__builtin_popcount(before)] = first[lane] + lane;
     }
+    const size_t count = open < want ? open : want;
+    memcpy(positions, ordered, count * sizeof(uint32_t));
     return count;
 }
 

@@ -73,6 +73,9 @@ struct Kernels {
     size_t (*select_below)(const float* scores, size_t n, float threshold, uint32_t* indices);
     size_t (*select_below_int32)(const int32_t* scores, size_t n, int32_t threshold, uint32_t* indices);
 
+    // ranks_i = how many of the n scores are below scores_i.
+    void (*rank)(const float* scores, size_t n, uint16_t* ranks);
+
     // The indices, rising, of the scores addend_i - scale * factor_i * product_i below the threshold, and those scores; addends may be
     // null. Returns how many. One rounding for each operation, in this order.
     size_t (*select_products)(const int32_t* products, const float* factors, const float* addends, size_t n, float scale, float threshold,

@@ -124,6 +124,7 @@ const Kernels scalar_kernels = {
     score_planes<BitAnd>,
     select_below<float>,
     select_below<int32_t>,
+    rank_plain,
     select_products_plain,
     score_int8_at<Int8>,
     tile_plain,

@@ -104,6 +104,14 @@ inline float quantise_int8_plain(const float* values, size_t n, int8_t* codes) {
     return largest / 127.0f;
 }
 
+inline void rank_plain(const float* scores, size_t n, uint16_t* ranks) {
+    for (size_t i = 0; i < n; ++i) {
+        int32_t below = 0;
+        for (size_t j = 0; j < n; ++j) below += scores[j] < scores[i] ? 1 : 0;
+        ranks[i] = static_cast<uint16_t>(below);
+    }
+}
+
 inline size_t select_products_plain(const int32_t* products, const float* factors, const float* addends, size_t n, float scale,
                                     float threshold, float* scores, uint32_t* indices) {
     constexpr size_t kAtOnce = 64;

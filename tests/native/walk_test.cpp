@@ -104,6 +104,21 @@ struct PoolMemory {
     }
 };
 
+void check_ranks(std::mt19937& random) {
+    for (std::size_t n = 0; n <= 140; ++n) {
+        Guarded memory(n * sizeof(float));
+        float* scores = memory.as<float>();
+        for (std::size_t i = 0; i < n; ++i) scores[i] = random() % 20 == 0 ? kInfinity : static_cast<float>(random() % 50) - 25.0f;
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            std::vector<std::uint16_t> ranks(n);
+            kernels->rank(scores, n, ranks.data());
+            for (std::size_t i = 0; i < n; ++i) {
+                CHECK(ranks[i] == std::count_if(scores, scores + n, [&](float other) { return other < scores[i]; }));
+            }
+        }
+    }
+}
+
 // A life of appends, pops and cuts on every instruction set at once; `values` small makes ties.
 void check_pool(std::mt19937& random, unsigned values) {
     const auto all = mrl::available_kernels();
@@ -248,6 +263,7 @@ void check_quantising(std::mt19937& random) {
 int main() {
     std::mt19937 random(20261122);
     check_lines(random);
+    check_ranks(random);
     for (int round = 0; round < 40; ++round) check_pool(random, round % 2 == 0 ? 1000000 : 1 + round);
     check_tiles(random);
     check_gathers(random);
