@@ -63,6 +63,12 @@ py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
     return all;
 }
 
+// The same as the bytes of three uint64 a stage: a tuple of tuples takes as long to make as a twentieth of a search, and is seldom looked at.
+py::bytes packed_stage_counts(const StageCounts& counts, std::size_t stages) {
+    static_assert(sizeof(StageCount) == 24);
+    return py::bytes(reinterpret_cast<const char*>(counts.data()), stages * sizeof(StageCount));
+}
+
 // An object array of strings.
 py::array text_array(const std::vector<std::string>& texts) {
     py::array array(py::dtype("O"), std::vector<py::ssize_t>{static_cast<py::ssize_t>(texts.size())});
@@ -76,16 +82,17 @@ py::array text_array(const std::vector<std::string>& texts) {
     return array;
 }
 
-// One query: (keys, distances, stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero where
+// One query: (keys, distances, packed stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero where
 // that means nothing: the caller then says what is wrong. Integer and text keys only. This is the path that has to be short.
 py::object search_one(const Index& index, const py::object& query, const Plan& plan) {
     const bool integers = index.keys().integers();
-    if (!py::isinstance<py::array_t<float>>(query) || index.keys().type() == wire::KeyType::uuid) return py::none();
-    const auto array = py::reinterpret_borrow<py::array_t<float>>(query);
-    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
+    if (!py::isinstance<py::array>(query) || index.keys().type() == wire::KeyType::uuid) return py::none();
+    const auto array = py::reinterpret_borrow<py::array>(query);
+    // NumPy has one dtype object for float32 in the machine's order: to compare pointers is enough, and quick.
+    if (!array.dtype().is(py::dtype::of<float>()) || array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
         return py::none();
     float square;
-    const float* values = array.data();
+    const auto* values = static_cast<const float*>(array.data());
     kernels().inner_product(values, values, 1, index.dims(), index.dims(), &square);
     if (!std::isfinite(square) || (index.metric() == Metric::cosine && square < 1e-30f)) return py::none();
     const std::size_t k = std::min(plan.stages.back().keep, std::max<std::size_t>(index.live_rows(), 1));
@@ -116,7 +123,7 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
         distances.resize({static_cast<py::ssize_t>(found)});
     }
     py::object keys = integers ? py::object(std::move(numbers)) : py::object(text_array(texts));
-    return py::make_tuple(std::move(keys), std::move(distances), stage_counts(counts, plan.stages.size()));
+    return py::make_tuple(std::move(keys), std::move(distances), packed_stage_counts(counts, plan.stages.size()));
 }
 
 // Many queries: (keys, distances (n, k), stage counts); k is the least that any query found. Keys are int64 (n, k), or the key bytes as a
@@ -134,45 +141,54 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     }
     if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
-    StageCounts counts{};
-    std::vector<std::vector<std::int64_t>> numbers(integers ? q.rows : 0);
+    const std::size_t width = std::min(plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep, std::max<std::size_t>(index.live_rows(), 1));
+    const auto shape = [](std::size_t rows, std::size_t columns) {
+        return std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)};
+    };
+    py::array_t<std::int64_t> numbers(shape(integers ? q.rows : 0, width));
+    py::array_t<double> distances(shape(q.rows, width));
+    std::int64_t* number_out = numbers.mutable_data();
+    double* distance_out = distances.mutable_data();
     std::vector<std::vector<std::string>> texts(integers ? 0 : q.rows);
-    std::vector<std::vector<double>> distances(q.rows);
+    std::vector<std::size_t> found(q.rows);
+    StageCounts counts{};
     {
         py::gil_scoped_release release;
-        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hidden}, counts,
-                     [&](std::size_t query, const RowHit* hits, std::size_t count) {
-                         if (integers) numbers[query].reserve(count);
-                         distances[query].reserve(count);
-                         for (std::size_t i = 0; i < count; ++i) {
-                             if (integers) {
-                                 numbers[query].push_back(index.keys().integer(hits[i].row));
-                             } else {
-                                 texts[query].emplace_back(index.keys().at(hits[i].row));
-                             }
-                             distances[query].push_back(hits[i].distance);
-                         }
-                     });
+        const auto take = [&](std::size_t query, const RowHit* hits, std::size_t count) {
+            found[query] = std::min(count, width);
+            for (std::size_t i = 0; i < found[query]; ++i) {
+                if (integers) {
+                    number_out[query * width + i] = index.keys().integer(hits[i].row);
+                } else {
+                    texts[query].emplace_back(index.keys().at(hits[i].row));
+                }
+                distance_out[query * width + i] = hits[i].distance;
+            }
+        };
+        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hidden}, counts, std::cref(take));
     }
-    std::size_t k = q.rows == 0 ? 0 : distances[0].size();
-    for (const auto& each : distances) k = std::min(k, each.size());
-    py::array_t<double> all({static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k)});
-    for (std::size_t query = 0; query < q.rows; ++query) std::copy_n(distances[query].begin(), k, all.mutable_data() + query * k);
-    py::object keys;
-    if (integers) {
-        py::array_t<std::int64_t> found({static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k)});
-        for (std::size_t query = 0; query < q.rows; ++query) std::copy_n(numbers[query].begin(), k, found.mutable_data() + query * k);
-        keys = std::move(found);
-    } else {
-        py::list found;
+    const std::size_t k = q.rows == 0 ? 0 : *std::min_element(found.begin(), found.end());
+    if (k < width) {  // rows were fewer, or some query found fewer
+        py::array_t<std::int64_t> fewer_numbers(shape(integers ? q.rows : 0, k));
+        py::array_t<double> fewer_distances(shape(q.rows, k));
+        for (std::size_t query = 0; query < q.rows; ++query) {
+            if (integers) std::copy_n(number_out + query * width, k, fewer_numbers.mutable_data() + query * k);
+            std::copy_n(distance_out + query * width, k, fewer_distances.mutable_data() + query * k);
+        }
+        numbers = std::move(fewer_numbers);
+        distances = std::move(fewer_distances);
+    }
+    py::object keys = std::move(numbers);
+    if (!integers) {
+        py::list all;
         for (const auto& each : texts) {
             py::list one;
             for (std::size_t i = 0; i < k; ++i) one.append(py::bytes(each[i]));
-            found.append(std::move(one));
+            all.append(std::move(one));
         }
-        keys = std::move(found);
+        keys = std::move(all);
     }
-    return py::make_tuple(std::move(keys), std::move(all), stage_counts(counts, plan.stages.size()));
+    return py::make_tuple(std::move(keys), std::move(distances), stage_counts(counts, plan.stages.size()));
 }
 
 // The rows that are there, of a selection or all, and their keys: int64 (n,), or the key bytes as a list.

@@ -154,7 +154,8 @@ struct Searcher {
             if (detour != search.hidden->detours.end()) options.detour = &detour->second;
         }
         index.graph_.walk(kernels, index.lines_, scratch.line_query, options, scratch.walk, filtered ? &filter : nullptr);
-        const Pool& found = scratch.walk.pool;
+        Pool& found = scratch.walk.pool;
+        if (!filtered && !options.refine) kernels.pool_cut(&found, kHighKeep * keep);
         for (std::size_t i = 0; i < found.size; ++i) {
             if (!filtered || filter.allows(found.id[i])) scratch.candidates.push_back({found.key[i], found.id[i]});
         }

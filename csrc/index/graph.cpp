@@ -12,8 +12,12 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kPoolSlack = 24;  // appended beyond the wanted length before the pool is cut
-constexpr std::size_t kPops = 4;        // candidates popped at once: their misses overlap
-constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
+// Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop points the next ones; more once it is where
+// it wants to be and looks around.
+constexpr std::size_t kFirstPops = 5;
+constexpr std::size_t kPops = 8;
+constexpr std::size_t kArrived = 30;  // hops
+constexpr std::size_t kAhead = 4;  // and the next ones, whose links are fetched already
 constexpr std::size_t kEntryPool = 16;  // entries that start a walk
 
 }  // namespace
@@ -94,7 +98,8 @@ void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery
     const std::uint8_t* high = codes.high();
     while (hops < options.hops) {
         std::uint32_t best[kPops + kAhead];
-        const std::size_t found = kernels.pool_best(&pool, kPops + kAhead, best);
+        const std::size_t wanted = hops < kArrived ? kFirstPops : kPops;
+        const std::size_t found = kernels.pool_best(&pool, wanted + kAhead, best);
         alignas(64) std::uint32_t met[kPops * kDegree + 16];
         std::size_t count = 0;
         for (std::size_t i = 0; i < found; ++i) {
@@ -102,7 +107,7 @@ void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery
             __builtin_prefetch(lines);
             __builtin_prefetch(lines + 64);
         }
-        std::size_t pops = std::min({found, kPops, options.hops - hops});
+        std::size_t pops = std::min({found, wanted, options.hops - hops});
         for (std::size_t i = 0; i < pops && watch; ++i) {
             if (!far_behind(pool.open[best[i]])) continue;
             pops = i;

@@ -47,11 +47,6 @@ struct Lines : WholeLines {
         const __m512i planes = _mm512_add_epi16(_mm512_add_epi16(p0, p1), _mm512_add_epi16(p2, p3));
         return _mm512_madd_epi16(planes, _mm512_set1_epi16(1));
     }
-    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
-        __m512i sum[4];
-        for (size_t r = 0; r < 4; ++r) sum[r] = products(q, _mm512_loadu_si512(lines[r]));
-        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
-    }
 };
 
 struct Pairs {
@@ -88,8 +83,8 @@ const Kernels avx512_kernels = {
     score_int8_at<Int8>,
     tile_pairs<Pairs>,
     quantise_int8_plain,
-    score_high<Lines>,
-    score_both<Lines>,
+    score_high_in_registers<Lines>,
+    score_both_in_registers<Lines>,
     pool_append,
     pool_cut,
     pool_best,

@@ -48,11 +48,6 @@ struct Lines : WholeLines {
         odd = _mm512_dpbusd_epi32(odd, _mm512_and_si512(_mm512_srli_epi16(line, 6), three), q.plane[3]);
         return _mm512_add_epi32(even, odd);
     }
-    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
-        __m512i sum[4];
-        for (size_t r = 0; r < 4; ++r) sum[r] = products(q, _mm512_loadu_si512(lines[r]));
-        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
-    }
 };
 
 inline int32_t sum_of(const int8_t* row, size_t dims) {
@@ -123,8 +118,8 @@ const Kernels avx512_vnni_kernels = {
     inner_product_int8_at,
     tile_int8,
     quantise_int8_plain,
-    score_high<Lines>,
-    score_both<Lines>,
+    score_high_in_registers<Lines>,
+    score_both_in_registers<Lines>,
     pool_append,
     pool_cut,
     pool_best,

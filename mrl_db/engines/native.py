@@ -6,6 +6,7 @@ Before it answers, it applies what was committed since it last asked (`following
 from __future__ import annotations
 
 import math
+import struct
 import time
 import uuid
 from collections import OrderedDict
@@ -38,6 +39,7 @@ _PRECISIONS = {
     Precision.int8: _kernels.Precision.int8,
     Precision.float32: _kernels.Precision.float32,
 }
+_STAGE = struct.Struct("=QQQ")  # rows in, rows out, nanoseconds
 _SELECTIONS = 64  # filters whose rows are remembered
 _ALL = AllOf(())
 
@@ -152,7 +154,7 @@ class NativeEngine:
             return None
         ids, distances, counts = found
         certified = known[1].leaves_out_none(index.rows) if known[1].route == "flat" else False
-        return Hits(ids, distances, lambda: _trace(known[1], counts, 1, note=self.note), certified=certified)
+        return Hits(ids, distances, lambda: _trace(known[1], tuple(_STAGE.iter_unpack(counts)), 1, note=self.note), certified=certified)
 
     def search(
         self,
