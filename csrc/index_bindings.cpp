@@ -63,7 +63,8 @@ py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
     return all;
 }
 
-// The same as the bytes of three uint64 a stage: a tuple of tuples takes as long to make as a twentieth of a search, and is seldom looked at.
+// The same as the bytes of three uint64 a stage: a tuple of tuples takes as long to make as a twentieth of a search, and is seldom looked
+// at.
 py::bytes packed_stage_counts(const StageCounts& counts, std::size_t stages) {
     static_assert(sizeof(StageCount) == 24);
     return py::bytes(reinterpret_cast<const char*>(counts.data()), stages * sizeof(StageCount));
@@ -82,14 +83,15 @@ py::array text_array(const std::vector<std::string>& texts) {
     return array;
 }
 
-// One query: (keys, distances, packed stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero where
-// that means nothing: the caller then says what is wrong. Integer and text keys only. This is the path that has to be short.
+// One query: (keys, distances, packed stage counts), or None when it is no contiguous, finite float32 vector of the right width, or is zero
+// where that means nothing: the caller then says what is wrong. Integer and text keys only. This is the path that has to be short.
 py::object search_one(const Index& index, const py::object& query, const Plan& plan) {
     const bool integers = index.keys().integers();
     if (!py::isinstance<py::array>(query) || index.keys().type() == wire::KeyType::uuid) return py::none();
     const auto array = py::reinterpret_borrow<py::array>(query);
     // NumPy has one dtype object for float32 in the machine's order: to compare pointers is enough, and quick.
-    if (!array.dtype().is(py::dtype::of<float>()) || array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() || array.strides(0) != sizeof(float))
+    if (!array.dtype().is(py::dtype::of<float>()) || array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != index.dims() ||
+        array.strides(0) != sizeof(float))
         return py::none();
     float square;
     const auto* values = static_cast<const float*>(array.data());
@@ -141,7 +143,8 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     }
     if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
-    const std::size_t width = std::min(plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep, std::max<std::size_t>(index.live_rows(), 1));
+    const std::size_t width =
+        std::min(plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep, std::max<std::size_t>(index.live_rows(), 1));
     const auto shape = [](std::size_t rows, std::size_t columns) {
         return std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)};
     };

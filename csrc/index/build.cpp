@@ -15,8 +15,8 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kWidth = 256;  // bytes of a build code: 240 coordinates and zeros
-constexpr std::size_t kBlock = 96;   // rows compared at once: their products stay in the second-level cache
+constexpr std::size_t kWidth = 256;   // bytes of a build code: 240 coordinates and zeros
+constexpr std::size_t kBlock = 96;    // rows compared at once: their products stay in the second-level cache
 constexpr std::size_t kReverse = 64;  // links from others that a row considers
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 

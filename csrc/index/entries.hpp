@@ -37,9 +37,9 @@ class Entries {
   private:
     void group(const LineCodes& codes, std::size_t groups);
 
-    std::vector<std::uint32_t> slots_;   // group after group
+    std::vector<std::uint32_t> slots_;         // group after group
     std::vector<std::uint32_t> begins_{0, 0};  // of each group among them, and the end
-    Array<std::uint8_t> lines_;          // their high bits, side by side
+    Array<std::uint8_t> lines_;                // their high bits, side by side
     LineCodes centres_;
 };
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "../kernels/dispatch.hpp"
+#include "flat_batch.hpp"
 #include "index.hpp"
 #include "line_codes.hpp"
 #include "scratch.hpp"
@@ -16,10 +17,9 @@ namespace mrl {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::size_t kTileRows = 128;  // of a batch's flat scan: their codes and products stay in the second-level cache
-constexpr std::size_t kTileQueries = 512;
-constexpr std::size_t kTileWorth = 8;  // queries; fewer are scanned one by one
-constexpr std::size_t kHighKeep = 3;   // for each row that both planes of a line shall keep, how many the high one passes on
+constexpr std::size_t kTileQueries = 1024;  // of a batch that are scanned for together: their codes stay in the second-level cache
+constexpr std::size_t kTileWorth = 8;       // queries; fewer are scanned one by one
+constexpr std::size_t kHighKeep = 3;        // for each row that both planes of a line shall keep, how many the high one passes on
 constexpr std::size_t kMostPool = 8192;
 constexpr std::size_t kWatched = 10;  // the margin is measured from this answer, or from the last one where fewer are wanted
 
@@ -584,60 +584,23 @@ void Index::search(const float* queries, std::size_t n_queries, const Search& se
         return;
     }
 
-    // A batch over flat int8 codes: rows are packed once for many queries, whose products with them are one product of matrices.
     const FlatCodes& codes = *flat(first);
     const std::size_t group = std::min(kTileQueries, (n_queries + threads - 1) / threads);
-    const std::size_t width = round_up(codes.dims(), 4), query_stride = round_up(codes.dims(), kCacheLine);
     parallel_for(threads, (n_queries + group - 1) / group, [&](std::size_t number, std::size_t) {
         const std::size_t first_query = number * group, here = std::min(group, n_queries - first_query);
         with_searcher([&](Searcher& searcher) {
             searcher.began = now();
-            const std::size_t keep = std::min(first.keep, rows_.size()), room = keep + std::max<std::size_t>(64, keep / 2);
-            std::vector<std::int8_t> query_codes(here * query_stride);
-            std::vector<float> scales(here), thresholds(here, kInfinity);
-            std::vector<std::vector<Candidate>> kept(here);
+            std::vector<FlatQuery> prepared(here);
             for (std::size_t q = 0; q < here; ++q) {
                 searcher.prepare(queries + (first_query + q) * dims());
                 searcher.prepared_flat(first);
-                const FlatQuery& prepared = searcher.scratch.flat_query;
-                std::copy(prepared.code.begin(), prepared.code.end(), query_codes.begin() + static_cast<std::ptrdiff_t>(q * query_stride));
-                scales[q] = prepared.scale;
-                kept[q].reserve(room + kTileRows);
+                prepared[q] = searcher.scratch.flat_query;
             }
-            const auto cut = [&](std::size_t q) {
-                if (kept[q].size() <= keep) return;
-                std::nth_element(kept[q].begin(), kept[q].begin() + static_cast<std::ptrdiff_t>(keep - 1), kept[q].end());
-                kept[q].resize(keep);
-                // Rows come in rising order: a later one with the same score loses, so a strict comparison keeps the right ones.
-                thresholds[q] = kept[q].back().score;
-            };
-            Array<std::uint8_t> packed(kTileRows * width);
-            Array<std::int32_t> products(here * kTileRows);
-            const std::int8_t* rows[kTileRows];
-            float scores[kTileRows];
-            std::uint32_t passing[kTileRows];
-            for (std::size_t row = 0; row < rows_.size(); row += kTileRows) {
-                const std::size_t n = std::min(kTileRows, rows_.size() - row);
-                for (std::size_t i = 0; i < n; ++i) rows[i] = codes.code(row + i);
-                pack_tile(rows, n, width, packed.data());
-                searcher.kernels.tile_int8(query_codes.data(), here, query_stride, packed.data(), (n + 15) / 16, width, products.data(),
-                                           kTileRows);
-                for (std::size_t q = 0; q < here; ++q) {
-                    const std::size_t passed = searcher.kernels.select_products(
-                        products.data() + q * kTileRows, codes.factors() + row,
-                        codes.addends() == nullptr ? nullptr : codes.addends() + row, n, scales[q], thresholds[q], scores, passing);
-                    for (std::size_t i = 0; i < passed; ++i) {
-                        const auto candidate = static_cast<std::uint32_t>(row + passing[i]);
-                        if (!filtered || searcher.filter.allows_row(candidate)) kept[q].push_back({scores[i], candidate});
-                    }
-                    if (kept[q].size() >= room) cut(q);
-                }
-            }
+            auto kept = scan_tiles(searcher.kernels, codes, prepared, first.keep, filtered ? &searcher.filter : nullptr);
             for (std::size_t q = 0; q < here; ++q) {
-                cut(q);
-                searcher.scratch.candidates = kept[q];
+                searcher.scratch.candidates = std::move(kept[q]);
                 searcher.prepare(queries + (first_query + q) * dims());
-                searcher.count(0, rows_.size(), kept[q].size());
+                searcher.count(0, rows_.size(), searcher.scratch.candidates.size());
                 searcher.end_query(first_query + q, found);
             }
         });

@@ -12,12 +12,12 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kPoolSlack = 24;  // appended beyond the wanted length before the pool is cut
-// Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop points the next ones; more once it is where
-// it wants to be and looks around.
+// Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop points the next ones; more once it is
+// where it wants to be and looks around.
 constexpr std::size_t kFirstPops = 5;
 constexpr std::size_t kPops = 8;
-constexpr std::size_t kArrived = 30;  // hops
-constexpr std::size_t kAhead = 4;  // and the next ones, whose links are fetched already
+constexpr std::size_t kArrived = 30;    // hops
+constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
 constexpr std::size_t kEntryPool = 16;  // entries that start a walk
 
 }  // namespace

@@ -22,9 +22,9 @@ constexpr std::size_t kCandidates = 96;                      // nearest rows tha
 constexpr float kInsertAlpha = 1.2f;
 constexpr std::size_t kFewEntries = 256;  // at least, once there are …
 constexpr std::size_t kRowsAnEntry = 8;   // … so many rows for each
-constexpr std::size_t kPlaced = 32;      // rows placed while searches wait
-constexpr std::size_t kTogether = 64;    // rows linked at a time
-constexpr std::size_t kMates = 16;       // of these, the nearest to each that it considers
+constexpr std::size_t kPlaced = 32;       // rows placed while searches wait
+constexpr std::size_t kTogether = 64;     // rows linked at a time
+constexpr std::size_t kMates = 16;        // of these, the nearest to each that it considers
 
 }  // namespace
 

@@ -191,6 +191,7 @@ const Kernels avx2_kernels = {
     select_products_plain,
     score_int8_at<Int8>,
     tile_pairs<Pairs>,
+    tile_above<tile_pairs<Pairs>>,
     quantise_int8_plain,
     score_high<Lines>,
     score_both<Lines>,

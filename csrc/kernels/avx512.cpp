@@ -82,6 +82,7 @@ const Kernels avx512_kernels = {
     select_products,
     score_int8_at<Int8>,
     tile_pairs<Pairs>,
+    tile_above<tile_pairs<Pairs>>,
     quantise_int8_plain,
     score_high_in_registers<Lines>,
     score_both_in_registers<Lines>,

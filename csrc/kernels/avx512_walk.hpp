@@ -27,8 +27,10 @@ inline __m512i sum_quarters(__m512i a, __m512i b, __m512i c, __m512i d) {
 
 // The sums of what four times four rows have in their quarters, in the order of rows.
 inline __m512i sum_across(const __m512i* quarters) {
-    const __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[0], quarters[1], 0x88), _mm512_shuffle_i32x4(quarters[0], quarters[1], 0xdd));
-    const __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[2], quarters[3], 0x88), _mm512_shuffle_i32x4(quarters[2], quarters[3], 0xdd));
+    const __m512i low =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[0], quarters[1], 0x88), _mm512_shuffle_i32x4(quarters[0], quarters[1], 0xdd));
+    const __m512i high =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[2], quarters[3], 0x88), _mm512_shuffle_i32x4(quarters[2], quarters[3], 0xdd));
     return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
 }
 
@@ -240,8 +242,8 @@ size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
     uint32_t ordered[16];
     for (unsigned lane = 0; lane < 16; ++lane) {
         const __m512 own = _mm512_set1_ps(key[lane]);
-        const unsigned before = _mm512_cmp_ps_mask(least, own, _CMP_LT_OQ) |
-                                (_mm512_cmp_ps_mask(least, own, _CMP_EQ_OQ) & ((1u << lane) - 1));
+        const unsigned before =
+            _mm512_cmp_ps_mask(least, own, _CMP_LT_OQ) | (_mm512_cmp_ps_mask(least, own, _CMP_EQ_OQ) & ((1u << lane) - 1));
         ordered[__builtin_popcount(before)] = first[lane] + lane;
     }
     const size_t count = open < want ? open : want;

@@ -47,6 +47,9 @@ struct Pool {
     float threshold;  // what is appended has a smaller key; +inf until the pool was cut
 };
 
+// Rows of b whose products with a row of a are written together (Kernels::tile_int8_above).
+constexpr size_t kTileGroup = 64;
+
 constexpr size_t kPoolLanes = 16;
 // How many more than wanted a cut may leave.
 constexpr size_t kPoolTies = 16;
@@ -89,6 +92,12 @@ struct Kernels {
     // 16 t … 16 t + 15, each byte + 128, four dims of each row side by side ([dims / 4][16][4]). dims is a multiple of 4, at most 65,536.
     void (*tile_int8)(const int8_t* a, size_t n_a, size_t a_stride, const uint8_t* b, size_t n_blocks, size_t dims, int32_t* out,
                       size_t out_stride);
+
+    // The same products, where they matter: those of row i of a with a group of kTileGroup rows of b (the last one may be smaller) are
+    // written, and bit g of written_i is set, when factors_j * product_ij > bounds_i for one of them; else they may be left out. offsets_i
+    // is -128 * sum a_i. There are 16 * n_blocks factors, and at most 32 groups.
+    void (*tile_int8_above)(const int8_t* a, const int32_t* offsets, size_t n_a, size_t a_stride, const uint8_t* b, size_t n_blocks,
+                            size_t dims, const float* factors, const float* bounds, int32_t* out, size_t out_stride, uint32_t* written);
 
     // codes_j = values_j * 127 / max |values|, to nearest even; returns max / 127, or 0 when all values are zero. Finite values only.
     float (*quantise_int8)(const float* values, size_t n, int8_t* codes);

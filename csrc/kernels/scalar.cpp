@@ -128,6 +128,7 @@ const Kernels scalar_kernels = {
     select_products_plain,
     score_int8_at<Int8>,
     tile_plain,
+    tile_above<tile_plain>,
     quantise_int8_plain,
     score_high<Lines>,
     score_both<Lines>,

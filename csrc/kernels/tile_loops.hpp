@@ -7,6 +7,8 @@
 // C headers only (see kernels.hpp).
 #pragma once
 
+#include <string.h>
+
 #include "kernels.hpp"
 
 namespace mrl {
@@ -65,6 +67,28 @@ inline void tile_plain(const int8_t* a, size_t n_a, size_t a_stride, const uint8
             }
         }
     }
+}
+
+// Says where products that were written matter, group `group` being the first.
+inline void mark_above(size_t n_a, size_t n_blocks, const float* factors, const float* bounds, const int32_t* out, size_t out_stride,
+                       size_t group, uint32_t* written) {
+    for (size_t i = 0; i < n_a; ++i) {
+        for (size_t first = 0; first < 16 * n_blocks; first += kTileGroup) {
+            const size_t last = first + kTileGroup < 16 * n_blocks ? first + kTileGroup : 16 * n_blocks;
+            int above = 0;
+            for (size_t j = first; j < last; ++j) above |= factors[j] * static_cast<float>(out[i * out_stride + j]) > bounds[i] ? 1 : 0;
+            written[i] |= static_cast<uint32_t>(above) << (group + first / kTileGroup);
+        }
+    }
+}
+
+// Writes all products.
+template <auto tile>
+void tile_above(const int8_t* a, const int32_t*, size_t n_a, size_t a_stride, const uint8_t* b, size_t n_blocks, size_t dims,
+                const float* factors, const float* bounds, int32_t* out, size_t out_stride, uint32_t* written) {
+    memset(written, 0, n_a * sizeof(uint32_t));
+    tile(a, n_a, a_stride, b, n_blocks, dims, out, out_stride);
+    mark_above(n_a, n_blocks, factors, bounds, out, out_stride, 0, written);
 }
 
 }  // namespace

@@ -160,6 +160,39 @@ void check_pool(std::mt19937& random, unsigned values) {
     }
 }
 
+// What is written is what was to be, and it is written wherever a product is above its row's bound.
+void check_above(const mrl::Kernels& kernels, const std::int8_t* a, std::size_t n_a, std::size_t stride, const std::uint8_t* packed,
+                 std::size_t blocks, std::size_t dims, const std::vector<std::int32_t>& products, std::mt19937& random) {
+    constexpr std::int32_t kUntouched = -1000000007;
+    const std::size_t width = blocks * 16;
+    Guarded factor_memory(width * sizeof(float));
+    auto* factors = factor_memory.as<float>();
+    for (std::size_t j = 0; j < width; ++j) factors[j] = static_cast<float>(random() % 100) * 0.01f;
+    std::vector<float> bounds(n_a);
+    std::vector<std::int32_t> offsets(n_a, 0), out(n_a * width, kUntouched);
+    for (std::size_t i = 0; i < n_a; ++i) {
+        float most = 0;
+        for (std::size_t j = 0; j < width; ++j) most = std::max(most, factors[j] * static_cast<float>(products[i * width + j]));
+        bounds[i] = random() % 4 == 0 ? -kInfinity : most * static_cast<float>(random() % 120) * 0.01f;
+        for (std::size_t d = 0; d < dims; ++d) offsets[i] -= 128 * a[i * stride + d];
+    }
+    std::vector<std::uint32_t> written(n_a, 0xffffffffu);
+    kernels.tile_int8_above(a, offsets.data(), n_a, stride, packed, blocks, dims, factors, bounds.data(), out.data(), width,
+                            written.data());
+    for (std::size_t i = 0; i < n_a; ++i) {
+        for (std::size_t group = 0; group < 32; ++group) {
+            const std::size_t first = std::min(width, group * mrl::kTileGroup), last = std::min(width, first + mrl::kTileGroup);
+            bool above = false;
+            for (std::size_t j = first; j < last; ++j) above |= factors[j] * static_cast<float>(products[i * width + j]) > bounds[i];
+            CHECK((written[i] >> group & 1) == (above ? 1u : 0u));
+            for (std::size_t j = first; j < last; ++j) {
+                const std::int32_t got = out[i * width + j];
+                CHECK(got == products[i * width + j] || (!above && got == kUntouched));
+            }
+        }
+    }
+}
+
 void check_tiles(std::mt19937& random) {
     for (std::size_t dims : {4u, 8u, 12u, 64u, 128u, 256u}) {
         for (std::size_t n_a : {1u, 2u, 5u, 6u, 7u, 13u}) {
@@ -186,6 +219,7 @@ void check_tiles(std::mt19937& random) {
                             CHECK(out[i * blocks * 16 + j] == sum);
                         }
                     }
+                    check_above(*kernels, a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks, dims, out, random);
                 }
             }
         }
