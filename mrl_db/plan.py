@@ -147,7 +147,7 @@ def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
     """Returns the native engine's plan over its graph: a walk by int4 codes of the projection, then int8, then float32.
 
     effort: hops of the walk. More hops find more and take longer; how many passes each stage keeps grows with them. On 62,666 real rows
-    (benchmarks/record/peers_debian.json) efforts of 24, 50 and 140 give recall@10 of about .95, .98 and .99; larger collections need more.
+    (benchmarks/record/peers_debian.json) efforts of 22, 48 and 130 give recall@10 of about .95, .98 and .99; larger collections need more.
     """
     walked = Stage(min(dims, PROJECTION_DIMS), Precision.int4, max(2 * k, k + effort // 8), "projection")
     coded = Stage(dims, Precision.int8, k + max(1, k // 10))

@@ -250,6 +250,33 @@ std::vector<std::uint32_t> chain(const std::vector<std::vector<std::uint32_t>>& 
     return order;
 }
 
+// Sorts by distance; equal ones stay as they came. Short lists by rank, without a branch for each comparison.
+class Sorter {
+  public:
+    void sort(std::vector<Near>& all) {
+        constexpr std::size_t kRanked = 256;
+        const std::size_t n = all.size();
+        if (n > kRanked) {
+            std::stable_sort(all.begin(), all.end(), [](const Near& a, const Near& b) { return a.distance < b.distance; });
+            return;
+        }
+        float distances[kRanked];
+        std::uint16_t ranks[kRanked];
+        for (std::size_t i = 0; i < n; ++i) distances[i] = all[i].distance;
+        kernels().rank(distances, n, ranks);
+        sorted_.assign(n, Near{0.0f, kNoLink});
+        for (std::size_t i = 0; i < n; ++i) {
+            std::size_t place = ranks[i];
+            while (sorted_[place].slot != kNoLink) ++place;  // equal ones share a rank, and have places behind it
+            sorted_[place] = all[i];
+        }
+        all.swap(sorted_);
+    }
+
+  private:
+    std::vector<Near> sorted_;
+};
+
 // Keeps the nearest `k` of what is offered.
 class Nearest {
   public:
@@ -261,7 +288,7 @@ class Nearest {
     }
     std::vector<Near>& take() {
         if (kept_.size() > k_) cut();
-        std::sort(kept_.begin(), kept_.end());
+        sorter_.sort(kept_);
         return kept_;
     }
     void clear() {
@@ -278,6 +305,7 @@ class Nearest {
     std::size_t k_;
     float threshold_ = kInfinity;
     std::vector<Near> kept_;
+    Sorter sorter_;
 };
 
 // Chooses links among candidates in rising distance: one is passed over while some link is nearer to it than the row is, by the round's
@@ -477,6 +505,7 @@ void link_walks(const Codes& codes, const Projection& projection, const LineCode
         std::uint32_t& stamp = workers[worker].stamp;
         offered.resize(n, 0);
         Pruner pruner(codes, options.alpha);
+        Sorter sorter;
         std::vector<Near> candidates;
         std::vector<std::uint32_t> ids;
         std::vector<std::int32_t> products;
@@ -503,7 +532,7 @@ void link_walks(const Codes& codes, const Projection& projection, const LineCode
             for (std::size_t i = 0; i < ids.size(); ++i) {
                 if (ids[i] != slot) candidates.push_back({codes.between(slot, ids[i], products[i]), ids[i]});
             }
-            std::sort(candidates.begin(), candidates.end());
+            sorter.sort(candidates);
             const std::size_t degree = pruner.prune(static_cast<std::uint32_t>(slot), candidates, own);
             std::fill(own + degree, own + kDegree, Near{kInfinity, kNoLink});
         }

@@ -1,7 +1,7 @@
 // A proximity graph over line codes, and the walk that searches it.
 //
 // Every slot (a row's place in the graph; neighbours in space lie near each other) has up to 32 links. A walk keeps a pool of candidates by
-// estimate, pops the two best, scores all their links that it has not met, and appends those that are below the pool's threshold; when the
+// estimate, pops the best few, scores all their links that it has not met, and appends those that are below the pool's threshold; when the
 // pool is too long it is cut and the threshold falls. It ends after `hops` pops, or when the best open candidate is worse than the k-th
 // best by `margin`, or when none is open. What it touches of a row is one line of code: the currency is lines that miss the cache.
 #pragma once

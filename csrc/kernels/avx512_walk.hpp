@@ -116,6 +116,8 @@ void rank(const float* scores, size_t n, uint16_t* ranks) {
         rank_registers<4>(scores, n, ranks);
     } else if (n <= 128) {
         rank_registers<8>(scores, n, ranks);
+    } else if (n <= 256) {
+        rank_registers<16>(scores, n, ranks);
     } else {
         rank_plain(scores, n, ranks);
     }

@@ -87,10 +87,42 @@ inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, siz
     }
 }
 
+// Rows anywhere of just `width` registers: the query stays in as many.
+template <class C, size_t width>
+inline void score_registers_at(const uint8_t* query, const uint8_t* rows, const uint32_t* ids, size_t n, size_t row_stride, int32_t offset,
+                               int32_t* out) {
+    const typename C::type start = C::first_lane(offset);
+    typename C::wide q[width];
+    for (size_t i = 0; i < width; ++i) q[i] = C::load_query(query + i * C::bytes);
+    const auto fetch_row = [&](size_t i) {
+        for (size_t line = 0; line < width * C::bytes; line += 64) fetch(rows + ids[i] * row_stride + line);
+    };
+    for (size_t i = 0; i < n && i < 8; ++i) fetch_row(i);
+    for (size_t row = 0; row < n; row += 4) {
+        typename C::type sum[4];
+        int32_t four[4];
+        const size_t count = n - row < 4 ? n - row : 4;
+        for (size_t r = 0; r < 4; ++r) {
+            if (row + 8 + r < n) fetch_row(row + 8 + r);
+            const uint8_t* p = rows + ids[row + (r < count ? r : count - 1)] * row_stride;
+            typename C::type even = start, odd = C::first_lane(0);
+            for (size_t i = 0; i < width; i += 2) {
+                even = C::add_step(q[i], C::load(p + i * C::bytes), even);
+                if (i + 1 < width) odd = C::add_step(q[i + 1], C::load(p + (i + 1) * C::bytes), odd);
+            }
+            sum[r] = C::add(even, odd);
+        }
+        C::sum4(sum[0], sum[1], sum[2], sum[3], four);
+        for (size_t r = 0; r < count; ++r) out[row + r] = four[r];
+    }
+}
+
 // The same for rows anywhere, four at a time; the next four are fetched meanwhile.
 template <class C>
 inline void score_codes_at(const uint8_t* query, const uint8_t* rows, const uint32_t* ids, size_t n, size_t row_stride, size_t bytes,
                            int32_t offset, int32_t* out) {
+    if (bytes == 4 * C::bytes) return score_registers_at<C, 4>(query, rows, ids, n, row_stride, offset, out);  // build codes, in AVX-512
+    if (bytes == 6 * C::bytes) return score_registers_at<C, 6>(query, rows, ids, n, row_stride, offset, out);  // 384 dims
     const typename C::type start = C::first_lane(offset);
     const auto fetch_row = [&](size_t i) {
         for (size_t line = 0; line < bytes; line += 64) fetch(rows + ids[i] * row_stride + line);

@@ -63,7 +63,7 @@ class Build:
 
 BUILDS = {
     "default": Build(candidates=96, compared_rows=4096, rounds=2, walk_hops=128, walk_pool=160),
-    "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=80, walk_pool=112),
+    "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=112, walk_pool=128),
 }
 
 

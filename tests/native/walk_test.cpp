@@ -105,7 +105,7 @@ struct PoolMemory {
 };
 
 void check_ranks(std::mt19937& random) {
-    for (std::size_t n = 0; n <= 140; ++n) {
+    for (std::size_t n = 0; n <= 270; ++n) {
         Guarded memory(n * sizeof(float));
         float* scores = memory.as<float>();
         for (std::size_t i = 0; i < n; ++i) scores[i] = random() % 20 == 0 ? kInfinity : static_cast<float>(random() % 50) - 25.0f;
