@@ -95,7 +95,7 @@ float Index::between(std::uint32_t row, std::uint32_t other, std::int32_t produc
     return static_cast<float>(std::max(0.0, 2.0 * (longest_square_ - dot - lift)));
 }
 
-// The rule of build.cpp's Pruner over the codes that stay with the rows.
+// The rule of Pruner (pruner.hpp) over the codes that stay with the rows.
 std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const {
     struct Near {
         float distance, occlusion;
