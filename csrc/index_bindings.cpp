@@ -143,8 +143,9 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     }
     if (without_last_stage && plan.stages.size() < 2) throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
-    const std::size_t width =
-        std::min(plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep, std::max<std::size_t>(index.live_rows(), 1));
+    std::size_t width = std::max<std::size_t>(index.live_rows(), 1);
+    if (selection != nullptr) width = std::min(width, selection->list.size());
+    width = std::min(width, plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep);
     const auto shape = [](std::size_t rows, std::size_t columns) {
         return std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)};
     };
@@ -260,6 +261,7 @@ void define_index(py::module_& m) {
         .def(py::init([](Route route, std::size_t effort, const std::vector<std::tuple<Space, std::size_t, Precision, std::size_t>>& stages,
                          std::optional<float> margin) {
                  Plan plan{route, effort, {}, margin.value_or(kMarginOfEffort)};
+                 if (stages.empty()) throw py::value_error("a plan without stages");
                  if (margin && !(*margin >= 0)) throw py::value_error("margin is " + std::to_string(*margin) + ", wanted at least 0");
                  for (const auto& [space, dims, precision, keep] : stages) plan.stages.push_back({space, dims, precision, keep});
                  return plan;
