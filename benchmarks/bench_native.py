@@ -123,7 +123,7 @@ def life(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int
         time.sleep(0.01)
     inserting = time.perf_counter() - began
     fresh = db.open("life")
-    fresh.load()
+    fresh.load(cache=False)  # built, not mapped from the file that the other one left
     left = np.setdiff1d(np.arange(len(rows)), gone)
     place = {int(key): number for number, key in enumerate(left)}
     least = least_similarity(rows[left], queries, K)

@@ -204,11 +204,13 @@ std::size_t Index::erase_unmet(const Comparison& comparison) {
     std::size_t erased = 0;
     for (std::uint32_t row = 0; row < rows_.size(); ++row) {
         if (deleted_.test(row) || (row < comparison.of_rows && comparison.met.test(row))) continue;
-        const Writing writing(*this);
-        mark(row);
+        {
+            const Writing writing(*this);
+            mark(row);
+        }
         ++erased;
+        heal_if_torn();  // now, not at the end: what a third of the rows leaves behind mends worse than a tenth three times
     }
-    heal_if_torn();
     return erased;
 }
 
@@ -220,11 +222,13 @@ std::size_t Index::erase(const KeySpan& keys) {
     for (std::size_t i = 0; i < keys.n; ++i) {
         const std::uint32_t row = keys_.find(keys.at(i));
         if (row == Keys::kNone) continue;
-        const Writing writing(*this);
-        mark(row);
+        {
+            const Writing writing(*this);
+            mark(row);
+        }
         ++erased;
+        heal_if_torn();
     }
-    heal_if_torn();
     return erased;
 }
 
