@@ -47,7 +47,9 @@ def resident(kind: str = "Rss") -> int:
     raise RuntimeError(kind)
 
 
-def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, *, indexed: bool, whole: bool) -> dict[str, Any]:
+def log_cost(
+    db: mrl_db.Database, vectors: np.ndarray, rounds: int, *, indexed: bool, whole: bool
+) -> dict[str, Any]:
     """Returns the cost of the log as ratios of loading times: of `add`, or of one COPY statement that someone else sends (whole)."""
     rows = len(vectors)
     tables = {}
@@ -58,20 +60,34 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, *, indexed: 
             tables[name].create_index()
         if not logged:
             with psycopg.connect(db.dsn, autocommit=True) as connection:
-                connection.execute("SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{int(indexed)}",))
+                connection.execute(
+                    "SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{int(indexed)}",)
+                )
     statement = psycopg.sql.SQL("COPY {table} (id, embedding) {way} (FORMAT binary)")
     into, out = psycopg.sql.SQL("FROM STDIN"), psycopg.sql.SQL("TO STDOUT")
     seconds: dict[str, list[float]] = {name: [] for name in tables}
     for number in range(rounds + 1):
-        for name in sorted(tables, key=lambda _: np.random.default_rng(number).random()) if number % 2 else list(tables):
+        for name in (
+            sorted(tables, key=lambda _: np.random.default_rng(number).random())
+            if number % 2
+            else list(tables)
+        ):
             tables[name].delete(where={})
             with psycopg.connect(db.dsn, autocommit=True) as connection:
-                connection.execute(psycopg.sql.SQL("VACUUM {}").format(psycopg.sql.Identifier(f"{name}_{int(indexed)}")))
+                connection.execute(
+                    psycopg.sql.SQL("VACUUM {}").format(
+                        psycopg.sql.Identifier(f"{name}_{int(indexed)}")
+                    )
+                )
                 connection.execute("CHECKPOINT")
             with psycopg.connect(db.dsn) as connection, connection.cursor() as cursor:
                 began = time.perf_counter()
                 if stream:
-                    with cursor.copy(statement.format(table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=into)) as copy:
+                    with cursor.copy(
+                        statement.format(
+                            table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=into
+                        )
+                    ) as copy:
                         for piece in stream:
                             copy.write(piece)
                     connection.commit()
@@ -79,14 +95,23 @@ def log_cost(db: mrl_db.Database, vectors: np.ndarray, rounds: int, *, indexed: 
                     tables[name].add(np.arange(rows), vectors)
                 seconds[name].append(time.perf_counter() - began)
                 if whole and not stream:
-                    with cursor.copy(statement.format(table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=out)) as copy:
+                    with cursor.copy(
+                        statement.format(
+                            table=psycopg.sql.Identifier(f"{name}_{int(indexed)}"), way=out
+                        )
+                    ) as copy:
                         sent = [bytes(piece) for piece in copy]
-                    stream = [b"".join(sent[begin : begin + 170]) for begin in range(0, len(sent), 170)]
+                    stream = [
+                        b"".join(sent[begin : begin + 170]) for begin in range(0, len(sent), 170)
+                    ]
             assert tables[name].count() == rows
     ratios = np.array(seconds["logged"][1:]) / np.array(seconds["plain"][1:])
     for name in tables:
         db.drop(f"{name}_{int(indexed)}")
-    return {"rows_per_s": round(rows / float(np.median(seconds["logged"][1:]))), "logged_over_plain": quartiles(ratios)}
+    return {
+        "rows_per_s": round(rows / float(np.median(seconds["logged"][1:]))),
+        "logged_over_plain": quartiles(ratios),
+    }
 
 
 def check_cost(db: mrl_db.Database, rounds: int) -> dict[str, Any]:
@@ -98,11 +123,16 @@ def check_cost(db: mrl_db.Database, rounds: int) -> dict[str, Any]:
     assert docs.search(query, k=1).ids[0] == 1
     assert docs.loaded is not None
     cursor = docs.loaded._live._connection().cursor()
-    ways: dict[str, Any] = {"sync": docs.loaded.sync, "one": lambda: cursor.execute("SELECT 1").fetchone()}
+    ways: dict[str, Any] = {
+        "sync": docs.loaded.sync,
+        "one": lambda: cursor.execute("SELECT 1").fetchone(),
+    }
     times: dict[str, list[float]] = {"sync": [], "one": []}
     for _ in range(rounds):
         spent: dict[str, list[float]] = {"sync": [], "one": []}
-        for _ in range(100):  # in short turns: who wakes whom on which core changes from moment to moment
+        for _ in range(
+            100
+        ):  # in short turns: who wakes whom on which core changes from moment to moment
             for name, call in ways.items():
                 began = time.perf_counter()
                 for _ in range(10):
@@ -160,7 +190,12 @@ def apply_speed(db: mrl_db.Database, vectors: np.ndarray, rounds: int) -> dict[s
     probe = vectors[rng.integers(half, size=200)]
     found = docs.search(probe, k=10)
     exact = docs.search(probe, k=10, exact=True)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.ids.tolist(), exact.ids.tolist(), strict=True)])
+    recall = np.mean(
+        [
+            len(set(a) & set(b)) / 10
+            for a, b in zip(found.ids.tolist(), exact.ids.tolist(), strict=True)
+        ]
+    )
     docs.unload()
     db.drop("applied")
     return {
@@ -185,7 +220,9 @@ def open_elsewhere(dsn: str, query: np.ndarray, results: Any) -> None:
         results.put((seconds, resident("Private_Dirty") - before, docs.loaded.bytes, ids))
 
 
-def opening(db: mrl_db.Database, vectors: np.ndarray, queries: np.ndarray, rounds: int) -> dict[str, Any]:
+def opening(
+    db: mrl_db.Database, vectors: np.ndarray, queries: np.ndarray, rounds: int
+) -> dict[str, Any]:
     """Returns seconds of building and of opening, memory, and the speed of mapped rows beside those in huge pages."""
     docs = db.create_collection("large", dims=vectors.shape[1])
     docs.ingest(np.arange(len(vectors)), vectors, index=False)
@@ -226,7 +263,9 @@ def opening(db: mrl_db.Database, vectors: np.ndarray, queries: np.ndarray, round
         "bytes": size,
         "private_bytes": quartiles(private, 0),
         "private_share": quartiles(np.array(private) / size, 4),
-        "queries_per_s_mapped_over_built": quartiles(np.array(rates["mapped"][1:]) / np.array(rates["built"][1:])),
+        "queries_per_s_mapped_over_built": quartiles(
+            np.array(rates["mapped"][1:]) / np.array(rates["built"][1:])
+        ),
     }
 
 
@@ -272,7 +311,9 @@ def main() -> None:
                 "check": lambda: check_cost(db, 3 * options.rounds),
                 "log": lambda: {
                     "bare": log_cost(db, real, options.rounds, indexed=False, whole=False),
-                    "bare, one COPY statement": log_cost(db, real, options.rounds, indexed=False, whole=True),
+                    "bare, one COPY statement": log_cost(
+                        db, real, options.rounds, indexed=False, whole=True
+                    ),
                     "with HNSW": log_cost(db, real, 2, indexed=True, whole=False),
                 },
                 "apply": lambda: apply_speed(db, real, options.rounds),
@@ -284,7 +325,12 @@ def main() -> None:
             if "open" in options.parts:
                 rows = 20_000 if options.quick else 200_000
                 generated = generate(options.data / "openai3s-almedalen", rows + 500, 768, seed=1)
-                machine.keep(options.name, record, "open", opening(db, generated[:-500], generated[-500:], options.rounds))
+                machine.keep(
+                    options.name,
+                    record,
+                    "open",
+                    opening(db, generated[:-500], generated[-500:], options.rounds),
+                )
 
 
 if __name__ == "__main__":

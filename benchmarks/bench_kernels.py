@@ -36,7 +36,9 @@ def build_ceilings() -> ctypes.CDLL:
     subprocess.run(["c++", *flags, str(source), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.read_all.argtypes = loaded.read_all_plain.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    loaded.read_all.restype = loaded.read_all_plain.restype = loaded.fma_only.restype = ctypes.c_float
+    loaded.read_all.restype = loaded.read_all_plain.restype = loaded.fma_only.restype = (
+        ctypes.c_float
+    )
     loaded.fma_only.argtypes = loaded.vpdpbusd_only.argtypes = [ctypes.c_size_t]
     return loaded
 
@@ -126,7 +128,9 @@ def memory_of(total: int) -> dict[str, np.ndarray]:
     """One block of random values for each dtype, cut into rows of any width afterwards."""
     rng = np.random.default_rng(1)
     codes = aligned(rng.integers(-127, 128, total, dtype=np.int8))
-    floats = aligned(np.resize(rng.standard_normal(min(total // 4, 1 << 22), dtype=np.float32), total // 4))
+    floats = aligned(
+        np.resize(rng.standard_normal(min(total // 4, 1 << 22), dtype=np.float32), total // 4)
+    )
     return {"float32": floats, "int8": codes, "uint8": codes.view(np.uint8)}
 
 
@@ -161,7 +165,9 @@ def systems_of(kernel: str, dims: int, memory: dict[str, np.ndarray], rivals: bo
 
 def compare(want, got, name: str) -> None:
     want, got = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-    np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-3 * max(1.0, np.abs(want).max() * 1e-3), err_msg=name)
+    np.testing.assert_allclose(
+        got, want, rtol=2e-3, atol=2e-3 * max(1.0, np.abs(want).max() * 1e-3), err_msg=name
+    )
 
 
 def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[dict[str, object]]:
@@ -186,10 +192,17 @@ def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[d
             for _ in range(rounds):
                 if place == "DRAM":
                     reads = (ceilings.read_all, ceilings.read_all_plain)
-                    bandwidth.append(max(4 * len(block) / seconds(lambda r=r: r(address, len(block)), at_least) for r in reads))
+                    bandwidth.append(
+                        max(
+                            4 * len(block) / seconds(lambda r=r: r(address, len(block)), at_least)
+                            for r in reads
+                        )
+                    )
                 else:
                     fma.append(256 * 20000 / seconds(lambda: ceilings.fma_only(20000), at_least))
-                    vnni.append(1024 * 20000 / seconds(lambda: ceilings.vpdpbusd_only(20000), at_least))
+                    vnni.append(
+                        1024 * 20000 / seconds(lambda: ceilings.vpdpbusd_only(20000), at_least)
+                    )
                 for name in rng.permutation(list(systems)):
                     times[name].append(seconds(systems[name], at_least))
             ours = np.array(times["mrl_db"])
@@ -212,9 +225,15 @@ def run(place: str, dims_list, rounds: int, at_least: float, ceilings) -> list[d
                 entry["share_of_vpdpbusd"] = float(np.median(n * dims / ours / np.array(vnni)))
             for name in systems:
                 if name != "mrl_db":
-                    entry[f"speed_over_{name}"] = [float(q) for q in np.percentile(np.array(times[name]) / ours, (25, 50, 75))]
+                    entry[f"speed_over_{name}"] = [
+                        float(q) for q in np.percentile(np.array(times[name]) / ours, (25, 50, 75))
+                    ]
             results.append(entry)
-            shown = {key: np.round(value, 3).tolist() for key, value in entry.items() if key.startswith(("share", "speed", "ns", "read"))}
+            shown = {
+                key: np.round(value, 3).tolist()
+                for key, value in entry.items()
+                if key.startswith(("share", "speed", "ns", "read"))
+            }
             print(f"{place:4s} {kernel:18s} {dims:5d}  {shown}", flush=True)
     return results
 
@@ -228,9 +247,20 @@ def main() -> None:
     results = []
     for place in ("L2", "DRAM"):
         if options.place in (None, place):
-            results += run(place, dims_list, 3 if options.quick else (7 if place == "L2" else 5), 0.01 if place == "L2" else 0.05, ceilings)
+            results += run(
+                place,
+                dims_list,
+                3 if options.quick else (7 if place == "L2" else 5),
+                0.01 if place == "L2" else 0.05,
+                ceilings,
+            )
     if options.name:
-        print(machine.save(options.name, {**machine.describe("numkong"), "simd": mrl_db.simd(), "results": results}))
+        print(
+            machine.save(
+                options.name,
+                {**machine.describe("numkong"), "simd": mrl_db.simd(), "results": results},
+            )
+        )
 
 
 if __name__ == "__main__":

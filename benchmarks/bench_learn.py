@@ -33,7 +33,7 @@ from mrl_db.classify import Cascade
 from mrl_db.evaluate.metrics import ndcg
 from mrl_db.evaluate.representations import nearest
 from mrl_db.learn import Adaptor, Rotation
-from mrl_db.metric import Metric
+from mrl_db.model.metric import Metric
 
 DIMS = (12, 24, 48, 96, 192, 384)
 
@@ -59,7 +59,11 @@ def scifact(data: Path, seeds: int) -> dict[str, Any]:
 
     def judged(name: str) -> list[tuple[int, int, float]]:
         rows = [line.split("\t") for line in (folder / name).read_text().splitlines()[1:]]
-        return [(claim[query], document[row], float(score)) for query, row, score in rows if float(score) > 0]
+        return [
+            (claim[query], document[row], float(score))
+            for query, row, score in rows
+            if float(score) > 0
+        ]
 
     train = [(query, row) for query, row, _ in judged("qrels.train.tsv")]
     test: dict[int, dict[int, float]] = {}
@@ -71,18 +75,36 @@ def scifact(data: Path, seeds: int) -> dict[str, Any]:
     def at(rows: np.ndarray, queries: np.ndarray) -> dict[str, float]:
         scores = {}
         for width in (24, 48, 96, 384):
-            found = nearest(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(queries[asked][:, :width]), Metric.cosine, 10)
-            scores[str(width)] = round(float(ndcg(found, [test[query] for query in asked.tolist()]).mean()), 4)
+            found = nearest(
+                np.ascontiguousarray(rows[:, :width]),
+                np.ascontiguousarray(queries[asked][:, :width]),
+                Metric.cosine,
+                10,
+            )
+            scores[str(width)] = round(
+                float(ndcg(found, [test[query] for query in asked.tolist()]).mean()), 4
+            )
         return scores
 
     rotation = Rotation.fit(docs)
-    result: dict[str, Any] = {"plain": at(docs, claims), "PCA": at(rotation.apply(docs), rotation.apply(claims))}
-    for name, known in (("adaptor", {}), ("adaptor, judgements", {"queries": claims, "judgements": train})):
+    result: dict[str, Any] = {
+        "plain": at(docs, claims),
+        "PCA": at(rotation.apply(docs), rotation.apply(claims)),
+    }
+    for name, known in (
+        ("adaptor", {}),
+        ("adaptor, judgements", {"queries": claims, "judgements": train}),
+    ):
         runs = []
         for seed in range(seeds):
             began = time.perf_counter()
             adaptor = Adaptor.fit(docs, (24, 48, 96, 384), steps=300, seed=seed, **known)
-            runs.append({**at(adaptor.apply(docs), adaptor.apply(claims)), "seconds": round(time.perf_counter() - began, 1)})
+            runs.append(
+                {
+                    **at(adaptor.apply(docs), adaptor.apply(claims)),
+                    "seconds": round(time.perf_counter() - began, 1),
+                }
+            )
             print(name, runs[-1], flush=True)
         result[name] = runs
     return result
@@ -97,12 +119,23 @@ def debian(data: Path) -> dict[str, Any]:
     rotation = Rotation.fit(rows)
     adaptor = Adaptor.fit(rows[:10_000], (24, 48, 96, 384), steps=400)
     result = {}
-    for name, change in (("plain", lambda each: each), ("PCA", rotation.apply), ("adaptor", adaptor.apply)):
+    for name, change in (
+        ("plain", lambda each: each),
+        ("PCA", rotation.apply),
+        ("adaptor", adaptor.apply),
+    ):
         mine, theirs = change(rows), change(asked)
         result[name] = {}
         for width in (24, 48, 96, 384):
-            found = nearest(np.ascontiguousarray(mine[:, :width]), np.ascontiguousarray(theirs[:, :width]), Metric.cosine, 10)
-            result[name][str(width)] = round(float((true[:, :, None] == found[:, None]).any(axis=2).mean()), 4)
+            found = nearest(
+                np.ascontiguousarray(mine[:, :width]),
+                np.ascontiguousarray(theirs[:, :width]),
+                Metric.cosine,
+                10,
+            )
+            result[name][str(width)] = round(
+                float((true[:, :, None] == found[:, None]).any(axis=2).mean()), 4
+            )
     print("debian", result, flush=True)
     return result
 
@@ -118,21 +151,32 @@ def banking(data: Path, splits: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for head in ("linear", "tied", "class_mean"):
         began = time.perf_counter()
-        cascade = Cascade(DIMS, head=head).fit(rotated[fitted], labels[fitted], calibrate=(rotated[held], labels[held]))
+        cascade = Cascade(DIMS, head=head).fit(
+            rotated[fitted], labels[fitted], calibrate=(rotated[held], labels[held])
+        )
         own: dict[str, Any] = {
             "seconds": round(time.perf_counter() - began, 1),
-            "accuracy": {str(w): round(float((cascade.predict(rotated[held], dims=w).labels == labels[held]).mean()), 4) for w in DIMS},
+            "accuracy": {
+                str(w): round(
+                    float((cascade.predict(rotated[held], dims=w).labels == labels[held]).mean()), 4
+                )
+                for w in DIMS
+            },
         }
         for max_loss in (0.005, 0.01):
             repeats = splits if head == "linear" else 10
-            own[str(max_loss)] = over_splits(cascade, rotated[held], labels[held], splits=repeats, known=4500, max_loss=max_loss)
+            own[str(max_loss)] = over_splits(
+                cascade, rotated[held], labels[held], splits=repeats, known=4500, max_loss=max_loss
+            )
         own["max_error 0.02"] = abstaining(cascade, rotated, labels, held[:4500], held[4500:])
         result[head] = own
         print(head, own, flush=True)
     return result
 
 
-def abstaining(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, known: np.ndarray, fresh: np.ndarray) -> dict[str, Any]:
+def abstaining(
+    cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, known: np.ndarray, fresh: np.ndarray
+) -> dict[str, Any]:
     """The share that is answered, and the errors among it, where at most 2 % shall be wrong; or what stands in the way."""
     try:
         cascade.fit_rule(vectors[known], labels[known], max_error=0.02)
@@ -149,7 +193,9 @@ def abstaining(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, known:
 def stored(data: Path) -> dict[str, Any]:
     """Classifies the Debian packages by section, where they are stored: rotated, and adapted with the sections of 10,000 of them."""
     vectors = unit(np.load(data / "debian-minilm" / "vectors.f16.npy"))
-    sections = np.array([str(each["section"]) for each in lines(data / "debian-minilm" / "meta.jsonl.gz")])
+    sections = np.array(
+        [str(each["section"]) for each in lines(data / "debian-minilm" / "meta.jsonl.gz")]
+    )
     order = np.random.default_rng(1).permutation(len(vectors))
     known, held, fresh = order[:10_000], order[10_000:30_000], order[30_000:]
     changes = {
@@ -181,9 +227,13 @@ def stored(data: Path) -> dict[str, Any]:
             full = cascade.predict(kept[fresh], dims=384)
             result[name] = {
                 "rows": len(kept),
-                "coordinate_bytes_ratio": round(found["full"].coordinate_bytes / answer.coordinate_bytes, 2),
+                "coordinate_bytes_ratio": round(
+                    found["full"].coordinate_bytes / answer.coordinate_bytes, 2
+                ),
                 "all_bytes_ratio": round(
-                    (found["full"].coordinate_bytes + found["full"].key_bytes) / (answer.coordinate_bytes + answer.key_bytes), 2
+                    (found["full"].coordinate_bytes + found["full"].key_bytes)
+                    / (answer.coordinate_bytes + answer.key_bytes),
+                    2,
                 ),
                 "mean_dims": round(float(here.dims.mean()), 1),
                 "accuracy": round(float((here.labels == sections)[fresh].mean()), 4),

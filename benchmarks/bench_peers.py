@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy: a rival's projection of one query is no work for two threads
+os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # before NumPy: a rival's projection of one query is no work for two threads
+)
 
 import ctypes
 import gc
@@ -33,7 +35,11 @@ from peers import System, systems
 
 HELD_OUT = 1000
 TARGETS = (0.9, 0.95, 0.98, 0.99, 0.995)
-MODES = {"single": (1, 1), "batch, 1 thread": (0, 1), "batch, 2 threads": (0, 2)}  # queries a call (0: all), threads
+MODES = {
+    "single": (1, 1),
+    "batch, 1 thread": (0, 1),
+    "batch, 2 threads": (0, 2),
+}  # queries a call (0: all), threads
 PACKAGES = ("faiss-cpu", "hnswlib", "usearch", "scalable-vs", "psycopg")
 
 
@@ -86,7 +92,9 @@ def answer(system: System, queries: np.ndarray, at_once: int) -> float:
     return len(queries) / (time.perf_counter() - began)
 
 
-def measure(found: list[System], queries: np.ndarray, k: int, threads: int, at_once: int, rounds: int) -> dict[str, np.ndarray]:
+def measure(
+    found: list[System], queries: np.ndarray, k: int, threads: int, at_once: int, rounds: int
+) -> dict[str, np.ndarray]:
     """Returns queries/s of every point in every round (rounds, points)."""
     rng = np.random.default_rng(0)
     speeds = {system.name: np.zeros((rounds, len(system.points))) for system in found}
@@ -98,28 +106,48 @@ def measure(found: list[System], queries: np.ndarray, k: int, threads: int, at_o
             system.set(system.points[place], k, threads)
             # A slow system answers fewer queries a round, else it would have the run to itself: a tenth of a second is enough.
             size = min(len(queries), blocks.get((system.name, place), 20))
-            chosen = queries[rng.choice(len(queries), size, replace=False)] if at_once == 1 or size < 200 else queries
+            chosen = (
+                queries[rng.choice(len(queries), size, replace=False)]
+                if at_once == 1 or size < 200
+                else queries
+            )
             answer(system, chosen[:3], at_once)
             speed = answer(system, chosen, at_once)
-            blocks[system.name, place] = int(np.clip(speed / 10, 10, 250 if at_once == 1 else len(queries)))
+            blocks[system.name, place] = int(
+                np.clip(speed / 10, 10, 250 if at_once == 1 else len(queries))
+            )
             speeds[system.name][number, place] = speed
     return {name: values[1:] for name, values in speeds.items()}  # the first round sized the blocks
 
 
-def compare(found: list[System], recalls: dict[str, list[float]], speeds: dict[str, np.ndarray]) -> list[dict[str, object]]:
+def compare(
+    found: list[System], recalls: dict[str, list[float]], speeds: dict[str, np.ndarray]
+) -> list[dict[str, object]]:
     """Returns, for each recall, queries/s of each system, and ours over the best rival of each group, with quartiles."""
     table = []
     for target in TARGETS:
         rounds = len(next(iter(speeds.values())))
-        each = {name: np.array([at_recall(recalls[name], values[i], target) for i in range(rounds)]) for name, values in speeds.items()}
+        each = {
+            name: np.array([at_recall(recalls[name], values[i], target) for i in range(rounds)])
+            for name, values in speeds.items()
+        }
         row: dict[str, object] = {"recall": target}
-        row["queries_per_s"] = {name: None if np.isnan(rate).any() else round(float(np.median(rate))) for name, rate in each.items()}
+        row["queries_per_s"] = {
+            name: None if np.isnan(rate).any() else round(float(np.median(rate)))
+            for name, rate in each.items()
+        }
         for group in ("full", "projected"):
-            rivals = [each[system.name] for system in found if system.group == group and not np.isnan(each[system.name]).any()]
+            rivals = [
+                each[system.name]
+                for system in found
+                if system.group == group and not np.isnan(each[system.name]).any()
+            ]
             for ours in (system.name for system in found if system.group == "ours"):
                 ratio = each[ours] / np.max(rivals, axis=0) if rivals else np.array([np.nan])
                 row[f"{ours} over the best of {group}"] = (
-                    None if np.isnan(ratio).any() else [round(float(q), 2) for q in np.percentile(ratio, (25, 50, 75))]
+                    None
+                    if np.isnan(ratio).any()
+                    else [round(float(q), 2) for q in np.percentile(ratio, (25, 50, 75))]
                 )
         table.append(row)
     return table
@@ -128,15 +156,26 @@ def compare(found: list[System], recalls: dict[str, list[float]], speeds: dict[s
 def markdown(facts: dict[str, dict[str, float]], table: list[dict[str, object]]) -> str:
     """Returns the table of one mode as the README shows it."""
     targets = [f"{row['recall']:g}" for row in table]
-    lines = [f"| system | build, s | bytes a row | {' | '.join(f'q/s at {t}' for t in targets)} |", "|---" * (3 + len(targets)) + "|"]
+    lines = [
+        f"| system | build, s | bytes a row | {' | '.join(f'q/s at {t}' for t in targets)} |",
+        "|---" * (3 + len(targets)) + "|",
+    ]
     for name, fact in facts.items():
         cells = [row["queries_per_s"][name] for row in table]  # type: ignore[index]
         shown = " | ".join("–" if cell is None else f"{cell:,}" for cell in cells)
-        lines.append(f"| {name} | {fact['build_seconds']:.1f} | {fact['bytes_a_row']:,.0f} | {shown} |")
+        lines.append(
+            f"| {name} | {fact['build_seconds']:.1f} | {fact['bytes_a_row']:,.0f} | {shown} |"
+        )
     return "\n".join(lines)
 
 
-def plot(path: Path, title: str, found: list[System], recalls: dict[str, list[float]], speeds: dict[str, np.ndarray]) -> None:
+def plot(
+    path: Path,
+    title: str,
+    found: list[System],
+    recalls: dict[str, list[float]],
+    speeds: dict[str, np.ndarray],
+) -> None:
     """Draws queries/s against recall."""
     import matplotlib
 
@@ -156,7 +195,13 @@ def plot(path: Path, title: str, found: list[System], recalls: dict[str, list[fl
             markersize=4,
             linewidth=2.5 if system.group == "ours" else 1.2,
         )
-    axes.set(xlim=(0.8, 1.001), yscale="log", xlabel="recall@10", ylabel="queries/s, one thread", title=title)
+    axes.set(
+        xlim=(0.8, 1.001),
+        yscale="log",
+        xlabel="recall@10",
+        ylabel="queries/s, one thread",
+        title=title,
+    )
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize=7, loc="lower left")
     figure.tight_layout()
@@ -168,7 +213,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", choices=("debian", "200k", "1m"), default="debian")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="WORD", help="systems whose name contains one of these")
+    parser.add_argument(
+        "--leave-out",
+        nargs="*",
+        default=[],
+        metavar="WORD",
+        help="systems whose name contains one of these",
+    )
     parser.add_argument("--k", type=int, nargs="*", default=[10, 100])
     options = parser.parse_args()
     rows, queries = load(options.data, options.set)
@@ -176,7 +227,9 @@ def main() -> None:
         rows, queries, options.rounds = rows[:10_000], queries[:200], 3
     print(f"{options.set}: {rows.shape}, {len(queries)} queries", flush=True)
     offered = systems(rows.shape[1], len(rows))
-    found = [system for system in offered if not any(word in system.name for word in options.leave_out)]
+    found = [
+        system for system in offered if not any(word in system.name for word in options.leave_out)
+    ]
     facts: dict[str, dict[str, float]] = {}
     for system in found:
         gc.collect()
@@ -192,7 +245,10 @@ def main() -> None:
             "bytes_a_row": (after - before) / len(rows),
             "peak_bytes_a_row": (peak - before) / len(rows),
         }
-        print(f"  {system.name}: built in {seconds:.1f} s, {facts[system.name]['bytes_a_row']:.0f} B a row", flush=True)
+        print(
+            f"  {system.name}: built in {seconds:.1f} s, {facts[system.name]['bytes_a_row']:.0f} B a row",
+            flush=True,
+        )
 
     results: dict[str, object] = {}
     for k in options.k:
@@ -202,7 +258,9 @@ def main() -> None:
             recalls[system.name] = []
             for point in system.points:
                 system.set(point, k, 2)
-                recalls[system.name].append(round(recall(rows, queries, system.many(queries), least), 5))
+                recalls[system.name].append(
+                    round(recall(rows, queries, system.many(queries), least), 5)
+                )
             print(f"  recall@{k} {system.name}: {recalls[system.name]}", flush=True)
         for mode, (at_once, threads) in MODES.items():
             if k != options.k[0] and mode != "single":
@@ -212,16 +270,30 @@ def main() -> None:
             print(f"recall@{k}, {mode}")
             print(markdown(facts, table))
             for row in table:
-                print("  ", row["recall"], {key: value for key, value in row.items() if " over " in key}, flush=True)
+                print(
+                    "  ",
+                    row["recall"],
+                    {key: value for key, value in row.items() if " over " in key},
+                    flush=True,
+                )
             results[f"recall@{k}, {mode}"] = {
                 "curves": {
-                    name: {"recall": recalls[name], "queries_per_s": [round(s) for s in np.median(values, axis=0)]}
+                    name: {
+                        "recall": recalls[name],
+                        "queries_per_s": [round(s) for s in np.median(values, axis=0)],
+                    }
                     for name, values in speeds.items()
                 },
                 "at_equal_recall": table,
             }
             if options.name and mode == "single" and k == options.k[0]:
-                plot(machine.RECORD / f"{options.name}.png", f"{options.set}: {len(rows):,} x {rows.shape[1]}", found, recalls, speeds)
+                plot(
+                    machine.RECORD / f"{options.name}.png",
+                    f"{options.set}: {len(rows):,} x {rows.shape[1]}",
+                    found,
+                    recalls,
+                    speeds,
+                )
     if options.name:
         record = {
             **machine.describe(*PACKAGES),

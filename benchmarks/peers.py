@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from mrl_db import _kernels, graph_plan, kernels
-from mrl_db.engines.loading import BUILDS
-from mrl_db.engines.native import NativeEngine
-from mrl_db.metric import Metric
+from mrl_db.engines.native.index import BUILDS
+from mrl_db.engines.native.engine import NativeEngine
+from mrl_db.model.metric import Metric
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.projection import SAMPLE_ROWS, fit_projection
+from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 
 BUILD_THREADS = 2
 
@@ -86,12 +86,16 @@ class Ours(System):
             plan=None,
             columns={},
         )
-        live = SimpleNamespace(index=index, info=info, follows=False, generation=0, close=lambda: None)  # follows no table
-        self.engine = NativeEngine(None, live, graph_plan(dims=dims), in_memory=True, threads=1, max_staleness=0.0)  # type: ignore[arg-type]
+        live = SimpleNamespace(
+            index=index, info=info, follows=False, generation=0, close=lambda: None
+        )  # follows no table
+        self.engine = NativeEngine(
+            None, live, graph_plan(dims=dims), in_memory=True, threads=1, max_staleness=0.0
+        )  # type: ignore[arg-type]
         self._info, self._dims = info, dims
 
     def set(self, point: int, k: int, threads: int) -> None:
-        from mrl_db.filters import AllOf
+        from mrl_db.model.filters import AllOf
         from mrl_db.postgres.request import Request
 
         self._k, self._threads = k, threads
@@ -118,7 +122,9 @@ class Projected:
         centred = sample - self._mean
         _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
         mixing, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((dims, dims)))
-        self._columns = np.ascontiguousarray(directions[:, ::-1][:, :dims] @ mixing, dtype=np.float32)
+        self._columns = np.ascontiguousarray(
+            directions[:, ::-1][:, :dims] @ mixing, dtype=np.float32
+        )
         self._rows = rows
         return np.ascontiguousarray((rows - self._mean) @ self._columns)
 
@@ -126,7 +132,9 @@ class Projected:
         return queries @ self._columns
 
     def rerank(self, queries: np.ndarray, found: np.ndarray, k: int, threads: int) -> np.ndarray:
-        return kernels.rerank(queries, self._rows, found.astype(np.int64), k, metric="inner_product", threads=threads)[1]
+        return kernels.rerank(
+            queries, self._rows, found.astype(np.int64), k, metric="inner_product", threads=threads
+        )[1]
 
 
 class Svs(System):
@@ -142,7 +150,9 @@ class Svs(System):
         import svs
 
         parameters = svs.VamanaBuildParameters(graph_max_degree=64, window_size=128, alpha=0.95)
-        self._index = svs.Vamana.build(parameters, rows, svs.DistanceType.MIP, num_threads=BUILD_THREADS)
+        self._index = svs.Vamana.build(
+            parameters, rows, svs.DistanceType.MIP, num_threads=BUILD_THREADS
+        )
 
     def build(self, rows: np.ndarray) -> None:
         self._make(rows.astype(self._dtype))
@@ -160,7 +170,20 @@ class SvsProjected(Svs, Projected):
     """int8 of the projection; the shortlist is reranked. points: (window, shortlist)."""
 
     group = "projected"
-    points = ((12, 12), (15, 15), (20, 20), (25, 20), (30, 20), (40, 20), (40, 30), (60, 30), (80, 30), (120, 40), (200, 40), (300, 60))
+    points = (
+        (12, 12),
+        (15, 15),
+        (20, 20),
+        (25, 20),
+        (30, 20),
+        (40, 20),
+        (40, 30),
+        (60, 30),
+        (80, 30),
+        (120, 40),
+        (200, 40),
+        (300, 60),
+    )
 
     def __init__(self, dims: int) -> None:
         super().__init__("int8")
@@ -188,9 +211,19 @@ class Faiss(System):
     """A FAISS index by its factory string; points set one of its search parameters."""
 
     def __init__(
-        self, name: str, factory: str, points: tuple[Any, ...], parameter: str, construction: dict[str, int] | None = None
+        self,
+        name: str,
+        factory: str,
+        points: tuple[Any, ...],
+        parameter: str,
+        construction: dict[str, int] | None = None,
     ) -> None:
-        self.name, self._factory, self.points, self._parameter = f"FAISS {name}", factory, points, parameter
+        self.name, self._factory, self.points, self._parameter = (
+            f"FAISS {name}",
+            factory,
+            points,
+            parameter,
+        )
         self._construction = construction or {}
 
     def build(self, rows: np.ndarray) -> None:
@@ -209,7 +242,9 @@ class Faiss(System):
 
         faiss.omp_set_num_threads(threads)
         self._k = k
-        for parameter, value in zip(self._parameter.split(","), point if isinstance(point, tuple) else (point,), strict=True):
+        for parameter, value in zip(
+            self._parameter.split(","), point if isinstance(point, tuple) else (point,), strict=True
+        ):
             if parameter:
                 self._space.set_index_parameter(self._index, parameter, value)
 
@@ -223,8 +258,24 @@ class FaissProjected(Faiss, Projected):
     group = "projected"
 
     def __init__(self, dims: int) -> None:
-        points = ((16, 16), (24, 20), (32, 25), (48, 30), (64, 30), (100, 40), (160, 50), (300, 60), (500, 80))
-        super().__init__(f"HNSW32-SQ8, PCA-{dims} + rerank", "HNSW32_SQ8", points, "efSearch", {"efConstruction": 100})
+        points = (
+            (16, 16),
+            (24, 20),
+            (32, 25),
+            (48, 30),
+            (64, 30),
+            (100, 40),
+            (160, 50),
+            (300, 60),
+            (500, 80),
+        )
+        super().__init__(
+            f"HNSW32-SQ8, PCA-{dims} + rerank",
+            "HNSW32_SQ8",
+            points,
+            "efSearch",
+            {"efConstruction": 100},
+        )
         self._dims = dims
 
     def build(self, rows: np.ndarray) -> None:
@@ -269,7 +320,9 @@ class Usearch(System):
     def build(self, rows: np.ndarray) -> None:
         from usearch.index import Index
 
-        self._index = Index(ndim=rows.shape[1], metric="cos", dtype=self._dtype, connectivity=32, expansion_add=128)
+        self._index = Index(
+            ndim=rows.shape[1], metric="cos", dtype=self._dtype, connectivity=32, expansion_add=128
+        )
         self._index.add(np.arange(len(rows)), rows, threads=BUILD_THREADS)
 
     def set(self, point: int, k: int, threads: int) -> None:
@@ -303,7 +356,9 @@ class Pgvector(System):
         self._parameter = VectorParameter
         self._connection = psycopg.connect(self._db.dsn, autocommit=True)
         oid = self._connection.execute("SELECT 'vector'::regtype::oid").fetchone()[0]  # type: ignore[index]
-        self._connection.adapters.register_dumper(VectorParameter, type("D", (_VectorDumper,), {"oid": oid}))
+        self._connection.adapters.register_dumper(
+            VectorParameter, type("D", (_VectorDumper,), {"oid": oid})
+        )
         self._connection.execute("SET maintenance_work_mem = '2GB'")
         self._half = f"halfvec({rows.shape[1]})"
         self._connection.execute(
@@ -313,10 +368,16 @@ class Pgvector(System):
 
     def set(self, point: int, k: int, threads: int) -> None:  # noqa: ARG002
         self._connection.execute(f"SET hnsw.ef_search = {max(point, k)}")
-        self._statement = f"SELECT id FROM docs ORDER BY embedding::{self._half} <#> %s::{self._half} LIMIT {k}"
+        self._statement = (
+            f"SELECT id FROM docs ORDER BY embedding::{self._half} <#> %s::{self._half} LIMIT {k}"
+        )
 
     def one(self, query: np.ndarray) -> np.ndarray:
-        found = self._connection.cursor(binary=True).execute(self._statement, (self._parameter(query),)).fetchall()
+        found = (
+            self._connection.cursor(binary=True)
+            .execute(self._statement, (self._parameter(query),))
+            .fetchall()
+        )
         return np.array([row[0] for row in found])
 
     def many(self, queries: np.ndarray) -> np.ndarray:
@@ -337,8 +398,18 @@ def systems(dims: int, rows: int) -> list[System]:
         Svs("float16"),
         Faiss("HNSW32", "HNSW32", ef, "efSearch", {"efConstruction": 100}),
         Faiss("IVF, Flat", f"IVF{lists},Flat", probes, "nprobe"),
-        Faiss("IVF, PQ fast-scan + refine", f"IVF{lists},PQ{dims // 4}x4fs,RFlat", refine, "nprobe,k_factor_rf"),
-        Faiss("IVF, RaBitQ fast-scan + refine", f"IVF{lists},RaBitQfs,RFlat", refine, "nprobe,k_factor_rf"),
+        Faiss(
+            "IVF, PQ fast-scan + refine",
+            f"IVF{lists},PQ{dims // 4}x4fs,RFlat",
+            refine,
+            "nprobe,k_factor_rf",
+        ),
+        Faiss(
+            "IVF, RaBitQ fast-scan + refine",
+            f"IVF{lists},RaBitQfs,RFlat",
+            refine,
+            "nprobe,k_factor_rf",
+        ),
         Faiss("Panorama flat", "FlatIPPanorama8", (0,), ""),
         Hnswlib(),
         Usearch("bf16"),

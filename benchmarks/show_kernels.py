@@ -21,8 +21,15 @@ def main(path: Path) -> None:
             if figure.startswith(("ns", "share", "speed")):
                 values = [found[width].get(figure) for width in dims if width in found]
                 shown = [value[1] if isinstance(value, list) else value for value in values]
-                print(f"{place:5s}{kernel:19s}{figure:21s}" + "".join("      -" if v is None else f"{v:7.2f}" for v in shown))
+                print(
+                    f"{place:5s}{kernel:19s}{figure:21s}"
+                    + "".join("      -" if v is None else f"{v:7.2f}" for v in shown)
+                )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "record" / "kernels.json")
+    main(
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(__file__).parent / "record" / "kernels.json"
+    )

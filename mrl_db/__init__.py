@@ -5,12 +5,17 @@
 True
 """
 
-from mrl_db.kernels import available_simd, simd  # first: says what to do when the compiled module is missing
+from mrl_db.kernels import (  # first: says what to do when the compiled module is missing
+    available_simd,
+    simd,
+)
 
 # isort: split
 from mrl_db.collection import Collection, Records
 from mrl_db.database import Database, LargeTableWarning, connect
-from mrl_db.errors import (
+from mrl_db.evaluate.metrics import Recall
+from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.model.errors import (
     CancelledError,
     CollectionExistsError,
     CollectionNotFoundError,
@@ -38,12 +43,10 @@ from mrl_db.errors import (
     TargetNotMetError,
     ValueRangeError,
 )
-from mrl_db.evaluate.metrics import Recall
-from mrl_db.hits import Hits, StageTrace, Trace
-from mrl_db.metric import Metric
-from mrl_db.plan import Plan, Stage, flat_plan, graph_plan
-from mrl_db.precision import Precision
-from mrl_db.tuning.promise import Promise
+from mrl_db.model.metric import Metric
+from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
+from mrl_db.model.precision import Precision
+from mrl_db.recall.promise import Promise
 
 
 def __getattr__(name: str) -> str:

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db import sources
 from mrl_db._kernels import available_threads
-from mrl_db.arguments import checked_count, checked_engine, checked_staleness
 from mrl_db.classify import Cascade, loaded, stored
 from mrl_db.classify.stored import Classified
 from mrl_db.declared import DeclaredRecall
+from mrl_db.door import checked_count, checked_engine, checked_staleness
 from mrl_db.engines import exact as exact_engine
-from mrl_db.engines import loading
 from mrl_db.engines import sql as sql_engine
-from mrl_db.errors import NotLoadedError, PlanError, ValueRangeError
+from mrl_db.engines.native import index as loading
+from mrl_db.faces import sources
+from mrl_db.faces.progress import Report, reporting
 from mrl_db.handle import stored_promises
 from mrl_db.hits import Hits
 from mrl_db.learn.change import Change, check_change
-from mrl_db.plan import Plan, flat_plan, graph_plan
+from mrl_db.model.errors import NotLoadedError, PlanError, ValueRangeError
+from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.postgres import batches, catalog, changes, indexing, ingest, rows
 from mrl_db.postgres.adapting import copy_changed
 from mrl_db.postgres.session import Connection, Session
-from mrl_db.progress import Report, reporting
 
 _NATIVE = ("auto", "native")
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
@@ -54,7 +54,9 @@ class Collection(DeclaredRecall):
 
     # Writing
 
-    def add(self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any) -> int:
+    def add(
+        self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+    ) -> int:
         """Adds new rows, all or none, and returns how many.
 
         ids: n keys of the collection's key type. vectors: (n, dims) of float32; float16 and float64 are converted. columns: n values for
@@ -66,21 +68,40 @@ class Collection(DeclaredRecall):
         """
         return self._write(ids, vectors, columns, batch_id, upsert=False)
 
-    def upsert(self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any) -> int:
+    def upsert(
+        self, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+    ) -> int:
         """Adds rows and replaces those whose key is there, all or none; returns how many. Columns left out keep their values."""
         return self._write(ids, vectors, columns, batch_id, upsert=True)
 
-    def _write(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], batch_id: str | None, *, upsert: bool) -> int:
+    def _write(
+        self,
+        ids: Any,
+        vectors: ArrayLike,
+        columns: Mapping[str, Any],
+        batch_id: str | None,
+        *,
+        upsert: bool,
+    ) -> int:
         batch = self._batch(ids, vectors, columns)
-        return self._write_once(batch_id, lambda connection: ingest.write(connection, self._info, [batch], upsert=upsert))
+        return self._write_once(
+            batch_id,
+            lambda connection: ingest.write(connection, self._info, [batch], upsert=upsert),
+        )
 
     def _batch(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any]) -> ingest.Batch:
         batch = ingest.check_batch(ids, vectors, columns, self._info)
-        return batch if self._adaptor is None else replace(batch, vectors=self._adaptor.apply(batch.vectors))
+        return (
+            batch
+            if self._adaptor is None
+            else replace(batch, vectors=self._adaptor.apply(batch.vectors))
+        )
 
     def _write_once(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         try:
-            return batches.write_once(self._session, self._info, batches.check_batch_id(batch_id), write)
+            return batches.write_once(
+                self._session, self._info, batches.check_batch_id(batch_id), write
+            )
         finally:  # it may be there, whatever was raised
             if self._native is not None:
                 self._native.written()
@@ -106,24 +127,39 @@ class Collection(DeclaredRecall):
         index: build the HNSW index afterwards when there is none and the collection is large enough to need one.
         progress: True for a bar on standard error, or a function that is called with (rows so far, rows in all or None).
         """
-        total, batches = sources.open_source(source, vectors, columns, id=id, vector=vector, known=self.columns)
+        total, batches = sources.open_source(
+            source, vectors, columns, id=id, vector=vector, known=self.columns
+        )
         checked = (self._batch(ids, part, further) for ids, part, further in batches)
         with reporting(progress, "rows") as report:
             told = None if report is None else lambda done: report(done, total)
             count = self._write_once(
-                batch_id, lambda connection: ingest.write(connection, self._info, checked, upsert=upsert, progress=told)
+                batch_id,
+                lambda connection: ingest.write(
+                    connection, self._info, checked, upsert=upsert, progress=told
+                ),
             )
         if index and self.count() >= _INDEX_WORTH_ROWS:
             self.create_index(progress=progress is True)
         return count
 
-    def delete(self, ids: Any = None, *, where: Mapping[str, Any] | None = None, batch_id: str | None = None) -> int:
+    def delete(
+        self,
+        ids: Any = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        batch_id: str | None = None,
+    ) -> int:
         """Deletes the rows with these ids, or those that a filter selects, and returns how many there were."""
         if (ids is None) == (where is None):
-            raise ValueRangeError("delete() takes ids or where=, one of the two; where={} deletes all rows")
+            raise ValueRangeError(
+                "delete() takes ids or where=, one of the two; where={} deletes all rows"
+            )
         if ids is not None:
             keys = self._keys(ids)
-            return self._write_once(batch_id, lambda connection: rows.delete_ids(connection, self._info, keys))
+            return self._write_once(
+                batch_id, lambda connection: rows.delete_ids(connection, self._info, keys)
+            )
         request = self._request(where)
         return self._write_once(batch_id, lambda connection: rows.delete_where(connection, request))
 
@@ -135,15 +171,30 @@ class Collection(DeclaredRecall):
         indexes of the table are not. progress: True for a bar, or a function called with (rows so far, rows in all).
         """
         if self._adaptor is not None:
-            raise ValueRangeError(f'the vectors of collection "{self.name}" are adapted already; adapt the collection that they came from')
+            raise ValueRangeError(
+                f'the vectors of collection "{self.name}" are adapted already; adapt the collection that they came from'
+            )
         info = self._info
-        kept = {column.name: column.type for column in info.columns.values() if not column.generated}
+        kept = {
+            column.name: column.type for column in info.columns.values() if not column.generated
+        }
         check_change(adaptor, info.dims, info.metric)
-        wanted = catalog.Wanted(name, info.dims, info.nesting_dims, info.low_dims, info.metric, info.key_type, kept, info.schema)
+        wanted = catalog.Wanted(
+            name,
+            info.dims,
+            info.nesting_dims,
+            info.low_dims,
+            info.metric,
+            info.key_type,
+            kept,
+            info.schema,
+        )
         total = self.count()
         with reporting(progress, "rows") as report:
             told = None if report is None else lambda done: report(done, total)
-            copy_changed(self._session, self._request(None), wanted, adaptor.to_bytes(), adaptor.apply, told)
+            copy_changed(
+                self._session, self._request(None), wanted, adaptor.to_bytes(), adaptor.apply, told
+            )
         return open_collection(self._session, name)
 
     # Reading
@@ -200,13 +251,19 @@ class Collection(DeclaredRecall):
         if plan is None and effort is None and stored is not None and stored.plan.route == route:
             plan = stored.plan
         if plan is None:
-            walked = graph_plan(dims=self.dims) if effort is None else graph_plan(dims=self.dims, effort=checked_count(effort, "effort"))
+            walked = (
+                graph_plan(dims=self.dims)
+                if effort is None
+                else graph_plan(dims=self.dims, effort=checked_count(effort, "effort"))
+            )
             plan = walked if route == "graph" else flat_plan(dims=self.dims)
         used = available_threads() if threads is None else checked_count(threads, "threads")
         self._loaded_by = {
             "plan": plan,
             "in_memory": rows == "memory",
-            "max_memory": None if max_memory is None else checked_count(max_memory, "max_memory", 2**62),
+            "max_memory": None
+            if max_memory is None
+            else checked_count(max_memory, "max_memory", 2**62),
             "build": build,
             "threads": used,
             "max_staleness": checked_staleness(max_staleness),
@@ -258,7 +315,7 @@ class Collection(DeclaredRecall):
     ) -> Hits:
         """Returns the k nearest rows, the nearest first, ties by id; fewer only when fewer match.
 
-        query: (dims,), giving arrays of shape (k,), or (n, dims), giving (n, k). where: a filter (`mrl_db.filters`). columns: metadata to
+        query: (dims,), giving arrays of shape (k,), or (n, dims), giving (n, k). where: a filter (`mrl_db.model.filters`). columns: metadata to
         bring along. shortlist: how many rows the low-dim stage passes on, in PostgreSQL. plan: the stages to go through, instead of the
         stored, loaded or default plan. engine: "sql" in PostgreSQL, "native" over the rows that `load()` brought here, "auto" the one that
         the plan is for: native where rows are loaded and neither plan nor shortlist says otherwise. threads: for a batch in the native
@@ -269,9 +326,18 @@ class Collection(DeclaredRecall):
         Raises NotLoadedError when engine="native" and nothing, or not what the plan needs, is loaded.
         """
         native = self._native
-        plain = where is None and plan is None and shortlist is None and not columns and not exact and self._adaptor is None
+        plain = (
+            where is None
+            and plan is None
+            and shortlist is None
+            and not columns
+            and not exact
+            and self._adaptor is None
+        )
         if native is not None and plain and engine in _NATIVE:
-            native.sync(max_staleness if max_staleness is None else checked_staleness(max_staleness))
+            native.sync(
+                max_staleness if max_staleness is None else checked_staleness(max_staleness)
+            )
             found = native.search_plainly(query, k)
             if found is not None:
                 self._log.pass_by(query, found, k)
@@ -282,7 +348,9 @@ class Collection(DeclaredRecall):
         runs_here = not exact and self._runs_here(engine, shortlist, plan)
         if runs_here:
             native = self._loaded()
-            native.sync(max_staleness if max_staleness is None else checked_staleness(max_staleness))
+            native.sync(
+                max_staleness if max_staleness is None else checked_staleness(max_staleness)
+            )
             if native.info.relation != self._info.relation:  # renamed by another client
                 self._info = native.info
         request = self._request(where, columns)
@@ -296,7 +364,9 @@ class Collection(DeclaredRecall):
         else:
             stored = plan is None and shortlist is None and self._info.plan is not None
             note = self._note("sql") if stored else lambda: None
-            hits = sql_engine.search(self._session, request, queries, self._plan(wanted, shortlist, plan), note=note)
+            hits = sql_engine.search(
+                self._session, request, queries, self._plan(wanted, shortlist, plan), note=note
+            )
         if where is None:
             self._log.note(queries, hits.distances, wanted)
         return hits[0] if single else hits
@@ -304,7 +374,12 @@ class Collection(DeclaredRecall):
     # Classification
 
     def classify(
-        self, classifier: Cascade | str, *, where: Mapping[str, Any] | None = None, dims: int | None = None, engine: str = "auto"
+        self,
+        classifier: Cascade | str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        dims: int | None = None,
+        engine: str = "auto",
     ) -> Classified:
         """Classifies the rows that pass a filter where they are: each pass reads only the coordinates that its rows need next.
 
@@ -315,10 +390,16 @@ class Collection(DeclaredRecall):
         checked_engine(engine)
         cascade = self.classifier(classifier) if isinstance(classifier, str) else classifier
         request = self._request(where)
-        if engine != "sql" and self._runs_here(engine, None, None) and (engine == "native" or self._loaded().in_memory):
+        if (
+            engine != "sql"
+            and self._runs_here(engine, None, None)
+            and (engine == "native" or self._loaded().in_memory)
+        ):
             native = self._loaded()
             if not native.in_memory:
-                raise NotLoadedError(f'the vectors of collection "{self.name}" stayed in PostgreSQL; load(rows="memory"), or engine="sql"')
+                raise NotLoadedError(
+                    f'the vectors of collection "{self.name}" stayed in PostgreSQL; load(rows="memory"), or engine="sql"'
+                )
             stored.check_cascade(cascade, self._info)
             native.sync()
             found = loaded.classify(native, request, cascade, dims)
@@ -341,18 +422,34 @@ class Collection(DeclaredRecall):
         catalog.set_plan(self._session, self.name, plan)
         self._info = catalog.describe(self._session, self.name)
 
-    def create_index(self, *, m: int = 16, ef_construction: int = 64, concurrently: bool = False, progress: Report | bool = False) -> None:
+    def create_index(
+        self,
+        *,
+        m: int = 16,
+        ef_construction: int = 64,
+        concurrently: bool = False,
+        progress: Report | bool = False,
+    ) -> None:
         """Builds the HNSW index on the low-dim vectors, unless it is there: after the load, when it is several times faster.
 
         m, ef_construction: pgvector's links a node and candidates while building. concurrently: without locking out writers, at about
         twice the time. progress: True for a bar, or a function that is called with (blocks of the table indexed, blocks in all).
         """
         if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
-            raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000")
-        self._info = catalog.describe(self._session, self.name)  # another client may have built or dropped it
+            raise ValueRangeError(
+                f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m to 1000"
+            )
+        self._info = catalog.describe(
+            self._session, self.name
+        )  # another client may have built or dropped it
         with reporting(progress, "index") as report:
             indexing.create_index(
-                self._session, self._info, m=m, ef_construction=ef_construction, concurrently=concurrently, progress=report
+                self._session,
+                self._info,
+                m=m,
+                ef_construction=ef_construction,
+                concurrently=concurrently,
+                progress=report,
             )
         self._info = catalog.describe(self._session, self.name)
 

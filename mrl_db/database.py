@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 
 from mrl_db.collection import Collection, open_collection
-from mrl_db.errors import ValueRangeError
 from mrl_db.learn.change import Change, check_change
-from mrl_db.metric import Metric
-from mrl_db.postgres import catalog, changes, embedded, migrations
+from mrl_db.model.errors import ValueRangeError
+from mrl_db.model.metric import Metric
+from mrl_db.postgres import catalog, changes, migrations
+from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import Session
 
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock would be held for longer than 5 s.
@@ -34,7 +35,12 @@ class Database:
         """Returns itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Closes the connections."""
         self.close()
 
@@ -90,8 +96,21 @@ class Database:
         or asked for through a collection's methods is changed by it first. Raises CollectionExistsError or ValueRangeError.
         """
         widths = None if nesting_dims is None else tuple(nesting_dims)
-        wanted = catalog.Wanted(name, dims, widths, shortlist_dims, Metric.of(metric), key_type, dict(columns or {}), schema)
-        kept = None if adaptor is None else check_change(adaptor, wanted.dims, wanted.metric).to_bytes()
+        wanted = catalog.Wanted(
+            name,
+            dims,
+            widths,
+            shortlist_dims,
+            Metric.of(metric),
+            key_type,
+            dict(columns or {}),
+            schema,
+        )
+        kept = (
+            None
+            if adaptor is None
+            else check_change(adaptor, wanted.dims, wanted.metric).to_bytes()
+        )
         with self._session.transaction() as connection:
             catalog.create(connection, wanted, kept)
         return self.open(name)
@@ -183,11 +202,22 @@ def connect(
     """
     if dsn is not None:
         if home is not None or postgres_version is not None or settings is not None:
-            raise ValueRangeError("home, postgres_version and settings are for the embedded server; a dsn names a server of yours")
+            raise ValueRangeError(
+                "home, postgres_version and settings are for the embedded server; a dsn names a server of yours"
+            )
         return Database(_session(dsn, pool_size, connect_timeout, statement_timeout, prepare), None)
-    server = embedded.EmbeddedServer(embedded.default_home() if home is None else Path(home), version=postgres_version, settings=settings)
+    server = embedded.EmbeddedServer(
+        embedded.default_home() if home is None else Path(home),
+        version=postgres_version,
+        settings=settings,
+    )
     try:
-        return Database(_session(server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive), server)
+        return Database(
+            _session(
+                server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive
+            ),
+            server,
+        )
     except BaseException:
         server.release()
         raise

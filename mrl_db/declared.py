@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mrl_db.arguments import checked_count, checked_engine
-from mrl_db.engines import loading
+from mrl_db.door import checked_count, checked_engine
 from mrl_db.engines import sql as sql_engine
-from mrl_db.errors import ShapeError
+from mrl_db.engines.native import index as loading
 from mrl_db.evaluate.metrics import Recall
-from mrl_db.evaluate.report import write as write_report
+from mrl_db.faces.progress import Report, reporting
 from mrl_db.handle import Handle, stored_promises
 from mrl_db.hits import Trace
-from mrl_db.plan import Plan, with_k
+from mrl_db.model.errors import ShapeError
+from mrl_db.model.plan import Plan, with_k
 from mrl_db.postgres import catalog, rows
-from mrl_db.progress import Report, reporting
-from mrl_db.tuning import run as tuning
-from mrl_db.tuning.explorer import Measured
-from mrl_db.tuning.findings import gather
-from mrl_db.tuning.losses import fates
-from mrl_db.tuning.promise import Promise, drift_of_queries, drift_of_rows
+from mrl_db.recall import run as tuning
+from mrl_db.recall.explorer import Measured
+from mrl_db.recall.fates import fates
+from mrl_db.recall.findings import gather
+from mrl_db.recall.promise import Promise, drift_of_queries, drift_of_rows
+from mrl_db.recall.report import write as write_report
 
 
 class DeclaredRecall(Handle):
@@ -128,10 +128,14 @@ class DeclaredRecall(Handle):
         if native is not None:
             native.sync()
         wanted = checked_count(k, "k")
-        used = with_k(plan or self._loaded().plan, wanted) if here else self._plan(wanted, None, plan)
+        used = (
+            with_k(plan or self._loaded().plan, wanted) if here else self._plan(wanted, None, plan)
+        )
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         n = checked_count(sample, "sample")
-        return tuning.measure(self._session, self._request(where), native, used, asked, k=wanted, n=n, seed=drawn)[0]
+        return tuning.measure(
+            self._session, self._request(where), native, used, asked, k=wanted, n=n, seed=drawn
+        )[0]
 
     def explain(
         self,
@@ -153,7 +157,9 @@ class DeclaredRecall(Handle):
         checked_engine(engine)
         queries, single = self._queries(query, as_stored)
         if not single:
-            raise ShapeError(f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)")
+            raise ShapeError(
+                f"query has shape {queries.shape}, explain() takes one query: ({self.dims},)"
+            )
         wanted, request = checked_count(k, "k"), self._request(where)
         if self._runs_here(engine, shortlist, plan):
             native = self._loaded()
@@ -170,7 +176,11 @@ class DeclaredRecall(Handle):
             trace = sql_engine.explain(self._session, request, queries[0], used)
 
             def run(tried: Plan) -> list[Any]:
-                return list(sql_engine.search(self._session, request, queries, tried, fill=False).ids[0].tolist())
+                return list(
+                    sql_engine.search(self._session, request, queries, tried, fill=False)
+                    .ids[0]
+                    .tolist()
+                )
 
         if want is None:
             return trace

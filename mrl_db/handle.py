@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db import filters
-from mrl_db.arguments import checked_count
-from mrl_db.engines.native import NativeEngine
-from mrl_db.errors import NotLoadedError, PlanError, PrivilegeError, ValueRangeError
+from mrl_db.door import checked_count
+from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.learn.change import Change, change_from_bytes
-from mrl_db.metric import Metric
-from mrl_db.plan import Plan, default_plan, with_k
+from mrl_db.model import filters
+from mrl_db.model.errors import NotLoadedError, PlanError, PrivilegeError, ValueRangeError
+from mrl_db.model.metric import Metric
+from mrl_db.model.plan import Plan, default_plan, with_k
 from mrl_db.postgres import catalog, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
-from mrl_db.tuning.explorer import Measured
-from mrl_db.tuning.promise import Promise
-from mrl_db.tuning.query_log import QueryLog
+from mrl_db.recall.explorer import Measured
+from mrl_db.recall.promise import Promise
+from mrl_db.recall.query_log import QueryLog
 
 
 class Handle:
@@ -93,10 +93,14 @@ class Handle:
         """Returns a key of this collection from its text form, as a command line has it; raises ValueRangeError."""
         return ingest.parse_key(text, self._info.key_type)
 
-    def _queries(self, query: ArrayLike, as_stored: bool = False) -> tuple[NDArray[np.float32], bool]:
+    def _queries(
+        self, query: ArrayLike, as_stored: bool = False
+    ) -> tuple[NDArray[np.float32], bool]:
         """(n, dims), as they are compared with what is stored, and whether it was one query alone."""
         queries, single = ingest.check_query(query, self._info)
-        return queries if self._adaptor is None or as_stored else self._adaptor.apply(queries), single
+        return queries if self._adaptor is None or as_stored else self._adaptor.apply(
+            queries
+        ), single
 
     def count(self, where: Mapping[str, Any] | None = None) -> int:
         """Returns the number of rows with a vector, of those that pass the filter."""
@@ -112,12 +116,16 @@ class Handle:
         if engine == "auto":
             return self._native is not None and shortlist is None if plan is None else plan.native
         if engine == "native" and shortlist is not None:
-            raise PlanError("shortlist= is the SQL engine's; the native engine's plans say what each stage keeps: plan=graph_plan(…)")
+            raise PlanError(
+                "shortlist= is the SQL engine's; the native engine's plans say what each stage keeps: plan=graph_plan(…)"
+            )
         return engine == "native"
 
     def _loaded(self) -> NativeEngine:
         if self._native is None:
-            raise NotLoadedError(f'collection "{self.name}" is not loaded; call load(), or search with engine="sql"')
+            raise NotLoadedError(
+                f'collection "{self.name}" is not loaded; call load(), or search with engine="sql"'
+            )
         return self._native
 
     @property
@@ -132,18 +140,25 @@ class Handle:
         for name in (columns,) if isinstance(columns, str) else columns:
             if name not in self._info.columns:
                 known = ", ".join(self._info.columns) or "none"
-                raise ValueRangeError(f'collection "{self.name}" has no column {name!r}; there are: {known}')
+                raise ValueRangeError(
+                    f'collection "{self.name}" has no column {name!r}; there are: {known}'
+                )
         return (columns,) if isinstance(columns, str) else tuple(columns)
 
     def _keys(self, ids: Any) -> list[Any]:
         alone = isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray))
-        _, values = ingest.check_keys([ids] if alone else ids if isinstance(ids, np.ndarray) else list(ids), self._info.key_type)
+        _, values = ingest.check_keys(
+            [ids] if alone else ids if isinstance(ids, np.ndarray) else list(ids),
+            self._info.key_type,
+        )
         return values
 
     def _plan(self, k: int, shortlist: int | None, plan: Plan | None) -> Plan:
         if plan is not None:
             if shortlist is not None:
-                raise PlanError("shortlist= and plan= were both given; the plan says how long its shortlists are")
+                raise PlanError(
+                    "shortlist= and plan= were both given; the plan says how long its shortlists are"
+                )
             self._check_plan(plan)
             return plan if plan.k == k else with_k(plan, k)
         if shortlist is None and self._info.plan is not None:
@@ -153,12 +168,18 @@ class Handle:
 
     def _check_plan(self, plan: Plan) -> None:
         if plan.native:
-            raise PlanError(f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' and 'seqscan'")
+            raise PlanError(
+                f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' and 'seqscan'"
+            )
         if plan.dims != self.dims:
-            raise PlanError(f'the plan ends at {plan.dims} dims, collection "{self.name}" has {self.dims}')
+            raise PlanError(
+                f'the plan ends at {plan.dims} dims, collection "{self.name}" has {self.dims}'
+            )
         for stage in plan.stages[:-1]:
             if stage.precision.value != "float16":
-                raise PlanError(f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}")
+                raise PlanError(
+                    f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}"
+                )
 
 
 def stored_promises(session: Session, name: str) -> dict[str, Promise]:

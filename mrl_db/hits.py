@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.errors import MissingDependencyError
+from mrl_db.model.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Trace:
     microseconds: float
     stages: tuple[StageTrace, ...]
     promise: str | None = None
-    fates: tuple[Any, ...] = ()  # of wanted rows (`explain`): mrl_db.tuning.losses.Fate
+    fates: tuple[Any, ...] = ()  # of wanted rows (`explain`): mrl_db.recall.fates.Fate
 
     def __str__(self) -> str:
         """Tells the trace, a line each stage."""
@@ -107,15 +107,25 @@ class Hits:
     def __getitem__(self, query: int) -> Hits:
         """The hits of one query of a batch."""
         columns = {name: values[query] for name, values in self.columns.items()}
-        return Hits(self.ids[query], self.distances[query], self._trace, columns, certified=self.certified)
+        return Hits(
+            self.ids[query], self.distances[query], self._trace, columns, certified=self.certified
+        )
 
     def to_list(self) -> list[Any]:
         """Returns dicts of id, distance and the columns asked for; a list of such lists for a batch."""
         if self.ids.ndim == 2:
             return [self[row].to_list() for row in range(len(self.ids))]
         rows = []
-        for i, (key, distance) in enumerate(zip(self.ids.tolist(), self.distances.tolist(), strict=True)):
-            rows.append({"id": key, "distance": distance, **{name: values[i] for name, values in self.columns.items()}})
+        for i, (key, distance) in enumerate(
+            zip(self.ids.tolist(), self.distances.tolist(), strict=True)
+        ):
+            rows.append(
+                {
+                    "id": key,
+                    "distance": distance,
+                    **{name: values[i] for name, values in self.columns.items()},
+                }
+            )
         return rows
 
     def to_pandas(self) -> pd.DataFrame:
@@ -123,7 +133,9 @@ class Hits:
         try:
             import pandas as pd
         except ImportError:
-            raise MissingDependencyError("to_pandas() needs pandas; pip install pandas, or use to_list()") from None
+            raise MissingDependencyError(
+                "to_pandas() needs pandas; pip install pandas, or use to_list()"
+            ) from None
         frame: dict[str, Any] = {"id": self.ids.ravel(), "distance": self.distances.ravel()}
         frame.update({name: values.ravel() for name, values in self.columns.items()})
         if self.ids.ndim == 2:

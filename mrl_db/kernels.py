@@ -13,8 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.errors import DtypeError, MissingDependencyError, ShapeError, SimdError, ValueRangeError
-from mrl_db.metric import Metric
+from mrl_db.model.errors import (
+    DtypeError,
+    MissingDependencyError,
+    ShapeError,
+    SimdError,
+    ValueRangeError,
+)
+from mrl_db.model.metric import Metric
 
 try:
     from mrl_db import _kernels
@@ -61,7 +67,9 @@ def using_simd(name: str) -> Iterator[None]:
         _kernels.use_simd(before)
 
 
-def inner_product(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
+def inner_product(
+    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
+) -> NDArray[np.float32]:
     """Returns sum q_j r_j over the first dims (all by default) for query (dims,) and rows (n, dims): float32 (n,).
 
     >>> inner_product(np.float32([1, 2]), np.float32([[3, 4], [5, 6]])).tolist()
@@ -70,17 +78,23 @@ def inner_product(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims
     return _kernels.inner_product(query, rows, _checked(query, rows, dims, np.float32))
 
 
-def squared_l2(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
+def squared_l2(
+    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
+) -> NDArray[np.float32]:
     """Returns sum (q_j - r_j)^2 over the first dims (all by default): float32 (n,)."""
     return _kernels.squared_l2(query, rows, _checked(query, rows, dims, np.float32))
 
 
-def cosine_distance(query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None) -> NDArray[np.float32]:
+def cosine_distance(
+    query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
+) -> NDArray[np.float32]:
     """Returns 1 - cosine over the first dims (all by default), each prefix by its own norm: float32 (n,) in [0, 2], NaN for a zero one."""
     return _kernels.cosine_distance(query, rows, _checked(query, rows, dims, np.float32))
 
 
-def inner_product_int8(query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None) -> NDArray[np.int32]:
+def inner_product_int8(
+    query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None
+) -> NDArray[np.int32]:
     """Returns sum q_j r_j of int8 codes over the first dims, at most 65,536: int32 (n,), exact, equal on every instruction set."""
     return _kernels.inner_product_int8(query, rows, _checked(query, rows, dims, np.int8))
 
@@ -127,7 +141,9 @@ def top_k_int8(
     return _kernels.top_k_int8(query, rows, _checked(query, rows, dims, np.int8), _checked_k(k))
 
 
-def top_k_hamming(query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def top_k_hamming(
+    query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Returns (differing bits, positions) of the k rows of bit codes with the fewest, ties by position."""
     return _kernels.top_k_hamming(query, rows, _checked(query, rows, None, np.uint8), _checked_k(k))
 
@@ -150,14 +166,27 @@ def rerank(
     >>> rerank(np.float32([[1, 0]]), rows, np.int64([[0, 2, -1]]), 1)[1].tolist()
     [[2]]
     """
-    _checked(queries[0] if queries.ndim == 2 and len(queries) else np.zeros(rows.shape[-1], np.float32), rows, None, np.float32)
+    _checked(
+        queries[0] if queries.ndim == 2 and len(queries) else np.zeros(rows.shape[-1], np.float32),
+        rows,
+        None,
+        np.float32,
+    )
     if queries.ndim != 2 or candidates.ndim != 2 or len(queries) != len(candidates):
-        raise ShapeError(f"queries have shape {queries.shape} and candidates {candidates.shape}, wanted (n, dims) and (n, m)")
+        raise ShapeError(
+            f"queries have shape {queries.shape} and candidates {candidates.shape}, wanted (n, dims) and (n, m)"
+        )
     if candidates.dtype != np.int64:
-        raise DtypeError(f"candidates are {candidates.dtype}, wanted int64; convert them with .astype(numpy.int64)")
+        raise DtypeError(
+            f"candidates are {candidates.dtype}, wanted int64; convert them with .astype(numpy.int64)"
+        )
     if candidates.size and candidates.max() >= len(rows):
-        raise ValueRangeError(f"candidate {candidates.max()} is beyond the last of {len(rows)} rows")
-    return _kernels.rerank(_NATIVE_METRIC[Metric.of(metric)], queries, rows, candidates, _checked_k(k), threads)
+        raise ValueRangeError(
+            f"candidate {candidates.max()} is beyond the last of {len(rows)} rows"
+        )
+    return _kernels.rerank(
+        _NATIVE_METRIC[Metric.of(metric)], queries, rows, candidates, _checked_k(k), threads
+    )
 
 
 def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
@@ -165,19 +194,29 @@ def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels
     return _kernels.ExactScan(_NATIVE_METRIC[metric], np.ascontiguousarray(queries), _checked_k(k))
 
 
-def _checked(query: NDArray[np.generic], rows: NDArray[np.generic], dims: int | None, dtype: type[np.generic]) -> int:
+def _checked(
+    query: NDArray[np.generic], rows: NDArray[np.generic], dims: int | None, dtype: type[np.generic]
+) -> int:
     """Returns the width to use once query and rows fit each other; the compiled side checks strides."""
     wanted = np.dtype(dtype)
     for name, array in (("query", query), ("rows", rows)):
         if not isinstance(array, np.ndarray):
-            raise DtypeError(f"{name} is a {type(array).__name__}, wanted a NumPy array of {wanted}")
+            raise DtypeError(
+                f"{name} is a {type(array).__name__}, wanted a NumPy array of {wanted}"
+            )
         if array.dtype != wanted:
-            raise DtypeError(f"{name} is {array.dtype}, wanted {wanted}; convert it with .astype(numpy.{wanted})")
+            raise DtypeError(
+                f"{name} is {array.dtype}, wanted {wanted}; convert it with .astype(numpy.{wanted})"
+            )
     if query.ndim != 1 or rows.ndim != 2:
-        raise ShapeError(f"query has shape {query.shape} and rows {rows.shape}, wanted (dims,) and (n, dims)")
+        raise ShapeError(
+            f"query has shape {query.shape} and rows {rows.shape}, wanted (dims,) and (n, dims)"
+        )
     width = rows.shape[1] if dims is None else dims
     if width < 0 or width > rows.shape[1] or width > query.shape[0]:
-        raise ShapeError(f"{width} dims asked for, query has {query.shape[0]} and rows have {rows.shape[1]}")
+        raise ShapeError(
+            f"{width} dims asked for, query has {query.shape[0]} and rows have {rows.shape[1]}"
+        )
     if rows.size and rows.strides[1] != rows.itemsize and width > 1:
         raise ShapeError("rows are not contiguous; copy them with numpy.ascontiguousarray")
     if rows.size and rows.shape[0] > 1 and rows.strides[0] < rows.shape[1] * rows.itemsize:

@@ -15,12 +15,16 @@ from psycopg import sql as psql
 import mrl_db
 from mrl_db.postgres import statements
 
-settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True)
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
+)
 settings.register_profile("soak", parent=settings.get_profile("ci"), derandomize=False)
 settings.load_profile(os.environ.get("MRL_DB_TEST_PROFILE", "ci"))
 
 _number = itertools.count()
-AS_ROLE = bool(os.environ.get("MRL_DB_TEST_ROLE"))  # as a role with the rights of sql/grants.sql, and no superuser
+AS_ROLE = bool(
+    os.environ.get("MRL_DB_TEST_ROLE")
+)  # as a role with the rights of sql/grants.sql, and no superuser
 ROLE = "mrl_tester"
 
 
@@ -41,7 +45,11 @@ def postgres_version():
 def server(tmp_path_factory, postgres_version):
     """An embedded server for the whole run, in a folder with a space in its name."""
     home = tmp_path_factory.mktemp("embedded server")
-    with mrl_db.connect(home=home, postgres_version=postgres_version, settings={"fsync": "off", "shared_buffers": "128MB"}) as db:
+    with mrl_db.connect(
+        home=home,
+        postgres_version=postgres_version,
+        settings={"fsync": "off", "shared_buffers": "128MB"},
+    ) as db:
         with psycopg.connect(db.dsn, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_mrl")
         template = conninfo.make_conninfo(db.dsn, dbname="template_mrl")
@@ -49,7 +57,9 @@ def server(tmp_path_factory, postgres_version):
         if AS_ROLE:
             grants = (statements.sql_folder() / "grants.sql").read_text().replace(':"role"', ROLE)
             with psycopg.connect(template, autocommit=True) as connection:
-                connection.execute(f"CREATE ROLE {ROLE} LOGIN; GRANT CREATE ON SCHEMA public TO {ROLE}; {grants}")
+                connection.execute(
+                    f"CREATE ROLE {ROLE} LOGIN; GRANT CREATE ON SCHEMA public TO {ROLE}; {grants}"
+                )
         yield db
 
 
@@ -58,9 +68,17 @@ def dsn(server):
     """The connection string of a fresh database with the schema mrl."""
     name = f"test_{next(_number)}"
     with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute(psql.SQL("CREATE DATABASE {} TEMPLATE template_mrl STRATEGY file_copy").format(psql.Identifier(name)))
+        connection.execute(
+            psql.SQL("CREATE DATABASE {} TEMPLATE template_mrl STRATEGY file_copy").format(
+                psql.Identifier(name)
+            )
+        )
         if AS_ROLE:
-            connection.execute(psql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(psql.Identifier(name), psql.Identifier(ROLE)))
+            connection.execute(
+                psql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+                    psql.Identifier(name), psql.Identifier(ROLE)
+                )
+            )
     yield conninfo.make_conninfo(server.dsn, dbname=name, **({"user": ROLE} if AS_ROLE else {}))
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(psql.SQL("DROP DATABASE {} WITH (FORCE)").format(psql.Identifier(name)))

@@ -37,7 +37,10 @@ def hamming(query, rows):
 
 
 def inner_product_bit(planes, rows):
-    return sum((np.unpackbits(rows & plane, axis=1).sum(axis=1).astype(np.int64) << p) for p, plane in enumerate(planes))
+    return sum(
+        (np.unpackbits(rows & plane, axis=1).sum(axis=1).astype(np.int64) << p)
+        for p, plane in enumerate(planes)
+    )
 
 
 def distance(metric, query, rows):
@@ -52,7 +55,10 @@ def distance(metric, query, rows):
 def nearest(metric, query, ids, rows, k):
     """Returns the k (distance, id) pairs of the brute-force answer: by distance, ties by id, NaN last."""
     found = distance(metric, query, rows)
-    order = sorted(range(len(ids)), key=lambda i: (np.isnan(found[i]), 0.0 if np.isnan(found[i]) else found[i], ids[i]))
+    order = sorted(
+        range(len(ids)),
+        key=lambda i: (np.isnan(found[i]), 0.0 if np.isnan(found[i]) else found[i], ids[i]),
+    )
     return [(found[i], ids[i]) for i in order[:k]]
 
 
@@ -64,5 +70,13 @@ def assert_same_answer(hits, want, tolerance=2e-6):
     for rank, (distance, key) in enumerate(want):
         if hits.ids[rank] != key:
             near = np.isclose(wanted, distance, rtol=2e-6, atol=tolerance).sum()
-            at_the_end = rank == len(want) - 1 or np.isclose(wanted[-1], distance, rtol=2e-6, atol=tolerance)
-            assert near > 1 or at_the_end, (rank, hits.ids[rank], key, hits.distances[rank], distance)
+            at_the_end = rank == len(want) - 1 or np.isclose(
+                wanted[-1], distance, rtol=2e-6, atol=tolerance
+            )
+            assert near > 1 or at_the_end, (
+                rank,
+                hits.ids[rank],
+                key,
+                hits.distances[rank],
+                distance,
+            )

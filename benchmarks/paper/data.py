@@ -56,7 +56,10 @@ def cifar(folder: Path) -> Split:
     for number in range(len(images)):
         with Image.open(io.BytesIO(stream[offsets[number] : offsets[number + 1]])) as image:
             images[number] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    labels, test = np.load(source / "labels.u8.npy").astype(np.int64), np.load(source / "split.u8.npy") == 1
+    labels, test = (
+        np.load(source / "labels.u8.npy").astype(np.int64),
+        np.load(source / "split.u8.npy") == 1,
+    )
     return Split(images[~test], labels[~test], images[test], labels[test], 10)
 
 
@@ -77,10 +80,18 @@ def kept(path: Path, train: Callable[[], Trained]) -> Trained:
         made = train()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
-        heads = {f"weight{n}": each for n, each in enumerate(made.weights)} | {f"bias{n}": each for n, each in enumerate(made.biases)}
-        np.savez(part, train=made.train.astype(np.float16), test=made.test.astype(np.float16), **heads)
+        heads = {f"weight{n}": each for n, each in enumerate(made.weights)} | {
+            f"bias{n}": each for n, each in enumerate(made.biases)
+        }
+        np.savez(
+            part, train=made.train.astype(np.float16), test=made.test.astype(np.float16), **heads
+        )
         part.replace(path)
     with np.load(path) as file:
         heads_count = sum(name.startswith("weight") for name in file.files)
-        weights, biases = ([file[f"{what}{n}"] for n in range(heads_count)] for what in ("weight", "bias"))
-        return Trained(file["train"].astype(np.float32), file["test"].astype(np.float32), weights, biases)
+        weights, biases = (
+            [file[f"{what}{n}"] for n in range(heads_count)] for what in ("weight", "bias")
+        )
+        return Trained(
+            file["train"].astype(np.float32), file["test"].astype(np.float32), weights, biases
+        )

@@ -17,8 +17,8 @@ from mrl_db.classify import Cascade
 from mrl_db.classify.heads import fit_linear
 from mrl_db.evaluate.metrics import average_precision
 from mrl_db.learn import Rotation
-from mrl_db.metric import Metric
-from mrl_db.nesting import prefix
+from mrl_db.model.metric import Metric
+from mrl_db.model.nesting import prefix
 
 KEEPS = (10, 25, 50, 100, 200, 400)
 _K = 10
@@ -27,18 +27,26 @@ _K = 10
 def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Returns the columns of the k highest scores of each row, the highest first."""
     some = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    return np.take_along_axis(some, np.argsort(-np.take_along_axis(scores, some, 1), axis=1, kind="stable"), 1)
+    return np.take_along_axis(
+        some, np.argsort(-np.take_along_axis(scores, some, 1), axis=1, kind="stable"), 1
+    )
 
 
 def top(rows: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Returns the k nearest rows by inner product, (m, k), by matrix products."""
-    chunks = [best(queries[begin : begin + 250] @ rows.T, k) for begin in range(0, len(queries), 250)]
+    chunks = [
+        best(queries[begin : begin + 250] @ rows.T, k) for begin in range(0, len(queries), 250)
+    ]
     return np.concatenate(chunks)
 
 
-def neighbour_accuracy(train: NDArray[np.float32], test: NDArray[np.float32], split: Split) -> float:
+def neighbour_accuracy(
+    train: NDArray[np.float32], test: NDArray[np.float32], split: Split
+) -> float:
     """1-NN accuracy of test rows among the training rows, by cosine."""
-    found = top(prefix(train, train.shape[1], Metric.cosine), prefix(test, test.shape[1], Metric.cosine), 1)[:, 0]
+    found = top(
+        prefix(train, train.shape[1], Metric.cosine), prefix(test, test.shape[1], Metric.cosine), 1
+    )[:, 0]
     return float((split.train_labels[found] == split.test_labels).mean())
 
 
@@ -50,11 +58,21 @@ def accuracy_of(head: NDArray[np.float32], split: Split) -> float:
 def probe(train: NDArray[np.float32], test: NDArray[np.float32], split: Split) -> float:
     """Accuracy of a softmax regression that is fitted to representations."""
     spread = np.maximum(train.std(axis=0), 1e-6)
-    head = fit_linear(train / spread, split.train_labels, split.classes, [train.shape[1]], tied=False, normalise=False, l2=1e-5)[0]
+    head = fit_linear(
+        train / spread,
+        split.train_labels,
+        split.classes,
+        [train.shape[1]],
+        tied=False,
+        normalise=False,
+        l2=1e-5,
+    )[0]
     return accuracy_of(head.logits(test / spread).astype(np.float32), split)
 
 
-def accuracy(models: Mapping[str, Trained], split: Split, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def accuracy(
+    models: Mapping[str, Trained], split: Split, seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
     """Returns {"linear" | "1-NN": {way: {dims: accuracy}}} of one seed's models.
 
     SVD: principal components of FF's full features, with a linear head fitted to them, and "SVD of the head" (what the paper's figures look like): FF's own head
@@ -67,17 +85,34 @@ def accuracy(models: Mapping[str, Trained], split: Split, seed: int) -> dict[str
     columns = np.random.default_rng(seed).permutation(DIMS)
     left, values, right = np.linalg.svd(full.weights[0], full_matrices=False)
     linear: dict[str, dict[str, float]] = {
-        way: {} for way in ("MRL", "MRL, fitted heads", "MRL-E", "MRL c8=2", "FF", "SVD", "SVD of the head", "random", "MRL-E, between")
+        way: {}
+        for way in (
+            "MRL",
+            "MRL, fitted heads",
+            "MRL-E",
+            "MRL c8=2",
+            "FF",
+            "SVD",
+            "SVD of the head",
+            "random",
+            "MRL-E, between",
+        )
     }
-    near: dict[str, dict[str, float]] = {way: {} for way in ("MRL", "MRL-E", "MRL c8=2", "FF", "SVD", "random", "MRL, between")}
+    near: dict[str, dict[str, float]] = {
+        way: {} for way in ("MRL", "MRL-E", "MRL c8=2", "FF", "SVD", "random", "MRL, between")
+    }
     for place, width in enumerate(NESTING):
         name = str(width)
         for way in ("MRL", "MRL-E", "MRL c8=2"):
             model = models[way]
             linear[way][name] = accuracy_of(model.logits(place, model.test), split)
-            near[way][name] = neighbour_accuracy(model.train[:, :width], model.test[:, :width], split)
+            near[way][name] = neighbour_accuracy(
+                model.train[:, :width], model.test[:, :width], split
+            )
         nested = models["MRL"]
-        linear["MRL, fitted heads"][name] = probe(nested.train[:, :width], nested.test[:, :width], split)
+        linear["MRL, fitted heads"][name] = probe(
+            nested.train[:, :width], nested.test[:, :width], split
+        )
         own = models[f"FF-{width}"]
         linear["FF"][name] = accuracy_of(own.logits(0, own.test), split)
         near["FF"][name] = neighbour_accuracy(own.train[:, :width], own.test[:, :width], split)
@@ -92,7 +127,9 @@ def accuracy(models: Mapping[str, Trained], split: Split, seed: int) -> dict[str
     for width in BETWEEN:
         cut = tied.test[:, :width] @ tied.weights[-1][:width] + tied.biases[-1]
         linear["MRL-E, between"][str(width)] = accuracy_of(cut, split)
-        near["MRL, between"][str(width)] = neighbour_accuracy(nested.train[:, :width], nested.test[:, :width], split)
+        near["MRL, between"][str(width)] = neighbour_accuracy(
+            nested.train[:, :width], nested.test[:, :width], split
+        )
     return {"linear": linear, "1-NN": near}
 
 
@@ -133,7 +170,9 @@ def retrieval(model: Trained, split: Split) -> list[dict[str, Any]]:
             left = listed[start][:, :keep]
             for width, length in later:
                 left = left[:, :length]
-                order = np.argsort(-np.take_along_axis(scores[width], left, 1), axis=1, kind="stable")
+                order = np.argsort(
+                    -np.take_along_axis(scores[width], left, 1), axis=1, kind="stable"
+                )
                 left = np.take_along_axis(left, order, 1)
             sums[place] += average_precision(split.train_labels[left[:, :_K]], wanted, _K).sum()
     found = []
@@ -148,7 +187,9 @@ def retrieval(model: Trained, split: Split) -> list[dict[str, Any]]:
     return found
 
 
-def engine(docs: mrl_db.Collection, model: Trained, split: Split, queries: int, rounds: int) -> list[dict[str, Any]]:
+def engine(
+    docs: mrl_db.Collection, model: Trained, split: Split, queries: int, rounds: int
+) -> list[dict[str, Any]]:
     """mAP@10 and queries/s of the native engine's flat route, one query at a time on one thread, the plans in turn.
 
     docs: holds the training representations, the row's number as its key.
@@ -156,8 +197,14 @@ def engine(docs: mrl_db.Collection, model: Trained, split: Split, queries: int, 
     stages: dict[str, tuple[Stage, ...]] = {
         "single shot, float32": (),
         "single shot, int8": (Stage(DIMS, Precision.int8, 20),),
-        **{f"Ds = {width}, K = {keep}": (Stage(width, Precision.int8, keep),) for width, keep in ((8, 200), (16, 200), (16, 50), (32, 50))},
-        "funnel from 8": tuple(Stage(width, Precision.int8, keep) for width, keep in ((8, 200), (16, 100), (32, 50), (64, 25))),
+        **{
+            f"Ds = {width}, K = {keep}": (Stage(width, Precision.int8, keep),)
+            for width, keep in ((8, 200), (16, 200), (16, 50), (32, 50))
+        },
+        "funnel from 8": tuple(
+            Stage(width, Precision.int8, keep)
+            for width, keep in ((8, 200), (16, 100), (32, 50), (64, 25))
+        ),
     }
     found: dict[str, dict[str, Any]] = {}
     speed: dict[str, list[float]] = {name: [] for name in stages}
@@ -177,7 +224,10 @@ def engine(docs: mrl_db.Collection, model: Trained, split: Split, queries: int, 
             docs.unload()
     for name, each in found.items():
         ratios = np.array(speed[name]) / np.array(speed["single shot, float32"])
-        each.update(queries_per_s=round(float(np.median(speed[name]))), times_single=np.percentile(ratios, [25, 50, 75]).round(2).tolist())
+        each.update(
+            queries_per_s=round(float(np.median(speed[name]))),
+            times_single=np.percentile(ratios, [25, 50, 75]).round(2).tolist(),
+        )
     return [{"way": name, **each} for name, each in found.items()]
 
 
@@ -192,7 +242,14 @@ def classification(model: Trained, split: Split, splits: int) -> dict[str, Any]:
     found = {}
     for name, rule in rules.items():
         try:
-            found[name] = over_splits(cascade, model.test, split.test_labels, splits=splits, known=len(model.test) // 2, **rule)
+            found[name] = over_splits(
+                cascade,
+                model.test,
+                split.test_labels,
+                splits=splits,
+                known=len(model.test) // 2,
+                **rule,
+            )
         except mrl_db.TargetNotMetError as error:
             found[name] = {"unmet": str(error)}
     return found

@@ -3,7 +3,7 @@ arXiv:2205.13147).
 
 Fitted in four steps, each on rows that the ones before did not see: heads on X; a temperature for each head, then a front of stopping rules
 by Pareto search, on one half of the calibration rows; the rule's proof on the other half. The proof assumes nothing but that the rows to
-come are like the calibration rows: a betting bound (`mrl_db.evaluate.bounds`), tested from the dearest rule to cheaper ones until one
+come are like the calibration rows: a betting bound (`mrl_db.recall.bounds`), tested from the dearest rule to cheaper ones until one
 fails.
 """
 
@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_db.classify import heads as kinds
 from mrl_db.classify.heads import ClassMeanHead, LinearHead, NeighbourHead
 from mrl_db.classify.stopping import Rule, cheapest_proven, measure, pareto, stages_of
-from mrl_db.errors import NotFittedError, ShapeError, TargetNotMetError, ValueRangeError
-from mrl_db.evaluate.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
-from mrl_db.nesting import check_nesting_dims
+from mrl_db.model.errors import NotFittedError, ShapeError, TargetNotMetError, ValueRangeError
+from mrl_db.model.nesting import check_nesting_dims
+from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
 
 _FORMAT = 1
 _SHARES = np.geomspace(0.01, 2.0, 48)  # of the room above the thresholds that are aimed at
@@ -53,7 +53,9 @@ class Answer:
 def joined(answers: Sequence[Answer]) -> Answer:
     """Returns the answers for rows one after another."""
     fields = ("labels", "dims", "confidence", "abstained")
-    return Answer(*(np.concatenate([getattr(answer, name) for answer in answers]) for name in fields))
+    return Answer(
+        *(np.concatenate([getattr(answer, name) for answer in answers]) for name in fields)
+    )
 
 
 def _expected(sure: NDArray[np.float64], wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -124,11 +126,26 @@ class Cascade:
         if head not in _HEADS:
             raise ValueRangeError(f"head is {head!r}, wanted one of {', '.join(map(repr, _HEADS))}")
         spent = np.asarray(self.dims if costs is None else costs, dtype=np.float64)
-        if spent.shape != (len(self.dims),) or not np.all(np.isfinite(spent)) or np.any(np.diff(spent) < 0) or spent[0] < 0:
-            raise ValueRangeError(f"costs is {costs!r}, wanted {len(self.dims)} rising numbers, one for each of dims {self.dims}")
+        if (
+            spent.shape != (len(self.dims),)
+            or not np.all(np.isfinite(spent))
+            or np.any(np.diff(spent) < 0)
+            or spent[0] < 0
+        ):
+            raise ValueRangeError(
+                f"costs is {costs!r}, wanted {len(self.dims)} rising numbers, one for each of dims {self.dims}"
+            )
         if not l2 >= 0 or neighbours < 1:
-            raise ValueRangeError(f"l2 is {l2} and neighbours {neighbours}, wanted at least 0 and 1")
-        self.head, self.normalise, self.l2, self.neighbours, self.costs = head, normalise, l2, neighbours, spent
+            raise ValueRangeError(
+                f"l2 is {l2} and neighbours {neighbours}, wanted at least 0 and 1"
+            )
+        self.head, self.normalise, self.l2, self.neighbours, self.costs = (
+            head,
+            normalise,
+            l2,
+            neighbours,
+            spent,
+        )
         self.classes: NDArray[Any] | None = None
         self.heads: list[LinearHead | ClassMeanHead | NeighbourHead] = []
         self.thresholds: tuple[float, ...] = ()
@@ -162,7 +179,14 @@ class Cascade:
             raise ValueRangeError(f"labels hold {len(known)} class, wanted at least two")
         self.classes = known
         self.heads = self._fit_heads(X, coded.astype(np.int64), len(known))
-        return self.fit_rule(*calibrate, max_loss=max_loss, max_cost=max_cost, max_error=max_error, confidence=confidence, seed=seed)
+        return self.fit_rule(
+            *calibrate,
+            max_loss=max_loss,
+            max_cost=max_cost,
+            max_error=max_error,
+            confidence=confidence,
+            seed=seed,
+        )
 
     @staticmethod
     def from_heads(
@@ -180,18 +204,27 @@ class Cascade:
         """
         known = np.asarray(classes)
         if known.ndim != 1 or len(known) < 2 or len(np.unique(known)) != len(known):
-            raise ShapeError(f"classes has shape {known.shape}, wanted at least two different labels in one row")
+            raise ShapeError(
+                f"classes has shape {known.shape}, wanted at least two different labels in one row"
+            )
         if len(weights) != len(biases):
-            raise ShapeError(f"there are {len(weights)} weights and {len(biases)} biases, wanted one of each for each width")
+            raise ShapeError(
+                f"there are {len(weights)} weights and {len(biases)} biases, wanted one of each for each width"
+            )
         fitted: list[LinearHead | ClassMeanHead | NeighbourHead] = []
         for given, added in zip(weights, biases, strict=True):
-            weight, bias = np.ascontiguousarray(given, dtype=np.float32), np.array(added, dtype=np.float32)
+            weight, bias = (
+                np.ascontiguousarray(given, dtype=np.float32),
+                np.array(added, dtype=np.float32),
+            )
             if weight.ndim != 2 or weight.shape[1] != len(known) or bias.shape != (len(known),):
                 raise ShapeError(
                     f"a head has weights {weight.shape} and a bias {bias.shape}, wanted (dims, {len(known)}) and ({len(known)},)"
                 )
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-                raise ValueRangeError(f"the head at {len(weight)} dims has weights that are not finite")
+                raise ValueRangeError(
+                    f"the head at {len(weight)} dims has weights that are not finite"
+                )
             fitted.append(LinearHead(len(weight), weight, bias, normalise))
         cascade = Cascade([head.dims for head in fitted], normalise=normalise, costs=costs)
         cascade.classes, cascade.heads = known, fitted
@@ -212,7 +245,9 @@ class Cascade:
         """Fits temperatures and the stopping rule, to heads that are fitted, on rows that these have not seen; as `fit` does at its end."""
         given = [each is not None for each in (max_loss, max_cost, max_error)]
         if sum(given) > 1:
-            raise ValueRangeError("max_loss, max_cost and max_error are three ways to stop; give one")
+            raise ValueRangeError(
+                "max_loss, max_cost and max_error are three ways to stop; give one"
+            )
         if not any(given):
             max_loss = 0.005
         if not 0.5 <= confidence < 1:
@@ -221,9 +256,13 @@ class Cascade:
         held, held_labels = self._rows(vectors, labels)
         place = {label: number for number, label in enumerate(known.tolist())}
         # A class that no head has seen is one that all heads get wrong.
-        held_coded = np.array([place.get(label, -1) for label in held_labels.tolist()], dtype=np.int64)
+        held_coded = np.array(
+            [place.get(label, -1) for label in held_labels.tolist()], dtype=np.int64
+        )
         if len(held) < 20:
-            raise ShapeError(f"there are {len(held)} rows to calibrate with, wanted at least 20, some hundreds to prove something")
+            raise ShapeError(
+                f"there are {len(held)} rows to calibrate with, wanted at least 20, some hundreds to prove something"
+            )
         order = np.random.default_rng(seed).permutation(len(held))
         chosen, tested = order[: len(held) // 3], order[len(held) // 3 :]
         self._calibrate(held[chosen], held_coded[chosen])
@@ -235,17 +274,30 @@ class Cascade:
         if max_cost is not None:
             rule, told = self._within(front, max_cost)
         elif max_error is not None:
-            rule, told = self._selective(front, sure, sure_tested, wrong_tested, max_error, 1 - confidence)
+            rule, told = self._selective(
+                front, sure, sure_tested, wrong_tested, max_error, 1 - confidence
+            )
         else:
             rule, told = self._lossless(
-                front, float(errors[:, -1].mean()), sure_tested, wrong_tested, float(max_loss or 0.0), 1 - confidence
+                front,
+                float(errors[:, -1].mean()),
+                sure_tested,
+                wrong_tested,
+                float(max_loss or 0.0),
+                1 - confidence,
             )
         self.thresholds = rule.thresholds
-        self.report = self._reported(told, sure, wrong, sure_tested, wrong_tested, held_labels[tested])
-        if max_cost is not None:  # nothing is to be proven: all rows fit the rule that is kept, those of the report included
+        self.report = self._reported(
+            told, sure, wrong, sure_tested, wrong_tested, held_labels[tested]
+        )
+        if (
+            max_cost is not None
+        ):  # nothing is to be proven: all rows fit the rule that is kept, those of the report included
             self._calibrate(held, held_coded)
             sure, wrong = self._judged(held, held_coded)
-            self.thresholds = self._within(pareto(sure, _expected(sure, wrong), self.costs), max_cost)[0].thresholds
+            self.thresholds = self._within(
+                pareto(sure, _expected(sure, wrong), self.costs), max_cost
+            )[0].thresholds
         return self
 
     # Answers
@@ -256,7 +308,11 @@ class Cascade:
         return self.predict_stages(len(X), lambda rows, begin, end: X[rows, begin:end], dims=dims)
 
     def predict_stages(
-        self, n: int, read: Callable[[NDArray[np.int64], int, int], NDArray[np.float32]], *, dims: int | None = None
+        self,
+        n: int,
+        read: Callable[[NDArray[np.int64], int, int], NDArray[np.float32]],
+        *,
+        dims: int | None = None,
     ) -> Answer:
         """The same for n rows, read when they are needed: `read(rows, begin, end)` returns their coordinates, (len(rows), end - begin)."""
         known = self._fitted()
@@ -289,14 +345,24 @@ class Cascade:
 
     # Fitting
 
-    def _fit_heads(self, X: NDArray[np.float32], y: NDArray[np.int64], classes: int) -> list[LinearHead | ClassMeanHead | NeighbourHead]:  # noqa: N803
+    def _fit_heads(
+        self, X: NDArray[np.float32], y: NDArray[np.int64], classes: int
+    ) -> list[LinearHead | ClassMeanHead | NeighbourHead]:  # noqa: N803
         fitted: Sequence[LinearHead | ClassMeanHead | NeighbourHead]
         if self.head == "class_mean":
             fitted = kinds.fit_means(X, y, classes, self.dims)
         elif self.head == "neighbours":
             fitted = kinds.fit_neighbours(X, y, classes, self.dims, self.neighbours)
         else:
-            fitted = kinds.fit_linear(X, y, classes, self.dims, tied=self.head == "tied", normalise=self.normalise, l2=self.l2)
+            fitted = kinds.fit_linear(
+                X,
+                y,
+                classes,
+                self.dims,
+                tied=self.head == "tied",
+                normalise=self.normalise,
+                l2=self.l2,
+            )
         return list(fitted)
 
     def _calibrate(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> None:  # noqa: N803
@@ -310,9 +376,14 @@ class Cascade:
                 fitted.append(head)
         self.heads = fitted
 
-    def _judged(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:  # noqa: N803
+    def _judged(
+        self, X: NDArray[np.float32], y: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:  # noqa: N803
         """(confidence, whether it is wrong) of each head, (n, heads)."""
-        confidence, wrong = np.empty((len(X), len(self.dims))), np.empty((len(X), len(self.dims)), dtype=bool)
+        confidence, wrong = (
+            np.empty((len(X), len(self.dims))),
+            np.empty((len(X), len(self.dims)), dtype=bool),
+        )
         for stage, head in enumerate(self.heads):
             probability = head.probabilities(X[:, : head.dims])
             best = probability.argmax(axis=1)
@@ -342,11 +413,18 @@ class Cascade:
         # threshold grows by the same factor from rule to rule.
         aim = next((each for each in reversed(front) if each.errors <= full + max_loss), front[0])
         room = 1.0 - np.minimum(np.array(aim.thresholds), 1.0)
-        path = [Rule(tuple((1.0 - np.minimum(room * share, 1.0)).tolist()), 0.0, 0.0) for share in _SHARES]
+        path = [
+            Rule(tuple((1.0 - np.minimum(room * share, 1.0)).tolist()), 0.0, 0.0)
+            for share in _SHARES
+        ]
         rule = cheapest_proven(path, proven)
         if rule is None:
             # All rows go to the widest head: no loss, and nothing to prove.
-            rule = Rule(tuple([float("inf")] * (len(self.dims) - 1)), float(self.costs[-1]), float(wrong[:, -1].mean()))
+            rule = Rule(
+                tuple([float("inf")] * (len(self.dims) - 1)),
+                float(self.costs[-1]),
+                float(wrong[:, -1].mean()),
+            )
         return rule, f"at most {100 * max_loss:g} points below full dims"
 
     def _within(self, front: list[Rule], max_cost: float) -> tuple[Rule, str]:
@@ -379,7 +457,9 @@ class Cascade:
         rows = np.arange(len(stage))
         confidence, wrong = sure_tested[rows, stage], wrong_tested[rows, stage]
         best: float | None = None
-        for level in np.unique(levels)[::-1].tolist():  # from the surest on, until one is not proven
+        for level in np.unique(levels)[
+            ::-1
+        ].tolist():  # from the surest on, until one is not proven
             if not mean_exceeds(1.0 - wrong[confidence >= level], 1.0 - max_error, alpha):
                 break
             best = level
@@ -420,13 +500,19 @@ class Cascade:
             accuracy_bounds=(mean_lower_bound(answered, 0.025), mean_upper_bound(answered, 0.025)),
             full_accuracy=float(1.0 - wrong_tested[:, -1].mean()),
             dims=float(widths[stage].mean()),
-            dims_bounds=(mean_lower_bound(spent, 0.025) * widths[-1], mean_upper_bound(spent, 0.025) * widths[-1]),
+            dims_bounds=(
+                mean_lower_bound(spent, 0.025) * widths[-1],
+                mean_upper_bound(spent, 0.025) * widths[-1],
+            ),
             cost=float(self.costs[stage].mean()),
             abstained=float(abstained.mean()),
             oracle_accuracy=float(ever.any(axis=1).mean()),
             oracle_dims=float(widths[first].mean()),
             greedy=(cost, 1.0 - errors),
-            class_dims={str(label): float(widths[stage[labels == label]].mean()) for label in np.unique(labels)},
+            class_dims={
+                str(label): float(widths[stage[labels == label]].mean())
+                for label in np.unique(labels)
+            },
         )
 
     # The door
@@ -439,16 +525,22 @@ class Cascade:
     def _checked(self, vectors: ArrayLike) -> NDArray[np.float32]:
         array = np.asarray(vectors)
         if array.ndim != 2 or array.shape[1] != self.dims[-1] or array.dtype.kind != "f":
-            raise ShapeError(f"vectors are {array.dtype} of shape {array.shape}, wanted floats (n, {self.dims[-1]})")
+            raise ShapeError(
+                f"vectors are {array.dtype} of shape {array.shape}, wanted floats (n, {self.dims[-1]})"
+            )
         array = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(array).all():
             raise ValueRangeError("vectors hold NaN or infinity")
         return array
 
-    def _rows(self, vectors: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def _rows(
+        self, vectors: ArrayLike, labels: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         X, y = self._checked(vectors), np.asarray(labels)  # noqa: N806
         if y.ndim != 1 or len(y) != len(X) or len(y) == 0 or y.dtype.kind not in "iuUO":
-            raise ShapeError(f"labels are {y.dtype} of shape {y.shape} for {len(X)} vectors, wanted integers or strings, one each")
+            raise ShapeError(
+                f"labels are {y.dtype} of shape {y.shape} for {len(X)} vectors, wanted integers or strings, one each"
+            )
         if y.dtype.kind == "O" and not all(isinstance(label, str) for label in y.tolist()):
             raise ValueRangeError("labels hold objects, wanted integers or strings")
         return X, y.astype(str) if y.dtype.kind == "O" else y
@@ -458,10 +550,16 @@ class Cascade:
     def to_bytes(self) -> bytes:
         """Returns the fitted cascade as an .npz file: arrays, and JSON for the rest; nothing in it is code."""
         known = self._fitted()
-        arrays: dict[str, Any] = {"classes": known, "thresholds": np.array(self.thresholds), "costs": self.costs}
+        arrays: dict[str, Any] = {
+            "classes": known,
+            "thresholds": np.array(self.thresholds),
+            "costs": self.costs,
+        }
         for place, head in enumerate(self.heads):
             fields = {name: getattr(head, name) for name in head.__dataclass_fields__}
-            arrays.update({f"head{place}.{name}": np.asarray(value) for name, value in fields.items()})
+            arrays.update(
+                {f"head{place}.{name}": np.asarray(value) for name, value in fields.items()}
+            )
         about = {
             "format": _FORMAT,
             "dims": self.dims,
@@ -484,7 +582,9 @@ class Cascade:
                 arrays = {name: file[name] for name in file.files}
             about = json.loads(str(arrays["about"]))
             if about["format"] != _FORMAT:
-                raise ValueRangeError(f"the cascade has format {about['format']}, this version reads {_FORMAT}")
+                raise ValueRangeError(
+                    f"the cascade has format {about['format']}, this version reads {_FORMAT}"
+                )
             cascade = Cascade(
                 about["dims"],
                 head=about["head"],
@@ -496,13 +596,24 @@ class Cascade:
             cascade.classes = arrays["classes"]
             cascade.thresholds = tuple(arrays["thresholds"].tolist())
             cascade.abstain_below = about["abstain_below"]
-            kind: Any = {"class_mean": ClassMeanHead, "neighbours": NeighbourHead}.get(about["head"], LinearHead)
+            kind: Any = {"class_mean": ClassMeanHead, "neighbours": NeighbourHead}.get(
+                about["head"], LinearHead
+            )
             for place in range(len(cascade.dims)):
                 fields = {name: arrays[f"head{place}.{name}"] for name in kind.__dataclass_fields__}
-                cascade.heads.append(kind(**{name: value.item() if value.ndim == 0 else value for name, value in fields.items()}))
+                cascade.heads.append(
+                    kind(
+                        **{
+                            name: value.item() if value.ndim == 0 else value
+                            for name, value in fields.items()
+                        }
+                    )
+                )
             if about["report"] is not None:
                 told = about["report"]
-                pairs = {name: tuple(told[name]) for name in ("accuracy_bounds", "dims_bounds", "greedy")}
+                pairs = {
+                    name: tuple(told[name]) for name in ("accuracy_bounds", "dims_bounds", "greedy")
+                }
                 cascade.report = Report(**{**told, **pairs})
         except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
             if isinstance(error, ValueRangeError):

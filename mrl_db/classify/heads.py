@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.errors import MissingDependencyError
-from mrl_db.metric import Metric
-from mrl_db.nesting import prefix
+from mrl_db.model.errors import MissingDependencyError
+from mrl_db.model.metric import Metric
+from mrl_db.model.nesting import prefix
 
 _MOST_STEPS = 200
 
@@ -44,7 +44,9 @@ class LinearHead:
 
     def logits(self, prefixes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns (n, classes), before the temperature."""
-        return np.asarray(as_seen(prefixes, self.normalise) @ self.weight + self.bias, dtype=np.float64)
+        return np.asarray(
+            as_seen(prefixes, self.normalise) @ self.weight + self.bias, dtype=np.float64
+        )
 
     def probabilities(self, prefixes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns (n, classes)."""
@@ -126,8 +128,19 @@ def fit_linear(
     """
     cuts = [as_seen(vectors[:, :width], normalise) for width in dims]
     if not tied:
-        return [_fitted([cut], [width], labels, classes, [1.0], l2, normalise)[0] for cut, width in zip(cuts, dims, strict=True)]
-    return _fitted(cuts, dims, labels, classes, [1.0] * len(dims) if importance is None else list(importance), l2, normalise)
+        return [
+            _fitted([cut], [width], labels, classes, [1.0], l2, normalise)[0]
+            for cut, width in zip(cuts, dims, strict=True)
+        ]
+    return _fitted(
+        cuts,
+        dims,
+        labels,
+        classes,
+        [1.0] * len(dims) if importance is None else list(importance),
+        l2,
+        normalise,
+    )
 
 
 def _fitted(
@@ -142,16 +155,23 @@ def _fitted(
     try:
         from scipy.optimize import minimize
     except ImportError:
-        raise MissingDependencyError("fitting heads needs SciPy; pip install 'mrl_db[learn]'") from None
+        raise MissingDependencyError(
+            "fitting heads needs SciPy; pip install 'mrl_db[learn]'"
+        ) from None
     widest = dims[-1]
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         return nested_loss(flat, cuts, labels, classes, importance, l2)
 
     start = np.zeros((widest + 1) * classes)
-    found: Any = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS, "maxcor": 20})
+    found: Any = minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS, "maxcor": 20}
+    )
     matrix = found.x.reshape(widest + 1, classes).astype(np.float32)
-    return [LinearHead(width, np.ascontiguousarray(matrix[:width]), matrix[widest].copy(), normalise) for width in dims]
+    return [
+        LinearHead(width, np.ascontiguousarray(matrix[:width]), matrix[widest].copy(), normalise)
+        for width in dims
+    ]
 
 
 def nested_loss(
@@ -173,7 +193,9 @@ def nested_loss(
     total = 0.0
     for cut, share in zip(cuts, importance, strict=True):
         width = cut.shape[1]
-        probability = softmax((cut @ weight[:width].astype(np.float32) + bias.astype(np.float32)).astype(np.float64))
+        probability = softmax(
+            (cut @ weight[:width].astype(np.float32) + bias.astype(np.float32)).astype(np.float64)
+        )
         total += share * float(-np.log(np.maximum(probability[rows, labels], 1e-300)).mean())
         total += share * l2 / 2 * float(np.square(weight[:width]).sum())
         probability[rows, labels] -= 1.0
@@ -183,7 +205,9 @@ def nested_loss(
     return total, gradient.ravel()
 
 
-def fit_means(vectors: NDArray[np.float32], labels: NDArray[np.int64], classes: int, dims: Sequence[int]) -> list[ClassMeanHead]:
+def fit_means(
+    vectors: NDArray[np.float32], labels: NDArray[np.int64], classes: int, dims: Sequence[int]
+) -> list[ClassMeanHead]:
     """Returns nearest-class-mean heads: the mean direction of each class at each of the dims."""
     heads = []
     for width in dims:
@@ -195,10 +219,17 @@ def fit_means(vectors: NDArray[np.float32], labels: NDArray[np.int64], classes: 
 
 
 def fit_neighbours(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], classes: int, dims: Sequence[int], k: int
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    dims: Sequence[int],
+    k: int,
 ) -> list[NeighbourHead]:
     """Returns k-nearest-rows heads over all the rows."""
-    return [NeighbourHead(width, as_seen(vectors[:, :width], True), labels, classes, k) for width in dims]
+    return [
+        NeighbourHead(width, as_seen(vectors[:, :width], True), labels, classes, k)
+        for width in dims
+    ]
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

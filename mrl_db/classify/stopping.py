@@ -35,7 +35,10 @@ def stages_of(confidence: NDArray[np.float64], thresholds: Sequence[float]) -> N
 
 
 def measure(
-    confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64], thresholds: Sequence[float]
+    confidence: NDArray[np.float64],
+    wrong: NDArray[Any],
+    costs: NDArray[np.float64],
+    thresholds: Sequence[float],
 ) -> tuple[float, float]:
     """Returns (mean cost, share of errors) of a rule.
 
@@ -45,7 +48,9 @@ def measure(
     return float(costs[stage].mean()), float(wrong[np.arange(len(stage)), stage].mean())
 
 
-def pareto(confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64]) -> list[Rule]:
+def pareto(
+    confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64]
+) -> list[Rule]:
     """Returns rules none of which is both dearer and worse than another, from the dearest to the cheapest."""
     last = confidence.shape[1] - 1
     found: dict[tuple[float, ...], Rule] = {}
@@ -63,7 +68,9 @@ def pareto(confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[
             for _ in range(_SWEEPS):
                 before = thresholds.copy()
                 for stage in range(last):
-                    thresholds[stage] = _best(confidence, wrong, costs, thresholds, stage, price * costs[-1])
+                    thresholds[stage] = _best(
+                        confidence, wrong, costs, thresholds, stage, price * costs[-1]
+                    )
                     note(thresholds)
                 if np.array_equal(before, thresholds):
                     break
@@ -87,7 +94,9 @@ def _best(
     later[: stage + 1] = np.inf
     goes_on = stages_of(own, later)
     rows = np.arange(len(own))
-    gain = (costs[goes_on] + price * failed[rows, goes_on]) - (costs[stage] + price * failed[:, stage])  # of stopping here
+    gain = (costs[goes_on] + price * failed[rows, goes_on]) - (
+        costs[stage] + price * failed[:, stage]
+    )  # of stopping here
     order = np.argsort(-own[:, stage], kind="stable")
     sums, sure = np.cumsum(gain[order]), own[order, stage]
     allowed = np.append(sure[1:] < sure[:-1], True)  # rows of one confidence stop together
@@ -103,7 +112,10 @@ def greedy(confidence: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[f
     thresholds = []
     for stage in range(confidence.shape[1] - 1):
         values = np.linspace(0.1, 1.0, 100)
-        errors = [np.where(confidence[:, stage] >= value, wrong[:, stage], wrong[:, stage + 1]).mean() for value in values]
+        errors = [
+            np.where(confidence[:, stage] >= value, wrong[:, stage], wrong[:, stage + 1]).mean()
+            for value in values
+        ]
         thresholds.append(float(values[int(np.argmin(errors))]))
     return tuple(thresholds)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 from mrl_db.classify.cascade import Answer, Cascade
-from mrl_db.errors import NotFittedError, ShapeError
+from mrl_db.model.errors import NotFittedError, ShapeError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo, check_name
 from mrl_db.postgres.copy_out import copy_rows
@@ -33,7 +33,9 @@ class Classified:
     key_bytes: int
 
 
-def classify(session: Session, request: Request, cascade: Cascade, dims: int | None = None) -> Classified:
+def classify(
+    session: Session, request: Request, cascade: Cascade, dims: int | None = None
+) -> Classified:
     """Returns the answer for all rows with a vector that pass the filter, as one snapshot of the database has them, in no order.
 
     dims: asks this one head only. What is held here at once are the coordinates that were read of rows that are not decided yet.
@@ -62,14 +64,19 @@ def classify(session: Session, request: Request, cascade: Cascade, dims: int | N
             wanted = [keys[row] for row in rows.tolist()]
             place = {key: number for number, key in enumerate(wanted)}
             for at in range(0, len(wanted), _KEYS_AT_ONCE):
-                for found, vectors in _slices(connection, request, begin, end, wanted[at : at + _KEYS_AT_ONCE]):
+                for found, vectors in _slices(
+                    connection, request, begin, end, wanted[at : at + _KEYS_AT_ONCE]
+                ):
                     out[[place[key] for key in found]] = vectors
                     read += vectors.nbytes
                     named += _key_bytes(found)
             return out
 
         answer = cascade.predict_stages(len(keys), coordinates, dims=dims)
-    ids = np.empty(len(keys), dtype=np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_)
+    ids = np.empty(
+        len(keys),
+        dtype=np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_,
+    )
     ids[:] = keys
     return Classified(ids, answer, read, named)
 
@@ -77,7 +84,9 @@ def classify(session: Session, request: Request, cascade: Cascade, dims: int | N
 def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
     """Raises ShapeError when the cascade is for vectors of other dims."""
     if cascade.dims[-1] != info.dims:
-        raise ShapeError(f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}')
+        raise ShapeError(
+            f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}'
+        )
 
 
 def _slices(
@@ -107,5 +116,7 @@ def load(session: Session, collection: str, name: str) -> Cascade:
     with session.connection() as connection:
         row = connection.execute(statements.query("classifier_load"), (collection, name)).fetchone()
     if row is None:
-        raise NotFittedError(f'collection "{collection}" has no classifier {name!r}; save_classifier() stores one')
+        raise NotFittedError(
+            f'collection "{collection}" has no classifier {name!r}; save_classifier() stores one'
+        )
     return Cascade.from_bytes(bytes(row[0]))

@@ -19,18 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from mrl_db.errors import DatabaseError
-from mrl_db.filters import AllOf
 from mrl_db.hits import Hits, StageTrace, Trace
-from mrl_db.plan import Plan, Stage
+from mrl_db.model.errors import DatabaseError
+from mrl_db.model.filters import AllOf
+from mrl_db.model.plan import Plan, Stage
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session, VectorParameter
 
-_MOST_MEMORY = 64 << 20  # for a shortlist from a scan: its rows are carried whole, and twice as many are held, in rounded pieces
+_MOST_MEMORY = (
+    64 << 20
+)  # for a shortlist from a scan: its rows are carried whole, and twice as many are held, in rounded pieces
 _OTHER_BYTES = 256  # of a row beside its vectors, about
-_PIPELINE = 64  # statements in flight of a batch: enough to hide the round trip, few enough to bound memory
+_PIPELINE = (
+    64  # statements in flight of a batch: enough to hide the round trip, few enough to bound memory
+)
 
 
 def search(
@@ -49,21 +53,33 @@ def search(
     began = time.perf_counter()
     text, parameters = _funnel_text(request, plan)
     with session.connection() as connection:
-        results = _run(connection, text, [_parameters(plan, VectorParameter(q), parameters) for q in queries])
+        results = _run(
+            connection, text, [_parameters(plan, VectorParameter(q), parameters) for q in queries]
+        )
         fallbacks = [place for place, found in enumerate(results) if fill and len(found) < plan.k]
         if fallbacks:
             exact, exact_parameters = exact_statement(request, plan.k)
             asked = [[VectorParameter(queries[place]), *exact_parameters] for place in fallbacks]
-            for place, found in zip(fallbacks, _run(connection, exact.as_string(None), asked), strict=True):
+            for place, found in zip(
+                fallbacks, _run(connection, exact.as_string(None), asked), strict=True
+            ):
                 results[place] = found
     microseconds = (time.perf_counter() - began) * 1e6
     exactly = len(fallbacks) == len(results)
-    hits = collect(request, results, lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()))
+    hits = collect(
+        request,
+        results,
+        lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()),
+    )
     hits.certified = exactly or plan.leaves_out_none(2**62)
     return hits
 
 
-def collect(request: Request, results: Sequence[Sequence[tuple[Any, ...]]], trace: Trace | Callable[[], Trace]) -> Hits:
+def collect(
+    request: Request,
+    results: Sequence[Sequence[tuple[Any, ...]]],
+    trace: Trace | Callable[[], Trace],
+) -> Hits:
     """Returns rows of (key, distance, rows_in, columns…), equally many for each query, as hits."""
     n, k = len(results), min(len(found) for found in results)
     ids = np.empty((n, k), dtype=key_dtype(request.info))
@@ -115,17 +131,26 @@ def funnel_statement(request: Request, plan: Plan) -> tuple[sql.Composed, list[A
             distance = parts["unindexed"].format(distance=distance)
         source = statements.query("stage").format(
             source=source if number == 0 else sql.SQL("({})").format(source),
-            condition=parts["after_settings"].format(condition=condition) if number == 0 else statements.fragments("filter")["always"],
+            condition=parts["after_settings"].format(condition=condition)
+            if number == 0
+            else statements.fragments("filter")["always"],
             distance=distance,
             keep=sql.Literal(stage.keep),
         )
     scanned = max(20000, min(4 * plan.stages[0].keep, 2**31 - 1))
-    settings = {"effort": sql.Literal(str(plan.effort)), "max_scan_tuples": sql.Literal(str(scanned))}
+    settings = {
+        "effort": sql.Literal(str(plan.effort)),
+        "max_scan_tuples": sql.Literal(str(scanned)),
+    }
     memory: sql.Composable = sql.SQL("")
     wanted = 4 * plan.stages[0].keep * (4 * info.dims + 2 * info.low_dims + _OTHER_BYTES)
     if plan.route == "seqscan" and wanted <= _MOST_MEMORY:
-        memory = sql.SQL(" {}").format(statements.query("scan_memory").format(bytes=sql.Literal(wanted)))
-    return _last("last_stage", request, plan.k, shortlist=source, memory=memory, **settings), parameters
+        memory = sql.SQL(" {}").format(
+            statements.query("scan_memory").format(bytes=sql.Literal(wanted))
+        )
+    return _last(
+        "last_stage", request, plan.k, shortlist=source, memory=memory, **settings
+    ), parameters
 
 
 def exact_statement(request: Request, k: int) -> tuple[sql.Composed, list[Any]]:
@@ -183,19 +208,26 @@ def _parameters(plan: Plan, query: VectorParameter, condition: Sequence[Any]) ->
     return [query, *condition, *[query] * (stages - 1)]
 
 
-def _run(connection: Connection, text: str, parameters: Sequence[list[Any]]) -> list[list[tuple[Any, ...]]]:
+def _run(
+    connection: Connection, text: str, parameters: Sequence[list[Any]]
+) -> list[list[tuple[Any, ...]]]:
     """Runs a statement once for each list of parameters: one message for one, a pipeline for many."""
     if len(parameters) == 1:
         return [connection.cursor(binary=True).execute(text, parameters[0]).fetchall()]
     results = []
     for begin in range(0, len(parameters), _PIPELINE):
         with connection.pipeline():
-            cursors = [connection.cursor(binary=True).execute(text, each) for each in parameters[begin : begin + _PIPELINE]]
+            cursors = [
+                connection.cursor(binary=True).execute(text, each)
+                for each in parameters[begin : begin + _PIPELINE]
+            ]
         results += [cursor.fetchall() for cursor in cursors]
     return results
 
 
-def _stages(plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: bool) -> tuple[StageTrace, ...]:
+def _stages(
+    plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: bool
+) -> tuple[StageTrace, ...]:
     """What is known of the stages without measuring them: how many rows reached the last one, for one query or on average."""
     bytes_full = plan.stages[-1].precision.bytes(plan.dims)
     reached = [int(found[0][2]) if found else 0 for found in results]
@@ -207,7 +239,9 @@ def _stages(plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: 
     for number, stage in enumerate(plan.stages[:-1]):
         last = number == len(plan.stages) - 2
         name = f"{plan.route}, {stage}" if number == 0 else str(stage)
-        traces.append(StageTrace(name, None, rows_in if last else None, stage.precision.bytes(stage.dims)))
+        traces.append(
+            StageTrace(name, None, rows_in if last else None, stage.precision.bytes(stage.dims))
+        )
     traces.append(StageTrace(str(plan.stages[-1]), rows_in, rows_out, bytes_full))
     return tuple(traces)
 
@@ -231,7 +265,15 @@ def explain(session: Session, request: Request, query: NDArray[np.float32], plan
         elapsed = node["Actual Total Time"] * 1000.0
         passed = int(node["Actual Rows"])
         access = _access(node) if stage is plan.stages[0] else ""
-        traces.append(StageTrace(f"{access}{stage}", reached, passed, stage.precision.bytes(stage.dims), elapsed - before))
+        traces.append(
+            StageTrace(
+                f"{access}{stage}",
+                reached,
+                passed,
+                stage.precision.bytes(stage.dims),
+                elapsed - before,
+            )
+        )
         before, reached = elapsed, passed
     return Trace("sql", top["Execution Time"] * 1000.0, tuple(traces))
 
@@ -247,4 +289,6 @@ def _access(node: dict[str, Any]) -> str:
     """How the first stage gets its rows, in the planner's word for it."""
     while node.get("Plans"):
         node = node["Plans"][0]
-    return {"Index Scan": "hnsw, ", "Seq Scan": "seqscan, "}.get(node["Node Type"], f"{node['Node Type'].lower()}, ")
+    return {"Index Scan": "hnsw, ", "Seq Scan": "seqscan, "}.get(
+        node["Node Type"], f"{node['Node Type'].lower()}, "
+    )

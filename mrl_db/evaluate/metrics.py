@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db.errors import ShapeError, ValueRangeError
-from mrl_db.evaluate.bounds import mean_lower_bound, mean_upper_bound
 from mrl_db.hits import Hits
+from mrl_db.model.errors import ShapeError, ValueRangeError
+from mrl_db.recall.bounds import mean_lower_bound, mean_upper_bound
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
     """The recall of a number of queries: mean, 5th percentile, minimum, and between which bounds the mean of all queries lies.
 
-    low, high: each at 95 % confidence, whatever the distribution (`mrl_db.evaluate.bounds`).
+    low, high: each at 95 % confidence, whatever the distribution (`mrl_db.recall.bounds`).
     """
 
     queries: int
@@ -68,7 +68,9 @@ def recall_at_k(hits: Hits, exact: Hits, *, tolerance: float = 1e-6) -> NDArray[
     distance is not above the exact k-th by more than the tolerance: a tie is as right as the row that it ties with.
     """
     if hits.ids.shape[:-1] != exact.ids.shape[:-1]:
-        raise ShapeError(f"hits have shape {hits.ids.shape} and exact ones {exact.ids.shape}, wanted the same queries")
+        raise ShapeError(
+            f"hits have shape {hits.ids.shape} and exact ones {exact.ids.shape}, wanted the same queries"
+        )
     return recall_of(hits.ids, hits.distances, exact.ids, exact.distances, tolerance=tolerance)
 
 
@@ -86,14 +88,20 @@ def recall_of(
     found, distances = np.atleast_2d(ids), np.atleast_2d(distances)
     true_ids, kth = np.atleast_2d(true_ids), np.atleast_2d(true_distances)[:, -1:]
     right = distances <= kth + tolerance
-    for query in np.flatnonzero(~right.all(axis=1)):  # NaN distances, and rounding beyond the tolerance
+    for query in np.flatnonzero(
+        ~right.all(axis=1)
+    ):  # NaN distances, and rounding beyond the tolerance
         wanted = set(true_ids[query].tolist())
         right[query] |= np.array([key in wanted for key in found[query].tolist()], dtype=bool)
-    share: NDArray[np.float64] = np.minimum(right.sum(axis=1), true_ids.shape[1]) / true_ids.shape[1]
+    share: NDArray[np.float64] = (
+        np.minimum(right.sum(axis=1), true_ids.shape[1]) / true_ids.shape[1]
+    )
     return share
 
 
-def average_precision(found: ArrayLike, wanted: ArrayLike, k: int = 10, *, relevant: ArrayLike | None = None) -> NDArray[np.float64]:
+def average_precision(
+    found: ArrayLike, wanted: ArrayLike, k: int = 10, *, relevant: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Returns AP@k of each query by class labels, float64 (n,); its mean is mAP@k.
 
     found: labels of the answers, the nearest first, (n, at least k). wanted: the label of each query, (n,). relevant: how many rows of each
@@ -106,15 +114,23 @@ def average_precision(found: ArrayLike, wanted: ArrayLike, k: int = 10, *, relev
     """
     labels, asked = np.atleast_2d(np.asarray(found)), np.atleast_1d(np.asarray(wanted))
     if labels.ndim != 2 or len(labels) != len(asked) or labels.shape[1] < k or k < 1:
-        raise ShapeError(f"labels of answers have shape {labels.shape} for {len(asked)} queries, wanted (n, at least k = {k})")
+        raise ShapeError(
+            f"labels of answers have shape {labels.shape} for {len(asked)} queries, wanted (n, at least k = {k})"
+        )
     right = labels[:, :k] == asked[:, np.newaxis]
     precision = np.cumsum(right, axis=1) / np.arange(1, k + 1)
     most = np.full(len(asked), k) if relevant is None else np.minimum(np.asarray(relevant), k)
-    scores: NDArray[np.float64] = np.divide((precision * right).sum(axis=1), most, out=np.zeros(len(asked)), where=most > 0)
+    scores: NDArray[np.float64] = np.divide(
+        (precision * right).sum(axis=1), most, out=np.zeros(len(asked)), where=most > 0
+    )
     return scores
 
 
-def ndcg(found: Sequence[Sequence[Any]] | NDArray[Any], judgements: Sequence[Mapping[Any, float]], k: int = 10) -> NDArray[np.float64]:
+def ndcg(
+    found: Sequence[Sequence[Any]] | NDArray[Any],
+    judgements: Sequence[Mapping[Any, float]],
+    k: int = 10,
+) -> NDArray[np.float64]:
     """Returns nDCG@k of each query, float64 (n,).
 
     found: ids of the answers, the nearest first, (n, at least k where there are so many rows). judgements: for each query the gain of each
@@ -125,15 +141,24 @@ def ndcg(found: Sequence[Sequence[Any]] | NDArray[Any], judgements: Sequence[Map
     [0.6309]
     """
     if len(found) != len(judgements):
-        raise ShapeError(f"answers of {len(found)} queries and judgements of {len(judgements)}, wanted the same queries")
+        raise ShapeError(
+            f"answers of {len(found)} queries and judgements of {len(judgements)}, wanted the same queries"
+        )
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     scores = np.empty(len(judgements))
     for query, (ids, gains) in enumerate(zip(found, judgements, strict=True)):
         ideal = np.sort([gain for gain in gains.values() if gain > 0])[::-1][:k]
         if len(ideal) == 0:
             raise ValueRangeError(f"query {query} has no judgement above 0; leave it out")
-        got = np.array([gains.get(key, 0.0) for key in (ids.tolist() if isinstance(ids, np.ndarray) else ids)[:k]])
-        scores[query] = (got * discounts[: len(got)]).sum() / (ideal * discounts[: len(ideal)]).sum()
+        got = np.array(
+            [
+                gains.get(key, 0.0)
+                for key in (ids.tolist() if isinstance(ids, np.ndarray) else ids)[:k]
+            ]
+        )
+        scores[query] = (got * discounts[: len(got)]).sum() / (
+            ideal * discounts[: len(ideal)]
+        ).sum()
     return scores
 
 
@@ -142,5 +167,7 @@ def nearest_neighbour_accuracy(found: ArrayLike, wanted: ArrayLike) -> float:
     labels, asked = np.asarray(found), np.asarray(wanted)
     nearest = labels[:, 0] if labels.ndim == 2 else labels
     if nearest.shape != asked.shape or len(asked) == 0:
-        raise ShapeError(f"labels of answers have shape {labels.shape}, of queries {asked.shape}, wanted (n, k) and (n,)")
+        raise ShapeError(
+            f"labels of answers have shape {labels.shape}, of queries {asked.shape}, wanted (n, k) and (n,)"
+        )
     return float((nearest == asked).mean())

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import kernels
-from mrl_db.errors import ShapeError, ValueRangeError
 from mrl_db.evaluate.metrics import average_precision, ndcg
-from mrl_db.metric import Metric
-from mrl_db.precision import Precision
+from mrl_db.model.errors import ShapeError, ValueRangeError
+from mrl_db.model.metric import Metric
+from mrl_db.model.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,23 @@ def by_dims(
     (m,): classes. ids: of the rows, as judgements name them, one mapping of id to gain for each query. own_rows: where the queries are
     rows, which, so that each is left out of its own answers.
     """
-    rows, queries = np.ascontiguousarray(rows, dtype=np.float32), np.ascontiguousarray(queries, dtype=np.float32)
-    if rows.ndim != 2 or queries.ndim != 2 or rows.shape[1] != queries.shape[1] or len(queries) == 0:
-        raise ShapeError(f"rows have shape {rows.shape} and queries {queries.shape}, wanted (n, dims) and (m, dims)")
+    rows, queries = (
+        np.ascontiguousarray(rows, dtype=np.float32),
+        np.ascontiguousarray(queries, dtype=np.float32),
+    )
+    if (
+        rows.ndim != 2
+        or queries.ndim != 2
+        or rows.shape[1] != queries.shape[1]
+        or len(queries) == 0
+    ):
+        raise ShapeError(
+            f"rows have shape {rows.shape} and queries {queries.shape}, wanted (n, dims) and (m, dims)"
+        )
     if (labels is None) != (query_labels is None):
-        raise ValueRangeError("labels= and query_labels= come together: classes of rows and of queries")
+        raise ValueRangeError(
+            "labels= and query_labels= come together: classes of rows and of queries"
+        )
     if judgements is not None and ids is None:
         raise ValueRangeError("judgements= name rows by ids=; give these, too")
     chosen, own = Metric.of(metric), None if own_rows is None else np.asarray(own_rows)
@@ -74,22 +86,47 @@ def by_dims(
             raise ValueRangeError(f"dims is {width}, the vectors have {rows.shape[1]}")
         for precision in precisions:
             kind = Precision(precision)
-            listed = nearest(as_stored(rows[:, :width], kind), queries[:, :width], chosen, length, own)
+            listed = nearest(
+                as_stored(rows[:, :width], kind), queries[:, :width], chosen, length, own
+            )
             first = listed[:, : true.shape[1]]
             scores, accuracy, gains = None, None, None
             if labels is not None:
                 known, asked = np.asarray(labels), np.asarray(query_labels)
-                relevant = (known[np.newaxis] == asked[:, np.newaxis]).sum(axis=1) - (own is not None)
-                scores = float(average_precision(known[first], asked, first.shape[1], relevant=relevant).mean())
+                relevant = (known[np.newaxis] == asked[:, np.newaxis]).sum(axis=1) - (
+                    own is not None
+                )
+                scores = float(
+                    average_precision(known[first], asked, first.shape[1], relevant=relevant).mean()
+                )
                 accuracy = float((known[first[:, 0]] == asked).mean())
             if judgements is not None and ids is not None:
-                gains = float(ndcg([[ids[row] for row in answer] for answer in first.tolist()], judgements, k).mean())
-            found.append(Quality(width, kind, kind.bytes(width), _share(first, true), _share(listed, true), scores, gains, accuracy))
+                gains = float(
+                    ndcg(
+                        [[ids[row] for row in answer] for answer in first.tolist()], judgements, k
+                    ).mean()
+                )
+            found.append(
+                Quality(
+                    width,
+                    kind,
+                    kind.bytes(width),
+                    _share(first, true),
+                    _share(listed, true),
+                    scores,
+                    gains,
+                    accuracy,
+                )
+            )
     return found
 
 
 def nearest(
-    rows: NDArray[np.float32], queries: NDArray[np.float32], metric: Metric, k: int, own: NDArray[Any] | None = None
+    rows: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    metric: Metric,
+    k: int,
+    own: NDArray[Any] | None = None,
 ) -> NDArray[np.int64]:
     """Returns the k nearest rows of each query by brute force, (m, k), ties by number; without each query's own row where own says it."""
     scan = kernels.exact_scan(metric, queries, k + (own is not None))
@@ -116,7 +153,12 @@ def as_stored(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.flo
         mean = rows.mean(axis=0)
         centred = rows - mean
         sums = np.abs(centred).sum(axis=1, keepdims=True)
-        factor = np.divide(np.square(centred).sum(axis=1, keepdims=True), sums, out=np.zeros_like(sums), where=sums > 0)
+        factor = np.divide(
+            np.square(centred).sum(axis=1, keepdims=True),
+            sums,
+            out=np.zeros_like(sums),
+            where=sums > 0,
+        )
         return np.asarray(mean + np.where(centred >= 0, factor, -factor), dtype=np.float32)
     steps = 127 if precision is Precision.int8 else 7
     largest = np.abs(rows).max(axis=1, keepdims=True)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db.errors import ShapeError, ValueRangeError
 from mrl_db.learn.losses import need_torch
 from mrl_db.learn.rotation import Rotation
-from mrl_db.nesting import check_nesting_dims
+from mrl_db.model.errors import ShapeError, ValueRangeError
+from mrl_db.model.nesting import check_nesting_dims
 
 _BLOCK = 16_384
 
@@ -70,7 +70,9 @@ class Adaptor:
         """
         array = np.ascontiguousarray(vectors, dtype=np.float32)
         if array.ndim != 2 or len(array) < 2 * neighbours:
-            raise ShapeError(f"vectors have shape {array.shape}, wanted (n, dims) with n of at least {2 * neighbours}")
+            raise ShapeError(
+                f"vectors have shape {array.shape}, wanted (n, dims) with n of at least {2 * neighbours}"
+            )
         widths = check_nesting_dims(nesting_dims, array.shape[1])
         if (queries is None) != (judgements is None):
             raise ValueRangeError("queries= and judgements= come together")
@@ -79,26 +81,49 @@ class Adaptor:
         start = Rotation.fit(array).matrix
         given = _Given(array @ start, queries, judgements, labels, start)
         return Adaptor(
-            widths, start, *_train(torch, given, widths, hidden, steps, batch, learning_rate, neighbours, reconstruction, supervision, seed)
+            widths,
+            start,
+            *_train(
+                torch,
+                given,
+                widths,
+                hidden,
+                steps,
+                batch,
+                learning_rate,
+                neighbours,
+                reconstruction,
+                supervision,
+                seed,
+            ),
         )
 
     def apply(self, vectors: ArrayLike) -> NDArray[np.float32]:
         """Returns vectors (dims,) or (n, dims), adapted, at unit length; in blocks, so that memory stays small."""
         array = np.asarray(vectors)
         if array.shape[-1:] != (self.dims,) or array.ndim not in (1, 2):
-            raise ShapeError(f"vectors have shape {array.shape}, the adaptor takes (n, {self.dims})")
+            raise ShapeError(
+                f"vectors have shape {array.shape}, the adaptor takes (n, {self.dims})"
+            )
         rows = np.atleast_2d(array)
         out = np.empty(rows.shape, dtype=np.float32)
         for begin in range(0, len(rows), _BLOCK):
-            rotated: NDArray[np.float32] = _unit(rows[begin : begin + _BLOCK].astype(np.float32)) @ self.rotation
+            rotated: NDArray[np.float32] = (
+                _unit(rows[begin : begin + _BLOCK].astype(np.float32)) @ self.rotation
+            )
             middle = gelu(np.asarray(rotated @ self.inner + self.inner_bias, dtype=np.float32))
-            out[begin : begin + _BLOCK] = _unit(np.asarray(rotated + middle @ self.outer + self.outer_bias, dtype=np.float32))
+            out[begin : begin + _BLOCK] = _unit(
+                np.asarray(rotated + middle @ self.outer + self.outer_bias, dtype=np.float32)
+            )
         return out if array.ndim == 2 else out[0]
 
     def to_bytes(self) -> bytes:
         """Returns it as an .npz file; nothing in it is code."""
         held = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in ("rotation", "inner", "inner_bias", "outer", "outer_bias")}
+        arrays = {
+            name: getattr(self, name)
+            for name in ("rotation", "inner", "inner_bias", "outer", "outer_bias")
+        }
         np.savez_compressed(held, nesting_dims=np.array(self.nesting_dims), **arrays)
         return held.getvalue()
 
@@ -106,7 +131,9 @@ class Adaptor:
     def from_bytes(data: bytes) -> Adaptor:
         """Returns the adaptor that `to_bytes` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = [file[name] for name in ("rotation", "inner", "inner_bias", "outer", "outer_bias")]
+            arrays = [
+                file[name] for name in ("rotation", "inner", "inner_bias", "outer", "outer_bias")
+            ]
             return Adaptor(tuple(file["nesting_dims"].tolist()), *arrays)
 
 
@@ -157,13 +184,21 @@ def _train(
         torch.zeros(dims, requires_grad=True),
     ]
     optimiser = torch.optim.AdamW(parts, lr=learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=learning_rate, total_steps=steps, pct_start=0.1
+    )
     nearest = _neighbours(given.rows, neighbours)
     relevant = None
     if given.judgements is not None and given.queries is not None:
-        asked = torch.from_numpy(_unit(np.ascontiguousarray(given.queries, dtype=np.float32)) @ given.rotation)
+        asked = torch.from_numpy(
+            _unit(np.ascontiguousarray(given.queries, dtype=np.float32)) @ given.rotation
+        )
         relevant = (asked, torch.tensor(np.asarray(given.judgements), dtype=torch.long))
-    classes = None if given.labels is None else torch.from_numpy(np.unique(np.asarray(given.labels), return_inverse=True)[1])
+    classes = (
+        None
+        if given.labels is None
+        else torch.from_numpy(np.unique(np.asarray(given.labels), return_inverse=True)[1])
+    )
 
     def adapted(vectors: Any) -> Any:
         middle = torch.nn.functional.gelu(vectors @ parts[0] + parts[1], approximate="tanh")
@@ -189,19 +224,35 @@ def _train(
             logs = torch.log_softmax((own - 2.0 * torch.eye(len(chosen))) / 0.05, dim=1)
             loss = loss - (wanted * logs).sum(dim=1).mean() / len(widths)
             if classes is not None:
-                same = (classes[chosen][:, None] == classes[chosen][None]).float() - torch.eye(len(chosen))
+                same = (classes[chosen][:, None] == classes[chosen][None]).float() - torch.eye(
+                    len(chosen)
+                )
                 with_mates = same.sum(dim=1) > 0
                 share = same / same.sum(dim=1, keepdim=True).clamp(min=1)
-                loss = loss - supervision * (share * logs).sum(dim=1)[with_mates].sum() / max(1, int(with_mates.sum())) / len(widths)
+                loss = loss - supervision * (share * logs).sum(dim=1)[with_mates].sum() / max(
+                    1, int(with_mates.sum())
+                ) / len(widths)
         if relevant is not None:
-            pairs = relevant[1][torch.randint(len(relevant[1]), (min(batch // 4, len(relevant[1])),), generator=random)]
-            for asked_cut, row_cut in zip(cuts(adapted(relevant[0][pairs[:, 0]])), cuts(adapted(rows[pairs[:, 1]])), strict=True):
+            pairs = relevant[1][
+                torch.randint(
+                    len(relevant[1]), (min(batch // 4, len(relevant[1])),), generator=random
+                )
+            ]
+            for asked_cut, row_cut in zip(
+                cuts(adapted(relevant[0][pairs[:, 0]])),
+                cuts(adapted(rows[pairs[:, 1]])),
+                strict=True,
+            ):
                 scores = asked_cut @ row_cut.T / 0.05
                 # A row that belongs to another query of the batch by the same pair list is no wrong answer.
-                alike = (pairs[:, 1][:, None] == pairs[:, 1][None]) & ~torch.eye(len(pairs), dtype=torch.bool)
+                alike = (pairs[:, 1][:, None] == pairs[:, 1][None]) & ~torch.eye(
+                    len(pairs), dtype=torch.bool
+                )
                 scores = scores.masked_fill(alike, float("-inf"))
                 target = torch.arange(len(pairs))
-                loss = loss + supervision * torch.nn.functional.cross_entropy(scores, target) / len(widths)
+                loss = loss + supervision * torch.nn.functional.cross_entropy(scores, target) / len(
+                    widths
+                )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 
-from mrl_db.errors import ValueRangeError
 from mrl_db.learn.adaptor import Adaptor
 from mrl_db.learn.rotation import Rotation
-from mrl_db.metric import Metric
+from mrl_db.model.errors import ValueRangeError
+from mrl_db.model.metric import Metric
 
 Change = Rotation | Adaptor
 
@@ -17,7 +17,9 @@ Change = Rotation | Adaptor
 def check_change(change: Change, dims: int, metric: Metric) -> Change:
     """Returns what is to be a collection's adaptor when it can be: of its dims, and, as adapted vectors have length 1, under cosine."""
     if not isinstance(change, (Rotation, Adaptor)):
-        raise ValueRangeError(f"adaptor is a {type(change).__name__}, wanted a Rotation or an Adaptor")
+        raise ValueRangeError(
+            f"adaptor is a {type(change).__name__}, wanted a Rotation or an Adaptor"
+        )
     if change.dims != dims:
         raise ValueRangeError(f"the adaptor is for {change.dims} dims, the collection has {dims}")
     if isinstance(change, Adaptor) and metric is not Metric.cosine:

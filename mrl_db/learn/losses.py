@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mrl_db.errors import MissingDependencyError, ValueRangeError
-from mrl_db.nesting import check_nesting_dims
+from mrl_db.model.errors import MissingDependencyError, ValueRangeError
+from mrl_db.model.nesting import check_nesting_dims
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +25,20 @@ def need_torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise MissingDependencyError("training needs PyTorch; pip install torch, in the build for your machine") from None
+        raise MissingDependencyError(
+            "training needs PyTorch; pip install torch, in the build for your machine"
+        ) from None
     return torch
 
 
 def _weights(dims: tuple[int, ...], weights: Sequence[float] | None) -> tuple[float, ...]:
-    chosen = tuple(1.0 for _ in dims) if weights is None else tuple(float(weight) for weight in weights)
+    chosen = (
+        tuple(1.0 for _ in dims) if weights is None else tuple(float(weight) for weight in weights)
+    )
     if len(chosen) != len(dims) or any(not weight >= 0 for weight in chosen) or not sum(chosen) > 0:
-        raise ValueRangeError(f"weights is {weights!r}, wanted {len(dims)} numbers of at least 0, one for each of dims {dims}, not all 0")
+        raise ValueRangeError(
+            f"weights is {weights!r}, wanted {len(dims)} numbers of at least 0, one for each of dims {dims}, not all 0"
+        )
     return chosen
 
 
@@ -74,27 +80,35 @@ def MatryoshkaLoss(  # noqa: N802  # a class to its users
             if isinstance(given, list):
                 return given[place]
             if given.shape[-1] != widths[-1]:
-                raise ValueRangeError(f"embeddings have {given.shape[-1]} dims, the loss was made for {widths[-1]}")
+                raise ValueRangeError(
+                    f"embeddings have {given.shape[-1]} dims, the loss was made for {widths[-1]}"
+                )
             prefix = given[..., : widths[place]]
             return torch.nn.functional.normalize(prefix, dim=-1) if normalise else prefix
 
         def forward(self, embeddings: Any, *rest: Any) -> Any:
             places, scale = list(range(len(widths))), 1.0
             if dims_per_step is not None and dims_per_step < len(widths):
-                drawn = torch.randperm(len(widths) - 1, generator=self._random)[: dims_per_step - 1].tolist()
+                drawn = torch.randperm(len(widths) - 1, generator=self._random)[
+                    : dims_per_step - 1
+                ].tolist()
                 scale = (len(widths) - 1) / max(1, dims_per_step - 1)
                 places = [*sorted(drawn), len(widths) - 1]
             total: Any = 0.0
             for place in places:
                 cut = self._cut(embeddings, place)
                 loss = base(*cut, *rest) if isinstance(cut, tuple) else base(cut, *rest)
-                total = total + importance[place] * (1.0 if place == len(widths) - 1 else scale) * loss
+                total = (
+                    total + importance[place] * (1.0 if place == len(widths) - 1 else scale) * loss
+                )
             return total if reduction == "sum" else total / sum(importance)
 
     return _MatryoshkaLoss()
 
 
-def NestedLinear(dims: Sequence[int], classes: int, *, tied: bool = False, bias: bool = True) -> Any:  # noqa: N802  # a class to its users
+def NestedLinear(
+    dims: Sequence[int], classes: int, *, tied: bool = False, bias: bool = True
+) -> Any:  # noqa: N802  # a class to its users
     """Returns a module of linear heads: (n, full) to a list of logits (n, classes), one for each of dims.
 
     tied: MRL-E, one matrix of which each width takes the first columns: W(m) = W[:, :m]; else a head of its own for each width (MRL).
@@ -108,13 +122,24 @@ def NestedLinear(dims: Sequence[int], classes: int, *, tied: bool = False, bias:
         def __init__(self) -> None:
             super().__init__()
             self.dims, self.tied = widths, tied
-            self.heads = torch.nn.ModuleList(torch.nn.Linear(width, classes, bias=bias) for width in ((widths[-1],) if tied else widths))
+            self.heads = torch.nn.ModuleList(
+                torch.nn.Linear(width, classes, bias=bias)
+                for width in ((widths[-1],) if tied else widths)
+            )
 
         def forward(self, embeddings: Any) -> list[Any]:
             if tied:
                 head = self.heads[0]
-                return [torch.nn.functional.linear(embeddings[..., :width], head.weight[:, :width], head.bias) for width in widths]
-            return [head(embeddings[..., :width]) for width, head in zip(widths, self.heads, strict=True)]
+                return [
+                    torch.nn.functional.linear(
+                        embeddings[..., :width], head.weight[:, :width], head.bias
+                    )
+                    for width in widths
+                ]
+            return [
+                head(embeddings[..., :width])
+                for width, head in zip(widths, self.heads, strict=True)
+            ]
 
     return _NestedLinear()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db.errors import ShapeError, ValueRangeError
+from mrl_db.model.errors import ShapeError, ValueRangeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ class Rotation:
         """Returns the rotation to the principal directions of vectors (n, dims), the strongest first; raises ShapeError."""
         array = np.asarray(vectors)
         if array.ndim != 2 or len(array) < 2 or array.dtype.kind != "f":
-            raise ShapeError(f"vectors are {array.dtype} of shape {array.shape}, wanted floats (n, dims) with n of at least 2")
+            raise ShapeError(
+                f"vectors are {array.dtype} of shape {array.shape}, wanted floats (n, dims) with n of at least 2"
+            )
         exact = array.astype(np.float64)
         if not np.isfinite(exact).all():
             raise ValueRangeError("vectors hold NaN or infinity")
@@ -42,13 +44,18 @@ class Rotation:
         # Each direction's largest coordinate is positive, so that equal data give equal rotations.
         signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(values))])
         energy = np.maximum(values[order], 0.0)
-        return Rotation(np.ascontiguousarray(directions * signs, dtype=np.float32), energy / max(float(energy.sum()), 1e-300))
+        return Rotation(
+            np.ascontiguousarray(directions * signs, dtype=np.float32),
+            energy / max(float(energy.sum()), 1e-300),
+        )
 
     def apply(self, vectors: ArrayLike) -> NDArray[np.float32]:
         """Returns vectors (dims,) or (n, dims), rotated."""
         array = np.asarray(vectors)
         if array.shape[-1:] != (self.dims,) or array.ndim not in (1, 2):
-            raise ShapeError(f"vectors have shape {array.shape}, the rotation takes (n, {self.dims})")
+            raise ShapeError(
+                f"vectors have shape {array.shape}, the rotation takes (n, {self.dims})"
+            )
         return np.asarray(array @ self.matrix, dtype=np.float32)
 
     def to_bytes(self) -> bytes:

@@ -42,7 +42,9 @@ def copy_changed(
             cursor.execute(statement, parameters, binary=True)
             while found := cursor.fetchmany(block):
                 vectors = change(np.stack([row[1] for row in found]))
-                columns = {name: [row[2 + place] for row in found] for place, name in enumerate(names)}
+                columns = {
+                    name: [row[2 + place] for row in found] for place, name in enumerate(names)
+                }
                 batch = ingest.check_batch([row[0] for row in found], vectors, columns, info)
                 count += ingest.write(connection, info, [batch], upsert=False)
                 if progress is not None:

@@ -12,8 +12,8 @@ from psycopg import errors as pg
 from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
-from mrl_db import nesting
-from mrl_db.errors import (
+from mrl_db.model import nesting
+from mrl_db.model.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     MrlDbError,
@@ -21,8 +21,8 @@ from mrl_db.errors import (
     ValueRangeError,
     from_psycopg,
 )
-from mrl_db.metric import Metric
-from mrl_db.plan import Plan
+from mrl_db.model.metric import Metric
+from mrl_db.model.plan import Plan
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
 
@@ -84,7 +84,9 @@ def check_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:
     except UnicodeEncodeError:
         raise ValueRangeError(f"{what} {name!r} is no valid Unicode") from None
     if "\0" in name:
-        raise ValueRangeError(f"{what} {name!r} contains a NUL character, at which PostgreSQL would cut it")
+        raise ValueRangeError(
+            f"{what} {name!r} contains a NUL character, at which PostgreSQL would cut it"
+        )
     if not 1 <= len(encoded) <= limit:
         raise ValueRangeError(f"{what} {name[:80]!r} has {len(encoded)} bytes, wanted 1 to {limit}")
     return name
@@ -93,7 +95,9 @@ def check_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:
 def list_collections(session: Session) -> list[str]:
     """Returns the names of all collections, sorted."""
     with session.connection() as connection:
-        return [row[0] for row in connection.execute(statements.query("collections_list")).fetchall()]
+        return [
+            row[0] for row in connection.execute(statements.query("collections_list")).fetchall()
+        ]
 
 
 def describe(session: Session, name: str) -> CollectionInfo:
@@ -141,7 +145,9 @@ def create(connection: Connection, wanted: Wanted, adaptor: bytes | None = None)
     values = {
         "name": wanted.name,
         "dims": int(wanted.dims),
-        "nesting_dims": None if wanted.nesting_dims is None else [int(width) for width in wanted.nesting_dims],
+        "nesting_dims": None
+        if wanted.nesting_dims is None
+        else [int(width) for width in wanted.nesting_dims],
         "shortlist_dims": None if wanted.shortlist_dims is None else int(wanted.shortlist_dims),
         "metric": wanted.metric.value,
         "key_type": wanted.key_type,
@@ -165,7 +171,9 @@ def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
 def find_table(session: Session, table: str) -> tuple[int, int]:
     """Returns (oid, bytes) of a table named as SQL would; raises CollectionNotFoundError."""
     if not isinstance(table, str) or "\0" in table:
-        raise ValueRangeError(f"the table is {table!r}, wanted its name as SQL writes it, such as 'public.articles'")
+        raise ValueRangeError(
+            f"the table is {table!r}, wanted its name as SQL writes it, such as 'public.articles'"
+        )
     with session.connection() as connection:
         try:
             row = connection.execute(statements.query("table_find"), (table,)).fetchone()
@@ -174,7 +182,9 @@ def find_table(session: Session, table: str) -> tuple[int, int]:
                 f"the table name {table!r} is not one that SQL could read; quote odd names: 'public.\"My Table\"'"
             ) from None
     if row is None:
-        raise CollectionNotFoundError(f"no table {table!r}; write it as SQL would, with its schema: 'public.articles'")
+        raise CollectionNotFoundError(
+            f"no table {table!r}; write it as SQL would, with its schema: 'public.articles'"
+        )
     return int(row[0]), int(row[1])
 
 
@@ -194,11 +204,15 @@ def attach(
     """Makes a collection of a table with data (mrl.attach); returns its name."""
     values = {
         "relation": relation,
-        "name": None if name is None else check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES),
+        "name": None
+        if name is None
+        else check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES),
         "vector": check_name(vector, "the vector column"),
         "key": check_name(key, "the key column"),
         "dims": None if dims is None else nesting.check_dims(dims),
-        "nesting_dims": None if nesting_dims is None else list(nesting.check_nesting_dims(nesting_dims, nesting_dims[-1])),
+        "nesting_dims": None
+        if nesting_dims is None
+        else list(nesting.check_nesting_dims(nesting_dims, nesting_dims[-1])),
         "shortlist_dims": None if shortlist_dims is None else nesting.check_dims(shortlist_dims),
         "metric": metric.value,
         "low_dim": low_dim,
@@ -217,17 +231,25 @@ def drop(session: Session, name: str) -> None:
 def set_plan(session: Session, name: str, plan: Plan | None, engine: str = "sql") -> None:
     """Stores the plan of an engine, or removes it; its promise goes."""
     with session.transaction() as connection:
-        _call(connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json()), engine))
+        _call(
+            connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json()), engine)
+        )
 
 
-def keep_promise(session: Session, name: str, engine: str, plan: Plan, promise: Mapping[str, Any]) -> datetime:
+def keep_promise(
+    session: Session, name: str, engine: str, plan: Plan, promise: Mapping[str, Any]
+) -> datetime:
     """Stores the plan of an engine with what it was measured to keep; returns when."""
     with session.transaction() as connection:
-        made_at: datetime = _call(connection, "promise_keep", (name, engine, Jsonb(plan.to_json()), Jsonb(dict(promise))))
+        made_at: datetime = _call(
+            connection, "promise_keep", (name, engine, Jsonb(plan.to_json()), Jsonb(dict(promise)))
+        )
     return made_at
 
 
-def stored_plans(session: Session, name: str) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any] | None, datetime | None]]:
+def stored_plans(
+    session: Session, name: str
+) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any] | None, datetime | None]]:
     """Returns for each engine with a stored plan (plan, promise or None, when it was promised)."""
     with session.connection() as connection:
         found = connection.execute(statements.query("promises"), (name,)).fetchall()
@@ -242,7 +264,11 @@ def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequenc
         own = _OF_SQLSTATE.get(error.sqlstate or "")
         if own is None:
             raise from_psycopg(error) from None
-        raise own("; ".join(part for part in (error.diag.message_primary, error.diag.message_hint) if part)) from None
+        raise own(
+            "; ".join(
+                part for part in (error.diag.message_primary, error.diag.message_hint) if part
+            )
+        ) from None
     return None if row is None else row[0]
 
 
@@ -265,5 +291,8 @@ def _info(entry: Any) -> CollectionInfo:
         low_dim_column=fields["low_dim_column"],
         index=fields["index"],
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
-        columns={c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"]) for c in fields["columns"]},
+        columns={
+            c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"])
+            for c in fields["columns"]
+        },
     )

@@ -16,7 +16,12 @@ from typing import Any
 
 from psycopg import errors as pg
 
-from mrl_db.errors import CollectionNotFoundError, FreshnessError, PrivilegeError, RowSecurityError
+from mrl_db.model.errors import (
+    CollectionNotFoundError,
+    FreshnessError,
+    PrivilegeError,
+    RowSecurityError,
+)
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Connection, Session
@@ -68,14 +73,20 @@ class ChangeLog:
         with self._session.connection() as connection:
             found = _one(connection, "log_check", info.name)
         if found is None:
-            raise CollectionNotFoundError(f'collection "{info.name}" lost its table: it was dropped outside mrl_db')
+            raise CollectionNotFoundError(
+                f'collection "{info.name}" lost its table: it was dropped outside mrl_db'
+            )
         if found["row_security"] and not self._allow_rls_bypass:
             raise RowSecurityError(
                 f'table "{info.schema}.{info.table}" is under row-level security, which rows in this process would not be: '
                 'search with engine="sql", or say load(allow_rls_bypass=True)'
             )
         if found["partitioned"] or found["subscribed"]:
-            why = "a subscription's worker, which fires no triggers," if found["subscribed"] else "statements on its partitions or children"
+            why = (
+                "a subscription's worker, which fires no triggers,"
+                if found["subscribed"]
+                else "statements on its partitions or children"
+            )
             raise FreshnessError(
                 f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: load(max_staleness=float("inf")) takes the rows '
                 "as they are now, until refresh()"
@@ -91,7 +102,9 @@ class ChangeLog:
         """Registers a reader that needs what is not visible now, for `lease` seconds."""
         try:
             with self._session.connection() as connection:
-                row = connection.execute(statements.query("log_follow"), (self.relation, lease)).fetchone()
+                row = connection.execute(
+                    statements.query("log_follow"), (self.relation, lease)
+                ).fetchone()
         except PrivilegeError as error:
             raise PrivilegeError(
                 f"{error} (to follow writes takes INSERT, SELECT, UPDATE and DELETE on mrl.reader, and SELECT on mrl.change; "
@@ -103,7 +116,9 @@ class ChangeLog:
     def register_from(self, other: Reader, lease: float) -> Reader | None:
         """Registers a reader that begins where another one was acknowledged; None when that one is not there any more."""
         with self._session.connection() as connection:
-            row = connection.execute(statements.query("log_follow_from"), (other.id, other.token, lease)).fetchone()
+            row = connection.execute(
+                statements.query("log_follow_from"), (other.id, other.token, lease)
+            ).fetchone()
         return None if row is None else Reader(*row)
 
     def renew(self, reader: Reader, lease: float) -> None:
@@ -118,24 +133,40 @@ class ChangeLog:
 
     def news(self, connection: Connection, position: Position, reader: Reader) -> News | None:
         """Returns what came since a position, None when nothing did; one round trip. Raises CollectionNotFoundError."""
-        found = _one(connection, "log_news", self.relation, position.snapshot, position.started, reader.id, reader.token)
+        found = _one(
+            connection,
+            "log_news",
+            self.relation,
+            position.snapshot,
+            position.started,
+            reader.id,
+            reader.token,
+        )
         return None if found is None else self._news(found)
 
     def since_acknowledged(self, connection: Connection, reader: Reader) -> News:
         """Returns what came since the reader's last acknowledgement."""
-        return self._news(_one(connection, "log_changes_since", self.relation, reader.seen, reader.id, reader.token))
+        return self._news(
+            _one(
+                connection, "log_changes_since", self.relation, reader.seen, reader.id, reader.token
+            )
+        )
 
     def holds(self, connection: Connection, reader: Reader) -> bool:
         """Whether the reader is registered under its token, so that the log has all that it has not acknowledged."""
         return bool(_one(connection, "log_holds", reader.id, reader.token))
 
-    def acknowledge(self, connection: Connection, reader: Reader, position: Position, lease: float) -> Reader | None:
+    def acknowledge(
+        self, connection: Connection, reader: Reader, position: Position, lease: float
+    ) -> Reader | None:
         """Lets go of the changes seen at a position, and renews the lease; None when the reader is not registered under its token.
 
         The position must have been taken before: then no transaction after a crash of the server gets an id that the position takes for
         seen.
         """
-        token = _one(connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease)
+        token = _one(
+            connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease
+        )
         return None if token is None else Reader(reader.id, token, position.snapshot)
 
     def leave(self, reader: Reader) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from psycopg import sql
 
-from mrl_db.filters import AllOf, AnyOf, Node, Not, Null
+from mrl_db.model.filters import AllOf, AnyOf, Node, Not, Null
+from mrl_db.model.values import is_text
 from mrl_db.postgres import statements
-from mrl_db.values import is_text
 
 
-def compile_condition(node: Node, column_types: Mapping[str, str]) -> tuple[sql.Composable, list[Any]]:
+def compile_condition(
+    node: Node, column_types: Mapping[str, str]
+) -> tuple[sql.Composable, list[Any]]:
     """Returns the condition on the table named row_, and its parameters in order."""
     parts = statements.fragments("filter")
     parameters: list[Any] = []
@@ -32,7 +34,9 @@ def compile_condition(node: Node, column_types: Mapping[str, str]) -> tuple[sql.
         if isinstance(node, Null):
             return parts["null"].format(column=statements.identifier(node.column))
         parameters.append(list(node.value) if node.operator == "$in" else node.value)
-        return parts[node.operator].format(column=statements.identifier(node.column), type=_type(column_types[node.column]))
+        return parts[node.operator].format(
+            column=statements.identifier(node.column), type=_type(column_types[node.column])
+        )
 
     return visit(node), parameters
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from mrl_db import _kernels
-from mrl_db.errors import DatabaseError
+from mrl_db.model.errors import DatabaseError
 from mrl_db.postgres import statements
 from mrl_db.postgres.conditions import conjunction
 from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
@@ -21,7 +21,11 @@ _PIECES = 64  # COPY messages handed to the decoder at once: a message is one ro
 
 
 def copy_rows(
-    connection: Connection, request: Request, block_rows: int, keys: list[Any] | None = None, part: tuple[int, int] | None = None
+    connection: Connection,
+    request: Request,
+    block_rows: int,
+    keys: list[Any] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Any, NDArray[np.float32]]]:
     """Yields (keys, vectors) of the rows that pass the request's filter, in blocks of at least `block_rows` but for the last.
 
@@ -30,16 +34,24 @@ def copy_rows(
     """
     info = request.info
     begin, end = (0, info.dims) if part is None else part
-    decoder = _kernels.CopyDecoder(KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], end - begin)
+    decoder = _kernels.CopyDecoder(
+        KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], end - begin
+    )
     condition, parameters = request.condition()
     if keys is not None:
-        among = statements.fragments("filter")["among"].format(key=statements.identifier(info.key), type=sql.SQL(info.key_type))
+        among = statements.fragments("filter")["among"].format(
+            key=statements.identifier(info.key), type=sql.SQL(info.key_type)
+        )
         condition, parameters = conjunction(among, condition), [keys, *parameters]
     whole = (begin, end) == (0, info.dims)
     cut = (
         {}
         if whole
-        else {"first": sql.Literal(begin + 1), "count": sql.Literal(end - begin), "vector_schema": sql.Identifier(info.vector_schema)}
+        else {
+            "first": sql.Literal(begin + 1),
+            "count": sql.Literal(end - begin),
+            "vector_schema": sql.Identifier(info.vector_schema),
+        }
     )
     statement = statements.query("copy_out" if whole else "slices_out").format(
         key=statements.identifier(info.key),
@@ -62,9 +74,15 @@ def copy_rows(
         raise DatabaseError("the COPY stream ended before its end mark; run it again")
 
 
-def _copy(connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]) -> Any:
+def _copy(
+    connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]
+) -> Any:
     """Starts the COPY. It takes no parameters in PostgreSQL: psycopg writes them into the statement, quoted."""
-    return cursor.copy(statement, parameters) if parameters else cursor.copy(statements.without_parameters(statement, connection))
+    return (
+        cursor.copy(statement, parameters)
+        if parameters
+        else cursor.copy(statements.without_parameters(statement, connection))
+    )
 
 
 def _feed(decoder: _kernels.CopyDecoder, pieces: list[Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from mrl_db.errors import MrlDbError
+from mrl_db.model.errors import MrlDbError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Session
@@ -27,17 +27,28 @@ def create_index(
     """Builds the index unless it is there; progress gets (blocks of the table, blocks in all) about twice a second."""
     if info.index is not None:
         return
-    values = {"name": info.name, "m": m, "ef_construction": ef_construction, "concurrently": concurrently}
+    values = {
+        "name": info.name,
+        "m": m,
+        "ef_construction": ef_construction,
+        "concurrently": concurrently,
+    }
     # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a transaction with it.
     with session.connection() if concurrently else session.transaction() as connection:
         row = connection.execute(statements.query("index_statement"), values).fetchone()
         if row is None:
             raise MrlDbError(f'no statement to index collection "{info.name}"; was it dropped?')
-        create, comment = (sql.SQL(text) for text in row)  # made by mrl.index_statement, with quoted names
+        create, comment = (
+            sql.SQL(text) for text in row
+        )  # made by mrl.index_statement, with quoted names
         done = threading.Event()
         watcher = None
         if progress is not None:
-            watcher = threading.Thread(target=_watch, args=(session, connection.info.backend_pid, done, progress), daemon=True)
+            watcher = threading.Thread(
+                target=_watch,
+                args=(session, connection.info.backend_pid, done, progress),
+                daemon=True,
+            )
             watcher.start()
         try:
             connection.execute(create)
@@ -48,7 +59,12 @@ def create_index(
                 watcher.join()
 
 
-def _watch(session: Session, backend: int, done: threading.Event, progress: Callable[[int, int | None], None]) -> None:
+def _watch(
+    session: Session,
+    backend: int,
+    done: threading.Event,
+    progress: Callable[[int, int | None], None],
+) -> None:
     """Asks another connection how far the build is; a failure here must not disturb the build."""
     while not done.wait(_POLL_SECONDS):
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from mrl_db.errors import MigrationError
+from mrl_db.model.errors import MigrationError
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
 
@@ -32,8 +32,13 @@ class Migration:
 
 def migrations() -> tuple[Migration, ...]:
     """Returns all migrations, in order."""
-    files = [f for f in (statements.sql_folder() / "migrations").iterdir() if f.name.endswith(".sql")]
-    found = (Migration(int(f.name[:4]), f.name[: -len(".sql")], f.read_text(encoding="utf-8")) for f in files)
+    files = [
+        f for f in (statements.sql_folder() / "migrations").iterdir() if f.name.endswith(".sql")
+    ]
+    found = (
+        Migration(int(f.name[:4]), f.name[: -len(".sql")], f.read_text(encoding="utf-8"))
+        for f in files
+    )
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 
@@ -47,7 +52,10 @@ def install(session: Session) -> tuple[str, ...]:
         applied = []
         for migration in pending(connection):
             connection.execute(sql.SQL(migration.text))
-            connection.execute(statements.query("migrations_record"), (migration.version, migration.name, migration.checksum))
+            connection.execute(
+                statements.query("migrations_record"),
+                (migration.version, migration.name, migration.checksum),
+            )
             applied.append(migration.name)
         return tuple(applied)
 
@@ -60,10 +68,16 @@ def pending(connection: Connection) -> tuple[Migration, ...]:
     ledger = connection.execute(statements.query("migrations_applied")).fetchall()
     for version, name, checksum in ledger:
         if version not in known:
-            raise MigrationError(f"the database has migration {name}, this version of mrl_db ends at {max(known)}; install a newer one")
+            raise MigrationError(
+                f"the database has migration {name}, this version of mrl_db ends at {max(known)}; install a newer one"
+            )
         if checksum != known[version].checksum:
             raise MigrationError(
                 f"migration {name} in the database has checksum {checksum[:12]}…, the file has {known[version].checksum[:12]}…; "
                 "an applied migration is never edited: install the version of mrl_db that wrote it"
             )
-    return tuple(migration for version, migration in known.items() if version not in {row[0] for row in ledger})
+    return tuple(
+        migration
+        for version, migration in known.items()
+        if version not in {row[0] for row in ledger}
+    )

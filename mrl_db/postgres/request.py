@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from mrl_db.filters import Node
+from mrl_db.model.filters import Node
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.conditions import compile_condition, conjunction, present
 

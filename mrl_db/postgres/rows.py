@@ -30,7 +30,9 @@ def get(
     with session.connection() as connection:
         found = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
     rows = [found[key] for key in keys if key in found and found[key][1] is not None]
-    vectors = np.stack([row[1] for row in rows]) if rows else np.empty((0, info.dims), dtype=np.float32)
+    vectors = (
+        np.stack([row[1] for row in rows]) if rows else np.empty((0, info.dims), dtype=np.float32)
+    )
     return (
         [row[0] for row in rows],
         vectors,
@@ -59,7 +61,9 @@ def count(session: Session, request: Request) -> int:
 def count_in(connection: Connection, request: Request) -> int:
     """The same, in a transaction of the caller's."""
     condition, parameters = request.condition()
-    statement = statements.query("rows_count").format(source=request.info.relation, condition=condition)
+    statement = statements.query("rows_count").format(
+        source=request.info.relation, condition=condition
+    )
     row = _execute(connection, statement, parameters).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -68,19 +72,28 @@ def keys_where(session: Session, request: Request) -> NDArray[np.uint8] | list[b
     """Returns the keys of the rows with a vector that pass the filter, as the index takes them: uint8 (n, bytes), or bytes for text."""
     condition, parameters = request.condition()
     statement = statements.query("rows_keys").format(
-        key=statements.identifier(request.info.key), source=request.info.relation, condition=condition
+        key=statements.identifier(request.info.key),
+        source=request.info.relation,
+        condition=condition,
     )
     with session.connection() as connection:
-        return encoded_keys([row[0] for row in _execute(connection, statement, parameters).fetchall()], request.info.key_type)
+        return encoded_keys(
+            [row[0] for row in _execute(connection, statement, parameters).fetchall()],
+            request.info.key_type,
+        )
 
 
 def encoded_keys(keys: Sequence[Any], key_type: str) -> NDArray[np.uint8] | list[bytes]:
     """Returns keys out of the database as the index takes them: uint8 (n, bytes), or bytes for text."""
     dtype = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}.get(key_type)
     if dtype is not None:
-        return np.array(keys, dtype=dtype).view(np.uint8).reshape(len(keys), np.dtype(dtype).itemsize)
+        return (
+            np.array(keys, dtype=dtype).view(np.uint8).reshape(len(keys), np.dtype(dtype).itemsize)
+        )
     if key_type == "uuid":
-        return np.frombuffer(b"".join(key.bytes for key in keys), dtype=np.uint8).reshape(len(keys), 16)
+        return np.frombuffer(b"".join(key.bytes for key in keys), dtype=np.uint8).reshape(
+            len(keys), 16
+        )
     return [key.encode() for key in keys]
 
 
@@ -114,23 +127,32 @@ def share_newer(session: Session, info: CollectionInfo, transaction: int, total:
     """Returns the share of the rows, of which there are about `total`, that came or were replaced since a transaction; of a sample."""
     percent = min(100.0, 100.0 * _LOOKED_AT / max(total, 1))
     statement = statements.query("rows_newer").format(
-        source=info.relation, percent=sql.Literal(percent), vector=statements.identifier(info.vector)
+        source=info.relation,
+        percent=sql.Literal(percent),
+        vector=statements.identifier(info.vector),
     )
     with session.connection() as connection:
         row = _execute(connection, statement, [transaction]).fetchone()
     return 0.0 if row is None else float(row[0])
 
 
-def columns_of(session: Session, request: Request, ids: NDArray[Any]) -> dict[str, NDArray[np.object_]]:
+def columns_of(
+    session: Session, request: Request, ids: NDArray[Any]
+) -> dict[str, NDArray[np.object_]]:
     """Returns the request's columns of some rows (n, k), each of the same shape; None for a row that is gone."""
     if not request.columns:
         return {}
     statement = statements.query("rows_columns").format(
-        key=statements.identifier(request.info.key), columns=further_columns(request.columns), source=request.info.relation
+        key=statements.identifier(request.info.key),
+        columns=further_columns(request.columns),
+        source=request.info.relation,
     )
     wanted = ids.ravel().tolist()
     with session.connection() as connection:
-        found = {row[0]: row[1:] for row in _execute(connection, statement, [list(set(wanted))]).fetchall()}
+        found = {
+            row[0]: row[1:]
+            for row in _execute(connection, statement, [list(set(wanted))]).fetchall()
+        }
     nothing = (None,) * len(request.columns)
     columns = {}
     for place, name in enumerate(request.columns):
@@ -143,10 +165,14 @@ def columns_of(session: Session, request: Request, ids: NDArray[Any]) -> dict[st
 def further_columns(columns: Sequence[str]) -> sql.Composed:
     """Returns the columns as they follow others in a SELECT."""
     further = statements.fragments("columns")["further"]
-    return sql.SQL("").join([further.format(column=statements.identifier(column)) for column in columns])
+    return sql.SQL("").join(
+        [further.format(column=statements.identifier(column)) for column in columns]
+    )
 
 
-def _delete(connection: Connection, info: CollectionInfo, condition: sql.Composable, parameters: list[Any]) -> int:
+def _delete(
+    connection: Connection, info: CollectionInfo, condition: sql.Composable, parameters: list[Any]
+) -> int:
     statement = statements.query("rows_delete").format(source=info.relation, condition=condition)
     return int(_execute(connection, statement, parameters).rowcount)
 

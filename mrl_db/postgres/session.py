@@ -21,13 +21,25 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mrl_db.errors import CommitUncertain, ConnectError, DatabaseError, ServerError, from_psycopg, is_connection_lost
+from mrl_db.model.errors import (
+    CommitUncertain,
+    ConnectError,
+    DatabaseError,
+    ServerError,
+    from_psycopg,
+    is_connection_lost,
+)
 from mrl_db.postgres import statements
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIN_PGVECTOR = (0, 8)
-_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}  # s, s, tries, ms
+_KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}  # s, s, tries, ms
 _SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
 
@@ -39,7 +51,9 @@ class VectorParameter:
 
     def __init__(self, vector: NDArray[np.float32]) -> None:
         """Encodes the vector in pgvector's binary format: int16 dims, int16 zero, big-endian float4."""
-        self.wire = np.array([vector.shape[0], 0], dtype=">i2").tobytes() + vector.astype(">f4").tobytes()
+        self.wire = (
+            np.array([vector.shape[0], 0], dtype=">i2").tobytes() + vector.astype(">f4").tobytes()
+        )
 
 
 class _VectorDumper(Dumper):
@@ -83,13 +97,17 @@ class Session:
         self._revive = revive
         self._lost = False
         self._dsn = _checked_dsn(dsn, statement_timeout)
-        self._class = _connection_class(None if statement_timeout is None else _Watch(statement_timeout + _GRACE))
+        self._class = _connection_class(
+            None if statement_timeout is None else _Watch(statement_timeout + _GRACE)
+        )
         self._prepare_threshold = 5 if prepare else None
         self._connect_timeout = connect_timeout
         self._vector_oids: dict[str, int] = {}
         self._lent: set[Connection] = set()
         try:
-            with psycopg.connect(self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True) as connection:
+            with psycopg.connect(
+                self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True
+            ) as connection:
                 self.server_version = connection.info.server_version // 10000
                 self.pgvector_version = _ensure_pgvector(connection)
                 rows = connection.execute(statements.query("vector_types")).fetchall()
@@ -132,7 +150,9 @@ class Session:
             finally:
                 self._pool.putconn(connection)
         except PoolTimeout:
-            raise ConnectError(f"no connection to {self.where} was free in time; close idle ones, or raise pool_size") from None
+            raise ConnectError(
+                f"no connection to {self.where} was free in time; close idle ones, or raise pool_size"
+            ) from None
         except psycopg.Error as error:
             self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
@@ -223,7 +243,9 @@ class Session:
         )
 
     def _configure(self, connection: Connection) -> None:
-        connection.adapters.register_dumper(VectorParameter, type("Dumper", (_VectorDumper,), {"oid": self._vector_oids["vector"]}))
+        connection.adapters.register_dumper(
+            VectorParameter, type("Dumper", (_VectorDumper,), {"oid": self._vector_oids["vector"]})
+        )
         connection.adapters.register_loader(self._vector_oids["vector"], _VectorLoader)
         connection.adapters.register_loader(self._vector_oids["halfvec"], _HalfvecLoader)
 
@@ -255,7 +277,10 @@ class _Watch:
                 idle_since = time.monotonic()
                 if idle_since - since > self._seconds:
                     self.end(connection)
-                    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
+                    with (
+                        contextlib.suppress(OSError, psycopg.Error),
+                        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
+                    ):
                         line.shutdown(socket.SHUT_RDWR)
 
 
@@ -269,7 +294,11 @@ def _connection_class(watch: _Watch | None) -> type[Connection]:
         def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
             watching.begin(self)
             try:
-                return super().wait(gen, interval) if timeout is None else super().wait(gen, interval, timeout)
+                return (
+                    super().wait(gen, interval)
+                    if timeout is None
+                    else super().wait(gen, interval, timeout)
+                )
             finally:
                 watching.end(self)
 
@@ -295,9 +324,13 @@ def _checked_dsn(dsn: str, statement_timeout: float | None) -> str:
             "the connection string is malformed; wanted postgresql://user@host:port/database, with special characters percent-encoded, "
             "or host=… dbname=… user=…"
         ) from None
-    further: dict[str, Any] = {name: value for name, value in _KEEPALIVES.items() if name not in said}
+    further: dict[str, Any] = {
+        name: value for name, value in _KEEPALIVES.items() if name not in said
+    }
     if statement_timeout is not None:
-        further["options"] = f"{said.get('options') or ''} -c statement_timeout={max(1, round(statement_timeout * 1000))}".strip()
+        further["options"] = (
+            f"{said.get('options') or ''} -c statement_timeout={max(1, round(statement_timeout * 1000))}".strip()
+        )
     return conninfo.make_conninfo(dsn, **further)
 
 
@@ -329,5 +362,7 @@ def _ensure_pgvector(connection: Connection) -> str:
     version = str(row[0])
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
         wanted = ".".join(str(part) for part in MIN_PGVECTOR)
-        raise ServerError(f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER EXTENSION vector UPDATE")
+        raise ServerError(
+            f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER EXTENSION vector UPDATE"
+        )
     return version

@@ -13,7 +13,9 @@ from psycopg import Connection, sql
 @cache
 def query(name: str) -> sql.SQL:
     """Returns the statement of sql/queries/<name>.sql."""
-    return sql.SQL(_without_comments((sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8")))
+    return sql.SQL(
+        _without_comments((sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8"))
+    )
 
 
 @cache
@@ -21,7 +23,10 @@ def fragments(name: str) -> dict[str, sql.SQL]:
     """Returns the named parts of sql/queries/<name>.sql: each follows a line `-- name: <part>`."""
     text = (sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\S+)\n", text, flags=re.MULTILINE)[1:]
-    return {part: sql.SQL(_without_comments(body)) for part, body in zip(parts[::2], parts[1::2], strict=True)}
+    return {
+        part: sql.SQL(_without_comments(body))
+        for part, body in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def identifier(*names: str) -> sql.Identifier:

@@ -23,7 +23,10 @@ def network(seed=0):
     """An adaptor with all its parts, made by hand."""
     rng = np.random.default_rng(seed)
     rotation = np.linalg.qr(rng.standard_normal((DIMS, DIMS)))[0].astype(np.float32)
-    parts = (rng.standard_normal(shape).astype(np.float32) * 0.2 for shape in ((DIMS, 6), (6,), (6, DIMS), (DIMS,)))
+    parts = (
+        rng.standard_normal(shape).astype(np.float32) * 0.2
+        for shape in ((DIMS, 6), (6,), (6, DIMS), (DIMS,))
+    )
     return Adaptor((4, DIMS), rotation, *parts)
 
 
@@ -47,9 +50,13 @@ def test_rows_and_queries_are_changed_alike_by_every_client(db, kind):
     for _ in ("sql", "native"):
         for found in (
             other.search(asked, k=5, exact=True),
-            other.search(asked, k=5, shortlist=400) if other.loaded is None else other.search(asked),
+            other.search(asked, k=5, shortlist=400)
+            if other.loaded is None
+            else other.search(asked),
         ):
-            np.testing.assert_allclose(found.distances[:, 0], 1 - (queries @ unit.T).max(axis=1), atol=1e-5)
+            np.testing.assert_allclose(
+                found.distances[:, 0], 1 - (queries @ unit.T).max(axis=1), atol=1e-5
+            )
         single = other.search(asked[0], k=5)
         np.testing.assert_allclose(single.distances[0], 1 - (queries[0] @ unit.T).max(), atol=1e-5)
         assert other.recall(asked, k=5).mean > 0.5
@@ -63,16 +70,32 @@ def test_rows_and_queries_are_changed_alike_by_every_client(db, kind):
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_collection_is_copied_with_its_vectors_changed(db, kind, key_type, monkeypatch):
     change, rows = CHANGES[kind](), made(500)
-    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"100 % of row {i}"}[key_type]
+    key = {
+        "bigint": int,
+        "uuid": lambda i: uuid.UUID(int=i),
+        "text": lambda i: f"100 % of row {i}",
+    }[key_type]
     keys = [key(i) for i in range(500)]
     columns = {"year": "integer", "tags": "text[]", "half %": "double precision"}
-    docs = db.create_collection("docs", dims=DIMS, nesting_dims=(4, 8, DIMS), shortlist_dims=8, key_type=key_type, columns=columns)
-    years, tags = [None if i % 7 == 0 else i for i in range(500)], [[f"t{i}", "a"] for i in range(500)]
+    docs = db.create_collection(
+        "docs",
+        dims=DIMS,
+        nesting_dims=(4, 8, DIMS),
+        shortlist_dims=8,
+        key_type=key_type,
+        columns=columns,
+    )
+    years, tags = (
+        [None if i % 7 == 0 else i for i in range(500)],
+        [[f"t{i}", "a"] for i in range(500)],
+    )
     docs.add(keys, rows, year=years, tags=tags, **{"half %": [i / 2 for i in range(500)]})
     monkeypatch.setattr("mrl_db.postgres.adapting._BLOCK_BYTES", 64 * 130)  # some blocks
     seen = []
 
-    adapted = docs.adapt("docs, adapted", change, progress=lambda done, total: seen.append((done, total)))
+    adapted = docs.adapt(
+        "docs, adapted", change, progress=lambda done, total: seen.append((done, total))
+    )
 
     got = adapted.get(keys)
     np.testing.assert_allclose(got.vectors, change.apply(rows), rtol=1e-6, atol=1e-6)
@@ -85,7 +108,10 @@ def test_a_collection_is_copied_with_its_vectors_changed(db, kind, key_type, mon
     assert seen[-1] == (500, 500)
     assert len(seen) > 2
     np.testing.assert_array_equal(docs.get(keys).vectors, rows)  # left as it was
-    for nearest in (adapted.search(rows[3], k=1, exact=True), adapted.search(got.vectors[3], k=1, exact=True, as_stored=True)):
+    for nearest in (
+        adapted.search(rows[3], k=1, exact=True),
+        adapted.search(got.vectors[3], k=1, exact=True, as_stored=True),
+    ):
         assert nearest.ids[0] == keys[3]
         assert nearest.distances[0] == pytest.approx(0, abs=1e-5)
     assert adapted.search(got.vectors[3], k=1, exact=True).distances[0] > 1e-3  # changed twice
@@ -114,7 +140,10 @@ def test_what_can_be_no_adaptor_of_a_collection_is_refused(db):
     with pytest.raises(mrl_db.ValueRangeError, match="wanted a Rotation"):
         db.create_collection("docs", dims=DIMS, adaptor=np.eye(DIMS))
     assert db.list() == []
-    assert db.create_collection("docs", dims=DIMS, metric="l2", adaptor=Rotation.fit(made(50))).adaptor is not None
+    assert (
+        db.create_collection("docs", dims=DIMS, metric="l2", adaptor=Rotation.fit(made(50))).adaptor
+        is not None
+    )
 
 
 def test_an_adaptor_is_for_good(db):

@@ -25,27 +25,44 @@ def test_a_table_with_data_becomes_a_collection(db, execute, rng, key_type, vect
         f"CREATE TABLE {table} ({quoted('the %key')} {key_type} PRIMARY KEY, {quoted('the {vec}')} {vector_type}(12), {quoted('na%me')} text)"
     )
     vectors = rng.standard_normal((60, 12)).astype(np.float16).astype(np.float32)
-    keys = [uuid.UUID(int=i) if key_type == "uuid" else str(i) if key_type.startswith(("t", "v")) else i for i in range(60)]
+    keys = [
+        uuid.UUID(int=i) if key_type == "uuid" else str(i) if key_type.startswith(("t", "v")) else i
+        for i in range(60)
+    ]
     for key, vector in zip(keys, vectors, strict=True):
-        execute(f"INSERT INTO {table.replace('%', '%%')} VALUES (%s, %s, 'x')", [key, str(vector.tolist())])
+        execute(
+            f"INSERT INTO {table.replace('%', '%%')} VALUES (%s, %s, 'x')",
+            [key, str(vector.tolist())],
+        )
 
-    docs = db.attach(table, vector="the {vec}", key="the %key", nesting_dims=(4, 12), low_dim=low_dim)
+    docs = db.attach(
+        table, vector="the {vec}", key="the %key", nesting_dims=(4, 12), low_dim=low_dim
+    )
     docs.create_index()
-    hits = docs.search(vectors[7], k=3, shortlist=60, where={"na%me": {"$like": "x%"}}, columns=["na%me"])
+    hits = docs.search(
+        vectors[7], k=3, shortlist=60, where={"na%me": {"$like": "x%"}}, columns=["na%me"]
+    )
     exact = docs.search(vectors[7], k=3, where={"na%me": "x"}, exact=True, columns=["na%me"])
 
     assert docs.name == ODD
     assert docs.indexed
     assert hits.ids[0] == exact.ids[0] == keys[7]
     assert hits.ids.tolist() == exact.ids.tolist()
-    np.testing.assert_allclose(hits.distances, exact.distances, atol=2e-3 if vector_type == "halfvec" else 2e-6)
+    np.testing.assert_allclose(
+        hits.distances, exact.distances, atol=2e-3 if vector_type == "halfvec" else 2e-6
+    )
     assert docs.upsert([keys[0]], vectors[:1]) == 1
     assert docs.delete([keys[0]]) == 1
     function = "search_" + ODD
-    rows = execute(f"SELECT * FROM mrl.{quoted(function)}((SELECT t.{quoted('the {vec}')}::vector FROM {table} t LIMIT 1), 2)")
+    rows = execute(
+        f"SELECT * FROM mrl.{quoted(function)}((SELECT t.{quoted('the {vec}')}::vector FROM {table} t LIMIT 1), 2)"
+    )
     assert len(rows) == 2
     db.drop(ODD)
-    columns = execute("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped", [table])
+    columns = execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        [table],
+    )
     assert [row[0] for row in columns] == ["the %key", "the {vec}", "na%me"]
     assert execute("SELECT count(*) FROM pg_indexes WHERE schemaname = 'Odd Schema'") == [(1,)]
 
@@ -56,17 +73,35 @@ def test_a_table_with_data_becomes_a_collection(db, execute, rng, key_type, vect
         ("CREATE TABLE t (id bigint, embedding vector(3))", {}, "not unique"),
         ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector)", {}, "does not say its dims"),
         ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"dims": 4}, "dims is 4"),
-        ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"vector": "e"}, "no column"),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",
+            {"vector": "e"},
+            "no column",
+        ),
         ("CREATE TABLE t (id bigint PRIMARY KEY, embedding real[])", {}, "no column"),
         ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"key": "k"}, "key"),
         ("CREATE TABLE t (id date PRIMARY KEY, embedding vector(3))", {}, "date"),
-        ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"nesting_dims": (2, 4)}, "3 dims"),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",
+            {"nesting_dims": (2, 4)},
+            "3 dims",
+        ),
         ("CREATE VIEW t AS SELECT 1 AS id, '[1]'::vector(1) AS embedding", {}, "not a table"),
-        ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"low_dim": "both"}, "low_dim"),
-        ("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))", {"metric": "hamming"}, "metric"),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",
+            {"low_dim": "both"},
+            "low_dim",
+        ),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",
+            {"metric": "hamming"},
+            "metric",
+        ),
     ],
 )
-def test_a_table_that_cannot_be_attached_is_refused_with_the_way_out(db, execute, create, arguments, said):
+def test_a_table_that_cannot_be_attached_is_refused_with_the_way_out(
+    db, execute, create, arguments, said
+):
     execute(create)
 
     with pytest.raises(mrl_db.ValueRangeError, match=said):
@@ -115,15 +150,21 @@ def test_a_large_table_is_not_rewritten_unasked(db, execute, monkeypatch):
     with pytest.warns(mrl_db.LargeTableWarning, match="exclusive lock"):
         db.attach("t")
 
-    assert execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attgenerated <> ''") == [(0,)]
+    assert execute(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attgenerated <> ''"
+    ) == [(0,)]
     db.drop("t")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         db.attach("t", low_dim="column")
-    assert execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attgenerated <> ''") == [(1,)]
+    assert execute(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attgenerated <> ''"
+    ) == [(1,)]
 
 
-@pytest.mark.parametrize("table", ["nowhere", "public.nowhere", "no.such.table.at.all", 'a"b', "", "x;y", "nul\0"])
+@pytest.mark.parametrize(
+    "table", ["nowhere", "public.nowhere", "no.such.table.at.all", 'a"b', "", "x;y", "nul\0"]
+)
 def test_a_table_that_is_not_there_is_named(db, table):
     with pytest.raises((mrl_db.CollectionNotFoundError, mrl_db.ValueRangeError)):
         db.attach(table)
@@ -151,7 +192,7 @@ def test_the_prefix_in_python_is_the_indexed_expression(db, execute, rng, metric
 
 
 def test_the_default_shortlist_is_the_same_in_python_and_sql(db, execute):
-    from mrl_db.plan import default_keep
+    from mrl_db.model.plan import default_keep
 
     for k in (1, 5, 10, 11, 52, 53, 100, 1000, 10**6, 2**31 - 1001):
         assert execute("SELECT mrl.default_keep(%s)", [k]) == [(max(k, default_keep(k)),)]

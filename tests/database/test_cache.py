@@ -33,8 +33,11 @@ def docs(db, vectors, tmp_path, monkeypatch):
 def reads(monkeypatch):
     """Counts how often rows are read from the table and built."""
     counted = []
-    read = mrl_db.engines.loading.read
-    monkeypatch.setattr("mrl_db.engines.loading.read", lambda *args, **options: counted.append(1) or read(*args, **options))
+    read = mrl_db.engines.native.index.read
+    monkeypatch.setattr(
+        "mrl_db.engines.native.index.read",
+        lambda *args, **options: counted.append(1) or read(*args, **options),
+    )
     return counted
 
 
@@ -45,7 +48,10 @@ def files(tmp_path):
 def assert_fresh(docs, queries):
     count = docs.count()
     for query in queries:
-        native, exact = docs.search(query, k=count, engine="native"), docs.search(query, k=count, exact=True)
+        native, exact = (
+            docs.search(query, k=count, engine="native"),
+            docs.search(query, k=count, exact=True),
+        )
         assert native.ids.tolist() == exact.ids.tolist()
 
 
@@ -64,7 +70,9 @@ def test_the_second_load_maps_what_the_first_one_built(docs, db, vectors, reads,
 
     assert len(reads) == 1
     assert_fresh(again, vectors[:5])
-    execute("INSERT INTO docs SELECT 3, embedding FROM docs WHERE id = 5; DELETE FROM docs WHERE id = 3")
+    execute(
+        "INSERT INTO docs SELECT 3, embedding FROM docs WHERE id = 5; DELETE FROM docs WHERE id = 3"
+    )
     assert again.search(vectors[10:20], k=1).ids[:, 0].tolist() == built.ids[10:20, 0].tolist()
 
 
@@ -152,7 +160,9 @@ def test_the_file_of_another_collection_is_not_taken(docs, db, vectors, reads, t
     assert other.search(vectors[0], k=5).ids.tolist() == [1]
 
 
-def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(docs, vectors, tmp_path, monkeypatch, caplog):
+def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(
+    docs, vectors, tmp_path, monkeypatch, caplog
+):
     docs.load(cache=False)
     docs.load(max_staleness=float("inf"))
     assert files(tmp_path) == []
@@ -174,7 +184,9 @@ def test_a_full_disk_is_no_error(docs, vectors, tmp_path, monkeypatch, caplog):
     assert docs.search(vectors[7], k=1).ids[0] == 7
 
 
-def test_files_that_nobody_opened_for_longer_than_their_lease_are_swept_away(docs, vectors, tmp_path):
+def test_files_that_nobody_opened_for_longer_than_their_lease_are_swept_away(
+    docs, vectors, tmp_path
+):
     docs.load()
     old, recent = tmp_path / "a cache" / "old-0.mrl", tmp_path / "a cache" / "recent-0.mrl"
     for path in (old, recent):
@@ -205,7 +217,9 @@ def test_processes_that_load_at_once_build_it_once(docs, vectors, dsn, tmp_path)
     """All four wait for the first, and map its file."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=load_and_search, args=(dsn, vectors[7], results)) for _ in range(4)]
+    processes = [
+        context.Process(target=load_and_search, args=(dsn, vectors[7], results)) for _ in range(4)
+    ]
     for process in processes:
         process.start()
     answers = [results.get(timeout=120) for _ in processes]

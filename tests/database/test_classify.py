@@ -13,7 +13,7 @@ import mrl_db
 from mrl_db import _kernels
 from mrl_db.classify import Cascade, heads
 from mrl_db.classify.stopping import greedy, measure, pareto, stages_of
-from mrl_db.engines.native import NativeEngine
+from mrl_db.engines.native.engine import NativeEngine
 
 DIMS, CLASSES = (2, 4, 8, 16), 6
 
@@ -23,7 +23,9 @@ def made(n, seed):
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((CLASSES, 16)) * 1.1
     labels = rng.integers(0, CLASSES, n)
-    return (centres[labels] + rng.standard_normal((n, 16))).astype(np.float32), np.array([f"class {label}" for label in labels])
+    return (centres[labels] + rng.standard_normal((n, 16))).astype(np.float32), np.array(
+        [f"class {label}" for label in labels]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,10 @@ def test_the_gradient_of_the_nested_loss_is_its_slope(seed, weighted):
 
     direction = rng.standard_normal(18)
     step = 1e-2
-    ahead, behind = (heads.nested_loss(at + sign * step * direction, cuts, labels, 3, importance, 0.1)[0] for sign in (1, -1))
+    ahead, behind = (
+        heads.nested_loss(at + sign * step * direction, cuts, labels, 3, importance, 0.1)[0]
+        for sign in (1, -1)
+    )
     assert gradient @ direction == pytest.approx((ahead - behind) / (2 * step), rel=2e-3, abs=2e-3)
 
 
@@ -79,7 +84,9 @@ def test_tied_heads_are_slices_of_one_matrix():
 @pytest.mark.parametrize("head", ["linear", "tied", "class_mean", "neighbours"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_every_head_learns_and_more_dims_know_more(head, normalise):
-    cascade = Cascade(DIMS, head=head, normalise=normalise).fit(*made(1500, 1), calibrate=made(1000, 2))
+    cascade = Cascade(DIMS, head=head, normalise=normalise).fit(
+        *made(1500, 1), calibrate=made(1000, 2)
+    )
     rows, labels = made(2000, 3)
 
     accuracy = [(cascade.predict(rows, dims=width).labels == labels).mean() for width in DIMS]
@@ -101,24 +108,32 @@ def test_the_front_holds_every_rule_that_a_price_would_choose(seed, n, stages):
 
     front = pareto(confidence, wrong, costs)
 
-    every = itertools.product(*[np.append(np.unique(confidence[:, stage]), np.inf) for stage in range(stages - 1)])
+    every = itertools.product(
+        *[np.append(np.unique(confidence[:, stage]), np.inf) for stage in range(stages - 1)]
+    )
     measured = np.array([measure(confidence, wrong, costs, thresholds) for thresholds in every])
     for price in (0.5, 3.0, 40.0):
         best = (measured[:, 0] + price * costs[-1] * measured[:, 1]).min()
         got = min(rule.cost + price * costs[-1] * rule.errors for rule in front)
         assert got >= best - 1e-9
-        assert got <= best + 0.35 * costs[-1]  # descent by coordinates may end in a valley; never far off
+        assert (
+            got <= best + 0.35 * costs[-1]
+        )  # descent by coordinates may end in a valley; never far off
     assert [rule.cost for rule in front] == sorted((rule.cost for rule in front), reverse=True)
     assert [rule.errors for rule in front] == sorted(rule.errors for rule in front)
     for rule in front:
-        assert (rule.cost, rule.errors) == pytest.approx(measure(confidence, wrong, costs, rule.thresholds))
+        assert (rule.cost, rule.errors) == pytest.approx(
+            measure(confidence, wrong, costs, rule.thresholds)
+        )
 
 
 def test_one_threshold_is_found_exactly():
     rng = np.random.default_rng(8)
     confidence, costs = rng.random((300, 2)), np.array([1.0, 10.0])
     wrong = np.stack([rng.random(300) > confidence[:, 0], rng.random(300) < 0.1], axis=1)
-    every = np.array([measure(confidence, wrong, costs, (t,)) for t in np.append(confidence[:, 0], np.inf)])
+    every = np.array(
+        [measure(confidence, wrong, costs, (t,)) for t in np.append(confidence[:, 0], np.inf)]
+    )
 
     front = pareto(confidence, wrong, costs)
 
@@ -146,7 +161,11 @@ def test_what_was_proven_is_kept_on_fresh_rows(fitted):
     assert answer.dims.mean() < 13
     low, high = fitted.report.dims_bounds
     assert low - 0.4 < answer.dims.mean() < high + 0.4
-    assert fitted.report.accuracy_bounds[0] <= fitted.report.accuracy <= fitted.report.accuracy_bounds[1]
+    assert (
+        fitted.report.accuracy_bounds[0]
+        <= fitted.report.accuracy
+        <= fitted.report.accuracy_bounds[1]
+    )
     assert fitted.report.oracle_accuracy >= fitted.report.full_accuracy
     assert set(fitted.report.class_dims) == set(np.unique(labels))
     assert "at most 1 points below full dims" in str(fitted.report)
@@ -168,19 +187,25 @@ def test_abstaining_keeps_errors_among_the_answered_few():
     rows, labels = made(6000, 11)
 
     answer = cascade.predict(rows)
-    strange = cascade.predict(np.random.default_rng(3).standard_normal((2000, 16)).astype(np.float32) * 0.1)
+    strange = cascade.predict(
+        np.random.default_rng(3).standard_normal((2000, 16)).astype(np.float32) * 0.1
+    )
 
     answered = ~answer.abstained
     assert 0.3 < answered.mean() < 1.0
     assert (answer.labels != labels)[answered].mean() <= 0.03 + 0.01
-    assert strange.abstained.mean() > answer.abstained.mean()  # rows of no class are oftener left alone
+    assert (
+        strange.abstained.mean() > answer.abstained.mean()
+    )  # rows of no class are oftener left alone
 
 
 def test_the_best_accuracy_at_a_cost():
     cheap = Cascade(DIMS).fit(*made(1500, 1), calibrate=made(2000, 2), max_cost=6)
 
     assert cheap.predict(made(4000, 12)[0]).dims.mean() < 7
-    timed = Cascade(DIMS, costs=[10, 11, 12, 30]).fit(*made(1500, 1), calibrate=made(2000, 2), max_cost=13)
+    timed = Cascade(DIMS, costs=[10, 11, 12, 30]).fit(
+        *made(1500, 1), calibrate=made(2000, 2), max_cost=13
+    )
     assert timed.report.cost < 14
     with pytest.raises(mrl_db.TargetNotMetError, match="the first head alone"):
         cheap.fit_rule(*made(500, 2), max_cost=1)
@@ -198,7 +223,11 @@ def test_bytes_bring_back_the_same_cascade(fitted):
     rows, _ = made(500, 5)
 
     for head in ("linear", "tied", "class_mean", "neighbours"):
-        cascade = fitted if head == "linear" else Cascade(DIMS, head=head).fit(*made(300, 1), calibrate=made(300, 2))
+        cascade = (
+            fitted
+            if head == "linear"
+            else Cascade(DIMS, head=head).fit(*made(300, 1), calibrate=made(300, 2))
+        )
         back = Cascade.from_bytes(cascade.to_bytes())
         np.testing.assert_array_equal(back.predict(rows).labels, cascade.predict(rows).labels)
         np.testing.assert_array_equal(back.predict(rows).dims, cascade.predict(rows).dims)
@@ -216,11 +245,35 @@ def test_bytes_bring_back_the_same_cascade(fitted):
         (lambda: Cascade(DIMS, head="tree"), mrl_db.ValueRangeError, "'linear'"),
         (lambda: Cascade(DIMS, costs=[3, 2, 1, 0]), mrl_db.ValueRangeError, "rising"),
         (lambda: Cascade(DIMS).predict(np.ones((1, 16))), mrl_db.NotFittedError, "fit"),
-        (lambda: Cascade(DIMS).fit(np.ones((5, 8)), [1] * 5, calibrate=made(30, 2)), mrl_db.ShapeError, r"\(n, 16\)"),
-        (lambda: Cascade(DIMS).fit(made(30, 1)[0], [1] * 30, calibrate=made(30, 2)), mrl_db.ValueRangeError, "at least two"),
-        (lambda: Cascade(DIMS).fit(*made(30, 1), calibrate=made(5, 2)), mrl_db.ShapeError, "at least 20"),
-        (lambda: Cascade(DIMS).fit(*made(30, 1), calibrate=made(30, 2), max_loss=0.1, max_cost=3), mrl_db.ValueRangeError, "give one"),
-        (lambda: Cascade(DIMS).fit(np.full((3, 16), np.nan), ["a", "b", "c"], calibrate=made(30, 2)), mrl_db.ValueRangeError, "NaN"),
+        (
+            lambda: Cascade(DIMS).fit(np.ones((5, 8)), [1] * 5, calibrate=made(30, 2)),
+            mrl_db.ShapeError,
+            r"\(n, 16\)",
+        ),
+        (
+            lambda: Cascade(DIMS).fit(made(30, 1)[0], [1] * 30, calibrate=made(30, 2)),
+            mrl_db.ValueRangeError,
+            "at least two",
+        ),
+        (
+            lambda: Cascade(DIMS).fit(*made(30, 1), calibrate=made(5, 2)),
+            mrl_db.ShapeError,
+            "at least 20",
+        ),
+        (
+            lambda: Cascade(DIMS).fit(
+                *made(30, 1), calibrate=made(30, 2), max_loss=0.1, max_cost=3
+            ),
+            mrl_db.ValueRangeError,
+            "give one",
+        ),
+        (
+            lambda: Cascade(DIMS).fit(
+                np.full((3, 16), np.nan), ["a", "b", "c"], calibrate=made(30, 2)
+            ),
+            mrl_db.ValueRangeError,
+            "NaN",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, error, told):
@@ -231,9 +284,18 @@ def test_what_cannot_be_meant_is_refused(call, error, told):
 @pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
 def test_stored_rows_get_the_labels_that_they_get_in_process(db, fitted, key_type):
     rows, labels = made(2500, 20)
-    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"row {i}"}[key_type]
+    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"row {i}"}[
+        key_type
+    ]
     keys = [key(i) for i in range(len(rows))]
-    docs = db.create_collection("docs", dims=16, nesting_dims=DIMS, key_type=key_type, metric="l2", columns={"part": "integer"})
+    docs = db.create_collection(
+        "docs",
+        dims=16,
+        nesting_dims=DIMS,
+        key_type=key_type,
+        metric="l2",
+        columns={"part": "integer"},
+    )
     docs.add(keys, rows, part=np.arange(len(rows)) % 5)
     docs.save_classifier("kinds", fitted)
 
@@ -247,7 +309,9 @@ def test_stored_rows_get_the_labels_that_they_get_in_process(db, fitted, key_typ
     assert sorted(order) == list(range(len(rows)))
     np.testing.assert_array_equal(found.answer.labels, here.labels[order])
     np.testing.assert_array_equal(found.answer.dims, here.dims[order])
-    assert found.coordinate_bytes == 4 * here.dims.sum()  # each coordinate once, and none that was not needed
+    assert (
+        found.coordinate_bytes == 4 * here.dims.sum()
+    )  # each coordinate once, and none that was not needed
     assert whole.coordinate_bytes == 4 * 16 * len(rows)
     assert found.key_bytes > whole.key_bytes
     assert len(some.ids) == 500
@@ -257,17 +321,27 @@ def test_stored_rows_get_the_labels_that_they_get_in_process(db, fitted, key_typ
 @pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
 def test_loaded_rows_get_the_labels_that_they_get_in_the_database(db, fitted, key_type):
     rows, _ = made(40_000, 21)  # more than one block
-    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"row {i}"}[key_type]
-    docs = db.create_collection("docs", dims=16, nesting_dims=DIMS, key_type=key_type, columns={"part": "integer"})
+    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i), "text": lambda i: f"row {i}"}[
+        key_type
+    ]
+    docs = db.create_collection(
+        "docs", dims=16, nesting_dims=DIMS, key_type=key_type, columns={"part": "integer"}
+    )
     docs.add([key(i) for i in range(len(rows))], rows, part=np.arange(len(rows)) % 50)
     docs.load(route="flat", cache=False)
     docs.delete(where={"part": 3})
     docs.add([key(50_000)], rows[:1], part=[7])
 
     here, there = docs.classify(fitted), docs.classify(fitted, engine="sql")
-    some, whole = docs.classify(fitted, where={"part": 7}), docs.classify(fitted, engine="native", dims=16)
+    some, whole = (
+        docs.classify(fitted, where={"part": 7}),
+        docs.classify(fitted, engine="native", dims=16),
+    )
 
-    label, dims = (dict(zip(there.ids.tolist(), each.tolist(), strict=True)) for each in (there.answer.labels, there.answer.dims))
+    label, dims = (
+        dict(zip(there.ids.tolist(), each.tolist(), strict=True))
+        for each in (there.answer.labels, there.answer.dims)
+    )
     assert len(here.ids) == len(there.ids) == 40_000 - 800 + 1
     assert [label[each] for each in here.ids.tolist()] == here.answer.labels.tolist()
     assert [dims[each] for each in here.ids.tolist()] == here.answer.dims.tolist()
@@ -307,7 +381,9 @@ def test_a_row_whose_place_was_taken_is_noticed():
     np.testing.assert_array_equal(ids, np.arange(300))
     np.testing.assert_array_equal(index.coordinates(live, places, 2, 6), rows[places, 2:6])
     index.erase(keys[5:6])
-    np.testing.assert_array_equal(index.coordinates(live, places, 0, 16), rows[places])  # it was there then
+    np.testing.assert_array_equal(
+        index.coordinates(live, places, 0, 16), rows[places]
+    )  # it was there then
     index.heal()
     index.upsert(np.array([1000]).view(np.uint8).reshape(1, 8), rows[7:8])
     assert index.coordinates(live, places, 2, 6) is None
@@ -318,12 +394,16 @@ def test_a_row_whose_place_was_taken_is_noticed():
             index.coordinates(live, *wrong)
 
 
-def test_a_row_that_is_replaced_again_and_again_sends_the_call_to_the_database(db, fitted, monkeypatch):
+def test_a_row_that_is_replaced_again_and_again_sends_the_call_to_the_database(
+    db, fitted, monkeypatch
+):
     docs = db.create_collection("docs", dims=16, nesting_dims=DIMS)
     docs.add(np.arange(500), made(500, 24)[0])
     docs.load(route="flat", cache=False)
     rows_now = NativeEngine.rows_now
-    monkeypatch.setattr(NativeEngine, "rows_now", lambda *given: (rows_now(*given)[0], lambda *_: None))
+    monkeypatch.setattr(
+        NativeEngine, "rows_now", lambda *given: (rows_now(*given)[0], lambda *_: None)
+    )
 
     assert len(docs.classify(fitted).ids) == 500
 
@@ -353,7 +433,12 @@ def test_heads_that_were_trained_elsewhere_make_a_cascade(fitted, normalise):
         ([np.zeros((2, 2))], [], ["a", "b"], mrl_db.ShapeError),
         ([np.zeros((2, 2))], [np.zeros(2)], ["a", "a"], mrl_db.ShapeError),
         ([np.full((2, 2), np.nan)], [np.zeros(2)], ["a", "b"], mrl_db.ValueRangeError),
-        ([np.zeros((4, 2)), np.zeros((2, 2))], [np.zeros(2)] * 2, ["a", "b"], mrl_db.ValueRangeError),
+        (
+            [np.zeros((4, 2)), np.zeros((2, 2))],
+            [np.zeros(2)] * 2,
+            ["a", "b"],
+            mrl_db.ValueRangeError,
+        ),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(weights, biases, classes, error):

@@ -15,7 +15,7 @@ def run(dsn):
     def call(*arguments, fails=False):
         environment = {**os.environ, "MRL_DB_DSN": dsn, "COLUMNS": "200", "NO_COLOR": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "mrl_db.cli", *arguments],
+            [sys.executable, "-m", "mrl_db.faces.cli", *arguments],
             capture_output=True,
             text=True,
             env=environment,
@@ -58,7 +58,12 @@ def test_doctor_says_what_is_wrong():
         "COLUMNS": "200",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "mrl_db.cli", "doctor"], capture_output=True, text=True, env=environment, check=False, cwd="/"
+        [sys.executable, "-m", "mrl_db.faces.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        cwd="/",
     )
 
     assert done.returncode == 1
@@ -72,13 +77,23 @@ def test_a_parquet_file_becomes_a_collection_and_is_searched(run, tmp_path, rng)
     vectors = rng.standard_normal((50, 8)).astype(np.float32)
     path = tmp_path / "rows.parquet"
     embedded = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8)
-    pq.write_table(pa.table({"id": [f"k{i}" for i in range(50)], "embedding": embedded, "year": list(range(50))}), path)
+    pq.write_table(
+        pa.table(
+            {"id": [f"k{i}" for i in range(50)], "embedding": embedded, "year": list(range(50))}
+        ),
+        path,
+    )
 
     assert "50 rows" in run("ingest", "papers", str(path), "--nesting-dims", "4,8")
     said = run("search", "papers", "--like", "k7", "-k", "3", "--where", '{"year": {"$lt": 10}}')
     np.save(tmp_path / "q.npy", vectors[3])
     assert said.splitlines()[1].split()[0] == "k7"
-    assert run("search", "papers", "--vector", str(tmp_path / "q.npy"), "-k", "1", "--exact").splitlines()[1].split()[0] == "k3"
+    assert (
+        run("search", "papers", "--vector", str(tmp_path / "q.npy"), "-k", "1", "--exact")
+        .splitlines()[1]
+        .split()[0]
+        == "k3"
+    )
     assert "DuplicateKeyError" in run("ingest", "papers", str(path), fails=True)
     assert "50 rows" in run("ingest", "papers", str(path), "--upsert")
 
@@ -110,7 +125,10 @@ def demo(run, db):
     name = "<b>$x$</b>"
     docs = db.create_collection(name, dims=24, nesting_dims=(8, 16, 24), key_type="text")
     rng = np.random.default_rng(3)
-    docs.add([f"<i>{i}</i>" for i in range(600)], rng.standard_normal((600, 24)).astype(np.float32) / np.sqrt(1 + np.arange(24)))
+    docs.add(
+        [f"<i>{i}</i>" for i in range(600)],
+        rng.standard_normal((600, 24)).astype(np.float32) / np.sqrt(1 + np.arange(24)),
+    )
     docs.create_index()
     return name
 
@@ -148,4 +166,6 @@ def test_the_report_is_one_page_without_markup_of_others(run, demo, tmp_path):
     assert "http" not in page.replace("http-equiv", "")  # self-contained
     for figure in ("dims", "plans", "recall", "energy", "stages"):
         assert (tmp_path / "a report" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-        assert len((tmp_path / "a report" / f"{figure}.png").read_bytes()) > 10_000  # not an empty plot
+        assert (
+            len((tmp_path / "a report" / f"{figure}.png").read_bytes()) > 10_000
+        )  # not an empty plot

@@ -26,7 +26,9 @@ def test_both_engines_give_the_brute_force_answer(db, rng, metric, key_type):
     """Law 3, exact side: exact search, and a funnel that keeps everything, equal the float64 twin for every metric and key."""
     vectors = rng.standard_normal((300, 24), dtype=np.float32)
     keys = keys_of(key_type, 300)
-    docs = db.create_collection("docs", dims=24, nesting_dims=(8, 24), metric=metric, key_type=key_type)
+    docs = db.create_collection(
+        "docs", dims=24, nesting_dims=(8, 24), metric=metric, key_type=key_type
+    )
     docs.add(keys, vectors)
     queries = rng.standard_normal((5, 24), dtype=np.float32)
 
@@ -37,17 +39,21 @@ def test_both_engines_give_the_brute_force_answer(db, rng, metric, key_type):
     for place, query in enumerate(queries):
         want = oracle.nearest(metric, query, keys, vectors, 10)
         assert exact[place].ids.tolist() == [key for _, key in want]
-        np.testing.assert_allclose(exact[place].distances, [d for d, _ in want], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            exact[place].distances, [d for d, _ in want], rtol=1e-12, atol=1e-12
+        )
         oracle.assert_same_answer(funnel[place], want)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_low_dim_column_is_the_python_prefix(db, execute, rng, metric):
-    from mrl_db.nesting import prefix
+    from mrl_db.model.nesting import prefix
 
     vectors = rng.standard_normal((50, 16), dtype=np.float32)
     vectors[0, :4] = 0
-    db.create_collection("docs", dims=16, nesting_dims=(4, 16), metric=metric).add(np.arange(50), vectors)
+    db.create_collection("docs", dims=16, nesting_dims=(4, 16), metric=metric).add(
+        np.arange(50), vectors
+    )
 
     stored = execute("SELECT embedding_4::vector::real[] FROM docs ORDER BY id")
 
@@ -212,10 +218,16 @@ def test_every_column_type_survives_the_round_trip(db):
     columns = {f"c{i}": kind for i, kind in enumerate(values)}
     docs = db.create_collection("docs", dims=2, columns=columns)
 
-    docs.add([1, 2], np.eye(2), **{name: [value, None] for name, value in zip(columns, values.values(), strict=True)})
+    docs.add(
+        [1, 2],
+        np.eye(2),
+        **{name: [value, None] for name, value in zip(columns, values.values(), strict=True)},
+    )
 
     found = docs.get([1, 2])
-    assert {name: pair[0] for name, pair in found.columns.items()} == dict(zip(columns, values.values(), strict=True))
+    assert {name: pair[0] for name, pair in found.columns.items()} == dict(
+        zip(columns, values.values(), strict=True)
+    )
     assert all(pair[1] is None for pair in found.columns.values())
 
 
@@ -234,12 +246,18 @@ def test_a_three_stage_plan_is_one_funnel_in_python_and_psql(db, execute, rng):
     docs = db.create_collection("docs", dims=32, nesting_dims=(8, 16, 32), shortlist_dims=8)
     docs.add(np.arange(500), vectors)
     half, full = mrl_db.Precision.float16, mrl_db.Precision.float32
-    plan = mrl_db.Plan("hnsw", 100, (mrl_db.Stage(8, half, 100), mrl_db.Stage(16, half, 30), mrl_db.Stage(32, full, 10)))
+    plan = mrl_db.Plan(
+        "hnsw",
+        100,
+        (mrl_db.Stage(8, half, 100), mrl_db.Stage(16, half, 30), mrl_db.Stage(32, full, 10)),
+    )
 
     hits = docs.search(vectors[3], k=10, plan=plan)
     docs.set_plan(plan)
     stored = docs.search(vectors[3], k=10)
-    rows = execute("SELECT id, distance FROM mrl.search_docs((SELECT embedding FROM docs WHERE id = 3), 10)")
+    rows = execute(
+        "SELECT id, distance FROM mrl.search_docs((SELECT embedding FROM docs WHERE id = 3), 10)"
+    )
 
     assert [stage.rows_in for stage in hits.trace.stages] == [None, None, 30]
     assert hits.ids.tolist() == stored.ids.tolist() == [row[0] for row in rows]
@@ -260,7 +278,10 @@ def test_psql_and_python_find_the_same(db, execute, rng, metric, low_dim):
 
     for query in vectors[:5]:
         hits = docs.search(query, k=7, shortlist=60)
-        rows = execute("SELECT * FROM mrl.search_articles(%s::vector, k => 7, shortlist => 60)", [str(query.tolist())])
+        rows = execute(
+            "SELECT * FROM mrl.search_articles(%s::vector, k => 7, shortlist => 60)",
+            [str(query.tolist())],
+        )
         assert [row[0] for row in rows] == hits.ids.tolist()
         np.testing.assert_allclose([row[1] for row in rows], hits.distances, rtol=1e-6, atol=1e-7)
 
@@ -275,7 +296,9 @@ def test_the_sql_function_changes_no_setting_and_finds_k(db, execute, dsn, rng):
 
     with psycopg.connect(dsn) as connection:
         connection.execute("SET hnsw.ef_search = 7")
-        rows = connection.execute("SELECT * FROM mrl.search_docs((SELECT embedding FROM docs LIMIT 1), k => 50)").fetchall()
+        rows = connection.execute(
+            "SELECT * FROM mrl.search_docs((SELECT embedding FROM docs LIMIT 1), k => 50)"
+        ).fetchall()
         assert len(rows) == 50
         assert connection.execute("SHOW hnsw.ef_search").fetchone() == ("7",)
         assert connection.execute("SHOW hnsw.iterative_scan").fetchone() == ("off",)

@@ -20,9 +20,17 @@ def docs(db):
 
 BAD_VECTORS = {
     "NaN": (np.array([[1, 2, np.nan]], F32), mrl_db.ValueRangeError, "row 0: a NaN"),
-    "infinity": (np.array([[1, 2, 3], [1, np.inf, 3]], F32), mrl_db.ValueRangeError, "row 1: a NaN or an infinity"),
+    "infinity": (
+        np.array([[1, 2, 3], [1, np.inf, 3]], F32),
+        mrl_db.ValueRangeError,
+        "row 1: a NaN or an infinity",
+    ),
     "overflow": (np.array([[1e39, 2, 3]]), mrl_db.ValueRangeError, "3.4e38"),
-    "width": (np.ones((2, 4), F32), mrl_db.ShapeError, 'vectors has 4 dims, collection "docs" has 3'),
+    "width": (
+        np.ones((2, 4), F32),
+        mrl_db.ShapeError,
+        'vectors has 4 dims, collection "docs" has 3',
+    ),
     "axes": (np.ones(3, F32), mrl_db.ShapeError, "1 axes"),
     "cube": (np.ones((1, 1, 3), F32), mrl_db.ShapeError, "3 axes"),
     "integers": (np.ones((1, 3), np.int64), mrl_db.DtypeError, "int64"),
@@ -30,7 +38,11 @@ BAD_VECTORS = {
     "objects": (np.array([[None, 1, 2]], object), mrl_db.DtypeError, "object"),
     "complex": (np.ones((1, 3), complex), mrl_db.DtypeError, "complex128"),
     "ragged": ([[1.0, 2.0, 3.0], [1.0]], mrl_db.ShapeError, "ragged"),
-    "zero": (np.array([[1, 1, 1], [0, -0.0, 0]], F32), mrl_db.ValueRangeError, "row 1: a zero vector"),
+    "zero": (
+        np.array([[1, 1, 1], [0, -0.0, 0]], F32),
+        mrl_db.ValueRangeError,
+        "row 1: a zero vector",
+    ),
     "empty": (np.empty((0, 3), F32), mrl_db.ShapeError, "empty"),
     "nothing": ([], mrl_db.ShapeError, "axes"),
 }
@@ -74,7 +86,10 @@ def test_bad_ids(docs, case):
     assert docs.count() == 0
 
 
-@pytest.mark.parametrize(("ids", "said"), [([1, 2], "int"), (["a\0b", "c"], "NUL"), (["\ud800", "c"], "Unicode"), (["a", "a"], "twice")])
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [([1, 2], "int"), (["a\0b", "c"], "NUL"), (["\ud800", "c"], "Unicode"), (["a", "a"], "twice")],
+)
 def test_bad_text_ids(db, ids, said):
     docs = db.create_collection("texts", dims=3, key_type="text")
 
@@ -226,7 +241,10 @@ def test_values_of_other_layouts_are_taken_as_they_are(docs):
 
 
 anything = st.one_of(
-    hnp.arrays(st.sampled_from([np.float16, np.float32, np.float64, np.int32, bool]), hnp.array_shapes(max_dims=3, max_side=4)),
+    hnp.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64, np.int32, bool]),
+        hnp.array_shapes(max_dims=3, max_side=4),
+    ),
     st.lists(st.lists(st.floats(), max_size=4), max_size=4),
     st.none(),
     st.text(max_size=3),
@@ -234,7 +252,10 @@ anything = st.one_of(
 )
 
 
-@given(vectors=anything, ids=st.lists(st.one_of(st.integers(), st.text(max_size=2), st.none(), st.floats()), max_size=4))
+@given(
+    vectors=anything,
+    ids=st.lists(st.one_of(st.integers(), st.text(max_size=2), st.none(), st.floats()), max_size=4),
+)
 @settings(max_examples=400)
 def test_law_7_whatever_comes_is_refused_whole_or_stored_whole(server, vectors, ids):
     """Nothing but our errors, and nothing half written: what was accepted is found again, bit for bit."""

@@ -12,7 +12,12 @@ import pytest
 import mrl_db
 
 DIMS, N = 24, 500
-KEYS = {"bigint": int, "smallint": int, "uuid": lambda i: uuid.UUID(int=i + 1), "text": lambda i: f"key '{i}' é%s"}
+KEYS = {
+    "bigint": int,
+    "smallint": int,
+    "uuid": lambda i: uuid.UUID(int=i + 1),
+    "text": lambda i: f"key '{i}' é%s",
+}
 ROW = "INSERT INTO docs (id, embedding) VALUES (%s, %s::vector)"
 
 
@@ -42,7 +47,10 @@ def assert_equal_to_the_database(docs, queries):
     """The native engine's answers over all rows are those of PostgreSQL."""
     count = docs.count()
     for query in queries:
-        native, exact = docs.search(query, k=count + 5, engine="native"), docs.search(query, k=count + 5, exact=True)
+        native, exact = (
+            docs.search(query, k=count + 5, engine="native"),
+            docs.search(query, k=count + 5, exact=True),
+        )
         assert native.ids.tolist() == exact.ids.tolist()
         np.testing.assert_allclose(native.distances, exact.distances, atol=1e-5)
 
@@ -54,7 +62,9 @@ def changes(execute):
 # Writes by others
 
 
-def test_a_row_that_another_client_writes_is_found_and_one_that_it_deletes_is_not(docs, vectors, execute):
+def test_a_row_that_another_client_writes_is_found_and_one_that_it_deletes_is_not(
+    docs, vectors, execute
+):
     for i in range(N, N + 20):
         execute(ROW, (i, text(vectors[i])))
         assert nearest(docs, vectors[i])[0] == i
@@ -74,7 +84,10 @@ def test_all_statements_are_followed_whatever_the_key(db, execute, vectors, key_
     execute("UPDATE docs SET embedding = %s::vector WHERE id = %s", (text(vectors[301]), key(7)))
     execute("UPDATE docs SET id = %s WHERE id = %s", (key(302), key(8)))
     execute("DELETE FROM docs WHERE id = ANY(%s)", ([key(1), key(2)],))
-    execute(ROW + " ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding", (key(9), text(vectors[303])))
+    execute(
+        ROW + " ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding",
+        (key(9), text(vectors[303])),
+    )
 
     assert nearest(docs, vectors[300])[0] == key(300)
     assert nearest(docs, vectors[301])[0] == key(7)
@@ -191,9 +204,14 @@ def test_triggers_that_were_off_for_a_moment_are_noticed(docs, vectors, execute)
 
 @pytest.mark.parametrize(
     "statements",
-    [("DROP TRIGGER mrl_log_insert ON docs",), ("ALTER TABLE docs DISABLE TRIGGER ALL", "ALTER TABLE docs ENABLE TRIGGER ALL")],
+    [
+        ("DROP TRIGGER mrl_log_insert ON docs",),
+        ("ALTER TABLE docs DISABLE TRIGGER ALL", "ALTER TABLE docs ENABLE TRIGGER ALL"),
+    ],
 )
-def test_triggers_that_are_gone_or_not_always_on_are_asked_for_and_made_again(docs, vectors, execute, statements):
+def test_triggers_that_are_gone_or_not_always_on_are_asked_for_and_made_again(
+    docs, vectors, execute, statements
+):
     for statement in statements:
         execute(statement)
     execute(ROW, (N, text(vectors[N])))
@@ -243,7 +261,9 @@ def test_a_dropped_collection_is_a_clear_error(docs, vectors, execute, statement
             docs.search(vectors[0], k=1, engine="native")
 
 
-def test_a_collection_made_anew_under_the_old_name_is_not_taken_for_the_old_one(docs, db, vectors, execute):
+def test_a_collection_made_anew_under_the_old_name_is_not_taken_for_the_old_one(
+    docs, db, vectors, execute
+):
     db.drop("docs")
     other = db.create_collection("docs", dims=DIMS, columns={"year": "integer"})
     other.add([7], vectors[:1])
@@ -257,7 +277,13 @@ def test_a_collection_made_anew_under_the_old_name_is_not_taken_for_the_old_one(
 @pytest.mark.superuser
 def test_maintenance_is_no_change(docs, vectors, execute):
     before = docs.loaded._live.generation
-    for statement in ("ANALYZE docs", "VACUUM docs", "CREATE INDEX ON docs (year)", "SELECT mrl.create_index('docs')", "CHECKPOINT"):
+    for statement in (
+        "ANALYZE docs",
+        "VACUUM docs",
+        "CREATE INDEX ON docs (year)",
+        "SELECT mrl.create_index('docs')",
+        "CHECKPOINT",
+    ):
         execute(statement)
         assert nearest(docs, vectors[4])[0] == 4
     assert docs.loaded._live.generation == before
@@ -274,7 +300,9 @@ def test_row_level_security_is_noticed(docs, vectors, execute):
 
 
 def test_tables_whose_writes_cannot_be_logged_are_refused(db, execute, vectors):
-    execute(f"CREATE TABLE parts (id bigint PRIMARY KEY, embedding vector({DIMS})) PARTITION BY RANGE (id)")
+    execute(
+        f"CREATE TABLE parts (id bigint PRIMARY KEY, embedding vector({DIMS})) PARTITION BY RANGE (id)"
+    )
     execute("CREATE TABLE parts_0 PARTITION OF parts FOR VALUES FROM (0) TO (1000)")
     docs = db.attach("parts", low_dim="index")
     docs.add([1], vectors[:1])
@@ -317,7 +345,9 @@ def test_a_reader_whose_lease_ended_finds_what_was_cut_away(docs, vectors, execu
     assert nearest(docs, vectors[6])[0] != 6
 
 
-@pytest.mark.parametrize("cut", ["DELETE FROM mrl.change", "TRUNCATE mrl.change", "DELETE FROM mrl.reader"])
+@pytest.mark.parametrize(
+    "cut", ["DELETE FROM mrl.change", "TRUNCATE mrl.change", "DELETE FROM mrl.reader"]
+)
 @pytest.mark.superuser
 def test_a_log_that_was_cut_by_hand_is_noticed_at_once(docs, vectors, execute, cut):
     execute(ROW, (N, text(vectors[N])))
@@ -341,7 +371,9 @@ def test_the_health_of_the_log(docs, vectors, execute):
 
 
 def test_a_dead_reader_holds_nothing(execute, docs, vectors):
-    execute("INSERT INTO mrl.reader (relation, lease) VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')")
+    execute(
+        "INSERT INTO mrl.reader (relation, lease) VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')"
+    )
     docs.unload()
     execute(ROW, (N, text(vectors[N])))
     execute("SELECT mrl.trim_changes()")
@@ -364,14 +396,16 @@ def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
 
 
 def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors, monkeypatch):
-    monkeypatch.setattr("mrl_db.engines.following._FEW", 100)
+    monkeypatch.setattr("mrl_db.engines.native.following._FEW", 100)
     docs = db.create_collection("docs", dims=DIMS)
     docs.load(cache=False)
     first = docs.loaded._live.index
 
     for begin in range(0, N, 50):
         docs.add(np.arange(begin, begin + 50), vectors[begin : begin + 50])
-        assert docs.search(vectors[begin : begin + 50], k=1).ids[:, 0].tolist() == list(range(begin, begin + 50))
+        assert docs.search(vectors[begin : begin + 50], k=1).ids[:, 0].tolist() == list(
+            range(begin, begin + 50)
+        )
 
     deadline = time.monotonic() + 60
     while docs.loaded._live.index is first and time.monotonic() < deadline:
@@ -384,7 +418,7 @@ def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors, 
 
 
 def test_another_collection_in_its_place_is_built_anew(docs, vectors, execute, monkeypatch):
-    monkeypatch.setattr("mrl_db.engines.following._FEW", 100)
+    monkeypatch.setattr("mrl_db.engines.native.following._FEW", 100)
     first = docs.loaded._live.index
     with_all = "INSERT INTO docs (id, embedding) SELECT id + 1000, embedding FROM copied"
     execute(f"CREATE TABLE copied AS TABLE docs; TRUNCATE docs; {with_all}; DROP TABLE copied")
@@ -438,7 +472,9 @@ def test_the_follower_brings_others_writes_while_nobody_searches(docs, vectors, 
 
 def test_a_connection_that_was_cut_is_made_again(docs, vectors, execute, dsn):
     nearest(docs, vectors[0])
-    execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
     execute(ROW, (N, text(vectors[N])))
     assert nearest(docs, vectors[N])[0] == N
 
@@ -469,7 +505,9 @@ def test_a_forked_child_follows_for_itself(docs, vectors, execute):
 def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
     execute("DROP ROLE IF EXISTS reader_of_docs; DROP ROLE IF EXISTS writer_of_docs")
     execute("CREATE ROLE reader_of_docs; CREATE ROLE writer_of_docs")
-    execute("GRANT SELECT ON docs TO reader_of_docs; GRANT INSERT, UPDATE, DELETE, SELECT ON docs TO writer_of_docs")
+    execute(
+        "GRANT SELECT ON docs TO reader_of_docs; GRANT INSERT, UPDATE, DELETE, SELECT ON docs TO writer_of_docs"
+    )
     execute("GRANT SELECT ON mrl.collection, mrl.plan, mrl.migration TO reader_of_docs")
     as_reader = psycopg.conninfo.make_conninfo(dsn, options="-c role=reader_of_docs")
     try:
@@ -478,9 +516,13 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
             with pytest.raises(mrl_db.PrivilegeError, match="mrl.reader"):
                 mine.load()
             mine.load(max_staleness=float("inf"))
-            execute("GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; GRANT SELECT ON mrl.change TO reader_of_docs")
+            execute(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; GRANT SELECT ON mrl.change TO reader_of_docs"
+            )
             mine.load()
-            with psycopg.connect(dsn, autocommit=True) as writer:  # a role that knows nothing of mrl
+            with psycopg.connect(
+                dsn, autocommit=True
+            ) as writer:  # a role that knows nothing of mrl
                 writer.execute("SET ROLE writer_of_docs")
                 writer.execute(ROW, (N, text(vectors[N])))
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -492,7 +534,9 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
             with pytest.raises(mrl_db.PrivilegeError):
                 nearest(mine, vectors[N])
     finally:
-        execute("DROP OWNED BY reader_of_docs, writer_of_docs; DROP ROLE reader_of_docs, writer_of_docs")
+        execute(
+            "DROP OWNED BY reader_of_docs, writer_of_docs; DROP ROLE reader_of_docs, writer_of_docs"
+        )
 
 
 def test_dropping_an_attached_collection_takes_its_triggers_away(db, execute):

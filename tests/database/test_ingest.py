@@ -62,7 +62,9 @@ def test_record_batches_and_a_reader(docs, rng):
     vectors, source = table(rng)
     batches = source.to_batches(max_chunksize=30)
     half = [batch for batch in batches if batch["id"][0].as_py() < 60]
-    rest = pa.RecordBatchReader.from_batches(batches[0].schema, [batch for batch in batches if batch["id"][0].as_py() >= 60])
+    rest = pa.RecordBatchReader.from_batches(
+        batches[0].schema, [batch for batch in batches if batch["id"][0].as_py() >= 60]
+    )
 
     docs.ingest(half)
     docs.ingest(rest)
@@ -74,7 +76,14 @@ def test_arrays_with_columns_and_batches_of_tuples(docs, rng):
     vectors, _ = table(rng)
     titles = np.array([None if i % 7 == 0 else f"t{i}" for i in range(100)], dtype=object)
     docs.ingest(np.arange(60), vectors[:60], title=titles[:60], year=np.arange(60), index=False)
-    docs.ingest((np.arange(i, i + 20), vectors[i : i + 20], {"title": titles[i : i + 20], "year": np.arange(i, i + 20)}) for i in (60, 80))
+    docs.ingest(
+        (
+            np.arange(i, i + 20),
+            vectors[i : i + 20],
+            {"title": titles[i : i + 20], "year": np.arange(i, i + 20)},
+        )
+        for i in (60, 80)
+    )
 
     check(docs, vectors)
     assert not docs.indexed
@@ -141,11 +150,26 @@ def test_memory_stays_bounded(docs):
     [
         ("no such file.parquet", {}, mrl_db.ValueRangeError, "no file"),
         (pa.table({"key": [1]}), {}, mrl_db.ValueRangeError, "no column 'id'.*it has key"),
-        (pa.table({"id": [1], "embedding": [[1.0, None, 2.0, 3.0]]}), {}, mrl_db.ValueRangeError, "NULLs inside"),
+        (
+            pa.table({"id": [1], "embedding": [[1.0, None, 2.0, 3.0]]}),
+            {},
+            mrl_db.ValueRangeError,
+            "NULLs inside",
+        ),
         (pa.table({"id": [1], "embedding": [None]}), {}, mrl_db.ValueRangeError, "NULLs"),
         (pa.table({"id": [1], "embedding": ["x"]}), {}, mrl_db.DtypeError, "list of floats"),
-        (pa.table({"id": [1], "embedding": [[1, 2, 3, 4]]}), {}, mrl_db.DtypeError, "wanted floats"),
-        (pa.table({"id": [1, 2], "embedding": [[1.0], [1.0, 2.0]]}), {}, mrl_db.ShapeError, "one width"),
+        (
+            pa.table({"id": [1], "embedding": [[1, 2, 3, 4]]}),
+            {},
+            mrl_db.DtypeError,
+            "wanted floats",
+        ),
+        (
+            pa.table({"id": [1, 2], "embedding": [[1.0], [1.0, 2.0]]}),
+            {},
+            mrl_db.ShapeError,
+            "one width",
+        ),
         (np.arange(3), {}, mrl_db.ShapeError, "without vectors"),
         (5, {}, mrl_db.DtypeError, "int"),
         ([5], {}, mrl_db.ShapeError, "batch is a int"),
@@ -202,7 +226,9 @@ def test_the_index_is_built_once_whoever_asks_and_again_when_it_is_gone(db, exec
 
     first.create_index()
     second.create_index()
-    assert execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'docs' AND indexdef LIKE '%hnsw%'") == [(1,)]
+    assert execute(
+        "SELECT count(*) FROM pg_indexes WHERE tablename = 'docs' AND indexdef LIKE '%hnsw%'"
+    ) == [(1,)]
 
     execute("DO $$ BEGIN EXECUTE 'DROP INDEX ' || mrl.index_of('docs'); END $$")
     first.create_index()

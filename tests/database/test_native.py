@@ -17,18 +17,27 @@ F32, INT8 = Precision.float32, Precision.int8
 @pytest.fixture
 def vectors(rng):
     centres = rng.standard_normal((40, DIMS))
-    return (centres[rng.integers(0, 40, N)] + 0.6 * rng.standard_normal((N, DIMS))).astype(np.float32)
+    return (centres[rng.integers(0, 40, N)] + 0.6 * rng.standard_normal((N, DIMS))).astype(
+        np.float32
+    )
 
 
 @pytest.fixture
 def docs(db, vectors):
-    docs = db.create_collection("docs", dims=DIMS, nesting_dims=(16, 48), columns={"year": "integer", "title": "text"})
+    docs = db.create_collection(
+        "docs", dims=DIMS, nesting_dims=(16, 48), columns={"year": "integer", "title": "text"}
+    )
     docs.add(np.arange(N), vectors, year=np.arange(N) % 100, title=[f"row {i}" for i in range(N)])
     return docs
 
 
 def recall(hits, exact):
-    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(hits.ids.tolist(), exact.ids.tolist(), strict=True)])
+    return np.mean(
+        [
+            len(set(a) & set(b)) / len(b)
+            for a, b in zip(hits.ids.tolist(), exact.ids.tolist(), strict=True)
+        ]
+    )
 
 
 def test_auto_takes_the_native_engine_once_rows_are_loaded(docs, vectors):
@@ -45,10 +54,14 @@ def test_auto_takes_the_native_engine_once_rows_are_loaded(docs, vectors):
     assert docs.search(vectors[3]).trace.engine == "sql"
 
 
-@pytest.mark.parametrize("options", [{}, {"build": "fast"}, {"route": "flat"}, {"rows": "postgres"}, {"threads": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"build": "fast"}, {"route": "flat"}, {"rows": "postgres"}, {"threads": 1}]
+)
 def test_every_way_to_load_finds_the_neighbours(docs, vectors, rng, options):
     docs.load(**options)
-    queries = vectors[rng.integers(0, N, 50)] + 0.1 * rng.standard_normal((50, DIMS)).astype(np.float32)
+    queries = vectors[rng.integers(0, N, 50)] + 0.1 * rng.standard_normal((50, DIMS)).astype(
+        np.float32
+    )
 
     hits = docs.search(queries, k=10)
     exact = docs.search(queries, k=10, exact=True)
@@ -64,7 +77,9 @@ def test_the_trace_tells_rows_and_time_of_every_stage(docs, vectors):
 
     trace = docs.search(vectors[0], k=10).trace
 
-    assert [stage.name for stage in trace.stages] == [str(s) if i else f"graph, {s}" for i, s in enumerate(docs.loaded.plan.stages)]
+    assert [stage.name for stage in trace.stages] == [
+        str(s) if i else f"graph, {s}" for i, s in enumerate(docs.loaded.plan.stages)
+    ]
     assert [stage.rows_out for stage in trace.stages] == [20, 11, 10]
     assert trace.stages[1].rows_in == 20
     assert trace.stages[0].rows_in > 20
@@ -84,7 +99,12 @@ def test_writes_through_the_collection_are_found_at_once(docs, vectors, rng):
     assert docs.delete([N, N + 1]) == 2
     assert docs.search(new[0], k=1).ids[0] == 5
     assert docs.delete(where={"year": {"$lt": 50}}) == 1000  # row 5 among them: its year stayed
-    assert docs.search(vectors[0], k=N).ids.size == docs.loaded.rows == docs.count() == N + 300 - 2 - 1000
+    assert (
+        docs.search(vectors[0], k=N).ids.size
+        == docs.loaded.rows
+        == docs.count()
+        == N + 300 - 2 - 1000
+    )
     hits = docs.search(vectors[:100], k=10)
     assert recall(hits, docs.search(vectors[:100], k=10, exact=True)) >= 0.95
 
@@ -110,7 +130,10 @@ def test_what_was_ingested_is_found(docs, rng):
 
 
 @pytest.mark.parametrize("route", ["graph", "flat"])
-@pytest.mark.parametrize("where", [{"year": {"$lt": 50}}, {"year": {"$lt": 10}}, {"year": 3}, {"title": "row 77"}, {"year": -1}])
+@pytest.mark.parametrize(
+    "where",
+    [{"year": {"$lt": 50}}, {"year": {"$lt": 10}}, {"year": 3}, {"title": "row 77"}, {"year": -1}],
+)
 def test_filters_give_k_rows_whenever_k_match(docs, vectors, route, where):
     docs.load(route=route)
     queries = vectors[:40]
@@ -166,15 +189,21 @@ def test_memory_is_refused_before_a_row_is_read(docs):
 )
 def test_memory_is_what_the_formula_says(docs, options):
     """Within a tenth; small arrays are rounded up to cache lines only."""
-    from mrl_db.engines.loading import footprint
+    from mrl_db.engines.native.index import footprint
 
     docs.load(**options)
 
     expected = footprint(N, docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory)
     assert docs.loaded.vector_bytes == pytest.approx(expected.vectors, rel=0.1)
     # The projection and the copies of entry lines are a constant, the larger the fewer rows there are.
-    constant = (2 * 256 + 256) * 64 if any(stage.space == "projection" for stage in docs.loaded.plan.stages) else 0
-    assert docs.loaded.bytes - docs.loaded.vector_bytes == pytest.approx(expected.resident + constant, rel=0.1)
+    constant = (
+        (2 * 256 + 256) * 64
+        if any(stage.space == "projection" for stage in docs.loaded.plan.stages)
+        else 0
+    )
+    assert docs.loaded.bytes - docs.loaded.vector_bytes == pytest.approx(
+        expected.resident + constant, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
@@ -203,7 +232,10 @@ def test_codes_of_the_projection_are_searched(db, metric, precision):
         assert docs.search(queries[0], plan=everything).ids.tolist() == exact.ids[0].tolist()
         assert recall_at_k(docs.search(queries, plan=plan), exact).mean() > 0.95
         for query in range(3):  # one at a time, as a batch is tiled
-            assert docs.search(queries[query], plan=plan).ids.tolist() == docs.search(queries, plan=plan).ids[query].tolist()
+            assert (
+                docs.search(queries[query], plan=plan).ids.tolist()
+                == docs.search(queries, plan=plan).ids[query].tolist()
+            )
 
 
 def test_what_is_not_loaded_is_said(docs, vectors):
@@ -214,7 +246,9 @@ def test_what_is_not_loaded_is_said(docs, vectors):
     with pytest.raises(mrl_db.NotLoadedError, match="is not loaded"):
         docs.search(vectors[0], plan=graph_plan(dims=DIMS))
     docs.load(route="flat")
-    with pytest.raises(mrl_db.NotLoadedError, match=r"walks a graph, and none was loaded; load\(plan=…\)"):
+    with pytest.raises(
+        mrl_db.NotLoadedError, match=r"walks a graph, and none was loaded; load\(plan=…\)"
+    ):
         docs.search(vectors[0], plan=graph_plan(dims=DIMS))
     with pytest.raises(mrl_db.NotLoadedError, match="prefix 16 int8 was not loaded"):
         docs.search(vectors[0], plan=flat_plan(dims=DIMS, low_dims=16, precision=INT8))
@@ -229,12 +263,35 @@ def test_what_is_not_loaded_is_said(docs, vectors):
         ({"threads": 0}, "threads is 0"),
         ({"effort": 0}, "effort is 0"),
         ({"effort": 10, "plan": flat_plan(dims=DIMS)}, "both given"),
-        ({"plan": Plan("hnsw", 40, (Stage(16, Precision.float16, 50), Stage(DIMS, F32, 10)))}, "PostgreSQL's"),
-        ({"plan": Plan("flat", 1, (Stage(16, Precision.float16, 50), Stage(DIMS, F32, 10)))}, "no float16"),
-        ({"plan": Plan("flat", 1, (Stage(20, Precision.int4, 50, "projection"), Stage(DIMS, F32, 10)))}, "the projection has 48 dims"),
-        ({"plan": Plan("flat", 1, (Stage(16, Precision.int4, 50), Stage(DIMS, F32, 10)))}, "int4 codes are of the projection"),
+        (
+            {"plan": Plan("hnsw", 40, (Stage(16, Precision.float16, 50), Stage(DIMS, F32, 10)))},
+            "PostgreSQL's",
+        ),
+        (
+            {"plan": Plan("flat", 1, (Stage(16, Precision.float16, 50), Stage(DIMS, F32, 10)))},
+            "no float16",
+        ),
+        (
+            {
+                "plan": Plan(
+                    "flat", 1, (Stage(20, Precision.int4, 50, "projection"), Stage(DIMS, F32, 10))
+                )
+            },
+            "the projection has 48 dims",
+        ),
+        (
+            {"plan": Plan("flat", 1, (Stage(16, Precision.int4, 50), Stage(DIMS, F32, 10)))},
+            "int4 codes are of the projection",
+        ),
         ({"plan": Plan("flat", 1, (Stage(16, F32, 10),))}, "ends at 16 dims"),
-        ({"plan": Plan("flat", 1, (Stage(16, Precision.bit, 50, "projection"), Stage(DIMS, F32, 10)))}, "the projection has 48 dims"),
+        (
+            {
+                "plan": Plan(
+                    "flat", 1, (Stage(16, Precision.bit, 50, "projection"), Stage(DIMS, F32, 10))
+                )
+            },
+            "the projection has 48 dims",
+        ),
         ({"plan": Plan("flat", 1, (Stage(DIMS, F32, 10, "projection"),))}, "no float32"),
     ],
 )
@@ -302,7 +359,10 @@ def test_a_forked_child_searches_on(docs, vectors):
     child = os.fork()
     if child == 0:  # the engine by itself: connections do not survive a fork
         try:
-            same = docs.loaded.search(docs._request(None), vectors[:64], 5, None, 2).ids.tolist() == expected
+            same = (
+                docs.loaded.search(docs._request(None), vectors[:64], 5, None, 2).ids.tolist()
+                == expected
+            )
         except BaseException:
             same = False
         os._exit(0 if same else 1)
@@ -325,7 +385,10 @@ def test_threads_search_while_others_write(docs, vectors, rng):
     for thread in searchers:
         thread.start()
     for turn in range(20):
-        docs.add(np.arange(N + 10 * turn, N + 10 * turn + 10), rng.standard_normal((10, DIMS)).astype(np.float32))
+        docs.add(
+            np.arange(N + 10 * turn, N + 10 * turn + 10),
+            rng.standard_normal((10, DIMS)).astype(np.float32),
+        )
         docs.delete(np.arange(50 * turn, 50 * turn + 10))
     stop.set()
     for thread in searchers:

@@ -21,14 +21,29 @@ SECRET = "S3CRET-canary"
 def test_the_migrations_add_up_to_the_documented_schema(db, execute):
     """Law 8. A table or function that is missing here, or that has no comment, fails."""
     tables = [
-        row[0] for row in execute("SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1")
+        row[0]
+        for row in execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1"
+        )
     ]
     functions = execute(
         "SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1"
     )
 
-    assert tables == ["adaptor", "batch", "change", "classifier", "collection", "migration", "plan", "promise", "reader"]
-    documented = re.findall(r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text())
+    assert tables == [
+        "adaptor",
+        "batch",
+        "change",
+        "classifier",
+        "collection",
+        "migration",
+        "plan",
+        "promise",
+        "reader",
+    ]
+    documented = re.findall(
+        r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
+    )
     assert [name for name, _, _ in functions] == sorted(documented)
     assert all(not definer and comment for _, definer, comment in functions)
 
@@ -69,7 +84,11 @@ def test_psql_installs_what_connect_installs(server, dsn, execute):
     script = statements.sql_folder() / "install.sql"
 
     for _ in range(2):  # the second time finds it there
-        subprocess.run([server.server.binaries.program("psql"), "-q", "-f", str(script), dsn], check=True, capture_output=True)
+        subprocess.run(
+            [server.server.binaries.program("psql"), "-q", "-f", str(script), dsn],
+            check=True,
+            capture_output=True,
+        )
 
     with mrl_db.connect(dsn) as db:
         docs = db.create_collection("docs", dims=4, nesting_dims=(2, 4))
@@ -132,7 +151,9 @@ def test_row_level_security_stays_in_force_in_sql(db, role, execute, rng):
 
     with mrl_db.connect(role) as other:
         for exact in (False, True):
-            assert sorted(other.open("docs").search([1.0, 0, 0, 0], k=10, exact=exact).ids.tolist()) == [0, 1, 2, 3, 4]
+            assert sorted(
+                other.open("docs").search([1.0, 0, 0, 0], k=10, exact=exact).ids.tolist()
+            ) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.superuser
@@ -191,7 +212,9 @@ def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, po
     first = mrl_db.connect(home=home, postgres_version=postgres_version)
     assert first.server_version == postgres_version
     code = "import mrl_db, sys\nwith mrl_db.connect(home=sys.argv[1]) as db: print(db.list())"
-    other = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True, cwd="/")
+    other = subprocess.run(
+        [sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True, cwd="/"
+    )
     assert other.stdout.strip() == "[]"
     second = mrl_db.connect(home=home)
     first.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
@@ -213,7 +236,10 @@ def test_processes_that_come_at_once_share_one_new_server(tmp_path, postgres_ver
         "    db.create_collection(sys.argv[3], dims=2).add([1], [[1.0, 0.0]])"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)]
-    started = [subprocess.Popen([*arguments, f"c{i}"], cwd="/", stderr=subprocess.PIPE, text=True) for i in range(5)]
+    started = [
+        subprocess.Popen([*arguments, f"c{i}"], cwd="/", stderr=subprocess.PIPE, text=True)
+        for i in range(5)
+    ]
 
     said = [process.communicate()[1] for process in started]
 
@@ -227,7 +253,9 @@ def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path
 
     db = mrl_db.connect(home=tmp_path / "home", postgres_version=postgres_version)
     db.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
-    os.kill(int((tmp_path / "home" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    os.kill(
+        int((tmp_path / "home" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL
+    )
 
     with mrl_db.connect(home=tmp_path / "home") as again:
         assert again.open("docs").count() == 1
@@ -237,7 +265,11 @@ def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path
 def test_a_dead_client_leaves_no_server_behind_for_ever(tmp_path, postgres_version):
     """The kernel drops a dead process's lock: the next user is then the last one, and stops the server."""
     code = "import mrl_db, os, sys\ndb = mrl_db.connect(home=sys.argv[1], postgres_version=int(sys.argv[2]))\nos.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)], check=False, cwd="/")
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "home"), str(postgres_version)],
+        check=False,
+        cwd="/",
+    )
 
     db = mrl_db.connect(home=tmp_path / "home")
     db.close()
@@ -300,4 +332,6 @@ def test_a_very_long_path_still_gets_a_socket(tmp_path, postgres_version):
 
 
 def test_the_package_carries_its_sql():
-    assert (resources.files("mrl_db") / "sql").is_dir() or (Path(mrl_db.__file__).parents[1] / "sql").is_dir()
+    assert (resources.files("mrl_db") / "sql").is_dir() or (
+        Path(mrl_db.__file__).parents[1] / "sql"
+    ).is_dir()

@@ -9,14 +9,14 @@ import pytest
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
-from mrl_db.engines.native import HiddenRows
+from mrl_db.engines.native.engine import HiddenRows
 from mrl_db.engines.sql import funnel_statement
 from mrl_db.evaluate.metrics import recall_at_k
-from mrl_db.filters import AllOf
+from mrl_db.model.filters import AllOf
 from mrl_db.postgres.request import Request
-from mrl_db.tuning.losses import fates, up_to, without_walk
-from mrl_db.tuning.promise import drift_of_queries, quantiles
-from mrl_db.tuning.sample import walk_misses
+from mrl_db.recall.fates import fates, up_to, without_walk
+from mrl_db.recall.promise import drift_of_queries, quantiles
+from mrl_db.recall.sample import walk_misses
 
 DIMS, N, FRESH = 64, 4000, 500
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
@@ -28,13 +28,18 @@ def rows():
     rng = np.random.default_rng(7)
     spectrum = (1.0 / np.sqrt(1 + np.arange(DIMS))).astype(np.float32)
     centres = rng.standard_normal((300, DIMS)).astype(np.float32) * spectrum
-    made = centres[rng.integers(0, 300, N + FRESH)] + 0.7 * rng.standard_normal((N + FRESH, DIMS)).astype(np.float32) * spectrum
+    made = (
+        centres[rng.integers(0, 300, N + FRESH)]
+        + 0.7 * rng.standard_normal((N + FRESH, DIMS)).astype(np.float32) * spectrum
+    )
     return made[:N], made[N:]
 
 
 @pytest.fixture
 def docs(db, rows):
-    docs = db.create_collection("docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"})
+    docs = db.create_collection(
+        "docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"}
+    )
     docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
     docs.create_index()
     return docs
@@ -64,7 +69,9 @@ def test_a_promise_is_kept_on_fresh_queries_and_followed_by_every_handle(db, doc
     assert str(other.promise) == str(docs.promise)
     assert "mean recall 0.95 at k = 10" in docs.search(rows[1][0]).trace.promise
     assert "mean recall 0.95" in str(docs.search(rows[1][:3]).trace)
-    assert docs.search(rows[1][0], plan=promise.plan).trace.promise is None  # a plan of one's own promises nothing
+    assert (
+        docs.search(rows[1][0], plan=promise.plan).trace.promise is None
+    )  # a plan of one's own promises nothing
     assert len(docs.tried) > 3
 
 
@@ -202,12 +209,19 @@ def test_drift_is_told_from_chance():
     rng = np.random.default_rng(1)
     evidence = rng.gamma(3, 1, 2000)
 
-    wrongly = sum(drift_of_queries(quantiles(evidence), 2000, rng.gamma(3, 1, 100)) is not None for _ in range(200))
+    wrongly = sum(
+        drift_of_queries(quantiles(evidence), 2000, rng.gamma(3, 1, 100)) is not None
+        for _ in range(200)
+    )
 
     assert wrongly == 0
     assert drift_of_queries(quantiles(evidence), 2000, rng.gamma(3, 2, 100)) is not None
-    assert drift_of_queries(quantiles(evidence), 2000, rng.gamma(3, 2, 10)) is None  # too few to judge
-    ties = np.where(evidence < 2, 0.0, evidence)  # many distances of zero are one place, not the first
+    assert (
+        drift_of_queries(quantiles(evidence), 2000, rng.gamma(3, 2, 10)) is None
+    )  # too few to judge
+    ties = np.where(
+        evidence < 2, 0.0, evidence
+    )  # many distances of zero are one place, not the first
     assert drift_of_queries(quantiles(ties), 2000, rng.permutation(ties)[:500]) is None
 
 
@@ -243,12 +257,20 @@ def test_rows_as_queries_are_as_easy_as_others(docs, rows):
 @pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
 @pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
 def test_a_hidden_row_is_as_if_it_were_not_there(db, rows, key_type, metric):
-    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i + 1), "text": lambda i: f"row {i}"}[key_type]
-    few = db.create_collection("few", dims=DIMS, nesting_dims=(16, 64), key_type=key_type, metric=metric)
+    key = {"bigint": int, "uuid": lambda i: uuid.UUID(int=i + 1), "text": lambda i: f"row {i}"}[
+        key_type
+    ]
+    few = db.create_collection(
+        "few", dims=DIMS, nesting_dims=(16, 64), key_type=key_type, metric=metric
+    )
     keys = [key(i) for i in range(300)]
     few.add(keys, rows[0][:300])
     everything = Stage(DIMS, INT8, 300)
-    plans = [flat_plan(dims=DIMS, keep=300), Plan("flat", 1, (Stage(DIMS, F32, 10),)), Plan("flat", 1, (everything, Stage(DIMS, F32, 10)))]
+    plans = [
+        flat_plan(dims=DIMS, keep=300),
+        Plan("flat", 1, (Stage(DIMS, F32, 10),)),
+        Plan("flat", 1, (everything, Stage(DIMS, F32, 10))),
+    ]
     few.load()
     request = Request(few._info, AllOf(()), ())
 
@@ -266,7 +288,9 @@ def test_hidden_keys_are_one_a_query(docs, rows):
     docs.load()
 
     with pytest.raises(ValueError, match="2 hidden rows for 3 queries"):
-        docs.loaded.search(Request(docs._info, AllOf(()), ()), rows[1][:3], 10, None, hidden=HiddenRows([1, 2]))
+        docs.loaded.search(
+            Request(docs._info, AllOf(()), ()), rows[1][:3], 10, None, hidden=HiddenRows([1, 2])
+        )
 
 
 @pytest.mark.parametrize("engine", ["native", "sql"])
@@ -276,7 +300,9 @@ def test_each_lost_answer_is_laid_to_the_stage_that_lost_it(docs, rows, engine, 
     docs.load()
     if engine == "native":
         full = Stage(DIMS, F32, 10)
-        plan = Plan("graph", 8, (Stage(64, Precision.int4, 10, "projection"), Stage(DIMS, INT8, 10), full))
+        plan = Plan(
+            "graph", 8, (Stage(64, Precision.int4, 10, "projection"), Stage(DIMS, INT8, 10), full)
+        )
     else:
         plan = Plan("hnsw", 12, (Stage(16, F16, 14), Stage(32, F16, 11), Stage(DIMS, F32, 10)))
     lost = {"stage": 0, "walk": 0}
@@ -293,7 +319,9 @@ def test_each_lost_answer_is_laid_to_the_stage_that_lost_it(docs, rows, engine, 
             assert (fate.outcome == "found") == (fate.id in found)
             if fate.outcome == "stage":
                 lost["stage"] += 1
-                before = fate.stage == 0 or passes(up_to(plan, fate.stage - 1, plan.stages[fate.stage - 1].keep), fate.id)
+                before = fate.stage == 0 or passes(
+                    up_to(plan, fate.stage - 1, plan.stages[fate.stage - 1].keep), fate.id
+                )
                 assert before
                 assert fate.keep > plan.stages[fate.stage].keep
                 assert passes(up_to(plan, fate.stage, fate.keep), fate.id)
@@ -349,10 +377,14 @@ def test_recall_in_sql_is_that_of_the_search_function(docs, rows, execute):
         execute("SELECT * FROM mrl.recall('docs', 0)")
 
 
-def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(docs, execute):  # docs: the schema is there
+def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(
+    docs, execute
+):  # docs: the schema is there
     asked = [1, 10, 40, 41, 64, 99, 100, 101, 1000]
 
-    assert [execute("SELECT mrl.walk_misses(%s)", (each,))[0][0] for each in asked] == pytest.approx([walk_misses(each) for each in asked])
+    assert [
+        execute("SELECT mrl.walk_misses(%s)", (each,))[0][0] for each in asked
+    ] == pytest.approx([walk_misses(each) for each in asked])
 
 
 def test_a_scan_keeps_its_shortlist_in_memory(db, dsn):
@@ -367,7 +399,9 @@ def test_a_scan_keeps_its_shortlist_in_memory(db, dsn):
     query = "[" + ",".join(map(str, rng.standard_normal(dims))) + "]"
 
     with psycopg.connect(dsn, options="-c work_mem=1MB") as connection:
-        told = str(connection.execute("EXPLAIN (ANALYZE) " + text, (query,) * text.count("%s")).fetchall())
+        told = str(
+            connection.execute("EXPLAIN (ANALYZE) " + text, (query,) * text.count("%s")).fetchall()
+        )
 
     assert "top-N heapsort" in told
     assert "external" not in told
@@ -391,8 +425,15 @@ def test_what_was_lost_in_sql(docs, rows, execute, route):
     for query in rows[1][:25]:
         literal = "[" + ",".join(map(str, query.tolist())) + "]"
         true = docs.search(query, k=12, exact=True).ids.tolist()
-        told = execute("SELECT * FROM mrl.lost('docs', %s::vector, %s)", (literal, [*map(str, true), "-5"]))
-        found = [key for key, _ in execute("SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,))]
+        told = execute(
+            "SELECT * FROM mrl.lost('docs', %s::vector, %s)", (literal, [*map(str, true), "-5"])
+        )
+        found = [
+            key
+            for key, _ in execute(
+                "SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,)
+            )
+        ]
 
         assert told[-1][2] == "not in the collection"
         for place, (key, stage, reason, rank, keep) in enumerate(told[:-1]):
@@ -411,10 +452,18 @@ def test_a_stored_plan_that_scans_is_run_as_one_by_the_search_function(docs, row
     docs.set_plan(Plan("seqscan", 1, (Stage(16, F16, N), Stage(DIMS, F32, 10))))
     literal = "[" + ",".join(map(str, rows[1][0].tolist())) + "]"
 
-    found = [key for key, _ in execute("SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,))]
+    found = [
+        key
+        for key, _ in execute("SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,))
+    ]
 
     assert found == docs.search(rows[1][0], exact=True).ids.tolist()
-    assert "0.0 + " in execute("SELECT prosrc FROM pg_proc WHERE proname = 'search_docs'")[0][0].split("AS row_\n")[1]
+    assert (
+        "0.0 + "
+        in execute("SELECT prosrc FROM pg_proc WHERE proname = 'search_docs'")[0][0].split(
+            "AS row_\n"
+        )[1]
+    )
 
 
 def test_plans_tell_themselves_and_come_back_from_json():
@@ -433,10 +482,16 @@ def test_following_all_hops_finds_no_less_than_stopping_early(docs, rows):
     docs.load()
     stages = graph_plan(dims=DIMS, effort=60).stages
 
-    early, late = (delivered(docs, rows[1], plan=Plan("graph", 60, stages, margin)).mean() for margin in (0.0, float("inf")))
+    early, late = (
+        delivered(docs, rows[1], plan=Plan("graph", 60, stages, margin)).mean()
+        for margin in (0.0, float("inf"))
+    )
 
     assert early < late
-    hops = [docs.explain(rows[1][0], plan=Plan("graph", 60, stages, margin)).stages[0].rows_in for margin in (0.0, float("inf"))]
+    hops = [
+        docs.explain(rows[1][0], plan=Plan("graph", 60, stages, margin)).stages[0].rows_in
+        for margin in (0.0, float("inf"))
+    ]
     assert hops[0] < hops[1]
 
 
@@ -456,8 +511,12 @@ def test_an_answer_is_certified_where_no_row_could_be_left_out(docs, rows):
     query = rows[1][0]
 
     assert docs.search(query, exact=True).certified
-    assert docs.search(query, plan=flat_plan(dims=DIMS, keep=N)).certified is False  # its int8 stage leaves rows out
-    assert docs.search(query, plan=Plan("flat", 1, (Stage(DIMS, INT8, N), Stage(DIMS, F32, 10)))).certified
+    assert (
+        docs.search(query, plan=flat_plan(dims=DIMS, keep=N)).certified is False
+    )  # its int8 stage leaves rows out
+    assert docs.search(
+        query, plan=Plan("flat", 1, (Stage(DIMS, INT8, N), Stage(DIMS, F32, 10)))
+    ).certified
     assert docs.search(rows[1][:2], plan=Plan("flat", 1, (Stage(DIMS, F32, 10),)))[0].certified
     assert docs.search(query, plan=Plan("seqscan", 1, (Stage(DIMS, F32, 10),))).certified
     assert not docs.search(query).certified

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mrl_db
-from mrl_db.postgres.upgrade import upgrade
+from mrl_db.postgres.server.upgrade import upgrade
 
 DIMS = 16
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_upgraded_stays_as_it_was(tmp_path, monkeypatch):
         raise mrl_db.ServerError(f"{name} failed: no")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mrl_db.postgres.upgrade.run_program", fails)
+        patched.setattr("mrl_db.postgres.server.upgrade.run_program", fails)
         with pytest.raises(mrl_db.ServerError, match="pg_upgrade failed"):
             upgrade(home)
     with mrl_db.connect(home=home) as db:

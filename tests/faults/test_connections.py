@@ -42,7 +42,9 @@ def rows_of(execute, batch):
     return execute("SELECT count(*) FROM docs WHERE batch = %s", (batch,))[0][0]
 
 
-def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(docs, through, proxy, execute, rng):
+def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(
+    docs, through, proxy, execute, rng
+):
     """Each call is cut once, somewhere between its first byte and its last; sent again under its batch_id it is there once."""
     sizes = {}
     outcomes = {"written": 0, "refused": 0, "uncertain": 0}
@@ -59,7 +61,9 @@ def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(docs,
             def call(how=how, keys=keys, vectors=vectors, count=count, number=number):
                 if how == "delete":
                     return mine.delete(keys, batch_id=f"batch {number}")
-                return getattr(mine, how)(keys, vectors, batch=np.full(count, number), batch_id=f"batch {number}")
+                return getattr(mine, how)(
+                    keys, vectors, batch=np.full(count, number), batch_id=f"batch {number}"
+                )
 
             before = proxy.passed
             if number >= 0 and number % 4 == 0:
@@ -82,7 +86,14 @@ def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(docs,
             written = {"add": count, "upsert": count, "delete": 0}[how]
             unwritten = count - written
             found = rows_of(execute, number)
-            assert found in {"written": {written}, "refused": {unwritten}, "uncertain": {written, unwritten}}[outcome]
+            assert (
+                found
+                in {
+                    "written": {written},
+                    "refused": {unwritten},
+                    "uncertain": {written, unwritten},
+                }[outcome]
+            )
             assert call() == count
             assert rows_of(execute, number) == written
     print(outcomes)
@@ -177,7 +188,9 @@ def test_ctrl_c_cancels_the_servers_statement(dsn, docs, execute):
     )
     with psycopg.connect(dsn) as other:
         other.execute("LOCK TABLE docs IN SHARE MODE")  # the deletion waits
-        client = subprocess.Popen([sys.executable, "-c", code, dsn], stdout=subprocess.PIPE, text=True)
+        client = subprocess.Popen(
+            [sys.executable, "-c", code, dsn], stdout=subprocess.PIPE, text=True
+        )
         assert client.stdout.readline() == "ready\n"
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         deadline = time.monotonic() + 30
@@ -198,13 +211,17 @@ def test_a_backend_that_is_ended_is_a_connect_error_and_the_next_call_works(docs
         execute(end)
         while execute(others)[0][0] != 0:  # it is told, and then ends
             time.sleep(0.01)
-        docs.add([key], np.ones((1, DIMS), dtype=np.float32))  # an idle connection's end is noticed before it is used
+        docs.add(
+            [key], np.ones((1, DIMS), dtype=np.float32)
+        )  # an idle connection's end is noticed before it is used
     assert docs.count() == 5
 
 
 def test_a_stopped_backend_is_given_up_in_time(dsn, docs, execute):
     docs.add([1], np.ones((1, DIMS), dtype=np.float32))
-    with mrl_db.connect(conninfo.make_conninfo(dsn, application_name="stopped"), pool_size=1, statement_timeout=0.5) as db:
+    with mrl_db.connect(
+        conninfo.make_conninfo(dsn, application_name="stopped"), pool_size=1, statement_timeout=0.5
+    ) as db:
         mine = db.open("docs")
         pid = execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'stopped'")
         assert len(pid) == 1
@@ -249,7 +266,10 @@ def test_deadlocks_and_serialization_failures_are_conflicts(docs, dsn, rng):
 
 def test_no_error_shows_the_password(dsn):
     secret = "s3cret-word"
-    for bad in (conninfo.make_conninfo(dsn, host="/nonexistent", password=secret), f"postgresql://user:{secret}@host:not-a-port/x"):
+    for bad in (
+        conninfo.make_conninfo(dsn, host="/nonexistent", password=secret),
+        f"postgresql://user:{secret}@host:not-a-port/x",
+    ):
         with pytest.raises(mrl_db.ConnectError) as caught:
             mrl_db.connect(bad, connect_timeout=2)
         assert secret not in str(caught.value)
@@ -272,7 +292,9 @@ def test_a_batch_is_written_once_whoever_sends_it_again(docs, db, rng, execute):
     assert docs.ingest(np.arange(20, 25), vectors[:5], batch_id="third", index=False) == 5
     with pytest.raises(mrl_db.DuplicateKeyError):
         docs.add(np.arange(20, 25), vectors[:5], batch_id="fails")
-    assert docs.add(np.arange(30, 35), vectors[:5], batch_id="fails") == 5  # what was rolled back was not written
+    assert (
+        docs.add(np.arange(30, 35), vectors[:5], batch_id="fails") == 5
+    )  # what was rolled back was not written
     for wrong in ("", "x" * 201, 5, "a\0b", "line\nline"):
         with pytest.raises(mrl_db.ValueRangeError, match="batch_id"):
             docs.add([99], vectors[:1], batch_id=wrong)

@@ -15,7 +15,7 @@ import pytest
 from psycopg import conninfo
 
 import mrl_db
-from mrl_db.postgres import embedded
+from mrl_db.postgres.server import embedded
 
 CYCLES = int(os.environ.get("MRL_DB_CRASHES", "25"))
 KILLS = int(os.environ.get("MRL_DB_KILLS", "10"))
@@ -46,7 +46,12 @@ class Writer(threading.Thread):
                 if docs is None:
                     db = mrl_db.connect(self.dsn, connect_timeout=5, pool_size=1)
                     docs = db.open("docs")
-                docs.add(np.arange(BATCH) + batch * BATCH, vectors_of(batch), batch_id=f"batch {batch}", batch=np.full(BATCH, batch))
+                docs.add(
+                    np.arange(BATCH) + batch * BATCH,
+                    vectors_of(batch),
+                    batch_id=f"batch {batch}",
+                    batch=np.full(BATCH, batch),
+                )
                 self.acknowledged.append(batch)
                 batch += 1
                 time.sleep(0.01)
@@ -74,11 +79,17 @@ def connected(docs, dsn):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(tmp_path, postgres_version, rng, monkeypatch):
+def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(
+    tmp_path, postgres_version, rng, monkeypatch
+):
     """Four writers and a native reader, through `kill -9` of the postmaster again and again."""
     monkeypatch.setenv("MRL_DB_CACHE", str(tmp_path / "cache"))
     home = tmp_path / "home"
-    db = mrl_db.connect(home=home, postgres_version=postgres_version, settings={"shared_buffers": "64MB", "restart_after_crash": "off"})
+    db = mrl_db.connect(
+        home=home,
+        postgres_version=postgres_version,
+        settings={"shared_buffers": "64MB", "restart_after_crash": "off"},
+    )
     docs = db.create_collection("docs", dims=DIMS, shortlist_dims=LOW, columns={"batch": "bigint"})
     docs.load()
     stop = threading.Event()
@@ -89,7 +100,10 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(tmp_p
     for _ in range(CYCLES):
         before = sum(len(writer.acknowledged) for writer in writers)
         deadline = time.monotonic() + 60
-        while sum(len(writer.acknowledged) for writer in writers) < before + 8 and time.monotonic() < deadline:
+        while (
+            sum(len(writer.acknowledged) for writer in writers) < before + 8
+            and time.monotonic() < deadline
+        ):
             assert [error for writer in writers for error in writer.errors] == []
             time.sleep(0.01)
         time.sleep(float(rng.uniform(0, 0.1)))
@@ -98,14 +112,19 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(tmp_p
         while True:  # the reader brings its server back
             acknowledged = [batch for writer in writers for batch in list(writer.acknowledged)]
             try:
-                found = {writer: docs.search(vectors_of(writer)[3], k=1).ids[0] for writer in acknowledged[-5:]}
+                found = {
+                    writer: docs.search(vectors_of(writer)[3], k=1).ids[0]
+                    for writer in acknowledged[-5:]
+                }
                 break
             except mrl_db.ConnectError:
                 assert time.monotonic() - began < 60
         restarts.append(time.monotonic() - began)
         assert found == {batch: batch * BATCH + 3 for batch in found}
         with connected(docs, db.dsn) as connection:
-            counts = dict(connection.execute("SELECT batch, count(*) FROM docs GROUP BY batch").fetchall())
+            counts = dict(
+                connection.execute("SELECT batch, count(*) FROM docs GROUP BY batch").fetchall()
+            )
             assert set(counts.values()) <= {BATCH}
             assert set(acknowledged) <= set(counts)
             wrong = "SELECT count(*) FROM docs WHERE embedding_8 IS DISTINCT FROM l2_normalize(subvector(embedding, 1, 8))::halfvec(8)"
@@ -146,7 +165,11 @@ def test_a_client_killed_in_mid_copy_leaves_no_part_and_no_lock(db, dsn, execute
     docs = db.create_collection("docs", dims=DIMS)
     written = 0
     for number in range(KILLS):
-        client = subprocess.Popen([sys.executable, "-c", CLIENT, dsn, str(number * 80_000)], stdout=subprocess.PIPE, text=True)
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, dsn, str(number * 80_000)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert client.stdout.readline() == "copying\n"
         time.sleep(float(rng.uniform(0, 0.15)))
         client.kill()
@@ -168,13 +191,19 @@ def test_a_client_killed_in_mid_copy_leaves_no_part_and_no_lock(db, dsn, execute
     assert docs.add([10**9], np.ones((1, DIMS), dtype=np.float32)) == 1
 
 
-def test_a_client_of_an_embedded_server_killed_in_mid_copy_leaves_no_orphan(tmp_path, postgres_version, rng):
+def test_a_client_of_an_embedded_server_killed_in_mid_copy_leaves_no_orphan(
+    tmp_path, postgres_version, rng
+):
     home = tmp_path / "home"
     with mrl_db.connect(home=home, postgres_version=postgres_version) as db:
         db.create_collection("docs", dims=DIMS)
     code = CLIENT.replace("mrl_db.connect(sys.argv[1])", "mrl_db.connect(home=sys.argv[1])")
     for number in range(max(2, KILLS // 5)):
-        client = subprocess.Popen([sys.executable, "-c", code, str(home), str(number * 80_000)], stdout=subprocess.PIPE, text=True)
+        client = subprocess.Popen(
+            [sys.executable, "-c", code, str(home), str(number * 80_000)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert client.stdout.readline() == "copying\n"
         client.kill()
         client.wait()
@@ -183,7 +212,10 @@ def test_a_client_of_an_embedded_server_killed_in_mid_copy_leaves_no_orphan(tmp_
         assert db.open("docs").count() % 4000 == 0
         server = postmaster(home)
     for _ in range(500):
-        if not Path(f"/proc/{server}").exists() or Path(f"/proc/{server}/stat").read_text().split()[2] == "Z":
+        if (
+            not Path(f"/proc/{server}").exists()
+            or Path(f"/proc/{server}/stat").read_text().split()[2] == "Z"
+        ):
             break
         time.sleep(0.02)
     else:
@@ -198,13 +230,17 @@ def test_a_full_disk_loses_nothing_and_goes_when_there_is_room(tmp_path, postgre
     if (
         os.geteuid() != 0
         or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=220m,mode=700", "none", str(disk)], check=False, capture_output=True
+            ["mount", "-t", "tmpfs", "-o", "size=220m,mode=700", "none", str(disk)],
+            check=False,
+            capture_output=True,
         ).returncode
     ):
         pytest.skip("mounting a tmpfs takes root")
     try:
         settings = {"shared_buffers": "16MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}
-        with mrl_db.connect(home=disk / "home", postgres_version=postgres_version, settings=settings) as db:
+        with mrl_db.connect(
+            home=disk / "home", postgres_version=postgres_version, settings=settings
+        ) as db:
             docs = db.create_collection("docs", dims=512)
             ballast = disk / "ballast"
             docs.add(np.arange(100), np.ones((100, 512), dtype=np.float32))
@@ -232,7 +268,9 @@ def test_a_stopped_postmaster_is_not_taken_for_a_dead_one(tmp_path, postgres_ver
         server = postmaster(tmp_path / "home")
         os.kill(server, signal.SIGSTOP)
         answers = []
-        thread = threading.Thread(target=lambda: answers.append(mrl_db.connect(home=tmp_path / "home")))
+        thread = threading.Thread(
+            target=lambda: answers.append(mrl_db.connect(home=tmp_path / "home"))
+        )
         thread.start()
         time.sleep(0.5)
         os.kill(server, signal.SIGCONT)
@@ -265,7 +303,9 @@ def test_schema_changes_and_vacuum_beside_writers_and_a_reader(db, dsn, rng):
                 except mrl_db.ConflictError:
                     continue
                 except mrl_db.DatabaseError as error:
-                    if "cached plan must not change" not in str(error) and "could not open relation" not in str(error):
+                    if "cached plan must not change" not in str(
+                        error
+                    ) and "could not open relation" not in str(error):
                         problems.append(error)
 
     threads = [threading.Thread(target=write, args=(first,)) for first in (1000, 2_000_000)]
@@ -310,7 +350,12 @@ def test_the_embedded_server_is_there_again_within_seconds_of_a_crash(tmp_path, 
     embedded.EmbeddedServer(home).release()
     assert (
         subprocess.run(
-            [sys.executable, "-c", "import sys, mrl_db; print(mrl_db.connect(home=sys.argv[1]).open('docs').count())", str(home)],
+            [
+                sys.executable,
+                "-c",
+                "import sys, mrl_db; print(mrl_db.connect(home=sys.argv[1]).open('docs').count())",
+                str(home),
+            ],
             capture_output=True,
             text=True,
             check=True,

@@ -27,7 +27,9 @@ _names = itertools.count()
 keys = st.lists(st.integers(-20, 60), unique=True, min_size=1, max_size=8)
 which = st.integers(0, len(VECTORS) - 1)
 years = st.none() | st.integers(0, 4)
-ways = st.sampled_from([{}, {"route": "flat"}, {"rows": "postgres"}, {"build": "fast", "cache": False}])
+ways = st.sampled_from(
+    [{}, {"route": "flat"}, {"rows": "postgres"}, {"build": "fast", "cache": False}]
+)
 
 
 def text(vector):
@@ -46,12 +48,19 @@ class Life(RuleBasedStateMachine):
         self.other = psycopg.connect(self.dsn, autocommit=True)
         self.table = sql.Identifier(self.name)
         if attached:
-            self.sql("CREATE TABLE {table} (id bigint PRIMARY KEY, embedding vector(12) NOT NULL, year integer)")
-            self.sql("INSERT INTO {table} SELECT i, %s::vector, i %% 3 FROM generate_series(0, 9) AS i", [text(VECTORS[0])])
+            self.sql(
+                "CREATE TABLE {table} (id bigint PRIMARY KEY, embedding vector(12) NOT NULL, year integer)"
+            )
+            self.sql(
+                "INSERT INTO {table} SELECT i, %s::vector, i %% 3 FROM generate_series(0, 9) AS i",
+                [text(VECTORS[0])],
+            )
             self.rows = {i: (0, i % 3) for i in range(10)}
             self.db.attach(f'"{self.name}"', metric=metric, low_dim="index")
         else:
-            self.db.create_collection(self.name, dims=DIMS, metric=metric, columns={"year": "integer"})
+            self.db.create_collection(
+                self.name, dims=DIMS, metric=metric, columns={"year": "integer"}
+            )
         self.docs = self.db.open(self.name)
         self.docs.load(**way)
 
@@ -92,7 +101,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(year=st.integers(0, 4))
     def delete_where(self, year):
-        assert self.docs.delete(where={"year": year}) == sum(row[1] == year for row in self.rows.values())
+        assert self.docs.delete(where={"year": year}) == sum(
+            row[1] == year for row in self.rows.values()
+        )
         self.forget(lambda _, row: row[1] == year)
 
     def forget(self, gone):
@@ -111,7 +122,9 @@ class Life(RuleBasedStateMachine):
     @rule(low=st.integers(-20, 60), year=years)
     def others_update_years(self, low, year):
         self.sql("UPDATE {table} SET year = %s WHERE id >= %s", (year, low))
-        self.rows = {key: (row[0], year if key >= low else row[1]) for key, row in self.rows.items()}
+        self.rows = {
+            key: (row[0], year if key >= low else row[1]) for key, row in self.rows.items()
+        }
 
     @rule(by=st.sampled_from([100, -100]))
     def others_change_keys(self, by):
@@ -143,7 +156,10 @@ class Life(RuleBasedStateMachine):
     def abort(self, number):
         with self.other.transaction(force_rollback=True):
             self.sql("DELETE FROM {table} WHERE id %% 2 = 0")
-            self.sql("INSERT INTO {table} (id, embedding) VALUES (1000, %s::vector)", [text(VECTORS[number])])
+            self.sql(
+                "INSERT INTO {table} (id, embedding) VALUES (1000, %s::vector)",
+                [text(VECTORS[number])],
+            )
             self.compare(number, None)
 
     # What happens to this process
@@ -173,13 +189,17 @@ class Life(RuleBasedStateMachine):
         query = VECTORS[number]
         wanted = sorted(key for key, row in self.rows.items() if year is None or row[1] == year)
         where = None if year is None else {"year": year}
-        distances = METRICS[self.metric](query, VECTORS[[self.rows[key][0] for key in wanted]].reshape(-1, DIMS))
+        distances = METRICS[self.metric](
+            query, VECTORS[[self.rows[key][0] for key in wanted]].reshape(-1, DIMS)
+        )
         for engine in ("native", "sql"):
             hits = self.docs.search(query, k=len(self.rows) + 1, where=where, engine=engine)
             assert sorted(hits.ids.tolist()) == wanted, engine
             np.testing.assert_allclose(hits.distances, np.sort(distances), atol=2e-5)
             expected = dict(zip(wanted, distances.tolist(), strict=True))
-            np.testing.assert_allclose(hits.distances, [expected[key] for key in hits.ids.tolist()], atol=2e-5)
+            np.testing.assert_allclose(
+                hits.distances, [expected[key] for key in hits.ids.tolist()], atol=2e-5
+            )
         assert self.docs.count(where) == len(wanted)
         few = self.docs.search(query, k=3, where=where, engine="native")
         assert len(few.ids) == min(3, len(wanted))
@@ -190,5 +210,11 @@ def test_a_collection_lives_as_its_model_does(dsn, tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_DB_CACHE", str(tmp_path / "cache"))
     machine = type("Life", (Life,), {"dsn": dsn})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=RUNS, stateful_step_count=STEPS, deadline=None, phases=(Phase.explicit, Phase.generate))
+        machine,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate),
+        ),
     )

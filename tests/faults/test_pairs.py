@@ -36,7 +36,10 @@ def test_pairs_of_a_write_elsewhere_and_a_search_here(db, dsn, tmp_path, rng):
 
     def pairs(number):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, dsn, str(tmp_path / "vectors.npy")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, dsn, str(tmp_path / "vectors.npy")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
         def tell(what, key):

@@ -18,11 +18,27 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import mrl_db
-from mrl_db import FilterError, filters
+from mrl_db import FilterError
+from mrl_db.model import filters
 from mrl_db.postgres import conditions
 
 EXAMPLES = int(os.environ.get("MRL_DB_FILTER_EXAMPLES", "1500"))
-NASTY = ["", "a", "B", "a%", "_", "\\", "'; DROP TABLE docs; --", '"', "%s", "{}", "$1", "ab", "aB%", "Zz"]
+NASTY = [
+    "",
+    "a",
+    "B",
+    "a%",
+    "_",
+    "\\",
+    "'; DROP TABLE docs; --",
+    '"',
+    "%s",
+    "{}",
+    "$1",
+    "ab",
+    "aB%",
+    "Zz",
+]
 EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 COLUMNS = {
     "year": ("integer", st.integers(-3, 3)),
@@ -31,16 +47,23 @@ COLUMNS = {
     "title": ("text", st.sampled_from(NASTY)),
     'odd "%s {x}': ("text", st.sampled_from(NASTY)),
     "open": ("boolean", st.booleans()),
-    "when": ("timestamp with time zone", st.integers(0, 2).map(lambda days: EPOCH + datetime.timedelta(days))),
+    "when": (
+        "timestamp with time zone",
+        st.integers(0, 2).map(lambda days: EPOCH + datetime.timedelta(days)),
+    ),
     "key": ("uuid", st.integers(0, 2).map(lambda i: uuid.UUID(int=i))),
 }
 TYPES = {name: kind for name, (kind, _) in COLUMNS.items()}
-PATTERN = st.lists(st.sampled_from(["a", "B", "%", "_", "\\\\", "\\%", "'", "{}", "Z"]), max_size=4).map("".join)
+PATTERN = st.lists(
+    st.sampled_from(["a", "B", "%", "_", "\\\\", "\\%", "'", "{}", "Z"]), max_size=4
+).map("".join)
 
 
 def _condition(name):
     kind, values = COLUMNS[name]
-    compared = st.dictionaries(st.sampled_from(["$lt", "$lte", "$gt", "$gte"]), values, min_size=1, max_size=2)
+    compared = st.dictionaries(
+        st.sampled_from(["$lt", "$lte", "$gt", "$gte"]), values, min_size=1, max_size=2
+    )
     options = [
         values,
         st.none(),
@@ -53,7 +76,10 @@ def _condition(name):
         st.fixed_dictionaries({"$not": compared}),
     ]
     if kind == "text":
-        options += [st.fixed_dictionaries({"$like": PATTERN}), st.fixed_dictionaries({"$ilike": PATTERN})]
+        options += [
+            st.fixed_dictionaries({"$like": PATTERN}),
+            st.fixed_dictionaries({"$ilike": PATTERN}),
+        ]
     return st.one_of(options)
 
 
@@ -63,7 +89,9 @@ TOKENS = re.compile(
     |integer|bigint|double\ precision|text|boolean|timestamp\ with\ time\ zone|uuid)*""",
     re.VERBOSE,
 )
-LEAF = st.sampled_from(list(COLUMNS)).flatmap(lambda name: st.fixed_dictionaries({name: _condition(name)}))
+LEAF = st.sampled_from(list(COLUMNS)).flatmap(
+    lambda name: st.fixed_dictionaries({name: _condition(name)})
+)
 FILTER = st.recursive(
     LEAF | st.just({}),
     lambda inner: st.one_of(
@@ -89,7 +117,9 @@ def rows():
         "when": [None, EPOCH, EPOCH + datetime.timedelta(1)],
         "key": [None, uuid.UUID(int=0), uuid.UUID(int=1)],
     }
-    return [{name: pool[rng.integers(len(pool))] for name, pool in pools.items()} for _ in range(60)]
+    return [
+        {name: pool[rng.integers(len(pool))] for name, pool in pools.items()} for _ in range(60)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +127,11 @@ def connection(server, rows):
     if "filtered" in server.list():
         server.drop("filtered")
     docs = server.create_collection("filtered", dims=2, columns=TYPES)
-    docs.add(list(range(len(rows))), np.ones((len(rows), 2)), **{name: [row[name] for row in rows] for name in COLUMNS})
+    docs.add(
+        list(range(len(rows))),
+        np.ones((len(rows), 2)),
+        **{name: [row[name] for row in rows] for name in COLUMNS},
+    )
     with psycopg.connect(server.dsn, autocommit=True) as found:
         yield found
 
@@ -113,9 +147,13 @@ def test_every_filter_means_in_sql_what_it_means_in_python(connection, rows):
         condition, parameters = conditions.compile_condition(tree, TYPES)
         text = condition.as_string(connection)
 
-        assert TOKENS.fullmatch(text), text  # no value in the text: it is made of our fragments and quoted names alone
+        assert TOKENS.fullmatch(text), (
+            text
+        )  # no value in the text: it is made of our fragments and quoted names alone
         assert text.replace("%%", "").count("%s") == len(parameters)
-        statement = sql.SQL('SELECT id FROM public."filtered" AS row_ WHERE {} ORDER BY id').format(condition)
+        statement = sql.SQL('SELECT id FROM public."filtered" AS row_ WHERE {} ORDER BY id').format(
+            condition
+        )
         found = [row[0] for row in connection.execute(statement, parameters).fetchall()]
         assert found == [place for place, row in enumerate(rows) if evaluator.holds(where, row)]
 
@@ -133,7 +171,11 @@ def test_every_name_is_quoted_whole_or_refused(name):
         catalog.check_name(name, "the name")
     except mrl_db.ValueRangeError:
         encoded = name.encode(errors="surrogatepass")
-        assert "\0" in name or not 1 <= len(encoded) <= 63 or any(0xD800 <= ord(c) <= 0xDFFF for c in name)
+        assert (
+            "\0" in name
+            or not 1 <= len(encoded) <= 63
+            or any(0xD800 <= ord(c) <= 0xDFFF for c in name)
+        )
         return
     quoted = statements.identifier(name).as_string(None)
     assert quoted[0] == quoted[-1] == '"'
@@ -142,7 +184,13 @@ def test_every_name_is_quoted_whole_or_refused(name):
 
 
 def test_names_go_through_the_server_unchanged(connection):
-    @given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=15))
+    @given(
+        name=st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+            min_size=1,
+            max_size=15,
+        )
+    )
     @settings(max_examples=min(EXAMPLES, 3000))
     def check(name):
         from mrl_db.postgres import statements

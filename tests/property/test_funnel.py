@@ -27,7 +27,12 @@ def collections(server):
         if name in server.list():
             server.drop(name)
         docs = server.create_collection(
-            name, dims=DIMS, nesting_dims=(6, 12, 24), shortlist_dims=6, metric=metric, columns={"third": "integer"}
+            name,
+            dims=DIMS,
+            nesting_dims=(6, 12, 24),
+            shortlist_dims=6,
+            metric=metric,
+            columns={"third": "integer"},
         )
         docs.add(np.arange(N), vectors, third=np.arange(N) % 3)
         docs.create_index()
@@ -47,13 +52,17 @@ stages = st.lists(st.integers(1, DIMS - 1), unique=True, max_size=3).map(sorted)
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=250)
-def test_law_1_a_funnel_whose_keeps_all_equal_n_is_brute_force(collections, metric, widths, route, effort, third, seed):
+def test_law_1_a_funnel_whose_keeps_all_equal_n_is_brute_force(
+    collections, metric, widths, route, effort, third, seed
+):
     made, vectors = collections
     plan = Plan(route, effort, (*(Stage(width, HALF, N) for width in widths), Stage(DIMS, FULL, N)))
     query = np.random.default_rng(seed).standard_normal(DIMS).astype(np.float32)
     rows = [i for i in range(N) if third is None or i % 3 == third]
 
-    hits = made[metric].search(query, k=N, plan=plan, where=None if third is None else {"third": third})
+    hits = made[metric].search(
+        query, k=N, plan=plan, where=None if third is None else {"third": third}
+    )
 
     oracle.assert_same_answer(hits, oracle.nearest(metric, query, rows, vectors[rows], N))
 
@@ -66,7 +75,9 @@ def test_law_1_a_funnel_whose_keeps_all_equal_n_is_brute_force(collections, metr
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=250)
-def test_law_3_engines_agree_wherever_the_shortlist_holds_the_answer(collections, metric, k, shortlist, third, seed):
+def test_law_3_engines_agree_wherever_the_shortlist_holds_the_answer(
+    collections, metric, k, shortlist, third, seed
+):
     """Every funnel returns as many rows as exact search, with true distances, and none nearer than the exact ones."""
     made, vectors = collections
     query = np.random.default_rng(seed).standard_normal(DIMS).astype(np.float32)
@@ -76,15 +87,21 @@ def test_law_3_engines_agree_wherever_the_shortlist_holds_the_answer(collections
     exact = made[metric].search(query, k=k, where=where, exact=True)
 
     rows = [i for i in range(N) if third is None or i % 3 == third]
-    oracle.assert_same_answer(exact, oracle.nearest(metric, query, rows, vectors[rows], k), tolerance=1e-12)
+    oracle.assert_same_answer(
+        exact, oracle.nearest(metric, query, rows, vectors[rows], k), tolerance=1e-12
+    )
     assert len(hits.ids) == len(exact.ids) == min(k, len(rows))
     assert len(set(hits.ids.tolist())) == len(hits.ids)
     assert set(hits.ids.tolist()) <= set(rows)
-    np.testing.assert_allclose(hits.distances, oracle.distance(metric, query, vectors[hits.ids]), rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(
+        hits.distances, oracle.distance(metric, query, vectors[hits.ids]), rtol=2e-6, atol=2e-6
+    )
     assert np.all(np.diff(hits.distances) >= 0)
     assert np.all(hits.distances >= exact.distances - 2e-6)
     if set(hits.ids.tolist()) == set(exact.ids.tolist()):
-        oracle.assert_same_answer(hits, list(zip(exact.distances.tolist(), exact.ids.tolist(), strict=True)))
+        oracle.assert_same_answer(
+            hits, list(zip(exact.distances.tolist(), exact.ids.tolist(), strict=True))
+        )
 
 
 def test_recall_counts_what_is_as_near_as_the_true_answer():

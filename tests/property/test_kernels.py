@@ -23,7 +23,11 @@ def guarded(array):
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.mprotect(ctypes.c_void_p(address + size), ctypes.c_size_t(page), 0) == 0
-    placed = np.frombuffer(memory, dtype=np.uint8, count=size)[size - array.nbytes :].view(array.dtype).reshape(array.shape)
+    placed = (
+        np.frombuffer(memory, dtype=np.uint8, count=size)[size - array.nbytes :]
+        .view(array.dtype)
+        .reshape(array.shape)
+    )
     placed[...] = array
     return placed
 
@@ -36,7 +40,9 @@ def simd(request):
 
 def float_case(dims, n=7, seed=0):
     rng = np.random.default_rng(seed + dims)
-    return rng.standard_normal(dims, dtype=np.float32), rng.standard_normal((n, dims), dtype=np.float32)
+    return rng.standard_normal(dims, dtype=np.float32), rng.standard_normal(
+        (n, dims), dtype=np.float32
+    )
 
 
 @pytest.mark.parametrize("dims", LENGTHS)
@@ -55,7 +61,9 @@ def test_float_kernels_stay_within_the_proven_error_at_every_length(simd, dims):
     if dims == 0:
         assert np.isnan(cosine).all()
     else:
-        assert np.all(np.abs(cosine - oracle.cosine_distance(query, rows)) <= 4 * oracle.gamma(dims + 4))
+        assert np.all(
+            np.abs(cosine - oracle.cosine_distance(query, rows)) <= 4 * oracle.gamma(dims + 4)
+        )
 
 
 @pytest.mark.parametrize("dims", LENGTHS)
@@ -66,10 +74,16 @@ def test_integer_kernels_are_exact_at_every_length(simd, dims):
     bits = guarded(rng.integers(0, 256, (7, dims), dtype=np.uint8))
     planes = guarded(rng.integers(0, 256, (4, dims), dtype=np.uint8))
 
-    assert kernels.inner_product_int8(query, rows).tolist() == oracle.inner_product_int8(query, rows).tolist()
+    assert (
+        kernels.inner_product_int8(query, rows).tolist()
+        == oracle.inner_product_int8(query, rows).tolist()
+    )
     assert kernels.hamming(planes[0], bits).tolist() == oracle.hamming(planes[0], bits).tolist()
     for count in (1, 2, 4):
-        assert kernels.inner_product_bit(planes[:count], bits).tolist() == oracle.inner_product_bit(planes[:count], bits).tolist()
+        assert (
+            kernels.inner_product_bit(planes[:count], bits).tolist()
+            == oracle.inner_product_bit(planes[:count], bits).tolist()
+        )
 
 
 @pytest.mark.parametrize("value", [-128, 127])
@@ -103,7 +117,10 @@ def test_offsets_and_strides_do_not_matter(dims, n, pad, offset, seed, simd):
 
     want, magnitude = oracle.inner_product(query, floats[:, :dims])
     assert np.all(np.abs(dot - want) <= oracle.gamma(dims) * magnitude)
-    assert np.all(np.abs(cosine - oracle.cosine_distance(query, floats[:, :dims])) <= 4 * oracle.gamma(dims + 4))
+    assert np.all(
+        np.abs(cosine - oracle.cosine_distance(query, floats[:, :dims]))
+        <= 4 * oracle.gamma(dims + 4)
+    )
     assert integers.tolist() == oracle.inner_product_int8(code, codes[:, :dims]).tolist()
 
 
@@ -123,7 +140,9 @@ def test_top_k_equals_a_stable_sort(n, k, levels, seed, simd):
 
     with kernels.using_simd(simd):
         distances, positions = kernels.top_k(query, rows, k, metric="inner_product")
-        codes, code_positions = kernels.top_k_int8(np.array([1, 0, 0], np.int8), rows.astype(np.int8), k)
+        codes, code_positions = kernels.top_k_int8(
+            np.array([1, 0, 0], np.int8), rows.astype(np.int8), k
+        )
 
     want = np.argsort(-rows[:, 0], kind="stable")[:k]
     assert positions.tolist() == want.tolist()
@@ -132,11 +151,19 @@ def test_top_k_equals_a_stable_sort(n, k, levels, seed, simd):
     assert codes.tolist() == (-rows[want, 0]).tolist()
 
 
-@given(n=st.integers(0, 700), k=st.integers(1, 50), seed=st.integers(0, 2**32 - 1), simd=st.sampled_from(SIMD))
+@given(
+    n=st.integers(0, 700),
+    k=st.integers(1, 50),
+    seed=st.integers(0, 2**32 - 1),
+    simd=st.sampled_from(SIMD),
+)
 @settings(max_examples=100)
 def test_top_k_hamming_equals_a_stable_sort(n, k, seed, simd):
     rng = np.random.default_rng(seed)
-    rows, query = rng.integers(0, 256, (n, 5), dtype=np.uint8), rng.integers(0, 256, 5, dtype=np.uint8)
+    rows, query = (
+        rng.integers(0, 256, (n, 5), dtype=np.uint8),
+        rng.integers(0, 256, 5, dtype=np.uint8),
+    )
 
     with kernels.using_simd(simd):
         bits, positions = kernels.top_k_hamming(query, rows, k)
@@ -168,7 +195,9 @@ def test_a_zero_row_has_no_cosine_and_comes_last(simd):
     simd=st.sampled_from(SIMD),
 )
 @settings(max_examples=500)
-def test_exact_scan_misses_nothing_at_any_scale(metric, scale, n, dims, k, copies, zeros, seed, simd):
+def test_exact_scan_misses_nothing_at_any_scale(
+    metric, scale, n, dims, k, copies, zeros, seed, simd
+):
     """Duplicates, near-duplicates, zero rows and the ends of float32's range; blocks of any size."""
     rng = np.random.default_rng(seed)
     rows = (rng.standard_normal((n, dims)) * scale).astype(np.float32)
@@ -179,7 +208,7 @@ def test_exact_scan_misses_nothing_at_any_scale(metric, scale, n, dims, k, copie
         want = oracle.nearest(metric, query, list(range(n)), rows, k)
 
     with kernels.using_simd(simd):
-        from mrl_db.metric import Metric
+        from mrl_db.model.metric import Metric
 
         scan = kernels.exact_scan(Metric.of(metric), query[np.newaxis], k)
         for block in np.array_split(rows, rng.integers(1, 5)):
@@ -197,7 +226,9 @@ def test_exact_scan_misses_nothing_at_any_scale(metric, scale, n, dims, k, copie
             atol=1e-12 * max(scale * scale, 1e-300) if metric == "inner_product" else 1e-12,
             equal_nan=True,
         )
-        assert np.isclose(d, recomputed, rtol=1e-9, atol=1e-9 * max(1.0, abs(recomputed)), equal_nan=True)
+        assert np.isclose(
+            d, recomputed, rtol=1e-9, atol=1e-9 * max(1.0, abs(recomputed)), equal_nan=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +264,9 @@ def test_rerank_is_the_order_by_true_distance(metric, n, dims, width, k, threads
     queries = rng.standard_normal((5, dims), dtype=np.float32)
     candidates = rng.integers(-1, n, (5, width))
 
-    distances, positions = kernels.rerank(queries, rows, candidates, k, metric=metric, threads=threads)
+    distances, positions = kernels.rerank(
+        queries, rows, candidates, k, metric=metric, threads=threads
+    )
 
     for query, own, got, found in zip(queries, candidates, distances, positions, strict=True):
         there = own[own >= 0]

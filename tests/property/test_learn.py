@@ -23,7 +23,9 @@ def numpy_loss(embeddings, weights, biases, labels, importance):
     total = 0.0
     for width, weight, bias, share in zip(DIMS, weights, biases, importance, strict=True):
         logits = embeddings[:, :width] @ weight.T + bias
-        total += share * float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]).mean())
+        total += share * float(
+            (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]).mean()
+        )
     return total
 
 
@@ -38,7 +40,10 @@ def test_the_loss_of_nested_heads_is_its_numpy_twin(seed, tied):
     got = loss(heads(embeddings), labels)
 
     layers = [heads.heads[0]] * 3 if tied else list(heads.heads)
-    weights = [layer.weight.detach().double().numpy()[:, :width] for layer, width in zip(layers, DIMS, strict=True)]
+    weights = [
+        layer.weight.detach().double().numpy()[:, :width]
+        for layer, width in zip(layers, DIMS, strict=True)
+    ]
     biases = [layer.bias.detach().double().numpy() for layer in layers]
     want = numpy_loss(embeddings.double().numpy(), weights, biases, labels.numpy(), (2.0, 1.0, 0.5))
     assert float(got.detach()) == pytest.approx(want, rel=1e-5)
@@ -52,7 +57,10 @@ def test_tied_heads_are_slices_of_one_weight():
         weight = heads.heads[0].weight[:, :width]
         torch.testing.assert_close(logits, embeddings[:, :width] @ weight.T + heads.heads[0].bias)
     assert sum(parameter.numel() for parameter in heads.parameters()) == 4 * CLASSES + CLASSES
-    assert sum(parameter.numel() for parameter in NestedLinear(DIMS, CLASSES).parameters()) == (1 + 3 + 4) * CLASSES + 3 * CLASSES
+    assert (
+        sum(parameter.numel() for parameter in NestedLinear(DIMS, CLASSES).parameters())
+        == (1 + 3 + 4) * CLASSES + 3 * CLASSES
+    )
 
 
 def test_gradients_reach_each_coordinate_from_every_width_that_holds_it():
@@ -63,7 +71,9 @@ def test_gradients_reach_each_coordinate_from_every_width_that_holds_it():
     loss(embeddings).backward()
 
     assert embeddings.grad.tolist() == [[8.0, 3.0, 3.0, 1.0]] * 2
-    mean = MatryoshkaLoss(DIMS, lambda prefix: prefix.sum(), weights=(5.0, 2.0, 1.0), reduction="mean")
+    mean = MatryoshkaLoss(
+        DIMS, lambda prefix: prefix.sum(), weights=(5.0, 2.0, 1.0), reduction="mean"
+    )
     assert float(mean(torch.ones(1, 4))) == pytest.approx((5 * 1 + 2 * 3 + 1 * 4) / 8)
 
 
@@ -72,7 +82,9 @@ def test_a_contrastive_loss_sees_each_prefix_at_unit_length():
 
     def contrastive(anchors, positives, temperature):
         seen.append((anchors, positives))
-        return torch.nn.functional.cross_entropy(anchors @ positives.T / temperature, torch.arange(len(anchors)))
+        return torch.nn.functional.cross_entropy(
+            anchors @ positives.T / temperature, torch.arange(len(anchors))
+        )
 
     loss = MatryoshkaLoss(DIMS, contrastive, normalise=True)
     anchors, positives = torch.randn(4, 4), torch.randn(4, 4)
@@ -86,7 +98,8 @@ def test_a_contrastive_loss_sees_each_prefix_at_unit_length():
     want = 0.0
     for width in DIMS:
         a, p = (
-            v.double().numpy()[:, :width] / np.linalg.norm(v.double().numpy()[:, :width], axis=1, keepdims=True)
+            v.double().numpy()[:, :width]
+            / np.linalg.norm(v.double().numpy()[:, :width], axis=1, keepdims=True)
             for v in (anchors, positives)
         )
         logits = a @ p.T / 0.1
@@ -124,7 +137,12 @@ def test_fixed_features_look_at_their_dims_only():
         (lambda: MatryoshkaLoss(DIMS, sum, dims_per_step=4), "1 to 3"),
         (lambda: MatryoshkaLoss(DIMS, torch.sum)(torch.ones(2, 5)), "5 dims"),
         (lambda: NestedLinear(DIMS, 1), "at least 2"),
-        (lambda: Adaptor.fit(np.ones((50, 4), dtype=np.float32), (2, 4), queries=np.ones((2, 4))), "come together"),
+        (
+            lambda: Adaptor.fit(
+                np.ones((50, 4), dtype=np.float32), (2, 4), queries=np.ones((2, 4))
+            ),
+            "come together",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, told):
@@ -142,7 +160,9 @@ def test_without_pytorch_all_but_training_works():
         "except mrl_db.MissingDependencyError as error: print(error)\n"
     )
 
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
 
     assert "pip install torch" in said.stdout
 
@@ -179,10 +199,22 @@ def test_an_adaptor_makes_prefixes_better_and_comes_back_from_bytes():
     hidden = rng.standard_normal((700, 6))
     lift = rng.standard_normal((6, 32))
     vectors = (np.tanh(hidden @ lift) + 0.05 * rng.standard_normal((700, 32))).astype(np.float32)
-    asked, pairs = vectors[:100] + 0.3 * rng.standard_normal((100, 32)).astype(np.float32), [(i, i) for i in range(100)]
+    asked, pairs = (
+        vectors[:100] + 0.3 * rng.standard_normal((100, 32)).astype(np.float32),
+        [(i, i) for i in range(100)],
+    )
     torch.manual_seed(0)
 
-    adaptor = Adaptor.fit(vectors, (4, 8, 32), queries=asked, judgements=pairs, hidden=48, steps=60, batch=128, neighbours=8)
+    adaptor = Adaptor.fit(
+        vectors,
+        (4, 8, 32),
+        queries=asked,
+        judgements=pairs,
+        hidden=48,
+        steps=60,
+        batch=128,
+        neighbours=8,
+    )
     adapted = adaptor.apply(vectors)
 
     np.testing.assert_allclose(np.linalg.norm(adapted, axis=1), 1.0, rtol=1e-4)
@@ -190,7 +222,15 @@ def test_an_adaptor_makes_prefixes_better_and_comes_back_from_bytes():
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     true = by_dims(unit, unit[:150], (32,), own_rows=range(150))
     assert true[0].recall == 1.0
-    own = [np.mean([len(set(a) & set(b)) / 10 for a, b in zip(_nearest(adapted[:, :w]), _nearest(unit), strict=True)]) for w in (4, 8)]
+    own = [
+        np.mean(
+            [
+                len(set(a) & set(b)) / 10
+                for a, b in zip(_nearest(adapted[:, :w]), _nearest(unit), strict=True)
+            ]
+        )
+        for w in (4, 8)
+    ]
     assert own[0] > plain[0] + 0.05
     assert own[1] > plain[1]
     back = Adaptor.from_bytes(adaptor.to_bytes())
@@ -211,12 +251,18 @@ def _nearest(vectors):
 def test_labels_are_supervision_too():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 4, 400)
-    vectors = (rng.standard_normal((400, 16)) + 2.0 * np.eye(4, 16)[labels][:, ::-1]).astype(np.float32)
+    vectors = (rng.standard_normal((400, 16)) + 2.0 * np.eye(4, 16)[labels][:, ::-1]).astype(
+        np.float32
+    )
 
-    adaptor = Adaptor.fit(vectors, (2, 16), labels=labels, hidden=32, steps=60, batch=128, neighbours=8)
+    adaptor = Adaptor.fit(
+        vectors, (2, 16), labels=labels, hidden=32, steps=60, batch=128, neighbours=8
+    )
 
     before, after = (
-        by_dims(rows, rows[:200], (2,), labels=labels, query_labels=labels[:200], own_rows=range(200))[0].accuracy
+        by_dims(
+            rows, rows[:200], (2,), labels=labels, query_labels=labels[:200], own_rows=range(200)
+        )[0].accuracy
         for rows in (vectors, adaptor.apply(vectors))
     )
     assert after > before + 0.05

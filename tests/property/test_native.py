@@ -21,7 +21,13 @@ KEYS = {
 LOADED = Plan(
     "flat",
     1,
-    (Stage(5, BIT, N), Stage(DIMS, BIT, N), Stage(DIMS, INT4, N, "projection"), Stage(DIMS, INT8, N), Stage(DIMS, F32, N)),
+    (
+        Stage(5, BIT, N),
+        Stage(DIMS, BIT, N),
+        Stage(DIMS, INT4, N, "projection"),
+        Stage(DIMS, INT8, N),
+        Stage(DIMS, F32, N),
+    ),
 )
 
 
@@ -43,7 +49,13 @@ def collections(server):
             if name in server.list():
                 server.drop(name)
             docs = server.create_collection(
-                name, dims=DIMS, nesting_dims=(12, 24), shortlist_dims=12, metric=metric, key_type=key_type, columns={"third": "integer"}
+                name,
+                dims=DIMS,
+                nesting_dims=(12, 24),
+                shortlist_dims=12,
+                metric=metric,
+                key_type=key_type,
+                columns={"third": "integer"},
             )
             docs.add([key(i) for i in range(N)], vectors, third=np.arange(N) % 3)
             walked = server.open(name)
@@ -56,7 +68,15 @@ def collections(server):
 metrics = st.sampled_from(["cosine", "inner_product", "l2"])
 key_types = st.sampled_from(sorted(KEYS))
 stages = st.lists(
-    st.sampled_from([Stage(5, BIT, N), Stage(DIMS, BIT, N), Stage(DIMS, INT4, N, "projection"), Stage(DIMS, INT8, N)]), unique=True
+    st.sampled_from(
+        [
+            Stage(5, BIT, N),
+            Stage(DIMS, BIT, N),
+            Stage(DIMS, INT4, N, "projection"),
+            Stage(DIMS, INT8, N),
+        ]
+    ),
+    unique=True,
 ).map(lambda chosen: sorted(chosen, key=lambda stage: (stage.precision.bits, stage.dims)))
 prefixes = st.lists(st.integers(1, DIMS - 1), unique=True, max_size=2).map(
     lambda widths: [Stage(width, F32, N) for width in sorted(widths)]
@@ -72,7 +92,9 @@ prefixes = st.lists(st.integers(1, DIMS - 1), unique=True, max_size=2).map(
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=300)
-def test_law_1_a_native_funnel_whose_keeps_all_equal_n_is_brute_force(collections, metric, key_type, chosen, third, k, seed):
+def test_law_1_a_native_funnel_whose_keeps_all_equal_n_is_brute_force(
+    collections, metric, key_type, chosen, third, k, seed
+):
     made, vectors = collections
     docs, _ = made[metric, key_type]
     k = min(k, N)
@@ -84,7 +106,11 @@ def test_law_1_a_native_funnel_whose_keeps_all_equal_n_is_brute_force(collection
 
     assert hits.trace.engine == "native"
     keys = [KEYS[key_type](i) for i in rows]
-    oracle.assert_same_answer(hits, oracle.nearest(metric, query, keys, vectors[rows], k), tolerance=1e-4 if metric != "cosine" else 2e-6)
+    oracle.assert_same_answer(
+        hits,
+        oracle.nearest(metric, query, keys, vectors[rows], k),
+        tolerance=1e-4 if metric != "cosine" else 2e-6,
+    )
 
 
 @given(
@@ -108,7 +134,9 @@ def test_law_3_the_engines_agree_wherever_the_shortlist_holds_the_answer(
     where = None if third is None else {"third": third}
     plan = flat_plan(dims=DIMS, k=k) if flat else graph_plan(dims=DIMS, k=k, effort=effort)
 
-    hits = docs.search(query[np.newaxis] if batch else query, k=k, where=where, plan=plan, engine="native")
+    hits = docs.search(
+        query[np.newaxis] if batch else query, k=k, where=where, plan=plan, engine="native"
+    )
     hits = hits[0] if batch else hits
     exact = docs.search(query, k=k, where=where, exact=True)
     in_sql = docs.search(query, k=k, where=where, engine="sql", shortlist=N)
@@ -121,7 +149,9 @@ def test_law_3_the_engines_agree_wherever_the_shortlist_holds_the_answer(
     found = [place[key] for key in hits.ids.tolist()]
     assert len(set(found)) == len(found)
     assert set(found) <= set(rows)
-    np.testing.assert_allclose(hits.distances, oracle.distance(metric, query, vectors[found]), rtol=2e-6, atol=1e-4)
+    np.testing.assert_allclose(
+        hits.distances, oracle.distance(metric, query, vectors[found]), rtol=2e-6, atol=1e-4
+    )
     assert np.all(np.diff(hits.distances) >= 0)
     assert np.all(hits.distances >= exact.distances - 1e-4 - 2e-6 * np.abs(exact.distances))
     if set(hits.ids.tolist()) == set(exact.ids.tolist()):
@@ -138,5 +168,7 @@ def test_the_default_graph_finds_nearly_everything_here(collections, metric):
     hits = made[metric, "bigint"][1].search(queries, k=10)
 
     exact = made[metric, "bigint"][1].search(queries, k=10, exact=True)
-    shared = [len(set(a) & set(b)) for a, b in zip(hits.ids.tolist(), exact.ids.tolist(), strict=True)]
+    shared = [
+        len(set(a) & set(b)) for a, b in zip(hits.ids.tolist(), exact.ids.tolist(), strict=True)
+    ]
     assert np.mean(shared) >= 9.5

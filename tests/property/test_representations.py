@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import mrl_db
 from mrl_db import Precision
 from mrl_db.evaluate.representations import as_stored, by_dims, energy, nearest
-from mrl_db.metric import Metric
+from mrl_db.model.metric import Metric
 
 
 def twin(rows, query, metric, k, own=None):
@@ -17,7 +17,9 @@ def twin(rows, query, metric, k, own=None):
         distances = {
             Metric.l2: lambda: np.linalg.norm(exact - asked, axis=1),
             Metric.inner_product: lambda: -exact @ asked,
-            Metric.cosine: lambda: 1 - exact @ asked / (np.linalg.norm(exact, axis=1) * np.linalg.norm(asked)),
+            Metric.cosine: lambda: (
+                1 - exact @ asked / (np.linalg.norm(exact, axis=1) * np.linalg.norm(asked))
+            ),
         }[metric]()
     order = [row for row in np.lexsort((np.arange(len(rows)), distances)) if row != own]
     return order[:k]
@@ -45,12 +47,17 @@ def test_recall_at_fewer_dims_is_that_of_cut_vectors(metric, n, dims, seed, left
         true = twin(rows, asked[query], metric, k, query if left_out else None)
         found = twin(rows[:, :width], asked[query, :width], metric, k, query if left_out else None)
         shares.append(len(set(true) & set(found)) / k)
-    if width > 1 or metric is not Metric.cosine:  # one coordinate under cosine is all ties, decided by rounding
+    if (
+        width > 1 or metric is not Metric.cosine
+    ):  # one coordinate under cosine is all ties, decided by rounding
         assert got.recall == pytest.approx(np.mean(shares))
     assert got.bytes_per_row == 4 * width
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([Precision.float16, Precision.int8, Precision.int4, Precision.bit]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([Precision.float16, Precision.int8, Precision.int4, Precision.bit]),
+)
 def test_what_is_stored_is_near_what_was_given(seed, precision):
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((20, 16)).astype(np.float32)
@@ -60,10 +67,16 @@ def test_what_is_stored_is_near_what_was_given(seed, precision):
 
     if precision is Precision.bit:
         centred, kept = rows - rows.mean(axis=0), stored - rows.mean(axis=0)
-        np.testing.assert_allclose((centred * kept).sum(axis=1), (centred**2).sum(axis=1), rtol=1e-4)  # right for the row itself
+        np.testing.assert_allclose(
+            (centred * kept).sum(axis=1), (centred**2).sum(axis=1), rtol=1e-4
+        )  # right for the row itself
     else:
-        step = {Precision.float16: 2**-10, Precision.int8: 1 / 254, Precision.int4: 1 / 14}[precision]
-        assert np.all(np.abs(stored - rows) <= step * np.abs(rows).max(axis=1, keepdims=True) * 1.001)
+        step = {Precision.float16: 2**-10, Precision.int8: 1 / 254, Precision.int4: 1 / 14}[
+            precision
+        ]
+        assert np.all(
+            np.abs(stored - rows) <= step * np.abs(rows).max(axis=1, keepdims=True) * 1.001
+        )
         assert np.all(stored[3] == 0)
 
 
@@ -71,7 +84,9 @@ def test_labels_and_judgements_are_scored_at_every_width():
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(5), 40)
     rows = (np.eye(5, 12)[labels] + 0.25 * rng.standard_normal((200, 12))).astype(np.float32)
-    judgements = [dict.fromkeys(np.flatnonzero(labels == label).tolist(), 1.0) for label in labels[:20]]
+    judgements = [
+        dict.fromkeys(np.flatnonzero(labels == label).tolist(), 1.0) for label in labels[:20]
+    ]
 
     found = by_dims(
         rows,
@@ -85,7 +100,9 @@ def test_labels_and_judgements_are_scored_at_every_width():
         own_rows=range(20),
     )
 
-    assert [(q.dims, q.precision.value) for q in found] == [(d, p) for d in (2, 5, 12) for p in ("float32", "bit")]
+    assert [(q.dims, q.precision.value) for q in found] == [
+        (d, p) for d in (2, 5, 12) for p in ("float32", "bit")
+    ]
     assert found[2].accuracy > 0.9  # the first five dims hold the classes
     assert found[2].mean_average_precision > 0.8
     assert found[2].ndcg > 0.8
@@ -93,7 +110,9 @@ def test_labels_and_judgements_are_scored_at_every_width():
 
 
 def test_energy_rises_to_one_and_no_faster_than_the_best_directions():
-    rows = np.random.default_rng(1).standard_normal((300, 10)).astype(np.float32) * np.linspace(1, 3, 10, dtype=np.float32)
+    rows = np.random.default_rng(1).standard_normal((300, 10)).astype(np.float32) * np.linspace(
+        1, 3, 10, dtype=np.float32
+    )
 
     plain, best = energy(rows)
 

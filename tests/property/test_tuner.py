@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_db.evaluate.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
-from mrl_db.plan import MAX_HOPS, graph_plan
-from mrl_db.tuning.explorer import scaled
-from mrl_db.tuning.promise import Target
-from mrl_db.tuning.sample import Sample
-from mrl_db.tuning.tuner import _cheapest_proven
+from mrl_db.model.plan import MAX_HOPS, graph_plan
+from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
+from mrl_db.recall.explorer import scaled
+from mrl_db.recall.promise import Target
+from mrl_db.recall.sample import Sample
+from mrl_db.recall.tuner import _cheapest_proven
 
 K, DIMS = 10, 64
 
@@ -37,7 +37,12 @@ class Walks:
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.8, 0.9, 0.98]), st.integers(4, 4000), st.floats(2.0, 5.0))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.8, 0.9, 0.98]),
+    st.integers(4, 4000),
+    st.floats(2.0, 5.0),
+)
 def test_the_cheapest_proven_form_is_found_by_few_tests(seed, recall, effort, hardness):
     rng = np.random.default_rng(seed)
     n = 1500
@@ -50,7 +55,11 @@ def test_the_cheapest_proven_form_is_found_by_few_tests(seed, recall, effort, ha
     assert len(walks.tested) <= 12
 
     efforts = sorted({scaled(start, 1.06**step, most=10**6).effort for step in range(-18, 48)})
-    proving = [each for each in efforts if mean_exceeds(walks.recalls(SimpleNamespace(effort=each), a_sample(n)), recall, 0.05, n)]
+    proving = [
+        each
+        for each in efforts
+        if mean_exceeds(walks.recalls(SimpleNamespace(effort=each), a_sample(n)), recall, 0.05, n)
+    ]
     if not proving:
         assert found is None or found[0].effort > efforts[-1] * 0.94
         return
@@ -71,8 +80,12 @@ def test_misses_that_count_more_than_once_are_bounded_as_well():
     mean = 1 - 4 * share
     samples = np.where(rng.random((runs, n)) < share, -3.0, 1.0)
 
-    assert np.mean([mean_exceeds(values, mean, 0.05, least=-3.0) for values in samples]) <= 0.08  # three standard errors above
-    assert np.mean([mean_exceeds(values, mean - 0.06, 0.05, least=-3.0) for values in samples]) > 0.5
+    assert (
+        np.mean([mean_exceeds(values, mean, 0.05, least=-3.0) for values in samples]) <= 0.08
+    )  # three standard errors above
+    assert (
+        np.mean([mean_exceeds(values, mean - 0.06, 0.05, least=-3.0) for values in samples]) > 0.5
+    )
     low = np.array([mean_lower_bound(values, 0.05, -3.0) for values in samples[:40]])
     high = np.array([mean_upper_bound(values, 0.05, -3.0) for values in samples[:40]])
     assert np.all((mean - 0.12 < low) & (low < high) & (high < mean + 0.12))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrl_db import ShapeError, ValueRangeError
-from mrl_db.evaluate import bounds, metrics
-from mrl_db.evaluate.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
+from mrl_db.evaluate import metrics
+from mrl_db.recall import bounds
+from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
 
 labels = st.integers(0, 3)
 
@@ -20,7 +21,10 @@ def test_examples_are_as_shown(module):
     assert doctest.testmod(module).failed == 0
 
 
-@given(st.lists(st.tuples(labels, st.lists(labels, min_size=5, max_size=9)), min_size=1, max_size=6), st.integers(1, 5))
+@given(
+    st.lists(st.tuples(labels, st.lists(labels, min_size=5, max_size=9)), min_size=1, max_size=6),
+    st.integers(1, 5),
+)
 def test_average_precision_is_the_mean_of_precisions_at_hits(queries, k):
     wanted, found = [want for want, _ in queries], [row[:5] for _, row in queries]
     relevant = [sum(label == want for label in row) for want, row in queries]
@@ -28,27 +32,52 @@ def test_average_precision_is_the_mean_of_precisions_at_hits(queries, k):
     got = metrics.average_precision(found, wanted, k, relevant=relevant)
 
     for want, row, count, score in zip(wanted, found, relevant, got, strict=True):
-        total = sum(sum(label == want for label in row[: i + 1]) / (i + 1) for i in range(k) if row[i] == want)
+        total = sum(
+            sum(label == want for label in row[: i + 1]) / (i + 1)
+            for i in range(k)
+            if row[i] == want
+        )
         assert score == pytest.approx(total / min(k, count) if count else 0.0)
 
 
-@given(st.permutations(range(8)), st.dictionaries(st.integers(0, 9), st.sampled_from([0.5, 1.0, 2.0]), min_size=1), st.integers(1, 8))
+@given(
+    st.permutations(range(8)),
+    st.dictionaries(st.integers(0, 9), st.sampled_from([0.5, 1.0, 2.0]), min_size=1),
+    st.integers(1, 8),
+)
 def test_ndcg_is_gain_over_the_best_gain(order, gains, k):
     got = metrics.ndcg([order], [gains], k)[0]
 
     dcg = sum(gains.get(key, 0.0) / math.log2(rank + 2) for rank, key in enumerate(order[:k]))
-    best = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(sorted(gains.values(), reverse=True)[:k]))
+    best = sum(
+        gain / math.log2(rank + 2)
+        for rank, gain in enumerate(sorted(gains.values(), reverse=True)[:k])
+    )
     assert got == pytest.approx(dcg / best)
-    assert metrics.ndcg([sorted(gains, key=gains.get, reverse=True)], [gains], k)[0] == pytest.approx(1.0)
+    assert metrics.ndcg([sorted(gains, key=gains.get, reverse=True)], [gains], k)[
+        0
+    ] == pytest.approx(1.0)
 
 
 def test_recall_counts_ties_and_identities():
     true_ids, true = np.array([[1, 2, 3]]), np.array([[0.1, 0.2, 0.2]])
 
-    assert metrics.recall_of(np.array([[1, 2, 9]]), np.array([[0.1, 0.2, 0.2]]), true_ids, true)[0] == 1.0
-    assert metrics.recall_of(np.array([[1, 2, 9]]), np.array([[0.1, 0.2, 0.3]]), true_ids, true)[0] == pytest.approx(2 / 3)
-    assert metrics.recall_of(np.array([[1, 2]]), np.array([[0.1, 0.2]]), true_ids, true)[0] == pytest.approx(2 / 3)
-    assert metrics.recall_of(np.array([[1, 2, 3]]), np.array([[0.1, 0.2, math.nan]]), true_ids, true)[0] == 1.0
+    assert (
+        metrics.recall_of(np.array([[1, 2, 9]]), np.array([[0.1, 0.2, 0.2]]), true_ids, true)[0]
+        == 1.0
+    )
+    assert metrics.recall_of(np.array([[1, 2, 9]]), np.array([[0.1, 0.2, 0.3]]), true_ids, true)[
+        0
+    ] == pytest.approx(2 / 3)
+    assert metrics.recall_of(np.array([[1, 2]]), np.array([[0.1, 0.2]]), true_ids, true)[
+        0
+    ] == pytest.approx(2 / 3)
+    assert (
+        metrics.recall_of(np.array([[1, 2, 3]]), np.array([[0.1, 0.2, math.nan]]), true_ids, true)[
+            0
+        ]
+        == 1.0
+    )
 
 
 def test_summary_tells_the_worst_as_well():
@@ -90,7 +119,9 @@ def test_looking_after_every_query_is_allowed():
     rng = np.random.default_rng(4)
     wrongly = 0
     for _ in range(200):
-        values = (rng.random(400) < 0.95).astype(float)  # the mean is the target, which is therefore not exceeded
+        values = (rng.random(400) < 0.95).astype(
+            float
+        )  # the mean is the target, which is therefore not exceeded
         wrongly += any(mean_exceeds(values[:n], 0.95, 0.05, 400) for n in range(20, 401, 20))
 
     assert wrongly <= 0.05 * 200 + 3 * math.sqrt(0.05 * 0.95 * 200)

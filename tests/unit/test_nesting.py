@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mrl_db
-from mrl_db import nesting
 from mrl_db.evaluate.nestedness import nestedness
-from mrl_db.nesting import RULES, rule_of, truncate
+from mrl_db.model import nesting
+from mrl_db.model.nesting import RULES, rule_of, truncate
 
 
 def test_examples_are_as_shown():
@@ -48,7 +48,9 @@ def test_layer_norm_comes_before_the_cut(shift, seed):
 
     np.testing.assert_allclose(plain, moved, atol=1e-4)
     by_hand = (vectors - vectors.mean(axis=1, keepdims=True))[:, :128]
-    np.testing.assert_allclose(plain, by_hand / np.linalg.norm(by_hand, axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(
+        plain, by_hand / np.linalg.norm(by_hand, axis=1, keepdims=True), atol=1e-4
+    )
 
 
 def test_lengths_stay_where_they_are_wanted():
@@ -71,7 +73,9 @@ def test_what_cannot_be_meant_is_refused():
 def test_vectors_tell_whether_they_are_nested(tmp_path):
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((100, 64))
-    plain = (centres[rng.integers(0, 100, 2000)] + 0.5 * rng.standard_normal((2000, 64))).astype(np.float32)
+    plain = (centres[rng.integers(0, 100, 2000)] + 0.5 * rng.standard_normal((2000, 64))).astype(
+        np.float32
+    )
     nested = plain * np.where(np.arange(64) < 16, 3.0, 1.0).astype(np.float32)
 
     told, other = nestedness(nested), nestedness(plain)

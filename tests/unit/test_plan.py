@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrl_db import Plan, PlanError, Precision, Stage
-from mrl_db.plan import default_keep, default_plan, flat_plan, graph_plan, with_k
+from mrl_db.model.plan import default_keep, default_plan, flat_plan, graph_plan, with_k
 
 F16, F32, I8 = Precision.float16, Precision.float32, Precision.int8
 
@@ -54,7 +54,10 @@ def test_law_2_holds_for_every_plan_that_can_be_made(stages, effort):
         bool(stages)
         and 1 <= effort <= 1000
         and all(s.dims >= 1 and s.keep >= 1 for s in stages)
-        and all(b.dims > a.dims or (b.dims == a.dims and b.precision.bits > a.precision.bits) for a, b in steps)
+        and all(
+            b.dims > a.dims or (b.dims == a.dims and b.precision.bits > a.precision.bits)
+            for a, b in steps
+        )
         and all(b.precision.bits >= a.precision.bits and b.keep <= a.keep for a, b in steps)
         and stages[-1].precision is F32
     )
@@ -89,7 +92,10 @@ def test_the_default_plan_is_lawful_for_every_k(k, keep, other):
 def test_the_native_engines_plans_are_lawful(dims, k, other, effort, precision, keep, data):
     low = data.draw(st.none() | st.integers(1, dims))
 
-    for plan in (graph_plan(dims=dims, k=k, effort=effort), flat_plan(dims=dims, k=k, low_dims=low, precision=precision, keep=keep)):
+    for plan in (
+        graph_plan(dims=dims, k=k, effort=effort),
+        flat_plan(dims=dims, k=k, low_dims=low, precision=precision, keep=keep),
+    ):
         assert (plan.k, plan.dims) == (k, dims)
         assert with_k(plan, other).k == other
         ratio = with_k(plan, 10 * k).stages[0].keep / (10 * k)

@@ -1,0 +1,498 @@
+"""The command line: mrl-db demo, doctor, ingest, search, tune, recall, explain, report, collections, psql, upgrade."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import mrl_db
+from mrl_db.collection import Collection
+from mrl_db.database import Database
+from mrl_db.faces.demo.walkthrough import run_demo
+from mrl_db.hits import Hits
+from mrl_db.model.errors import MissingDependencyError, MrlDbError, PrivilegeError, ValueRangeError
+from mrl_db.postgres.server import embedded
+from mrl_db.postgres.server.upgrade import upgrade as upgrade_cluster
+
+app = typer.Typer(
+    help="Funnel search over embeddings in PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        help="Connection string; by default the embedded server.",
+        envvar="MRL_DB_DSN",
+        show_envvar=True,
+    ),
+]
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the embedded server; by default MRL_DB_HOME or the user's data folder."
+    ),
+]
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line, not a traceback."""
+    try:
+        app()
+    except MrlDbError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+def _connect(dsn: str | None, home: Path | None) -> Database:
+    return mrl_db.connect(dsn) if dsn else mrl_db.connect(home=home)
+
+
+@app.command()
+def demo(dsn: Dsn = None, home: Home = None) -> None:
+    """Loads 10,000 real rows, searches them by example, and shows recall and time of every stage."""
+    with _connect(dsn, home) as db:
+        run_demo(db, out)
+
+
+@app.command()
+def collections(dsn: Dsn = None, home: Home = None) -> None:
+    """Lists the collections."""
+    with _connect(dsn, home) as db:
+        table = Table(
+            "collection", "table", "rows", "dims", "low dims", "metric", "index", box=None
+        )
+        for name in db.list():
+            docs = db.open(name)
+            schema, relation = docs.table
+            cells = (
+                name,
+                f"{schema}.{relation}",
+                f"{docs.count():,}",
+                str(docs.dims),
+                str(docs.low_dims),
+                docs.metric.value,
+            )
+            table.add_row(*(escape(cell) for cell in cells), "yes" if docs.indexed else "no")
+        out.print(table)
+
+
+@app.command()
+def ingest(
+    collection: Annotated[
+        str, typer.Argument(help="Name of the collection; made if it is not there.")
+    ],
+    source: Annotated[Path, typer.Argument(help="A Parquet file.")],
+    id: Annotated[str, typer.Option(help="The column with the key.")] = "id",
+    vector: Annotated[str, typer.Option(help="The column with the vectors.")] = "embedding",
+    upsert: Annotated[bool, typer.Option(help="Replace rows whose key is there already.")] = False,
+    metric: Annotated[
+        str, typer.Option(help="For a new collection: cosine, inner_product or l2.")
+    ] = "cosine",
+    nesting_dims: Annotated[
+        str | None, typer.Option(help="For a new collection: 64,128,768.")
+    ] = None,
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Loads a Parquet file into a collection in one transaction, then builds the index."""
+    with _connect(dsn, home) as db:
+        if collection not in db.list():
+            _create_for(db, collection, source, id, vector, metric, nesting_dims)
+        docs = db.open(collection)
+        began = time.perf_counter()
+        count = docs.ingest(source, id=id, vector=vector, upsert=upsert, index=False, progress=True)
+        seconds = time.perf_counter() - began
+        out.print(f"{count:,} rows in {seconds:.1f} s ({count / seconds:,.0f} rows/s)")
+        docs.create_index(progress=True)
+        out.print(
+            f"collection {escape(collection)}: {docs.count():,} rows, indexed on {docs.low_dims} of {docs.dims} dims"
+        )
+
+
+def _create_for(
+    db: Database,
+    name: str,
+    source: Path,
+    key: str,
+    vector: str,
+    metric: str,
+    nesting_dims: str | None,
+) -> None:
+    """Makes a collection that fits a Parquet file: dims from its first row, columns from its schema."""
+    from mrl_db.faces.sources import parquet_schema
+
+    key_type, dims, columns = parquet_schema(source, key, vector)
+    try:
+        widths = None if nesting_dims is None else [int(width) for width in nesting_dims.split(",")]
+    except ValueError:
+        raise ValueRangeError(
+            f"--nesting-dims is {nesting_dims!r}, wanted widths such as 64,128,{dims}"
+        ) from None
+    db.create_collection(
+        name, dims=dims, nesting_dims=widths, metric=metric, key_type=key_type, columns=columns
+    )
+    out.print(
+        f"created collection {escape(name)}: {dims} dims, key {key_type}, columns {escape(', '.join(columns) or 'none')}"
+    )
+
+
+@app.command()
+def search(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    like: Annotated[str | None, typer.Option(help="Search by example: the id of a row.")] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="Search by vector: a .npy file of shape (dims,).")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many rows.")] = 10,
+    where: Annotated[
+        str | None, typer.Option(help="""A filter as JSON: '{"year": {"$gte": 2020}}'.""")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to show: title,year; by default all.")
+    ] = None,
+    exact: Annotated[bool, typer.Option(help="The brute-force answer.")] = False,
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Shows the rows nearest to an example or a vector."""
+    with _connect(dsn, home) as db:
+        docs = db.open(collection)
+        shown = list(docs.columns) if columns is None else columns.split(",")
+        hits = docs.search(
+            _query(docs, like, vector),
+            as_stored=like is not None,
+            k=k,
+            where=_filter(where),
+            columns=shown,
+            exact=exact,
+        )
+        out.print(_hits_table(hits))
+        out.print(escape(str(hits.trace)), style="dim", highlight=False)
+
+
+def _query(docs: Collection, like: str | None, vector: Path | None) -> Any:
+    if (like is None) == (vector is None):
+        raise ValueRangeError("give --like or --vector, one of the two")
+    if vector is not None:
+        return _queries(vector)
+    found = docs.get(docs.parse_key(str(like)))
+    if not len(found):
+        raise ValueRangeError(f'collection "{docs.name}" has no row {like!r}')
+    return found.vectors[0]
+
+
+def _filter(where: str | None) -> Any:
+    if where is None:
+        return None
+    try:
+        return json.loads(where)
+    except json.JSONDecodeError as error:
+        raise ValueRangeError(f"--where is no JSON: {error}") from None
+
+
+def _hits_table(hits: Hits) -> Table:
+    table = Table("id", "distance", *(escape(name) for name in hits.columns), box=None)
+    for row in hits.to_list():
+        cells = (row["id"], f"{row['distance']:.4f}", *(row[name] for name in hits.columns))
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    return table
+
+
+Engine = Annotated[
+    str, typer.Option(help="sql, or native: loads the rows into this process first.")
+]
+
+
+def _engine(docs: Collection, engine: str) -> Collection:
+    """Loads the rows where the native engine is to be measured."""
+    if engine not in ("sql", "native"):
+        raise ValueRangeError(f"--engine is {engine!r}, wanted sql or native")
+    if engine == "native":
+        docs.load(progress=True)
+    return docs
+
+
+def _queries(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueRangeError(f"{path} is not a .npy file that can be read: {error}") from None
+
+
+Queries = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .npy file of shape (n, dims) with queries as they are asked; by default rows are."
+    ),
+]
+
+
+@app.command()
+def tune(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    recall: Annotated[float | None, typer.Option(help="The recall to keep: 0.99.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    statistic: Annotated[
+        str, typer.Option(help="mean, or p05: what 95 % of the queries reach.")
+    ] = "mean",
+    p95_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds that 95 % of the searches shall keep within.")
+    ] = None,
+    queries: Queries = None,
+    engine: Engine = "sql",
+    budget_seconds: Annotated[float, typer.Option(help="About as long as it may take.")] = 60.0,
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures plans, stores the fastest that is proven to keep a recall, and shows the evidence."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        promise = docs.tune(
+            recall=recall,
+            k=k,
+            statistic=statistic,
+            p95_ms=p95_ms,
+            queries=_queries(queries),
+            engine=engine,
+            budget_seconds=budget_seconds,
+            progress=True,
+        )
+        table = Table("plan", "recall", "5 %", "µs", box=None)
+        timed = sorted(
+            (each for each in docs.tried if each.microseconds is not None),
+            key=lambda each: each.microseconds or 0.0,
+        )
+        for each in timed[:12]:
+            table.add_row(
+                escape(str(each.plan)),
+                f"{each.recall.mean:.4f}",
+                f"{each.recall.p05:.2f}",
+                f"{each.microseconds:,.0f}",
+            )
+        out.print(table)
+        out.print(f"chosen: {escape(str(promise.plan))}", highlight=False)
+        out.print(f"[bold]promise[/]: {escape(str(promise))}", highlight=False)
+        if promise.kind == "rows":
+            out.print(
+                "measured on rows of the collection; where queries are of another kind, give --queries",
+                style="dim",
+            )
+
+
+@app.command()
+def recall(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    queries: Queries = None,
+    where: Annotated[str | None, typer.Option(help="A filter as JSON, measured with.")] = None,
+    sample: Annotated[int, typer.Option(help="Rows to ask for, where no queries are given.")] = 500,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures the recall of searches as they are now."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        measured = docs.recall(
+            _queries(queries), k=k, where=_filter(where), sample=sample, engine=engine
+        )
+        table = Table("queries", "mean", "from", "to", "5th percentile", "minimum", box=None)
+        r = measured
+        table.add_row(
+            str(r.queries),
+            f"{r.mean:.4f}",
+            f"{r.low:.4f}",
+            f"{r.high:.4f}",
+            f"{r.p05:.2f}",
+            f"{r.minimum:.2f}",
+        )
+        out.print(table)
+        promise = docs.promise
+        out.print(
+            f"promise: {escape(str(promise))}" if promise is not None else "nothing is promised",
+            style="dim",
+            highlight=False,
+        )
+
+
+@app.command()
+def explain(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    like: Annotated[str | None, typer.Option(help="Search by example: the id of a row.")] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="Search by vector: a .npy file of shape (dims,).")
+    ] = None,
+    want: Annotated[
+        list[str] | None,
+        typer.Option(help="The id of a row that should be found; may be repeated."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Answers of the search.")] = 10,
+    where: Annotated[str | None, typer.Option(help="A filter as JSON.")] = None,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Shows a search stage by stage, and what became of wanted rows."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        keys = [docs.parse_key(each) for each in want or ()]
+        trace = docs.explain(
+            _query(docs, like, vector),
+            as_stored=like is not None,
+            want=keys or None,
+            k=k,
+            where=_filter(where),
+            engine=engine,
+        )
+        table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)
+        for stage in trace.stages:
+            rows_in = "all" if stage.rows_in is None else f"{stage.rows_in:,}"
+            table.add_row(
+                escape(stage.name),
+                rows_in,
+                f"{stage.rows_out:,}",
+                f"{stage.bytes_per_row:,}",
+                f"{stage.microseconds or 0:,.0f}",
+            )
+        out.print(table)
+        for fate in trace.fates:
+            out.print(escape(str(fate)), highlight=False)
+
+
+@app.command()
+def report(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    folder: Annotated[Path, typer.Option(help="Where report.html and the figures go.")] = Path(
+        "report"
+    ),
+    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    queries: Queries = None,
+    engine: Engine = "sql",
+    dsn: Dsn = None,
+    home: Home = None,
+) -> None:
+    """Measures a collection and writes a page with figures: recall against dims, plans, queries, energy, stages."""
+    with _connect(dsn, home) as db:
+        docs = _engine(db.open(collection), engine)
+        out.print(
+            str(docs.report(folder, queries=_queries(queries), k=k, engine=engine)),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def doctor(dsn: Dsn = None, home: Home = None) -> None:
+    """Says what is here, what is wrong and the way out: instruction set, server, pgvector, schema, collections."""
+    table = Table("what", "found", "", box=None)
+    failed = False
+
+    def check(what: str, probe: Any) -> Any:
+        nonlocal failed
+        try:
+            found, shown = probe()
+        except MrlDbError as error:
+            failed = True
+            table.add_row(what, f"[red]{escape(str(error))}[/]", "[red]✗[/]")
+            return None
+        table.add_row(what, escape(shown), "[green]✓[/]")
+        return found
+
+    check(
+        "mrl_db",
+        lambda: (
+            True,
+            f"{mrl_db.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}",
+        ),
+    )
+    check(
+        "instruction set",
+        lambda: (
+            mrl_db.simd(),
+            f"{mrl_db.simd()} (this CPU runs {', '.join(mrl_db.available_simd())})",
+        ),
+    )
+    if not dsn:
+        place = embedded.default_home() if home is None else home
+        check(
+            "embedded PostgreSQL",
+            lambda: (True, f"{embedded.find_binaries(18).folder}; data in {place}"),
+        )
+    db = check("connection", lambda: (lambda found: (found, repr(found)))(_connect(dsn, home)))
+    if db is not None:
+        with db:
+            check("PostgreSQL", lambda: (True, str(db.server_version)))
+            check("pgvector", lambda: (True, db.pgvector_version))
+            check("schema mrl", lambda: (True, "up to date"))
+            for name in (
+                check("collections", lambda: (db.list(), ", ".join(db.list()) or "none")) or ()
+            ):
+                check(f"  {escape(name)}", lambda name=name: _collection_health(db.open(name)))
+    out.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _collection_health(docs: Collection) -> tuple[bool, str]:
+    rows = docs.count()
+    advice = (
+        ""
+        if docs.indexed or rows < 10_000
+        else "; no index on the low-dim vectors: create_index() makes searches faster"
+    )
+    try:
+        held, readers, logged = docs.log_health()
+    except PrivilegeError:
+        log = ""
+    else:
+        log = (
+            f"; log: {held:,} changes for {readers} readers"
+            if logged
+            else "; writes are not logged: call mrl.log_changes()"
+        )
+    promise = docs.promise
+    promised = "" if promise is None else f"; promise: {promise}"
+    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}{log}{promised}"
+
+
+@app.command()
+def upgrade(home: Home = None) -> None:
+    """Brings the embedded server's data to the newest PostgreSQL that is carried; nobody may be using it."""
+    before, now = upgrade_cluster(embedded.default_home() if home is None else home)
+    out.print(f"PostgreSQL {now}" if before == now else f"PostgreSQL {before} → {now}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context, home: Home = None) -> None:
+    """Opens psql on the embedded server; further arguments go to psql, as in: mrl-db psql -c 'SELECT 1'."""
+    with mrl_db.connect(home=home) as db:
+        if db.server is None:
+            raise MissingDependencyError(
+                "psql here is for the embedded server; use your own for other servers"
+            )
+        program = db.server.binaries.program("psql")
+        code = subprocess.run(
+            [program, db.dsn, *context.args], env=dict(os.environ), check=False
+        ).returncode
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

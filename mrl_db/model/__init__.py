@@ -1,0 +1,1 @@
+"""What everything speaks in: pure data and rules, without a database."""

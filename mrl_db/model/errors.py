@@ -1,0 +1,159 @@
+"""Every error that mrl_db raises, and the one map from psycopg's errors to ours.
+
+Each derives from `MrlDbError` and from the built-in that a caller would expect. A message says what came, what was wanted and the way
+out. No message, cause or context shows a connection string: psycopg's text may quote a malformed one, password included.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import errors as pg
+
+
+class MrlDbError(Exception):
+    """The base of every error of this library."""
+
+
+class ShapeError(MrlDbError, ValueError):
+    """An array has the wrong number of axes, the wrong width, or no rows."""
+
+
+class DtypeError(MrlDbError, TypeError):
+    """An array or a value has a type that cannot be meant."""
+
+
+class ValueRangeError(MrlDbError, ValueError):
+    """A value is out of its range: NaN, infinity, a zero vector under cosine, k below 1, a name that PostgreSQL would cut."""
+
+
+class FilterError(MrlDbError, ValueError):
+    """A filter names an unknown column or operator, or a value that does not fit the column."""
+
+
+class PlanError(MrlDbError, ValueError):
+    """A plan breaks one of its laws."""
+
+
+class TargetNotMetError(MrlDbError, RuntimeError):
+    """No plan that was tried meets the recall that was asked for; the message says what the best one reaches."""
+
+
+class NotFittedError(MrlDbError, RuntimeError):
+    """A model was asked before it was fitted."""
+
+
+class PromiseWarning(UserWarning):
+    """A promise of recall does not speak of the searches that are being made: their queries are of another kind, or the rows are."""
+
+
+class NotLoadedError(MrlDbError, RuntimeError):
+    """The native engine was asked for, and the collection is not loaded, or not with the codes that the plan needs."""
+
+
+class FreshnessError(MrlDbError, RuntimeError):
+    """What was loaded cannot be kept as fresh as the database: its writes are not all logged, or it has changed its form."""
+
+
+class RowSecurityError(MrlDbError, PermissionError):
+    """The table is under row-level security, which the native engine does not apply."""
+
+
+class MemoryLimitError(MrlDbError, MemoryError):
+    """Loading would take more memory than it may; the message shows the arithmetic."""
+
+
+class SimdError(MrlDbError, RuntimeError):
+    """The instruction set asked for is unknown, or this CPU lacks it."""
+
+
+class DuplicateKeyError(MrlDbError, ValueError):
+    """A key is there twice: in one call, or in the call and the collection."""
+
+
+class CollectionNotFoundError(MrlDbError, LookupError):
+    """No collection has this name."""
+
+
+class CollectionExistsError(MrlDbError, ValueError):
+    """The name is taken: by a collection or by another relation."""
+
+
+class ConnectError(MrlDbError, ConnectionError):
+    """No connection to the server; the connection string is never shown."""
+
+
+class CommitUncertain(MrlDbError, ConnectionError):  # noqa: N818 - a state, not a mistake
+    """The connection was lost after COMMIT was sent and before the server answered: the write is whole, in the database or not at all.
+
+    The same call with the same `batch_id=` finds out: it writes unless it was written.
+    """
+
+
+class CancelledError(MrlDbError, TimeoutError):
+    """The server gave a statement up: it took longer than `statement_timeout=`, or somebody cancelled it. Nothing was written."""
+
+
+class ConflictError(MrlDbError, RuntimeError):
+    """The transaction met another one (a deadlock, a serialization failure) and was rolled back; the same call may succeed now."""
+
+
+class ServerError(MrlDbError, RuntimeError):
+    """The server lacks what is needed (pgvector, its version), or the embedded server cannot start."""
+
+
+class MigrationError(MrlDbError, RuntimeError):
+    """The schema mrl in the database is not the one that this version can work with."""
+
+
+class PrivilegeError(MrlDbError, PermissionError):
+    """The database role may not do this."""
+
+
+class DatabaseError(MrlDbError, RuntimeError):
+    """PostgreSQL refused a statement for a reason that has no error of its own here."""
+
+
+class MissingDependencyError(MrlDbError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Whether an error means that the connection has gone, or that the server ended it."""
+    ended = (
+        pg.ConnectionException,
+        pg.AdminShutdown,
+        pg.CrashShutdown,
+        pg.IdleInTransactionSessionTimeout,
+        pg.CannotConnectNow,
+    )
+    return isinstance(error, ended) or (
+        error.sqlstate is None
+        and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    )
+
+
+def from_psycopg(error: psycopg.Error) -> MrlDbError:
+    """Returns our error for one of psycopg's: by SQLSTATE, with the server's message, never with libpq's text about a connection."""
+    primary = error.diag.message_primary
+    detail = error.diag.message_detail
+    said = "; ".join(part for part in (primary, detail, error.diag.message_hint) if part)
+    if isinstance(error, pg.UniqueViolation) and error.diag.schema_name not in (
+        "pg_catalog",
+        "mrl",
+    ):
+        return DuplicateKeyError(f"{said}; use upsert() to replace rows that are there already")
+    if isinstance(error, pg.InsufficientPrivilege):
+        return PrivilegeError(f"{said}; grant it to this role, or connect as another one")
+    if isinstance(error, pg.UndefinedTable):
+        return CollectionNotFoundError(f"{said}; was the table dropped or renamed outside mrl_db?")
+    if isinstance(error, pg.DataException):
+        return ValueRangeError(said)
+    if isinstance(error, pg.QueryCanceled):
+        return CancelledError(f"{said}; nothing was written")
+    if (error.sqlstate or "").startswith("40"):
+        return ConflictError(f"{said}; it was rolled back, and may be tried again")
+    if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):
+        return ConnectError(
+            said or f"the connection failed ({type(error).__name__}); the server may have stopped"
+        )
+    return DatabaseError(f"{said} (SQLSTATE {error.sqlstate})")

@@ -1,0 +1,52 @@
+"""The metrics: for each one its operator in pgvector, its operator class, its kernel and its distance."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mrl_db.model.errors import ValueRangeError
+
+
+class Metric(Enum):
+    """How two vectors are compared. Every distance is the value of pgvector's operator: the smaller, the nearer.
+
+    ============== ======== =============================== ====================================
+    metric         operator distance                        prefix
+    ============== ======== =============================== ====================================
+    cosine         ``<=>``  1 - q.r / (|q| |r|), in [0, 2]  brought to unit length on its own
+    inner_product  ``<#>``  -q.r                            cut
+    l2             ``<->``  |q - r|                         cut
+    ============== ======== =============================== ====================================
+    """
+
+    cosine = "cosine"
+    inner_product = "inner_product"
+    l2 = "l2"
+
+    @classmethod
+    def of(cls, value: Metric | str) -> Metric:
+        """Returns the metric of this name.
+
+        >>> Metric.of("cosine").operator
+        '<=>'
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            known = ", ".join(metric.value for metric in cls)
+            raise ValueRangeError(f"metric {value!r} is not known; choose one of {known}") from None
+
+    @property
+    def operator(self) -> str:
+        """The operator on full vectors."""
+        return {"cosine": "<=>", "inner_product": "<#>", "l2": "<->"}[self.value]
+
+    @property
+    def prefix_operator(self) -> str:
+        """The operator on prefixes. Unit prefixes are ordered by inner product as by cosine, for less, and a zero prefix keeps its row."""
+        return "<->" if self is Metric.l2 else "<#>"
+
+    @property
+    def normalised_prefix(self) -> bool:
+        """Whether a prefix is brought to unit length on its own (MRL, arXiv:2205.13147, section 3)."""
+        return self is Metric.cosine

@@ -1,0 +1,237 @@
+"""A plan: which stages a search goes through, as pure data with its laws.
+
+A plan is a route (where the first stage gets its rows from), an effort (the route's search width) and stages. Every stage looks at the
+rows that are left, with a few dims or a low precision first, and keeps the best of them. The laws, checked when a plan is made:
+
+1. dims rise, or precision rises at equal dims, from stage to stage;
+2. keeps fall, and the last keep is k;
+3. the last stage looks at the full vector at float32.
+
+A plan whose keeps all equal the number of rows gives exactly the brute-force answer, whatever its stages (docs/design.md, law 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mrl_db.model.errors import PlanError
+from mrl_db.model.precision import Precision
+
+Route = Literal["hnsw", "seqscan", "graph", "flat"]
+Space = Literal["prefix", "projection"]
+
+# pgvector refuses a wider search (hnsw.ef_search, 1 to 1000); beyond it an iterative scan goes on.
+MAX_EFFORT = 1000
+# A walk of the native engine's graph may go on for longer; at some point the flat route is faster.
+MAX_HOPS = 100_000
+# The coordinates of the projection that the native engine's line codes hold (csrc/index/line_codes.hpp).
+PROJECTION_DIMS = 240
+_SQL_ROUTES = ("hnsw", "seqscan")
+_NATIVE_ROUTES = ("graph", "flat")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One look at the rows that are left: in which space, how many dims, how precisely, and how many rows it keeps."""
+
+    dims: int
+    precision: Precision
+    keep: int
+    space: Space = "prefix"
+
+    def __str__(self) -> str:
+        """Tells the stage in a few words, as traces show it."""
+        return f"{self.space} {self.dims} {self.precision.value}, keep {self.keep}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A route, its effort and the stages of a search over vectors of `stages[-1].dims` dims. Raises PlanError when a law is broken.
+
+    route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process. effort: `hnsw.ef_search`, or how many hops a walk over the
+    graph makes at most; the other two routes make nothing of it. margin: a walk over the graph ends earlier when the next row to follow is
+    farther than the last answer so far by this much, as an inner product of vectors of length 1; so an easy query takes fewer hops than a
+    hard one. None: what goes with the effort; infinity: all hops, for every query.
+    """
+
+    route: Route
+    effort: int
+    stages: tuple[Stage, ...]
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the laws."""
+        if self.route not in (*_SQL_ROUTES, *_NATIVE_ROUTES):
+            raise PlanError(
+                f"route is {self.route!r}, wanted 'hnsw' or 'seqscan' in PostgreSQL, 'graph' or 'flat' in this process"
+            )
+        if not 1 <= self.effort <= (MAX_HOPS if self.native else MAX_EFFORT):
+            limit = (
+                f"a walk makes 1 to {MAX_HOPS} hops"
+                if self.native
+                else f"pgvector searches with 1 to {MAX_EFFORT}"
+            )
+            raise PlanError(f"effort is {self.effort}, {limit}")
+        if self.margin is not None and (self.route != "graph" or not self.margin >= 0):
+            raise PlanError(
+                f"margin is {self.margin} on route {self.route!r}; a walk over the graph takes one of at least 0"
+            )
+        if not self.stages:
+            raise PlanError(
+                "a plan without stages; the last stage must look at the full vector at float32"
+            )
+        for stage in self.stages:
+            if stage.dims < 1 or stage.keep < 1:
+                raise PlanError(f"stage ({stage}) has dims or a keep below 1")
+        for earlier, later in zip(self.stages, self.stages[1:], strict=False):
+            wider = later.dims > earlier.dims
+            finer = later.dims == earlier.dims and later.precision.bits > earlier.precision.bits
+            if not (wider or finer):
+                raise PlanError(
+                    f"stage ({later}) does not look at more than the stage before it ({earlier})"
+                )
+            if later.precision.bits < earlier.precision.bits:
+                raise PlanError(
+                    f"stage ({later}) is less precise than the stage before it ({earlier})"
+                )
+            if later.keep > earlier.keep:
+                raise PlanError(f"stage ({later}) keeps more than the stage before it ({earlier})")
+        if self.stages[-1].precision is not Precision.float32:
+            raise PlanError(f"the last stage ({self.stages[-1]}) must be at float32")
+
+    @property
+    def native(self) -> bool:
+        """Whether it is run in this process; otherwise in PostgreSQL."""
+        return self.route in _NATIVE_ROUTES
+
+    @property
+    def k(self) -> int:
+        """How many rows the plan returns."""
+        return self.stages[-1].keep
+
+    @property
+    def dims(self) -> int:
+        """The full dims of the vectors it searches."""
+        return self.stages[-1].dims
+
+    def leaves_out_none(self, rows: int) -> bool:
+        """Whether it compares every one of so many rows by its full vector (law 1), so that its answer is exact."""
+        return self.route in ("flat", "seqscan") and all(
+            stage.keep >= rows for stage in self.stages[:-1]
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the plan as the catalogue stores it."""
+        margin = (
+            {}
+            if self.margin is None
+            else {"margin": None if math.isinf(self.margin) else self.margin}
+        )  # JSON has no infinity
+        return {
+            "route": self.route,
+            "effort": self.effort,
+            **margin,
+            "stages": [
+                {"space": s.space, "dims": s.dims, "precision": s.precision.value, "keep": s.keep}
+                for s in self.stages
+            ],
+        }
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> Plan:
+        """Returns the plan that `to_json` told."""
+        stages = [
+            Stage(s["dims"], Precision(s["precision"]), s["keep"], s.get("space", "prefix"))
+            for s in entry["stages"]
+        ]
+        margin = (
+            None
+            if "margin" not in entry
+            else math.inf
+            if entry["margin"] is None
+            else entry["margin"]
+        )
+        return Plan(entry["route"], entry["effort"], tuple(stages), margin)
+
+    def __str__(self) -> str:
+        """Tells the plan in one line."""
+        walked = {
+            "graph": f"graph, {self.effort} hops",
+            "hnsw": f"hnsw, ef_search {self.effort}",
+        }.get(self.route, self.route)
+        margin = "" if self.margin is None else f", margin {self.margin:.3g}"
+        return f"{walked}{margin}: " + " → ".join(str(stage) for stage in self.stages)
+
+
+def default_plan(*, dims: int, low_dims: int, k: int, keep: int | None = None) -> Plan:
+    """Returns the plan that a search uses when nothing was measured: a shortlist from the low-dim column, then the full vectors.
+
+    `keep` is the length of the shortlist; None means `default_keep(k)`. The effort is the shortlist's length, because HNSW in pgvector
+    returns no more rows than its search width.
+    """
+    length = max(k, default_keep(k) if keep is None else keep)
+    low = Stage(dims=low_dims, precision=Precision.float16, keep=length)
+    full = Stage(dims=dims, precision=Precision.float32, keep=k)
+    return Plan(route="hnsw", effort=min(MAX_EFFORT, max(40, length)), stages=(low, full))
+
+
+def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
+    """Returns the native engine's plan over its graph: a walk by int4 codes of the projection, then int8, then float32.
+
+    effort: hops of the walk. More hops find more and take longer; how many passes each stage keeps grows with them. On 62,666 real rows
+    (benchmarks/record/peers_debian.json) efforts of 22, 48 and 130 give recall@10 of about .95, .98 and .99; larger collections need more.
+    """
+    walked = Stage(
+        min(dims, PROJECTION_DIMS), Precision.int4, max(2 * k, k + effort // 8), "projection"
+    )
+    coded = Stage(dims, Precision.int8, k + max(1, k // 10))
+    return Plan("graph", effort, (walked, coded, Stage(dims, Precision.float32, k)))
+
+
+def flat_plan(
+    *,
+    dims: int,
+    k: int = 10,
+    low_dims: int | None = None,
+    precision: Precision = Precision.int4,
+    keep: int | None = None,
+    space: Space | None = None,
+) -> Plan:
+    """Returns a plan of the native engine that scans a code of every row, and orders `keep` rows by int8, then float32.
+
+    precision: int4, of the projection; or int8 or bit, of the first `low_dims` dims (all by default) or, with space="projection", of that.
+    keep: rows that the scan passes on; by default four times k, at least 40.
+    """
+    if space == "prefix" and precision is Precision.int4:
+        raise PlanError("int4 codes are of the projection")
+    projected = precision is Precision.int4 or space == "projection"
+    passed = max(k, 40, 4 * k) if keep is None else max(k, keep)
+    width = min(dims, PROJECTION_DIMS) if projected else low_dims or dims
+    first = Stage(width, precision, passed, "projection" if projected else "prefix")
+    last = Stage(dims, Precision.float32, k)
+    if first.precision is Precision.int8 and first.dims == dims:
+        return Plan("flat", 1, (first, last))
+    return Plan(
+        "flat", 1, (first, Stage(dims, Precision.int8, min(passed, k + max(5, k // 5))), last)
+    )
+
+
+def default_keep(k: int) -> int:
+    """Returns the length of a shortlist for k answers: at least 200 (the MRL paper's), twenty times k, at most 1,000 more than k.
+
+    A guess: on 62,666 real rows, 128 of 384 dims, it gives recall@10 .987 where the vectors are Matryoshka-ordered, .979 where they are
+    cut as they come (benchmarks/record/sql.json). Give shortlist= where that is not enough.
+    """
+    return max(200, min(20 * k, k + 1000))
+
+
+def with_k(plan: Plan, k: int) -> Plan:
+    """Returns the plan for another k: earlier stages keep at least k; the native engine's as many times more as k has grown."""
+    growth = max(1.0, k / plan.k) if plan.native else 1.0
+    stages = [
+        replace(stage, keep=max(math.ceil(stage.keep * growth), k)) for stage in plan.stages[:-1]
+    ]
+    return replace(plan, stages=(*stages, replace(plan.stages[-1], keep=k)))

@@ -1,0 +1,128 @@
+"""Which Python values a column of an SQL type takes: one rule for what is written and what is filtered by.
+
+psycopg's binary dumpers are fast and trusting: an int beyond int4 is cut in silence. So values are checked before they reach one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+
+def misfit(value: Any, sql_type: str) -> str | None:
+    """Returns None when the value fits a column of this type (as `format_type` writes it) or the type is unknown; else what is wanted.
+
+    >>> misfit(2**40, "integer")
+    'an integer from -2147483648 to 2147483647'
+    """
+    check = _CHECKS.get(sql_type)
+    return None if check is None else check(value)
+
+
+def knows(sql_type: str) -> bool:
+    """Whether `misfit` has a rule for this type."""
+    return sql_type in _CHECKS
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a NumPy scalar as the Python value that it holds; anything else as it is."""
+    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
+
+
+def is_text(sql_type: str) -> bool:
+    """Whether a column of this type holds strings."""
+    return sql_type in ("text", "character varying", "character")
+
+
+def _integer(limit: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return "an integer"
+        return None if -limit <= value < limit else f"an integer from {-limit} to {limit - 1}"
+
+    return check
+
+
+def _real(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "a number"
+    return (
+        None
+        if isinstance(value, float) or abs(value) <= 2**53
+        else "a float, as this integer is beyond 2**53"
+    )
+
+
+def _single(value: Any) -> str | None:
+    wanted = _real(value)
+    if wanted is None and math.isfinite(value) and value != 0:
+        rounded = abs(float(value))
+        if not 1.4e-45 <= rounded <= 3.4028234663852886e38:
+            return "a number within the range of real"
+    return wanted
+
+
+def _numeric(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
+        return "an int or a decimal.Decimal: a float is not exact"
+    return (
+        "a number that is not NaN"
+        if isinstance(value, decimal.Decimal) and value.is_nan()
+        else None
+    )
+
+
+def _timestamp(aware: bool) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if isinstance(value, datetime.datetime) and (value.tzinfo is not None) == aware:
+            return None
+        return f"a datetime.datetime {'with' if aware else 'without'} a time zone"
+
+    return check
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "a string"
+    if "\0" in value:
+        return "a string without NUL characters, which PostgreSQL cannot hold"
+    return None if _encodable(value) else "a string that is valid Unicode"
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _instance(
+    kind: type | tuple[type, ...], wanted: str, *but_not: type
+) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if isinstance(value, kind) and not isinstance(value, but_not) else wanted
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "smallint": _integer(2**15),
+    "integer": _integer(2**31),
+    "bigint": _integer(2**63),
+    "real": _single,
+    "double precision": _real,
+    "numeric": _numeric,
+    "boolean": _instance(bool, "True or False"),
+    "uuid": _instance(uuid.UUID, "a uuid.UUID"),
+    "date": _instance(datetime.date, "a datetime.date", datetime.datetime),
+    "timestamp without time zone": _timestamp(aware=False),
+    "timestamp with time zone": _timestamp(aware=True),
+    "text": _text,
+    "character varying": _text,
+    "character": _text,
+}

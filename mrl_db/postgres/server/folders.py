@@ -1,0 +1,32 @@
+"""Folders that are this user's alone: for an embedded server, for cached indexes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from mrl_db.model.errors import ServerError
+
+
+def private_folder(path: Path, variable: str) -> None:
+    """Makes a folder that only this user can enter. One that is there keeps its permissions, and is refused when they let others in.
+
+    variable: the environment variable that names another one, for the message. An ordinary user's files are 0700 and 0600 themselves; what
+    root's server writes belongs to nobody, and only the folder above keeps others out.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"cannot make the folder {path}: {error.strerror}; set {variable} to one that you can write to"
+        ) from None
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise ServerError(f"{path} is not a folder of this user; set {variable} to one that is")
+    forbidden = 0o077 if os.geteuid() == 0 else 0o022
+    if stat.S_IMODE(found.st_mode) & forbidden:
+        raise ServerError(
+            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or set {variable} to another folder"
+        )

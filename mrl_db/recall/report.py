@@ -1,0 +1,234 @@
+"""The report: what was measured of a collection, as one self-contained HTML file and the figures as PNG files.
+
+Figures are drawn by matplotlib, the page by Jinja2, which escapes all that comes from the database.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db.evaluate.metrics import Recall
+from mrl_db.evaluate.representations import Quality
+from mrl_db.hits import Trace
+from mrl_db.model.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#1f5fa8", "#d8701a", "#2f8f4e", "#8a8f98"
+_SIZE = (7.2, 4.2)  # inches, at 130 dots each: legible at 1,280 pixels, two beside each other
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPoint:
+    """A plan's recall and the microseconds of one search."""
+
+    plan: str
+    recall: float
+    microseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was measured. chosen: the plan that searches follow, recalls: of each query by it. energy: of rows, and of a PCA of them."""
+
+    collection: str
+    engine: str
+    rows: int
+    dims: int
+    low_dims: int
+    metric: str
+    k: int
+    asked: str
+    promise: str | None
+    stale: str | None
+    recall: Recall
+    recalls: NDArray[np.float64]
+    qualities: Sequence[Quality]
+    shortlist: int
+    plans: Sequence[PlanPoint]
+    chosen: PlanPoint
+    energy: tuple[NDArray[np.float64], NDArray[np.float64]]
+    stages: Trace
+    made: str
+
+
+def write(findings: Findings, folder: Path) -> Path:
+    """Writes report.html and the figures into a folder, which is made; returns the page's path. Needs the extra `report`."""
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            "the report needs matplotlib and Jinja2; pip install 'mrl_db[report]'"
+        ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    images = {}
+    for name, draw in (
+        ("dims", _dims),
+        ("plans", _plans),
+        ("recall", _recalls),
+        ("energy", _energy),
+        ("stages", _stages),
+    ):
+        png = _figure(findings, draw)
+        (folder / f"{name}.png").write_bytes(png)
+        images[name] = base64.b64encode(png).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = folder / "report.html"
+    page.write_text(
+        environment.get_template("report.html.jinja").render(f=findings, images=images),
+        encoding="utf-8",
+    )
+    return page
+
+
+def _figure(findings: Findings, draw: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=_SIZE, dpi=130, layout="constrained"
+    )  # no pyplot: it keeps figures and a backend for the whole process
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    draw(findings, axes)
+    held = io.BytesIO()
+    figure.savefig(held, format="png")
+    return held.getvalue()
+
+
+def _dims(f: Findings, axes: Axes) -> None:
+    dims = [q.dims for q in f.qualities]
+    axes.plot(
+        dims,
+        [q.recall for q in f.qualities],
+        "o-",
+        color=_BLUE,
+        label=f"recall@{f.k} of the prefix alone",
+    )
+    axes.plot(
+        dims,
+        [q.shortlist_recall for q in f.qualities],
+        "s-",
+        color=_GREEN,
+        label=f"… within a shortlist of {f.shortlist}",
+    )
+    for name, color, values in (
+        ("nDCG", _ORANGE, [q.ndcg for q in f.qualities]),
+        ("mAP", _GREY, [q.mean_average_precision for q in f.qualities]),
+    ):
+        if all(value is not None for value in values):
+            axes.plot(dims, values, "^-", color=color, label=f"{name}@{f.k} of the prefix alone")  # type: ignore[arg-type]
+    axes.axvline(f.low_dims, color=_GREY, linestyle=":", label=f"low-dim column: {f.low_dims} dims")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(dims, [str(each) for each in dims])
+    axes.minorticks_off()
+    axes.set(
+        xlabel="dims of the prefix",
+        ylabel="recall",
+        ylim=(min(0.0, *(q.recall for q in f.qualities)), 1.03),
+    )
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _plans(f: Findings, axes: Axes) -> None:
+    points = sorted(f.plans, key=lambda point: point.microseconds)
+    best = np.maximum.accumulate([p.recall for p in points])
+    front = [p for p, reached in zip(points, best.tolist(), strict=True) if p.recall >= reached]
+    axes.plot(
+        [p.microseconds for p in points],
+        [p.recall for p in points],
+        "o",
+        color=_GREY,
+        markersize=4,
+        label="plans that were run",
+    )
+    axes.plot(
+        [p.microseconds for p in front],
+        [p.recall for p in front],
+        "o-",
+        color=_BLUE,
+        label="none faster finds more",
+    )
+    axes.plot(
+        f.chosen.microseconds,
+        f.chosen.recall,
+        "*",
+        color=_ORANGE,
+        markersize=16,
+        label="the plan that searches follow",
+    )
+    axes.set_xscale("log")
+    low = min([p.recall for p in points] + [f.chosen.recall])
+    axes.set(
+        xlabel="microseconds a search", ylabel=f"recall@{f.k}", ylim=(max(0.0, low - 0.03), 1.01)
+    )
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _recalls(f: Findings, axes: Axes) -> None:
+    edges = (np.arange(f.k + 2) - 0.5) / f.k
+    counts, _ = np.histogram(f.recalls, bins=edges)
+    axes.bar(np.arange(f.k + 1) / f.k, counts / len(f.recalls), width=0.8 / f.k, color=_BLUE)
+    axes.axvline(f.recall.mean, color=_ORANGE, label=f"mean {f.recall.mean:.4f}")
+    axes.axvline(
+        f.recall.p05, color=_GREY, linestyle=":", label=f"5th percentile {f.recall.p05:.2f}"
+    )
+    axes.set(xlabel=f"recall@{f.k} of one query", ylabel="share of the queries", ylim=(0, 1.0))
+    axes.legend(loc="upper left", fontsize=9)
+
+
+def _energy(f: Findings, axes: Axes) -> None:
+    widths = np.arange(1, f.dims + 1)
+    axes.plot(widths, f.energy[0], color=_BLUE, label="first dims, as they come")
+    axes.plot(
+        widths,
+        f.energy[1],
+        color=_GREEN,
+        linestyle="--",
+        label="as many of the best directions (PCA)",
+    )
+    axes.plot(widths, widths / f.dims, color=_GREY, linestyle=":", label="were all dims alike")
+    axes.set(xlabel="dims", ylabel="share of the squared length", ylim=(0, 1.03), xlim=(0, f.dims))
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _stages(f: Findings, axes: Axes) -> None:
+    names = [
+        stage.name.replace("$", r"\$").replace(", keep", "\nkeep") for stage in f.stages.stages
+    ]
+    times = [stage.microseconds or 0.0 for stage in f.stages.stages]
+    places = np.arange(len(names))[::-1]
+    axes.barh(places, times, color=_BLUE, height=0.5)
+    for place, time, stage in zip(places, times, f.stages.stages, strict=True):
+        rows = "" if stage.rows_in is None else f", {stage.rows_in:,} → {stage.rows_out:,} rows"
+        axes.annotate(
+            f"{time:,.0f} µs{rows}",
+            (time, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set(
+        xlabel="microseconds", xlim=(0, 1.5 * max([*times, 1e-9])), ylim=(-0.6, len(names) - 0.4)
+    )
+
+
+__all__ = ["Findings", "PlanPoint", "write"]
