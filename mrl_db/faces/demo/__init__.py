@@ -24,7 +24,7 @@ class Packages:
 
 def load_packages() -> Packages:
     """Reads the example data out of the installed package."""
-    folder = resources.files("mrl_db") / "demo"
+    folder = resources.files("mrl_db.faces.demo")
     with (folder / "packages.f16.npy").open("rb") as file:
         vectors = cast("NDArray[np.float16]", np.load(file)).astype(np.float32)
     with (

@@ -1,0 +1,94 @@
+"""What an engine is: whoever plans, checks and runs the searches of one collection.
+
+Three keep this protocol: `sql` runs a plan inside PostgreSQL, `native` in this process over loaded
+rows, `exact` by brute force in this process. Collections, the tuner and the report know no more of
+an engine than this; one that is added later needs no change in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db.hits import Hits, Trace
+from mrl_db.model.plan import Plan
+from mrl_db.postgres.request import Request
+
+EngineName = Literal["sql", "native", "exact"]
+
+
+class Engine(Protocol):
+    """Searches one collection. Arguments were checked at the door (`mrl_db.door`)."""
+
+    @property
+    def name(self) -> EngineName:
+        """The engine's name in the catalogue, in traces and in `search(engine=)`."""
+        ...
+
+    def sync(self, max_staleness: float | None = None) -> None:
+        """Makes the engine see what any client committed before this call.
+
+        Args:
+            max_staleness: Seconds that it may be behind instead; None: what the engine was made with.
+        """
+        ...
+
+    def plan(self, k: int, shortlist: int | None = None) -> Plan:
+        """Returns the plan that a search for k answers follows unless it brings one.
+
+        Args:
+            k: Answers.
+            shortlist: Rows that the first stage keeps; None: what the promise or the default says.
+
+        Raises:
+            PlanError: The engine takes no `shortlist`.
+        """
+        ...
+
+    def check(self, plan: Plan) -> None:
+        """Checks that the engine can run a plan.
+
+        Raises:
+            PlanError: The plan is another engine's, or does not fit the collection.
+            NotLoadedError: It needs codes that are not here.
+        """
+        ...
+
+    def search(
+        self,
+        request: Request,
+        queries: NDArray[np.float32],
+        plan: Plan,
+        *,
+        threads: int | None = None,
+        hidden: Sequence[Any] | None = None,
+    ) -> Hits:
+        """Returns the hits of each query, the nearest first, ties by key.
+
+        Args:
+            request: The filter, and the columns that come back.
+            queries: (n, dims) float32, as they are compared with what is stored.
+            plan: Already checked; its last keep is k.
+            threads: For a batch; None: as many as the engine was made with.
+            hidden: For each query the key of a stored row that is to be as if it were not there
+                (rows as queries), or None.
+
+        Returns:
+            Ids and distances of shape (n, k); fewer columns only where fewer rows match.
+        """
+        ...
+
+    def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
+        """Returns how one search for `query`, (dims,), goes: rows, bytes and time of each stage."""
+        ...
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """Returns how many times as much the plan misses for a fresh query as for a hidden row.
+
+        1.0 where hiding a row leaves no trace of it; more where its node still leads the walk to its
+        neighbours (pgvector's HNSW, docs/recall.md).
+        """
+        ...
