@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mrl_db.hits import Hits, Trace
 from mrl_db.model.plan import Plan
+from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 
 EngineName = Literal["sql", "native", "exact"]
@@ -26,6 +27,11 @@ class Engine(Protocol):
     @property
     def name(self) -> EngineName:
         """The engine's name in the catalogue, in traces and in `search(engine=)`."""
+        ...
+
+    @property
+    def info(self) -> CollectionInfo:
+        """The collection as the engine last saw it; a request for it carries this."""
         ...
 
     def sync(self, max_staleness: float | None = None) -> None:
@@ -78,6 +84,14 @@ class Engine(Protocol):
 
         Returns:
             Ids and distances of shape (n, k); fewer columns only where fewer rows match.
+        """
+        ...
+
+    def search_one(self, query: object, k: object) -> Hits | None:
+        """Returns the hits of one query in the shortest way there is, with no filter and no columns.
+
+        The one method whose arguments were not checked: None means that there is no short way for
+        them, and `search` is to be used.
         """
         ...
 
