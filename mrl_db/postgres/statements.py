@@ -1,4 +1,7 @@
-"""The SQL that this package sends: read from `sql/`, filled in with identifiers and placeholders, never with values."""
+"""The SQL that this package sends.
+
+Read from `sql/`, filled in with identifiers and placeholders, never with values.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,37 @@ from psycopg import Connection, sql
 
 @cache
 def query(name: str) -> sql.SQL:
-    """Returns the statement of sql/queries/<name>.sql."""
-    return sql.SQL(
-        _without_comments((sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8"))
-    )
+    """Returns a statement of sql/queries by its name, which no two files share."""
+    every = {
+        name: statement
+        for file in (sql_folder() / "queries").iterdir()
+        for name, statement in fragments(file.name.removesuffix(".sql")).items()
+    }
+    return every[name]
 
 
 @cache
-def fragments(name: str) -> dict[str, sql.SQL]:
-    """Returns the named parts of sql/queries/<name>.sql: each follows a line `-- name: <part>`."""
-    text = (sql_folder() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+def fragments(module: str) -> dict[str, sql.SQL]:
+    """Returns the statements of sql/queries/<module>.sql: each follows a line `-- name: <name>`."""
+    text = (sql_folder() / "queries" / f"{module}.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\S+)\n", text, flags=re.MULTILINE)[1:]
     return {
-        part: sql.SQL(_without_comments(body))
-        for part, body in zip(parts[::2], parts[1::2], strict=True)
+        name: sql.SQL(_without_comments(body))
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
 
 
 def identifier(*names: str) -> sql.Identifier:
     """Returns a quoted, qualified identifier for a statement that is executed with parameters.
 
-    Every statement of ours is, if only with an empty list: psycopg then reads % as the start of a placeholder, in a name as well.
+    Every statement of ours is, if only with an empty list: psycopg then reads % as the start of a
+    placeholder, in a name as well.
     """
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
 def without_parameters(statement: sql.Composed, connection: Connection[Any]) -> bytes:
-    """Returns a statement for psycopg's copy(), which does not look for placeholders when there are no parameters."""
+    """Returns a statement for psycopg's copy(), which looks for placeholders only with parameters."""
     return statement.as_bytes(connection).replace(b"%%", b"%")
 
 

@@ -1,3 +1,5 @@
+-- Parts of lists of columns.
+
 -- name: update
 {column} = excluded.{column}
 -- name: further

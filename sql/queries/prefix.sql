@@ -1,3 +1,5 @@
+-- Prefixes and distances.
+
 -- name: cut
 {vector_schema}.subvector({vector}, 1, {dims})
 -- name: normalised

@@ -1,1 +1,0 @@
-SELECT adaptor FROM mrl.adaptor WHERE collection = %s

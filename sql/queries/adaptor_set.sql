@@ -1,1 +1,0 @@
-SELECT mrl.set_adaptor(%s, %s)

@@ -1,1 +1,0 @@
-SELECT mrl.begin_batch(c.relation, %s) FROM mrl.collection AS c WHERE c.name = %s

@@ -1,1 +1,0 @@
-SELECT mrl.end_batch(c.relation, %s, %s) FROM mrl.collection AS c WHERE c.name = %s

@@ -1,0 +1,81 @@
+-- Collections, and what the catalogue keeps of them: plans, promises, adaptors, classifiers, indexes.
+
+-- name: collections_list
+SELECT c.name FROM mrl.collection AS c ORDER BY c.name
+
+-- name: collection_describe
+SELECT mrl.describe(%s)
+
+-- name: collection_create
+SELECT mrl.create_collection(
+    name => %(name)s,
+    dims => %(dims)s,
+    shortlist_dims => %(shortlist_dims)s,
+    nesting_dims => %(nesting_dims)s,
+    metric => %(metric)s,
+    key_type => %(key_type)s,
+    columns => %(columns)s,
+    schema => coalesce(%(schema)s, current_schema())
+)
+
+-- name: collection_attach
+SELECT mrl.attach(
+    %(relation)s::oid::regclass,
+    name => %(name)s,
+    vector => %(vector)s,
+    key => %(key)s,
+    dims => %(dims)s,
+    shortlist_dims => %(shortlist_dims)s,
+    nesting_dims => %(nesting_dims)s,
+    metric => %(metric)s,
+    low_dim => %(low_dim)s
+)
+
+-- name: collection_drop
+SELECT mrl.drop_collection(%s)
+
+-- A table by its name as SQL writes it ("public.articles", quoted where need be), with its size.
+-- name: table_find
+SELECT r.oid, pg_catalog.pg_total_relation_size(r.oid)
+FROM pg_catalog.pg_class AS r
+WHERE r.oid = pg_catalog.to_regclass(%s)
+
+-- name: index_statement
+SELECT s.create_statement, s.comment_statement
+FROM mrl.index_statement(
+    %(name)s, m => %(m)s, ef_construction => %(ef_construction)s, online => %(concurrently)s
+) AS s
+
+-- HNSW counts the table's blocks, not its rows (pgvector, README, "Index Build Time").
+-- name: index_progress
+SELECT p.phase, p.blocks_done, p.blocks_total
+FROM pg_catalog.pg_stat_progress_create_index AS p
+WHERE p.pid = %s
+
+-- name: plan_set
+SELECT mrl.set_plan(%s, %s, %s)
+
+-- name: promise_keep
+SELECT mrl.keep_promise(%s, %s, %s, %s)
+
+-- The stored plans of a collection, each with the promise that it keeps, if any.
+-- name: promises
+SELECT p.engine, p.plan, k.promise, k.created_at
+FROM mrl.plan AS p
+LEFT JOIN mrl.promise AS k USING (collection, engine)
+WHERE p.collection = %s
+
+-- name: adaptor_get
+SELECT adaptor FROM mrl.adaptor WHERE collection = %s
+
+-- name: adaptor_set
+SELECT mrl.set_adaptor(%s, %s)
+
+-- name: classifier_save
+INSERT INTO mrl.classifier AS c (collection, name, dims, about, cascade_)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (collection, name) DO UPDATE
+SET dims = excluded.dims, about = excluded.about, cascade_ = excluded.cascade_, created_at = now()
+
+-- name: classifier_load
+SELECT cascade_ FROM mrl.classifier WHERE collection = %s AND name = %s

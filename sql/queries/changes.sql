@@ -1,0 +1,52 @@
+-- The change log, as its readers use it (mrl.change, mrl.reader).
+
+-- name: log_check
+SELECT mrl.check_log(%s)
+
+-- name: log_follow
+SELECT id, token, seen FROM mrl.follow(%s, pg_catalog.make_interval(secs => %s))
+
+-- name: log_follow_from
+SELECT id, token, seen FROM mrl.follow_from(%s, %s, pg_catalog.make_interval(secs => %s))
+
+-- name: log_renew
+UPDATE mrl.reader
+SET lease = greatest(lease, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %s))
+WHERE id = %s AND token = %s
+
+-- name: log_leave
+DELETE FROM mrl.reader WHERE id = %s
+
+-- name: log_acknowledge
+SELECT mrl.acknowledge(%s, %s, %s, pg_catalog.make_interval(secs => %s))
+
+-- name: log_holds
+SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)
+
+-- Where a reader stands that sees what this transaction sees.
+-- name: log_position
+SELECT
+    pg_catalog.pg_current_snapshot()::text,
+    pg_catalog.pg_postmaster_start_time()::text,
+    mrl.log_fingerprint(%s)
+
+-- name: log_changes_since
+SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
+
+-- name: log_news
+SELECT mrl.news(%s, %s, %s, %s, %s)
+
+-- Changes held, readers whose lease runs, triggers that fire.
+-- name: log_health
+SELECT
+    (SELECT count(*) FROM mrl.change AS c WHERE c.relation = m.relation),
+    (
+        SELECT count(*) FROM mrl.reader AS r
+        WHERE r.relation = m.relation AND r.lease > pg_catalog.clock_timestamp()
+    ),
+    (mrl.check_log(m.name) ->> 'triggers')::integer
+FROM mrl.collection AS m
+WHERE m.name = %s
+
+-- name: log_trim
+SELECT mrl.trim_changes()

@@ -1,1 +1,0 @@
-SELECT cascade_ FROM mrl.classifier WHERE collection = %s AND name = %s

@@ -1,1 +1,0 @@
-SELECT mrl.describe(%s)

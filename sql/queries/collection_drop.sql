@@ -1,1 +1,0 @@
-SELECT mrl.drop_collection(%s)

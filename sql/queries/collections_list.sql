@@ -1,1 +1,0 @@
-SELECT c.name FROM mrl.collection AS c ORDER BY c.name

@@ -1,1 +1,0 @@
-SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)

@@ -1,1 +1,0 @@
-SELECT mrl.check_log(%s)

@@ -1,1 +1,0 @@
-SELECT id, token, seen FROM mrl.follow(%s, pg_catalog.make_interval(secs => %s))

@@ -1,1 +1,0 @@
-SELECT id, token, seen FROM mrl.follow_from(%s, %s, pg_catalog.make_interval(secs => %s))

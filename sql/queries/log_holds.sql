@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)

@@ -1,1 +1,0 @@
-DELETE FROM mrl.reader WHERE id = %s

@@ -1,1 +1,0 @@
-SELECT mrl.news(%s, %s, %s, %s, %s)

@@ -1,1 +1,0 @@
-INSERT INTO mrl.migration (version, name, checksum) VALUES (%s, %s, %s)

@@ -1,1 +1,0 @@
-SELECT mrl.set_plan(%s, %s, %s)

@@ -1,1 +1,0 @@
-SELECT mrl.keep_promise(%s, %s, %s, %s)

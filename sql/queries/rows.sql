@@ -1,0 +1,80 @@
+-- Rows of a collection: read, counted, drawn, written, deleted. The table is named row_ throughout.
+
+-- name: rows_get
+SELECT row_.{key}, row_.{vector}{columns}
+FROM {source} AS row_
+WHERE row_.{key} = ANY(%s)
+
+-- name: rows_all
+SELECT row_.{key}, row_.{vector}{columns}
+FROM {source} AS row_
+WHERE {condition}
+
+-- name: rows_columns
+SELECT row_.{key}{columns}
+FROM {source} AS row_
+WHERE row_.{key} = ANY(%s)
+
+-- name: rows_count
+SELECT count(*)
+FROM {source} AS row_
+WHERE {condition}
+
+-- name: rows_keys
+SELECT row_.{key}
+FROM {source} AS row_
+WHERE {condition}
+
+-- Some rows, each drawn with the same chance; the same ones for the same seed while the table stands
+-- still.
+-- name: rows_sample
+SELECT row_.{key}
+FROM {source} AS row_ TABLESAMPLE BERNOULLI ({percent}) REPEATABLE ({seed})
+WHERE {condition}
+
+-- Of some rows, from blocks drawn at random, the share that came or was replaced since a transaction:
+-- 32-bit ids go round.
+-- name: rows_newer
+SELECT coalesce(
+    avg(((((row_.xmin::text::bigint - %s) %% 4294967296) + 4294967296) %% 4294967296 < 2147483648)::integer),
+    0
+)::double precision
+FROM {source} AS row_ TABLESAMPLE SYSTEM ({percent})
+WHERE row_.{vector} IS NOT NULL
+
+-- name: rows_delete
+DELETE FROM {source} AS row_
+WHERE {condition}
+
+-- Keys and vectors, as a stream.
+-- name: copy_out
+COPY (
+    SELECT row_.{key}, row_.{vector}
+    FROM {source} AS row_
+    WHERE {condition}
+) TO STDOUT (FORMAT binary)
+
+-- Part of each vector: what a head reads beyond the heads before it.
+-- name: slices_out
+COPY (
+    SELECT row_.{key}, {vector_schema}.subvector(row_.{vector}, {first}, {count})
+    FROM {source} AS row_
+    WHERE {condition}
+) TO STDOUT (FORMAT binary)
+
+-- name: copy_in
+COPY {target} ({columns}) FROM STDIN (FORMAT binary)
+
+-- Where rows wait that may replace others.
+-- name: staging_create
+CREATE TEMPORARY TABLE {staging} ON COMMIT DROP AS
+SELECT {columns}
+FROM {target}
+WITH NO DATA
+
+-- name: staging_merge
+INSERT INTO {target} ({columns})
+SELECT {columns}
+FROM {staging}
+ON CONFLICT ({key}) DO UPDATE
+SET {updates}

@@ -1,3 +1,0 @@
-SELECT row_.{key}{columns}
-FROM {source} AS row_
-WHERE row_.{key} = ANY(%s)

@@ -1,3 +1,0 @@
-SELECT count(*)
-FROM {source} AS row_
-WHERE {condition}

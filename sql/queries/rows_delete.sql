@@ -1,2 +1,0 @@
-DELETE FROM {source} AS row_
-WHERE {condition}

@@ -1,3 +1,0 @@
-SELECT row_.{key}
-FROM {source} AS row_
-WHERE {condition}

@@ -1,0 +1,53 @@
+-- The server and this database: what is installed, and as of when it is read.
+
+-- The pgvector that this database has.
+-- name: pgvector_version
+SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'vector'
+
+-- The pgvector that this server could give it.
+-- name: pgvector_available
+SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a WHERE a.name = 'vector'
+
+-- name: create_pgvector
+CREATE EXTENSION IF NOT EXISTS vector
+
+-- Object ids of pgvector's types: they differ from database to database.
+-- name: vector_types
+SELECT t.typname::text, t.oid
+FROM pg_catalog.pg_type AS t
+JOIN pg_catalog.pg_extension AS e ON e.extnamespace = t.typnamespace
+WHERE e.extname = 'vector' AND t.typname IN ('vector', 'halfvec')
+
+-- One installer at a time; the lock goes with the transaction.
+-- name: migrations_lock
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('mrl_db migrations'))
+
+-- Asked of the catalogue itself: to_regclass() answers from a cache that a transaction which waited
+-- for the lock does not refresh.
+-- name: migrations_present
+SELECT EXISTS (
+    SELECT
+    FROM pg_catalog.pg_class AS r
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = r.relnamespace
+    WHERE n.nspname = 'mrl' AND r.relname = 'migration'
+)
+
+-- name: migrations_applied
+SELECT m.version, m.name, m.checksum FROM mrl.migration AS m ORDER BY m.version
+
+-- name: migrations_record
+INSERT INTO mrl.migration (version, name, checksum) VALUES (%s, %s, %s)
+
+-- Which database of which cluster this is: files made of its rows bear it.
+-- name: database_identity
+SELECT c.system_identifier, d.oid
+FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d
+WHERE d.datname = pg_catalog.current_database()
+
+-- Every statement of the transaction sees the same state.
+-- name: repeatable_read
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
+
+-- The id that the next transaction will have.
+-- name: next_transaction
+SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint

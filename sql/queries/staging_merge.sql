@@ -1,5 +1,0 @@
-INSERT INTO {target} ({columns})
-SELECT {columns}
-FROM {staging}
-ON CONFLICT ({key}) DO UPDATE
-SET {updates}
