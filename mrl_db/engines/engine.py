@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db.engines.plan_space import PlanSpace
 from mrl_db.hits import Hits, Trace
 from mrl_db.model.plan import Plan
 from mrl_db.postgres.catalog import CollectionInfo
@@ -38,7 +39,7 @@ class Engine(Protocol):
         """Makes the engine see what any client committed before this call.
 
         Args:
-            max_staleness: Seconds that it may be behind instead; None: what the engine was made with.
+            max_staleness: Seconds that it may be behind instead; None: as the engine was made.
         """
         ...
 
@@ -71,6 +72,7 @@ class Engine(Protocol):
         *,
         threads: int | None = None,
         hidden: Sequence[Any] | None = None,
+        fill: bool = True,
     ) -> Hits:
         """Returns the hits of each query, the nearest first, ties by key.
 
@@ -80,7 +82,10 @@ class Engine(Protocol):
             plan: Already checked; its last keep is k.
             threads: For a batch; None: as many as the engine was made with.
             hidden: For each query the key of a stored row that is to be as if it were not there
-                (rows as queries), or None.
+                (rows as queries), or None. Samples are searched again with many plans: an engine
+                that prepares hidden rows remembers them.
+            fill: Whether a query for which the plan finds fewer than k rows is answered exactly;
+                False shows what the plan itself finds.
 
         Returns:
             Ids and distances of shape (n, k); fewer columns only where fewer rows match.
@@ -102,7 +107,24 @@ class Engine(Protocol):
     def misses_for_rows(self, plan: Plan) -> float:
         """Returns how many times as much the plan misses for a fresh query as for a hidden row.
 
-        1.0 where hiding a row leaves no trace of it; more where its node still leads the walk to its
-        neighbours (pgvector's HNSW, docs/recall.md).
+        1.0 where hiding a row leaves no trace of it; more where its node still leads the walk to
+        its neighbours (pgvector's HNSW, docs/recall.md).
         """
+        ...
+
+
+class TunableEngine(Engine, Protocol):
+    """An engine whose plans differ in recall and time, so that the tuner can choose among them."""
+
+    @property
+    def threads(self) -> int:
+        """Threads, or connections, that batches are measured with: `search(threads=)`."""
+        ...
+
+    def plan_space(self, k: int, rows: int) -> PlanSpace:
+        """Returns the plans worth measuring for k answers over so many rows."""
+        ...
+
+    def seconds_of_one(self, request: Request, query: NDArray[np.float32], plan: Plan) -> float:
+        """Returns how long one search for `query`, (dims,), takes a caller."""
         ...

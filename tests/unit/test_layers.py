@@ -20,6 +20,7 @@ postgres.server
 postgres.session
 postgres.migrations postgres.catalog
 postgres.request postgres.conditions postgres
+engines.plan_space
 engines
 recall.bounds
 evaluate.metrics
