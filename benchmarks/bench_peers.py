@@ -288,7 +288,7 @@ def main() -> None:
             }
             if options.name and mode == "single" and k == options.k[0]:
                 plot(
-                    machine.RECORD / f"{options.name}.png",
+                    machine.folder() / f"{options.name}.png",
                     f"{options.set}: {len(rows):,} x {rows.shape[1]}",
                     found,
                     recalls,

@@ -7,12 +7,32 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 RECORD = Path(__file__).resolve().parent / "record"
+
+
+def cpu() -> str:
+    """Returns what the processor is called, with its family and model."""
+    if not Path("/proc/cpuinfo").exists():
+        return platform.processor() or platform.machine()
+    lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    known = {pair[0].strip(): pair[1].strip() for pair in lines if len(pair) == 2}
+    return (
+        f"{known.get('model name')}, family {known.get('cpu family')}, model {known.get('model')}"
+    )
+
+
+def folder() -> Path:
+    """Returns where the records of this kind of machine are: none of another is overwritten."""
+    name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\([^)]*\)", "", cpu()).lower()).strip("-")
+    path = RECORD / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def describe(*packages: str) -> dict[str, object]:
@@ -33,20 +53,13 @@ def describe(*packages: str) -> dict[str, object]:
             return "not installed"
 
     flags = ""
-    model = platform.processor()
     if Path("/proc/cpuinfo").exists():
-        info = Path("/proc/cpuinfo").read_text()
-        lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        lines = {key.strip(): value.strip() for key, value in lines.items()}
-        model = f"{lines.get('model name')}, family {lines.get('cpu family')}, model {lines.get('model')}"
-        flags = " ".join(
-            flag
-            for flag in lines.get("flags", "").split()
-            if flag.startswith(("avx", "f16c", "fma"))
-        )
+        lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        listed = {pair[0].strip(): pair[1] for pair in lines if len(pair) == 2}.get("flags", "")
+        flags = " ".join(f for f in listed.split() if f.startswith(("avx", "f16c", "fma")))
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "cpu": model,
+        "cpu": cpu(),
         "flags": flags,
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -63,7 +76,7 @@ def describe(*packages: str) -> dict[str, object]:
 
 def resume(name: str | None, *packages: str) -> dict[str, Any]:
     """Returns `describe`, and below it what the record of that name has: parts may be run one by one."""
-    path = RECORD / f"{name}.json"
+    path = folder() / f"{name}.json"
     return {
         **(json.loads(path.read_text()) if name and path.exists() else {}),
         **describe(*packages),
@@ -84,8 +97,7 @@ def keep(name: str | None, record: dict[str, Any], part: str, found: Any) -> Non
 
 def save(name: str, result: dict[str, object]) -> Path:
     """Writes a record and returns its path."""
-    RECORD.mkdir(exist_ok=True)
-    path = RECORD / f"{name}.json"
+    path = folder() / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
 
