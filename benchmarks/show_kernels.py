@@ -1,4 +1,4 @@
-"""Prints a record of bench_kernels.py as a table: python benchmarks/show_kernels.py [record/kernels.json]."""
+"""Prints a record of bench_kernels.py as a table: python benchmarks/show_kernels.py [record/MACHINE/kernels.json]."""
 
 from __future__ import annotations
 
