@@ -11,9 +11,9 @@
 #include <cstring>
 #include <optional>
 
+#include "../system/thread_pool.hpp"
 #include "index.hpp"
 #include "scratch.hpp"
-#include "thread_pool.hpp"
 
 namespace mrl {
 namespace {
@@ -24,8 +24,9 @@ constexpr char kMagic[8] = {'m', 'r', 'l', '_', 'i', 'd', 'x', '\0'};
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHeader = 40, kEntry = 64, kName = 32, kChecksumAt = 32;
 constexpr std::size_t kMostSections = 1024;
-constexpr std::uint64_t kMostDims = 16'000;           // pgvector's
-constexpr std::size_t kChunk = std::size_t{4} << 20;  // checksums are taken of so much at a time, by all threads
+constexpr std::uint64_t kMostDims = 16'000;  // pgvector's
+constexpr std::size_t kChunk = std::size_t{4}
+                               << 20;  // checksums are taken of so much at a time, by all threads
 
 std::string reason() { return std::strerror(errno); }
 
@@ -44,9 +45,11 @@ void store(std::vector<std::uint8_t>& bytes, std::size_t at, const T& value) {
 // The checksum of a section: of the checksums of its chunks.
 std::uint64_t section_checksum(const void* bytes, std::size_t size, std::size_t threads) {
     std::vector<std::uint64_t> chunks((size + kChunk - 1) / kChunk);
-    parallel_for(chunks.size() > 1 ? threads : 1, chunks.size(), [&](std::size_t chunk, std::size_t) {
-        chunks[chunk] = checksum(static_cast<const std::uint8_t*>(bytes) + chunk * kChunk, std::min(kChunk, size - chunk * kChunk));
-    });
+    parallel_for(
+        chunks.size() > 1 ? threads : 1, chunks.size(), [&](std::size_t chunk, std::size_t) {
+            chunks[chunk] = checksum(static_cast<const std::uint8_t*>(bytes) + chunk * kChunk,
+                                     std::min(kChunk, size - chunk * kChunk));
+        });
     return checksum(chunks.data(), chunks.size() * sizeof(std::uint64_t));
 }
 
@@ -72,7 +75,8 @@ std::uint64_t checksum(const void* bytes, std::size_t size) {
     std::size_t i = 0;
     for (; i + 8 * kLanes <= size; i += 8 * kLanes) {
         for (std::size_t lane = 0; lane < kLanes; ++lane) {
-            const std::uint64_t mixed = (lanes[lane] ^ load<std::uint64_t>(at + i + 8 * lane)) * kOdd;
+            const std::uint64_t mixed =
+                (lanes[lane] ^ load<std::uint64_t>(at + i + 8 * lane)) * kOdd;
             lanes[lane] = mixed ^ mixed >> 29;
         }
     }
@@ -94,7 +98,8 @@ std::uint64_t checksum(const void* bytes, std::size_t size) {
 
 void Saving::add(std::string_view name, const void* values, std::size_t count, std::size_t size) {
     sections_.push_back({prefix + std::string(name), values, count, size});
-    if (sections_.back().name.size() >= kName) throw std::logic_error("the name of a section is too long");
+    if (sections_.back().name.size() >= kName)
+        throw std::logic_error("the name of a section is too long");
 }
 
 void Saving::write(const std::string& path, std::size_t threads) const {
@@ -118,7 +123,8 @@ void Saving::write(const std::string& path, std::size_t threads) const {
     store<std::uint64_t>(header, kChecksumAt, checksum(header.data(), header.size()));
 
     const std::string fresh = path + "." + std::to_string(getpid()) + ".new";
-    const int file = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int file =
+        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0) throw FileError("cannot write " + fresh + ": " + reason());
     try {
         const std::vector<std::uint8_t> zeros(kPage);
@@ -128,7 +134,8 @@ void Saving::write(const std::string& path, std::size_t threads) const {
             write_all(file, section.bytes(), bytes);
             write_all(file, zeros.data(), round_up(bytes, kPage) - bytes);
         }
-        if (::rename(fresh.c_str(), path.c_str()) != 0) throw FileError("cannot rename " + fresh + ": " + reason());
+        if (::rename(fresh.c_str(), path.c_str()) != 0)
+            throw FileError("cannot rename " + fresh + ": " + reason());
     } catch (...) {
         ::close(file);
         ::unlink(fresh.c_str());
@@ -144,8 +151,10 @@ Opening::Opening(const std::string& path, std::size_t threads) {
     if (file_ < 0) throw FileError("cannot open " + path + ": " + reason());
     try {
         struct stat found{};
-        if (fstat(file_, &found) != 0 || !S_ISREG(found.st_mode)) throw FileError(path + " is not a file");
-        if (found.st_uid != geteuid() || (found.st_mode & 022) != 0) throw FileError(path + " may be written by others");
+        if (fstat(file_, &found) != 0 || !S_ISREG(found.st_mode))
+            throw FileError(path + " is not a file");
+        if (found.st_uid != geteuid() || (found.st_mode & 022) != 0)
+            throw FileError(path + " may be written by others");
         bytes_ = static_cast<std::size_t>(found.st_size);
         if (bytes_ < kPage) throw FileError("the file is too short");
         void* all = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file_, 0);
@@ -165,9 +174,11 @@ Opening::~Opening() {
 }
 
 void Opening::read_header(std::size_t threads) {
-    if (std::memcmp(all_, kMagic, sizeof kMagic) != 0 || load<std::uint32_t>(all_ + 12) != kOrder) throw FileError("no file of an index");
+    if (std::memcmp(all_, kMagic, sizeof kMagic) != 0 || load<std::uint32_t>(all_ + 12) != kOrder)
+        throw FileError("no file of an index");
     if (load<std::uint32_t>(all_ + 8) != kFormat) throw FileError("a file of another format");
-    if (load<std::uint64_t>(all_ + 16) != bytes_) throw FileError("the file has another length than it says");
+    if (load<std::uint64_t>(all_ + 16) != bytes_)
+        throw FileError("the file has another length than it says");
     const std::size_t count = load<std::uint32_t>(all_ + 24);
     if (count > kMostSections) throw FileError("the header is damaged");
     const std::size_t length = round_up(kHeader + kEntry * count, kPage);
@@ -180,9 +191,11 @@ void Opening::read_header(std::size_t threads) {
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint8_t* at = header.data() + kHeader + kEntry * i;
         const auto* name = reinterpret_cast<const char*>(at);
-        Section section{std::string(name, strnlen(name, kName)), load<std::uint64_t>(at + 32), load<std::uint64_t>(at + 40),
-                        load<std::uint64_t>(at + 48), load<std::uint32_t>(at + 56)};
-        if (section.offset != end || section.bytes > bytes_ - end || section.size == 0 || section.bytes % section.size != 0) {
+        Section section{std::string(name, strnlen(name, kName)), load<std::uint64_t>(at + 32),
+                        load<std::uint64_t>(at + 40), load<std::uint64_t>(at + 48),
+                        load<std::uint32_t>(at + 56)};
+        if (section.offset != end || section.bytes > bytes_ - end || section.size == 0 ||
+            section.bytes % section.size != 0) {
             throw FileError("section " + section.name + " is not where it should be");
         }
         end += round_up(section.bytes, kPage);
@@ -205,7 +218,8 @@ const Opening::Section& Opening::find(std::string_view name, std::size_t size) c
     const std::string full = prefix + std::string(name);
     for (const Section& section : sections_) {
         if (section.name != full) continue;
-        if (section.size != size) throw FileError("section " + full + " holds values of another size");
+        if (section.size != size)
+            throw FileError("section " + full + " holds values of another size");
         return section;
     }
     throw FileError("the file has no section " + full);
@@ -242,7 +256,8 @@ void Index::fields(Fields& f) {
     for (std::size_t i = 0; i < flats; ++i) {
         f.prefix = "flat" + std::to_string(i) + ".";
         std::uint64_t dims = i < flat_.size() ? flat_[i].dims() : 0;
-        std::uint32_t precision = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].precision()) : 0;
+        std::uint32_t precision =
+            i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].precision()) : 0;
         std::uint32_t space = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].space()) : 0;
         f.value("dims", dims);
         f.value("precision", precision);
@@ -250,9 +265,12 @@ void Index::fields(Fields& f) {
         if (i >= flat_.size()) {
             const auto known = static_cast<Precision>(precision);
             const bool projected = space == static_cast<std::uint32_t>(Space::projection);
-            const bool as_wide = projected ? projection_ && dims == kLineCoordinates : space == 0 && dims >= 1 && dims <= rows_.dims();
-            if (!as_wide || (known != Precision::bit && known != Precision::int8)) throw FileError("no such codes");
-            flat_.emplace_back(rows_.metric(), projected ? Space::projection : Space::prefix, dims, known, std::vector<float>{});
+            const bool as_wide = projected ? projection_ && dims == kLineCoordinates
+                                           : space == 0 && dims >= 1 && dims <= rows_.dims();
+            if (!as_wide || (known != Precision::bit && known != Precision::int8))
+                throw FileError("no such codes");
+            flat_.emplace_back(rows_.metric(), projected ? Space::projection : Space::prefix, dims,
+                               known, std::vector<float>{});
         }
         flat_[i].fields(f);
         f.prefix.clear();
@@ -268,23 +286,30 @@ void Index::fields(Fields& f) {
 // Finishes what came out of a file; false when its parts do not fit one another.
 bool Index::restore() {
     const std::size_t n = rows_.size();
-    if (n >= kNoLink || !rows_.sound() || deleted_.words().size() != (n + 63) / 64 || born_.size() != n) return false;
+    if (n >= kNoLink || !rows_.sound() || deleted_.words().size() != (n + 63) / 64 ||
+        born_.size() != n)
+        return false;
     if (n % 64 != 0 && deleted_.words()[n / 64] >> (n % 64) != 0) return false;
     const std::size_t gone = deleted_.count();
     live_ = n - gone;
-    if (!keys_.sound(n, n - gone) || marked_ > gone || (projection_ && !projection_->restore(rows_.metric(), rows_.dims()))) return false;
+    if (!keys_.sound(n, n - gone) || marked_ > gone ||
+        (projection_ && !projection_->restore(rows_.metric(), rows_.dims())))
+        return false;
     if ((has_line_codes_ || has_graph_) && !projection_) return false;
     if (has_graph_ != has_line_codes_ && has_graph_) return false;
     if (has_line_codes_ && !lines_.restore(rows_.metric(), n)) return false;
     const auto in_range = [n](const auto& numbers) {
-        return std::all_of(numbers.begin(), numbers.end(), [n](std::uint32_t number) { return number < n; });
+        return std::all_of(numbers.begin(), numbers.end(),
+                           [n](std::uint32_t number) { return number < n; });
     };
     if (has_graph_ && (!graph_.sound(n) || !in_range(waiting_))) return false;
     if (!in_range(free_rows_)) return false;
     for (const std::uint32_t row : free_rows_) {
         if (!deleted_.test(row)) return false;
     }
-    if (row_of_slot_.size() != slot_of_row_.size() || (!row_of_slot_.empty() && row_of_slot_.size() != n)) return false;
+    if (row_of_slot_.size() != slot_of_row_.size() ||
+        (!row_of_slot_.empty() && row_of_slot_.size() != n))
+        return false;
     for (std::size_t slot = 0; slot < row_of_slot_.size(); ++slot) {
         if (row_of_slot_[slot] >= n || slot_of_row_[row_of_slot_[slot]] != slot) return false;
     }
@@ -297,7 +322,8 @@ bool Index::restore() {
 
 // What an index is made with, before its fields.
 template <class Fields>
-void Index::form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uint32_t& key_type, bool& keeps_vectors) {
+void Index::form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uint32_t& key_type,
+                 bool& keeps_vectors) {
     f.value("metric", metric);
     f.value("dims", dims);
     f.value("key_type", key_type);
@@ -307,7 +333,8 @@ void Index::form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uin
 void Index::save(const std::string& path, const std::string& about) {
     const std::lock_guard one(writer_);  // the only one who could change anything: searches go on
     Saving saving;
-    auto metric = static_cast<std::uint32_t>(rows_.metric()), key_type = static_cast<std::uint32_t>(keys_.type());
+    auto metric = static_cast<std::uint32_t>(rows_.metric()),
+         key_type = static_cast<std::uint32_t>(keys_.type());
     std::uint64_t dims = rows_.dims();
     bool keeps_vectors = rows_.keeps_vectors();
     const std::vector<char> text(about.begin(), about.end());
@@ -332,11 +359,12 @@ std::unique_ptr<Index> Index::open(const std::string& path, std::string& about) 
     std::vector<char> text;
     opening.list("about", text);
     form(opening, metric, dims, key_type, keeps_vectors);
-    if (metric > static_cast<std::uint32_t>(Metric::l2) || key_type > static_cast<std::uint32_t>(wire::KeyType::text) || dims < 1 ||
-        dims > kMostDims) {
+    if (metric > static_cast<std::uint32_t>(Metric::l2) ||
+        key_type > static_cast<std::uint32_t>(KeyType::text) || dims < 1 || dims > kMostDims) {
         throw FileError("the file is of no index that could be");
     }
-    auto index = std::make_unique<Index>(static_cast<Metric>(metric), dims, static_cast<wire::KeyType>(key_type), keeps_vectors);
+    auto index = std::make_unique<Index>(static_cast<Metric>(metric), dims,
+                                         static_cast<KeyType>(key_type), keeps_vectors);
     index->fields(opening);
     if (!index->restore()) throw FileError("the file's parts do not fit one another");
     about.assign(text.begin(), text.end());

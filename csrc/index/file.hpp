@@ -1,4 +1,5 @@
-// An index as a file: a cache of what was built, mapped by every process of a machine that searches the same rows.
+// An index as a file: a cache of what was built, mapped by every process of a machine that searches
+// the same rows.
 //
 // Layout (little-endian; offsets count from the file's begin, nothing in it is an address):
 //
@@ -8,16 +9,18 @@
 //   16    uint64      bytes of the file
 //   24    uint32      sections
 //   28    uint32      zero
-//   32    uint64      checksum of the header: of all sections' entries and the fields above, this one taken as zero
-//   40                entries of 64 bytes, one for each section: name (32 bytes, zeros behind it), offset, bytes, checksum (uint64 each),
-//   bytes
+//   32    uint64      checksum of the header: of all sections' entries and the fields above, this
+//   one taken as zero 40                entries of 64 bytes, one for each section: name (32 bytes,
+//   zeros behind it), offset, bytes, checksum (uint64 each), bytes
 //                     of one value (uint32), zero (uint32)
 //
-// A section begins at a multiple of 4,096 and is followed by zeros up to the next one. The sections' names are those of the members that
-// they hold (`fields` of each class); "about" is text of the caller's: what was indexed, as of when. Numbers are sections of one value.
+// A section begins at a multiple of 4,096 and is followed by zeros up to the next one. The
+// sections' names are those of the members that they hold (`fields` of each class); "about" is text
+// of the caller's: what was indexed, as of when. Numbers are sections of one value.
 //
-// A file is written under another name and renamed: who has mapped the old one keeps it. Nothing of a file is believed before its checksums
-// are right and its numbers fit one another: no file, however damaged or made up, leads a search out of its arrays.
+// A file is written under another name and renamed: who has mapped the old one keeps it. Nothing of
+// a file is believed before its checksums are right and its numbers fit one another: no file,
+// however damaged or made up, leads a search out of its arrays.
 #pragma once
 
 #include <sys/types.h>
@@ -30,7 +33,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "memory.hpp"
+#include "../system/memory.hpp"
 
 namespace mrl {
 
@@ -41,8 +44,9 @@ class FileError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A 64-bit checksum; of words of 8 bytes, the last one filled up with zeros. Any change within one word is noticed for certain, as each
-// step is a bijection of the state; others but for one in 2^64.
+// A 64-bit checksum; of words of 8 bytes, the last one filled up with zeros. Any change within one
+// word is noticed for certain, as each step is a bijection of the state; others but for one in
+// 2^64.
 std::uint64_t checksum(const void* bytes, std::size_t size);
 
 // What the caller of Index::save said of the file. Throws FileError.
@@ -61,7 +65,8 @@ class Saving {
     }
     template <class T>
     void value(std::string_view name, const T& one) {
-        static_assert(!std::is_same_v<T, bool>, "a byte of a file is not always a bool: use flag()");
+        static_assert(!std::is_same_v<T, bool>,
+                      "a byte of a file is not always a bool: use flag()");
         add(name, nullptr, 1, sizeof(T));
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(&one);
         sections_.back().own.assign(bytes, bytes + sizeof(T));
@@ -112,7 +117,8 @@ class Opening {
     template <class T>
     void value(std::string_view name, T& one) {
         const Section& section = find(name, sizeof(T));
-        if (section.bytes != sizeof(T)) throw FileError("section " + section.name + " holds not one value");
+        if (section.bytes != sizeof(T))
+            throw FileError("section " + section.name + " holds not one value");
         read(section, &one);
     }
     void flag(std::string_view name, bool& set) {
@@ -124,7 +130,8 @@ class Opening {
     std::string prefix;
 
   private:
-    static constexpr std::size_t kCopied = 256 * 1024;  // smaller sections are copied: a mapping costs more than that saves
+    static constexpr std::size_t kCopied =
+        256 * 1024;  // smaller sections are copied: a mapping costs more than that saves
 
     struct Section {
         std::string name;

@@ -1,7 +1,8 @@
 // Rows of the collection that are asked for as if they were none of its rows.
 //
-// Such a query must not be helped by its own place in the graph. To leave it out of a walk is not enough: those that link to it would have
-// other links instead, and a walk that meets a hole there misses more than it would for a query that is no row.
+// Such a query must not be helped by its own place in the graph. To leave it out of a walk is not
+// enough: those that link to it would have other links instead, and a walk that meets a hole there
+// misses more than it would for a query that is no row.
 #pragma once
 
 #include <array>
@@ -9,24 +10,16 @@
 #include <unordered_map>
 #include <vector>
 
-#include "graph.hpp"
+#include "../search/graph.hpp"
 
 namespace mrl {
 
 class Index;
 
-// The links that the slots that link to a hidden one would have without it.
-struct Detour {
-    std::vector<std::uint32_t> slots;  // rising
-    std::vector<std::array<std::uint32_t, kDegree>> links;
-
-    const std::uint32_t* links_of(std::uint32_t slot, const std::uint32_t* as_they_are) const;
-};
-
 // Made by Index::hide, for the queries of a search.
 struct HiddenRows {
-    const Index* of;                                    // which outlives this
-    std::vector<std::uint32_t> rows;                    // of each query: the row that it is, or Keys::kNone
+    const Index* of;                  // which outlives this
+    std::vector<std::uint32_t> rows;  // of each query: the row that it is, or Keys::kNone
     std::unordered_map<std::uint32_t, Detour> detours;  // by hidden slot
 };
 

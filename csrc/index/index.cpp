@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "../kernels/dispatch.hpp"
+#include "../system/thread_pool.hpp"
 #include "scratch.hpp"
-#include "thread_pool.hpp"
 
 namespace mrl {
 namespace {
@@ -17,7 +17,7 @@ constexpr std::size_t kHealLeast = 64;  // … and at least so many
 
 }  // namespace
 
-Index::Index(Metric metric, std::size_t dims, wire::KeyType key_type, bool keep_vectors)
+Index::Index(Metric metric, std::size_t dims, KeyType key_type, bool keep_vectors)
     : rows_(metric, dims, keep_vectors), keys_(key_type) {}
 
 Index::~Index() = default;
@@ -37,49 +37,61 @@ void Index::reserve(std::size_t rows) {
     keys_.reserve(rows);
 }
 
-void Index::append(const KeySpan& keys, const float* vectors, std::size_t vector_stride, std::size_t threads) {
+void Index::append(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
+                   std::size_t threads) {
     const std::size_t first = rows_.size();
-    if (first + keys.n >= kNoLink) throw std::length_error("an index holds at most 4,294,967,294 rows");
+    if (first + keys.n >= kNoLink)
+        throw std::length_error("an index holds at most 4,294,967,294 rows");
     rows_.append(vectors, keys.n, vector_stride, threads);
     for (std::size_t i = 0; i < keys.n; ++i) keys_.set(first + i, keys.at(i));
     deleted_.resize(rows_.size());
     born_.resize(rows_.size());
-    for (std::size_t i = 0; i < keys.n; ++i) longest_square_ = std::max<double>(longest_square_, rows_.square(first + i));
+    for (std::size_t i = 0; i < keys.n; ++i)
+        longest_square_ = std::max<double>(longest_square_, rows_.square(first + i));
     live_ += keys.n;
 }
 
 std::vector<float> Index::sample(std::size_t n) const {
     const std::size_t count = std::min(n, rows_.size());
     std::vector<float> vectors(count * rows_.dims());
-    for (std::size_t i = 0; i < count; ++i) rows_.decode(i * rows_.size() / count, vectors.data() + i * rows_.dims());
+    for (std::size_t i = 0; i < count; ++i)
+        rows_.decode(i * rows_.size() / count, vectors.data() + i * rows_.dims());
     return vectors;
 }
 
-void Index::set_projection(const float* matrix, const float* mean) { projection_.emplace(rows_.metric(), rows_.dims(), matrix, mean); }
+void Index::set_projection(const float* matrix, const float* mean) {
+    projection_.emplace(rows_.metric(), rows_.dims(), matrix, mean);
+}
 
-void Index::add_flat_codes(Space space, std::size_t dims, Precision precision, const float* mean, std::size_t threads) {
+void Index::add_flat_codes(Space space, std::size_t dims, Precision precision, const float* mean,
+                           std::size_t threads) {
     if (flat({space, dims, precision, 0}) != nullptr) return;
-    if (space == Space::projection && !projection_) throw std::logic_error("codes of the projection need one");
-    FlatCodes codes(rows_.metric(), space, space == Space::projection ? kLineCoordinates : dims, precision,
+    if (space == Space::projection && !projection_)
+        throw std::logic_error("codes of the projection need one");
+    FlatCodes codes(rows_.metric(), space, space == Space::projection ? kLineCoordinates : dims,
+                    precision,
                     mean == nullptr ? std::vector<float>{} : std::vector<float>(mean, mean + dims));
     codes.resize(rows_.size());
     constexpr std::size_t kBlock = 96;
-    parallel_for(threads, (rows_.size() + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
-        const std::size_t first = block * kBlock, count = std::min(kBlock, rows_.size() - first);
-        if (space == Space::projection) {
-            std::vector<std::uint32_t> which(count);
-            std::iota(which.begin(), which.end(), static_cast<std::uint32_t>(first));
-            std::vector<float> z(count * kLineCoordinates), squares(count);
-            projection_->project(rows_, which.data(), count, z.data(), squares.data());
-            for (std::size_t i = 0; i < count; ++i) codes.encode(first + i, z.data() + i * kLineCoordinates, squares[i]);
-            return;
-        }
-        std::vector<float> vector(rows_.dims());
-        for (std::size_t row = first; row < first + count; ++row) {
-            if (!rows_.keeps_vectors()) rows_.decode(row, vector.data());
-            codes.encode(row, rows_.keeps_vectors() ? rows_.vector(row) : vector.data());
-        }
-    });
+    parallel_for(
+        threads, (rows_.size() + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
+            const std::size_t first = block * kBlock,
+                              count = std::min(kBlock, rows_.size() - first);
+            if (space == Space::projection) {
+                std::vector<std::uint32_t> which(count);
+                std::iota(which.begin(), which.end(), static_cast<std::uint32_t>(first));
+                std::vector<float> z(count * kLineCoordinates), squares(count);
+                projection_->project(rows_, which.data(), count, z.data(), squares.data());
+                for (std::size_t i = 0; i < count; ++i)
+                    codes.encode(first + i, z.data() + i * kLineCoordinates, squares[i]);
+                return;
+            }
+            std::vector<float> vector(rows_.dims());
+            for (std::size_t row = first; row < first + count; ++row) {
+                if (!rows_.keeps_vectors()) rows_.decode(row, vector.data());
+                codes.encode(row, rows_.keeps_vectors() ? rows_.vector(row) : vector.data());
+            }
+        });
     flat_.push_back(std::move(codes));
 }
 
@@ -93,12 +105,14 @@ void Index::add_line_codes(std::size_t threads) {
     for (const bool encoding : {false, true}) {
         if (encoding) {
             sum = std::accumulate(sums.begin(), sums.end(), 0.0);
-            const auto unit = static_cast<float>(std::sqrt(sum / std::max<double>(1.0, static_cast<double>(rows_.size()))));
+            const auto unit = static_cast<float>(
+                std::sqrt(sum / std::max<double>(1.0, static_cast<double>(rows_.size()))));
             lines_.reset(rows_.metric(), unit > 1e-30f ? unit : 1.0f);
             lines_.resize(rows_.size());
         }
         parallel_for(threads, blocks, [&](std::size_t block, std::size_t) {
-            const std::size_t first = block * kBlock, count = std::min(kBlock, rows_.size() - first);
+            const std::size_t first = block * kBlock,
+                              count = std::min(kBlock, rows_.size() - first);
             std::vector<std::uint32_t> which(count);
             std::iota(which.begin(), which.end(), static_cast<std::uint32_t>(first));
             std::vector<float> z(count * kLineCoordinates), squares(count);
@@ -130,9 +144,11 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
 // All codes of the projection hold all its coordinates.
 const FlatCodes* Index::flat(const Stage& stage) const {
     for (const FlatCodes& codes : flat_) {
-        const bool as_wide =
-            stage.space == Space::projection ? stage.dims == std::min(dims(), kLineCoordinates) : codes.dims() == stage.dims;
-        if (codes.space() == stage.space && codes.precision() == stage.precision && as_wide) return &codes;
+        const bool as_wide = stage.space == Space::projection
+                                 ? stage.dims == std::min(dims(), kLineCoordinates)
+                                 : codes.dims() == stage.dims;
+        if (codes.space() == stage.space && codes.precision() == stage.precision && as_wide)
+            return &codes;
     }
     return nullptr;
 }
@@ -155,12 +171,14 @@ Selection Index::select(const KeySpan& keys) const {
         selection.rows.set(row);
         selection.list.push_back(row);
     }
-    std::sort(selection.list.begin(), selection.list.end(), [this](std::uint32_t a, std::uint32_t b) { return slot_of(a) < slot_of(b); });
+    std::sort(selection.list.begin(), selection.list.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return slot_of(a) < slot_of(b); });
     for (const std::uint32_t row : selection.list) selection.slots.push_back(slot_of(row));
     return selection;
 }
 
-LiveRows Index::live(const Selection* selection, const std::function<void(std::uint32_t row)>& visit) const {
+LiveRows Index::live(const Selection* selection,
+                     const std::function<void(std::uint32_t row)>& visit) const {
     const Reading reading(*this);
     LiveRows live{{}, epoch_};
     const SlotFilter passes = filter(selection);
@@ -172,8 +190,8 @@ LiveRows Index::live(const Selection* selection, const std::function<void(std::u
     return live;
 }
 
-bool Index::coordinates(const LiveRows& live, const std::uint32_t* places, std::size_t n, std::size_t begin, std::size_t end,
-                        float* out) const {
+bool Index::coordinates(const LiveRows& live, const std::uint32_t* places, std::size_t n,
+                        std::size_t begin, std::size_t end, float* out) const {
     const Reading reading(*this);
     for (std::size_t i = 0; i < n; ++i) {
         const std::uint32_t row = live.rows[places[i]];
@@ -183,8 +201,8 @@ bool Index::coordinates(const LiveRows& live, const std::uint32_t* places, std::
     return true;
 }
 
-std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
-                                        Comparison& comparison) const {
+std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors,
+                                        std::size_t vector_stride, Comparison& comparison) const {
     const Reading reading(*this);
     if (comparison.of_rows == 0) {
         comparison.of_rows = rows_.size();
@@ -194,7 +212,8 @@ std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vector
     for (std::size_t i = 0; i < keys.n; ++i) {
         const std::uint32_t row = keys_.find(keys.at(i));
         if (row != Keys::kNone && row < comparison.of_rows) comparison.met.set(row);
-        if (row == Keys::kNone || !rows_.equals(row, vectors + i * vector_stride)) differing.push_back(i);
+        if (row == Keys::kNone || !rows_.equals(row, vectors + i * vector_stride))
+            differing.push_back(i);
     }
     return differing;
 }
@@ -209,7 +228,8 @@ std::size_t Index::erase_unmet(const Comparison& comparison) {
             mark(row);
         }
         ++erased;
-        heal_if_torn();  // now, not at the end: what a third of the rows leaves behind mends worse than a tenth three times
+        heal_if_torn();  // now, not at the end: what a third of the rows leaves behind mends worse
+                         // than a tenth three times
     }
     return erased;
 }
@@ -252,15 +272,18 @@ void Index::heal() {
     heal_marked();
 }
 
-// Each slot with a link to a dead one gets that one's links as candidates in its place. In pieces, so that searches go on between them.
+// Each slot with a link to a dead one gets that one's links as candidates in its place. In pieces,
+// so that searches go on between them.
 void Index::heal_marked() {
     if (!has_graph_ || marked_ == 0) return;
     constexpr std::size_t kPiece = 4096, kTask = 64;
     const std::size_t slots = graph_.slots();
     const auto dead = [this](std::uint32_t slot) { return deleted_.test(row_of(slot)); };
     for (std::size_t begin = 0; begin < slots; begin += kPiece) {
-        const std::size_t count = std::min(kPiece, slots - begin), tasks = (count + kTask - 1) / kTask;
-        std::vector<std::vector<std::pair<std::uint32_t, std::vector<std::uint32_t>>>> changes(tasks);
+        const std::size_t count = std::min(kPiece, slots - begin),
+                          tasks = (count + kTask - 1) / kTask;
+        std::vector<std::vector<std::pair<std::uint32_t, std::vector<std::uint32_t>>>> changes(
+            tasks);
         {
             const Reading reading(*this);
             parallel_for(available_threads(), tasks, [&](std::size_t task, std::size_t) {
@@ -288,7 +311,8 @@ void Index::heal_marked() {
         }
         const Writing writing(*this);
         for (const auto& task : changes) {
-            for (const auto& [slot, links] : task) graph_.set_links(slot, links.data(), links.size());
+            for (const auto& [slot, links] : task)
+                graph_.set_links(slot, links.data(), links.size());
         }
     }
     const Writing writing(*this);
@@ -299,7 +323,8 @@ void Index::heal_marked() {
             continue;
         }
         const std::uint32_t* links = graph_.links(entry);
-        const std::uint32_t* live = std::find_if(links, links + graph_.degree(entry), [&](std::uint32_t other) { return !dead(other); });
+        const std::uint32_t* live = std::find_if(links, links + graph_.degree(entry),
+                                                 [&](std::uint32_t other) { return !dead(other); });
         if (live != links + graph_.degree(entry)) entries.push_back(*live);
     }
     // Where an entry died with all that it led to, another live slot begins walks in its place.
@@ -343,8 +368,9 @@ void Index::give_back(std::unique_ptr<Scratch> scratch) const {
 }
 
 std::size_t Index::bytes() const {
-    std::size_t sum = rows_.bytes() + keys_.bytes() + lines_.bytes() + graph_.bytes() + row_of_slot_.bytes() + slot_of_row_.bytes() +
-                      deleted_.words().bytes() + born_.bytes();
+    std::size_t sum = rows_.bytes() + keys_.bytes() + lines_.bytes() + graph_.bytes() +
+                      row_of_slot_.bytes() + slot_of_row_.bytes() + deleted_.words().bytes() +
+                      born_.bytes();
     for (const FlatCodes& codes : flat_) sum += codes.bytes();
     if (projection_) sum += projection_->bytes();
     return sum;

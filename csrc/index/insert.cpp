@@ -1,8 +1,10 @@
-// Rows that come one after another: they can be found at once, and are linked into the graph when there is time.
+// Rows that come one after another: they can be found at once, and are linked into the graph when
+// there is time.
 //
-// A row that was placed waits in a list, and searches look at that list from end to end, a line of code each. Linking takes rows from it by
-// the dozen: each walks the graph to its own place, sees the rows that it came with, and is pruned like the rows of a build; then all rows
-// that were linked to get their links back. The result is the same whatever the number of threads.
+// A row that was placed waits in a list, and searches look at that list from end to end, a line of
+// code each. Linking takes rows from it by the dozen: each walks the graph to its own place, sees
+// the rows that it came with, and is pruned like the rows of a build; then all rows that were
+// linked to get their links back. The result is the same whatever the number of threads.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,9 +12,9 @@
 #include <numeric>
 
 #include "../kernels/dispatch.hpp"
+#include "../system/thread_pool.hpp"
 #include "index.hpp"
 #include "scratch.hpp"
-#include "thread_pool.hpp"
 
 namespace mrl {
 namespace {
@@ -35,7 +37,8 @@ void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector
         fresh.clear();
         for (std::size_t i = first; i < std::min(keys.n, first + kPlaced); ++i) {
             const std::uint32_t before = keys_.find(keys.at(i));
-            if (before == Keys::kNone || !rows_.equals(before, vectors + i * vector_stride)) fresh.push_back(i);
+            if (before == Keys::kNone || !rows_.equals(before, vectors + i * vector_stride))
+                fresh.push_back(i);
         }
         if (fresh.empty()) continue;
         {
@@ -90,13 +93,16 @@ void Index::place(std::string_view key, const float* vector) {
 float Index::between(std::uint32_t row, std::uint32_t other, std::int32_t product) const {
     const double a = rows_.square(row), b = rows_.square(other);
     const double dot = static_cast<double>(rows_.scale(row)) * rows_.scale(other) * product;
-    if (metric() != Metric::inner_product) return static_cast<float>(std::max(0.0, a + b - 2.0 * dot));
-    const double lift = std::sqrt(std::max(0.0, longest_square_ - a) * std::max(0.0, longest_square_ - b));
+    if (metric() != Metric::inner_product)
+        return static_cast<float>(std::max(0.0, a + b - 2.0 * dot));
+    const double lift =
+        std::sqrt(std::max(0.0, longest_square_ - a) * std::max(0.0, longest_square_ - b));
     return static_cast<float>(std::max(0.0, 2.0 * (longest_square_ - dot - lift)));
 }
 
 // The rule of Pruner (pruner.hpp) over the codes that stay with the rows.
-std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::uint32_t> candidates) const {
+std::vector<std::uint32_t> Index::pruned(std::uint32_t slot,
+                                         std::vector<std::uint32_t> candidates) const {
     struct Near {
         float distance, occlusion;
         std::uint32_t row, slot;
@@ -110,14 +116,17 @@ std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::ui
     std::vector<std::int32_t> products(candidates.size());
     for (std::size_t i = 0; i < candidates.size(); ++i) numbers[i] = row_of(candidates[i]);
     const auto multiply = [&](std::uint32_t from) {
-        kernel.inner_product_int8_at(rows_.code(from), rows_.codes(), numbers.data(), numbers.size(), rows_.code_stride(), rows_.dims(),
+        kernel.inner_product_int8_at(rows_.code(from), rows_.codes(), numbers.data(),
+                                     numbers.size(), rows_.code_stride(), rows_.dims(),
                                      products.data());
     };
     multiply(row);
     std::vector<Near> all(candidates.size());
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = {between(row, numbers[i], products[i]), 0.0f, numbers[i], candidates[i]};
-    std::sort(all.begin(), all.end(),
-              [](const Near& a, const Near& b) { return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot; });
+    for (std::size_t i = 0; i < all.size(); ++i)
+        all[i] = {between(row, numbers[i], products[i]), 0.0f, numbers[i], candidates[i]};
+    std::sort(all.begin(), all.end(), [](const Near& a, const Near& b) {
+        return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot;
+    });
     if (all.size() > kCandidates) all.resize(kCandidates);
     std::vector<std::uint32_t> links;
     std::vector<std::size_t> places;
@@ -137,7 +146,9 @@ std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::ui
             for (std::size_t j = 0; j < places.size(); ++j) {
                 Near& other = all[places[j]];
                 const float gap = between(all[i].row, other.row, products[j]);
-                other.occlusion = std::max(other.occlusion, gap > 0 ? other.distance / gap : std::numeric_limits<float>::infinity());
+                other.occlusion =
+                    std::max(other.occlusion, gap > 0 ? other.distance / gap
+                                                      : std::numeric_limits<float>::infinity());
             }
         }
         if (round >= kInsertAlpha) break;
@@ -145,9 +156,11 @@ std::vector<std::uint32_t> Index::pruned(std::uint32_t slot, std::vector<std::ui
     return links;
 }
 
-// Takes a slot among the links of another where the rule of pruning lets it in, in place of those that it hides. The links are taken for
-// pruned: each is compared with the new one only, where to prune them all again would compare all with all.
-void Index::add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::uint32_t>& links) const {
+// Takes a slot among the links of another where the rule of pruning lets it in, in place of those
+// that it hides. The links are taken for pruned: each is compared with the new one only, where to
+// prune them all again would compare all with all.
+void Index::add_link(std::uint32_t slot, std::uint32_t added,
+                     std::vector<std::uint32_t>& links) const {
     if (std::find(links.begin(), links.end(), added) != links.end()) return;
     if (links.size() < kDegree) {
         links.push_back(added);
@@ -159,8 +172,10 @@ void Index::add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::u
     std::int32_t own[kDegree + 1], theirs[kDegree];
     for (std::size_t i = 0; i < kDegree; ++i) rows[i] = row_of(links[i]);
     rows[kDegree] = other;
-    kernel.inner_product_int8_at(rows_.code(row), rows_.codes(), rows, kDegree + 1, rows_.code_stride(), rows_.dims(), own);
-    kernel.inner_product_int8_at(rows_.code(other), rows_.codes(), rows, kDegree, rows_.code_stride(), rows_.dims(), theirs);
+    kernel.inner_product_int8_at(rows_.code(row), rows_.codes(), rows, kDegree + 1,
+                                 rows_.code_stride(), rows_.dims(), own);
+    kernel.inner_product_int8_at(rows_.code(other), rows_.codes(), rows, kDegree,
+                                 rows_.code_stride(), rows_.dims(), theirs);
     const float distance = between(row, other, own[kDegree]);
     float distances[kDegree];
     std::size_t kept = 0, farthest = 0;
@@ -185,33 +200,39 @@ void Index::add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::u
 }
 
 // The nearest other rows of a batch, by their int8 codes.
-void Index::add_mates(std::uint32_t row, const std::vector<std::uint32_t>& batch, std::vector<std::uint32_t>& candidates) const {
+void Index::add_mates(std::uint32_t row, const std::vector<std::uint32_t>& batch,
+                      std::vector<std::uint32_t>& candidates) const {
     std::vector<std::uint32_t> rows;
     for (const std::uint32_t slot : batch) rows.push_back(row_of(slot));
     std::vector<std::int32_t> products(rows.size());
-    kernels().inner_product_int8_at(rows_.code(row), rows_.codes(), rows.data(), rows.size(), rows_.code_stride(), rows_.dims(),
-                                    products.data());
+    kernels().inner_product_int8_at(rows_.code(row), rows_.codes(), rows.data(), rows.size(),
+                                    rows_.code_stride(), rows_.dims(), products.data());
     std::vector<std::pair<float, std::uint32_t>> mates;
     for (std::size_t i = 0; i < rows.size(); ++i) {
         if (rows[i] != row) mates.emplace_back(between(row, rows[i], products[i]), batch[i]);
     }
     const std::size_t count = std::min(kMates, mates.size());
-    std::partial_sort(mates.begin(), mates.begin() + static_cast<std::ptrdiff_t>(count), mates.end());
+    std::partial_sort(mates.begin(), mates.begin() + static_cast<std::ptrdiff_t>(count),
+                      mates.end());
     for (std::size_t i = 0; i < count; ++i) candidates.push_back(mates[i].second);
 }
 
-// The links of a slot that waits: found by a walk to its own place, and among the slots that are linked with it.
-std::vector<std::uint32_t> Index::links_for(std::uint32_t slot, const std::vector<std::uint32_t>& batch) const {
+// The links of a slot that waits: found by a walk to its own place, and among the slots that are
+// linked with it.
+std::vector<std::uint32_t> Index::links_for(std::uint32_t slot,
+                                            const std::vector<std::uint32_t>& batch) const {
     const std::uint32_t row = row_of(slot);
     std::unique_ptr<Scratch> scratch = borrow();
     float coordinates[kLineCoordinates], square;
     projection_->project(rows_, &row, 1, coordinates, &square);
     projection_->as_query(coordinates);
     lines_.prepare(coordinates, scratch->line_query);
-    graph_.walk(kernels(), lines_, scratch->line_query, {kInsertHops, kInsertPool, 0, std::numeric_limits<float>::infinity(), false},
+    graph_.walk(kernels(), lines_, scratch->line_query,
+                {kInsertHops, kInsertPool, 0, std::numeric_limits<float>::infinity(), false},
                 scratch->walk, nullptr);
     std::vector<std::uint32_t> candidates(scratch->walk.popped);
-    candidates.insert(candidates.end(), scratch->walk.pool.id, scratch->walk.pool.id + scratch->walk.pool.size);
+    candidates.insert(candidates.end(), scratch->walk.pool.id,
+                      scratch->walk.pool.id + scratch->walk.pool.size);
     std::erase_if(candidates, [this](std::uint32_t other) { return deleted_.test(row_of(other)); });
     give_back(std::move(scratch));
     add_mates(row, batch, candidates);
@@ -223,8 +244,9 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
     while (linked < most) {
         const std::lock_guard one(writer_);
         if (waiting_.empty()) break;
-        std::vector<std::uint32_t> batch(waiting_.begin(),
-                                         waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(kTogether, waiting_.size())));
+        std::vector<std::uint32_t> batch(
+            waiting_.begin(),
+            waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(kTogether, waiting_.size())));
         link(batch, threads);
         linked += batch.size();
     }
@@ -234,7 +256,8 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
 // All is computed while searches go on (this is the only writer); what changes is changed at once.
 void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
     std::vector<std::uint32_t> live;
-    std::copy_if(batch.begin(), batch.end(), std::back_inserter(live), [this](std::uint32_t slot) { return !deleted_.test(row_of(slot)); });
+    std::copy_if(batch.begin(), batch.end(), std::back_inserter(live),
+                 [this](std::uint32_t slot) { return !deleted_.test(row_of(slot)); });
     std::vector<std::vector<std::uint32_t>> links(live.size());
     struct Offer {
         std::uint32_t slot;
@@ -243,7 +266,8 @@ void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
     std::vector<Offer> offers;
     {
         const Reading reading(*this);
-        parallel_for(threads, live.size(), [&](std::size_t i, std::size_t) { links[i] = links_for(live[i], live); });
+        parallel_for(threads, live.size(),
+                     [&](std::size_t i, std::size_t) { links[i] = links_for(live[i], live); });
         std::map<std::uint32_t, std::vector<std::uint32_t>> back;
         for (std::size_t i = 0; i < live.size(); ++i) {
             for (const std::uint32_t other : links[i]) back[other].push_back(live[i]);
@@ -256,7 +280,8 @@ void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
             if (mate != live.end()) {
                 theirs = links[static_cast<std::size_t>(mate - live.begin())];
             } else {
-                theirs.assign(graph_.links(offer.slot), graph_.links(offer.slot) + graph_.degree(offer.slot));
+                theirs.assign(graph_.links(offer.slot),
+                              graph_.links(offer.slot) + graph_.degree(offer.slot));
             }
             const std::vector<std::uint32_t> offered = std::move(offer.links);
             offer.links = std::move(theirs);
@@ -264,15 +289,19 @@ void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
         });
     }
     const Writing writing(*this);
-    for (std::size_t i = 0; i < live.size(); ++i) graph_.set_links(live[i], links[i].data(), links[i].size());
-    for (const Offer& offer : offers) graph_.set_links(offer.slot, offer.links.data(), offer.links.size());
-    // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last one up.
+    for (std::size_t i = 0; i < live.size(); ++i)
+        graph_.set_links(live[i], links[i].data(), links[i].size());
+    for (const Offer& offer : offers)
+        graph_.set_links(offer.slot, offer.links.data(), offer.links.size());
+    // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last
+    // one up.
     for (std::size_t i = 0; i < live.size(); ++i) {
         if (links[i].empty()) continue;
-        const bool reached = std::any_of(links[i].begin(), links[i].end(), [&](std::uint32_t other) {
-            const std::uint32_t* theirs = graph_.links(other);
-            return std::find(theirs, theirs + kDegree, live[i]) != theirs + kDegree;
-        });
+        const bool reached =
+            std::any_of(links[i].begin(), links[i].end(), [&](std::uint32_t other) {
+                const std::uint32_t* theirs = graph_.links(other);
+                return std::find(theirs, theirs + kDegree, live[i]) != theirs + kDegree;
+            });
         if (!reached) graph_.links(links[i].front())[graph_.degree(links[i].front()) - 1] = live[i];
     }
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(batch.size()));
@@ -282,9 +311,11 @@ void Index::link(const std::vector<std::uint32_t>& batch, std::size_t threads) {
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
 void Index::add_entries(const std::vector<std::uint32_t>& slots) {
     std::vector<std::uint32_t> entries = graph_.entries();
-    const std::size_t wanted = std::max(std::min(kFewEntries, live_rows() / kRowsAnEntry), cells_of(live_rows()));
+    const std::size_t wanted =
+        std::max(std::min(kFewEntries, live_rows() / kRowsAnEntry), cells_of(live_rows()));
     if (entries.size() + entries.size() / 16 >= wanted) return;
-    for (std::size_t i = 0; i < slots.size() && entries.size() < wanted; ++i) entries.push_back(slots[i]);
+    for (std::size_t i = 0; i < slots.size() && entries.size() < wanted; ++i)
+        entries.push_back(slots[i]);
     graph_.set_entries(lines_, std::move(entries));
 }
 

@@ -9,31 +9,49 @@ namespace {
 struct Int8 : Sums {
     using wide = __m512i;  // thirty-two int16
     static constexpr size_t bytes = 32;
-    static inline wide load(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static inline wide load(const uint8_t* p) {
+        return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
     using tail = __mmask32;
-    static inline tail tail_of(size_t count) { return static_cast<tail>((1ull << count) - 1); }  // count <= 32
-    static inline wide load_tail(const uint8_t* p, tail mask) { return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, p)); }
-    static inline wide load_first(const uint8_t* p, size_t count) { return load_tail(p, tail_of(count)); }
+    static inline tail tail_of(size_t count) {
+        return static_cast<tail>((1ull << count) - 1);
+    }  // count <= 32
+    static inline wide load_tail(const uint8_t* p, tail mask) {
+        return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, p));
+    }
+    static inline wide load_first(const uint8_t* p, size_t count) {
+        return load_tail(p, tail_of(count));
+    }
     static inline wide load_query(const uint8_t* p) { return load(p); }
-    static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
-    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, _mm512_madd_epi16(q, r)); }
+    static inline wide load_query_first(const uint8_t* p, size_t count) {
+        return load_first(p, count);
+    }
+    static inline type add_step(wide q, wide r, type sum) {
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(q, r));
+    }
 };
 
 // Popcount by table look-up, as in avx2.cpp.
 inline __m512i popcount(__m512i x) {
-    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i table =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(x, nibble));
-    const __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+    const __m512i high =
+        _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
     return _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512());
 }
 
 struct BitXor : Bytes {
-    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, popcount(_mm512_xor_si512(q, r))); }
+    static inline type add_step(wide q, wide r, type sum) {
+        return _mm512_add_epi32(sum, popcount(_mm512_xor_si512(q, r)));
+    }
 };
 
 struct BitAnd : Bytes {
-    static inline type add_step(wide q, wide r, type sum) { return _mm512_add_epi32(sum, popcount(_mm512_and_si512(q, r))); }
+    static inline type add_step(wide q, wide r, type sum) {
+        return _mm512_add_epi32(sum, popcount(_mm512_and_si512(q, r)));
+    }
 };
 
 // As in avx2.cpp: at most 4 * 2 * 3 * 127 in an int16.
@@ -41,9 +59,12 @@ struct Lines : WholeLines {
     static inline __m512i products(const query& q, __m512i line) {
         const __m512i three = _mm512_set1_epi8(3);
         const __m512i p0 = _mm512_maddubs_epi16(_mm512_and_si512(line, three), q.plane[0]);
-        const __m512i p1 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 2), three), q.plane[1]);
-        const __m512i p2 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 4), three), q.plane[2]);
-        const __m512i p3 = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 6), three), q.plane[3]);
+        const __m512i p1 =
+            _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 2), three), q.plane[1]);
+        const __m512i p2 =
+            _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 4), three), q.plane[2]);
+        const __m512i p3 =
+            _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(line, 6), three), q.plane[3]);
         const __m512i planes = _mm512_add_epi16(_mm512_add_epi16(p0, p1), _mm512_add_epi16(p2, p3));
         return _mm512_madd_epi16(planes, _mm512_set1_epi16(1));
     }
@@ -53,13 +74,17 @@ struct Pairs {
     using type = __m512i;
     static constexpr size_t rows = 8;
     static inline type zero() { return _mm512_setzero_si512(); }
-    static inline type load_rows(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static inline type load_rows(const uint8_t* p) {
+        return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
     static inline type broadcast4(const int8_t* p) {
         int32_t four;
         memcpy(&four, p, 4);
         return _mm512_cvtepi8_epi16(_mm256_set1_epi32(four));
     }
-    static inline type add_madd(type x, type y, type sum) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, y)); }
+    static inline type add_madd(type x, type y, type sum) {
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(x, y));
+    }
     static inline void store_pairs(type sum, int32_t* out) {
         const __m512i pairs = _mm512_add_epi32(sum, _mm512_srli_epi64(sum, 32));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(pairs));

@@ -1,4 +1,5 @@
-// The walk's pool and lines in AVX-512: candidates are appended and cut by register compress, popped by lane minima. C headers only.
+// The walk's pool and lines in AVX-512: candidates are appended and cut by register compress,
+// popped by lane minima. C headers only.
 #pragma once
 
 #include "avx512_lanes.hpp"
@@ -27,23 +28,27 @@ inline __m512i sum_quarters(__m512i a, __m512i b, __m512i c, __m512i d) {
 
 // The sums of what four times four rows have in their quarters, in the order of rows.
 inline __m512i sum_across(const __m512i* quarters) {
-    const __m512i low =
-        _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[0], quarters[1], 0x88), _mm512_shuffle_i32x4(quarters[0], quarters[1], 0xdd));
-    const __m512i high =
-        _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[2], quarters[3], 0x88), _mm512_shuffle_i32x4(quarters[2], quarters[3], 0xdd));
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+    const __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[0], quarters[1], 0x88),
+                                         _mm512_shuffle_i32x4(quarters[0], quarters[1], 0xdd));
+    const __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(quarters[2], quarters[3], 0x88),
+                                          _mm512_shuffle_i32x4(quarters[2], quarters[3], 0xdd));
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88),
+                            _mm512_shuffle_i32x4(low, high, 0xdd));
 }
 
 // The last four bytes of four lines.
 inline __m128i four_tails(const __m512i* lines) {
-    const __m512i ab = _mm512_unpackhi_epi32(lines[0], lines[1]), cd = _mm512_unpackhi_epi32(lines[2], lines[3]);
+    const __m512i ab = _mm512_unpackhi_epi32(lines[0], lines[1]),
+                  cd = _mm512_unpackhi_epi32(lines[2], lines[3]);
     return _mm512_extracti32x4_epi32(_mm512_unpackhi_epi64(ab, cd), 3);
 }
 
-// Sixteen rows at a time, all of it in registers: what is stored in pieces and loaded whole waits for the stores to end. L offers
-// products(query, line), partial sums of two-bit codes with the query's coordinates.
+// Sixteen rows at a time, all of it in registers: what is stored in pieces and loaded whole waits
+// for the stores to end. L offers products(query, line), partial sums of two-bit codes with the
+// query's coordinates.
 template <class L, bool both>
-MRL_INLINE void score_lines_in_registers(const LineQuery* query, const uint8_t* high, const uint8_t* low, const uint32_t* ids, size_t n,
+MRL_INLINE void score_lines_in_registers(const LineQuery* query, const uint8_t* high,
+                                         const uint8_t* low, const uint32_t* ids, size_t n,
                                          float* out) {
     const typename L::query q = L::load_query(query);
     const __m512i offset = _mm512_set1_epi32((both ? -15 : -12) * query->sum);
@@ -62,7 +67,8 @@ MRL_INLINE void score_lines_in_registers(const LineQuery* query, const uint8_t* 
                 low_sums[i] = L::products(q, low_lines[i]);
             }
             coarse[quarter] = sum_quarters(sums[0], sums[1], sums[2], sums[3]);
-            if (both) fine[quarter] = sum_quarters(low_sums[0], low_sums[1], low_sums[2], low_sums[3]);
+            if (both)
+                fine[quarter] = sum_quarters(low_sums[0], low_sums[1], low_sums[2], low_sums[3]);
             const __m128i four = four_tails(both ? low_lines : lines);
             tails = quarter == 0   ? _mm512_castsi128_si512(four)
                     : quarter == 1 ? _mm512_inserti32x4(tails, four, 1)
@@ -74,22 +80,29 @@ MRL_INLINE void score_lines_in_registers(const LineQuery* query, const uint8_t* 
         const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products), half_scale);
         const __m512 addend = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(tails));
         const __m512 factor = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(tails, 16)));
-        _mm512_mask_storeu_ps(out + first, first_lanes(count), _mm512_sub_ps(addend, _mm512_mul_ps(scaled, factor)));
+        _mm512_mask_storeu_ps(out + first, first_lanes(count),
+                              _mm512_sub_ps(addend, _mm512_mul_ps(scaled, factor)));
     }
 }
 
 template <class L>
-void score_high_in_registers(const LineQuery* query, const uint8_t* high, const uint32_t* ids, size_t n, float* out) {
+void score_high_in_registers(const LineQuery* query, const uint8_t* high, const uint32_t* ids,
+                             size_t n, float* out) {
     score_lines_in_registers<L, false>(query, high, high, ids, n, out);
 }
 
 template <class L>
-void score_both_in_registers(const LineQuery* query, const uint8_t* high, const uint8_t* low, const uint32_t* ids, size_t n, float* out) {
+void score_both_in_registers(const LineQuery* query, const uint8_t* high, const uint8_t* low,
+                             const uint32_t* ids, size_t n, float* out) {
     score_lines_in_registers<L, true>(query, high, low, ids, n, out);
 }
 
-inline __m512 packed(__mmask16 mask, __m512 x) { return _mm512_mask_compress_ps(_mm512_setzero_ps(), mask, x); }
-inline __m512i packed(__mmask16 mask, __m512i x) { return _mm512_mask_compress_epi32(_mm512_setzero_si512(), mask, x); }
+inline __m512 packed(__mmask16 mask, __m512 x) {
+    return _mm512_mask_compress_ps(_mm512_setzero_ps(), mask, x);
+}
+inline __m512i packed(__mmask16 mask, __m512i x) {
+    return _mm512_mask_compress_epi32(_mm512_setzero_si512(), mask, x);
+}
 
 // Scores stay in registers, `width` of them; each score is compared with all at once.
 template <size_t width>
@@ -97,12 +110,14 @@ inline void rank_registers(const float* scores, size_t n, uint16_t* ranks) {
     __m512 all[width];
     for (size_t r = 0; r < width; ++r) {
         const size_t left = n > 16 * r ? n - 16 * r : 0;
-        all[r] = _mm512_mask_loadu_ps(_mm512_set1_ps(INFINITY), first_lanes(left < 16 ? left : 16), scores + 16 * r);
+        all[r] = _mm512_mask_loadu_ps(_mm512_set1_ps(INFINITY), first_lanes(left < 16 ? left : 16),
+                                      scores + 16 * r);
     }
     for (size_t i = 0; i < n; ++i) {
         const __m512 own = _mm512_set1_ps(scores[i]);
         int below = 0;
-        for (size_t r = 0; r < width; ++r) below += __builtin_popcount(_mm512_cmp_ps_mask(all[r], own, _CMP_LT_OQ));
+        for (size_t r = 0; r < width; ++r)
+            below += __builtin_popcount(_mm512_cmp_ps_mask(all[r], own, _CMP_LT_OQ));
         ranks[i] = static_cast<uint16_t>(below);
     }
 }
@@ -123,30 +138,37 @@ void rank(const float* scores, size_t n, uint16_t* ranks) {
     }
 }
 
-size_t select_products(const int32_t* products, const float* factors, const float* addends, size_t n, float scale, float threshold,
-                       float* scores, uint32_t* indices) {
+size_t select_products(const int32_t* products, const float* factors, const float* addends,
+                       size_t n, float scale, float threshold, float* scores, uint32_t* indices) {
     size_t count = 0;
     const __m512 limit = _mm512_set1_ps(threshold), unit = _mm512_set1_ps(scale);
-    // Nearly nothing passes. Without addends one multiplication tells: score < threshold where factor * product > -threshold / scale, but
-    // for roundings, which the slack covers; what gets through is scored and compared as the contract says.
-    const bool quick = addends == nullptr && scale > 0.0f && threshold < 3.0e38f && threshold > -3.0e38f;
+    // Nearly nothing passes. Without addends one multiplication tells: score < threshold where
+    // factor * product > -threshold / scale, but for roundings, which the slack covers; what gets
+    // through is scored and compared as the contract says.
+    const bool quick =
+        addends == nullptr && scale > 0.0f && threshold < 3.0e38f && threshold > -3.0e38f;
     const float edge = quick ? -threshold / scale : 0.0f;
     const __m512 bound = _mm512_set1_ps(edge - 1e-5f * (edge < 0.0f ? -edge : edge) - 1e-30f);
     const auto share_of = [products, factors](size_t i) {
-        return _mm512_mul_ps(_mm512_loadu_ps(factors + i), _mm512_cvtepi32_ps(_mm512_loadu_si512(products + i)));
+        return _mm512_mul_ps(_mm512_loadu_ps(factors + i),
+                             _mm512_cvtepi32_ps(_mm512_loadu_si512(products + i)));
     };
     for (size_t i = 0; i < n; i += 16) {
         for (; quick && i + 64 <= n; i += 64) {
-            const __m512 a = _mm512_max_ps(share_of(i), share_of(i + 16)), b = _mm512_max_ps(share_of(i + 32), share_of(i + 48));
+            const __m512 a = _mm512_max_ps(share_of(i), share_of(i + 16)),
+                         b = _mm512_max_ps(share_of(i + 32), share_of(i + 48));
             if (_mm512_cmp_ps_mask(_mm512_max_ps(a, b), bound, _CMP_GT_OQ) != 0) break;
         }
         if (i >= n) break;
         const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
         const __m512 product = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(valid, products + i));
         const __m512 factor = _mm512_maskz_loadu_ps(valid, factors + i);
-        if (quick && _mm512_cmp_ps_mask(_mm512_mul_ps(factor, product), bound, _CMP_GT_OQ) == 0) continue;
-        const __m512 addend = addends == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, addends + i);
-        const __m512 score = _mm512_sub_ps(addend, _mm512_mul_ps(_mm512_mul_ps(unit, factor), product));
+        if (quick && _mm512_cmp_ps_mask(_mm512_mul_ps(factor, product), bound, _CMP_GT_OQ) == 0)
+            continue;
+        const __m512 addend =
+            addends == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, addends + i);
+        const __m512 score =
+            _mm512_sub_ps(addend, _mm512_mul_ps(_mm512_mul_ps(unit, factor), product));
         const __mmask16 below = _mm512_mask_cmp_ps_mask(valid, score, limit, _CMP_LT_OQ);
         if (below == 0) continue;
         const __mmask16 here = first_lanes(static_cast<size_t>(__builtin_popcount(below)));
@@ -166,7 +188,8 @@ size_t pool_append(Pool* pool, const float* scores, const uint32_t* ids, size_t 
         const __m512 kept = packed(below, score);
         _mm512_storeu_ps(pool->key + size, kept);
         _mm512_storeu_ps(pool->open + size, kept);
-        _mm512_storeu_si512(pool->id + size, packed(below, _mm512_maskz_loadu_epi32(valid, ids + i)));
+        _mm512_storeu_si512(pool->id + size,
+                            packed(below, _mm512_maskz_loadu_epi32(valid, ids + i)));
         size += static_cast<size_t>(__builtin_popcount(below));
     }
     const size_t appended = size - pool->size;
@@ -178,10 +201,12 @@ size_t pool_count(const Pool* pool, float limit) {
     const __m512 below = _mm512_set1_ps(limit);
     size_t count = 0, i = 0;
     for (; i + 16 <= pool->size; i += 16) {
-        count += static_cast<size_t>(__builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(pool->key + i), below, _CMP_LT_OQ)));
+        count += static_cast<size_t>(__builtin_popcount(
+            _mm512_cmp_ps_mask(_mm512_load_ps(pool->key + i), below, _CMP_LT_OQ)));
     }
     const __m512 rest = _mm512_maskz_load_ps(first_lanes(pool->size - i), pool->key + i);
-    const __mmask16 mask = _mm512_mask_cmp_ps_mask(first_lanes(pool->size - i), rest, below, _CMP_LT_OQ);
+    const __mmask16 mask =
+        _mm512_mask_cmp_ps_mask(first_lanes(pool->size - i), rest, below, _CMP_LT_OQ);
     return count + static_cast<size_t>(__builtin_popcount(mask));
 }
 
@@ -194,17 +219,20 @@ void pool_cut(Pool* pool, size_t keep) {
     for (size_t i = 0; i < registers; ++i) {
         const __m512 key = _mm512_load_ps(pool->key + 16 * i);
         least = _mm512_min_ps(least, key);
-        most = _mm512_mask_max_ps(most, _mm512_cmp_ps_mask(key, _mm512_set1_ps(INFINITY), _CMP_LT_OQ), most, key);
+        most = _mm512_mask_max_ps(
+            most, _mm512_cmp_ps_mask(key, _mm512_set1_ps(INFINITY), _CMP_LT_OQ), most, key);
     }
-    const Cut cut = find_cut(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most), size, keep, [pool, registers](float limit) {
-        const __m512 below = _mm512_set1_ps(limit);
-        size_t count = 0;
-        for (size_t i = 0; i < registers; ++i) {
-            const __mmask16 mask = _mm512_cmp_ps_mask(_mm512_load_ps(pool->key + 16 * i), below, _CMP_LT_OQ);
-            count += static_cast<size_t>(__builtin_popcount(mask));
-        }
-        return count;
-    });
+    const Cut cut = find_cut(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most), size, keep,
+                             [pool, registers](float limit) {
+                                 const __m512 below = _mm512_set1_ps(limit);
+                                 size_t count = 0;
+                                 for (size_t i = 0; i < registers; ++i) {
+                                     const __mmask16 mask = _mm512_cmp_ps_mask(
+                                         _mm512_load_ps(pool->key + 16 * i), below, _CMP_LT_OQ);
+                                     count += static_cast<size_t>(__builtin_popcount(mask));
+                                 }
+                                 return count;
+                             });
     if (cut.below_high > keep + kPoolTies) {
         cut_at_ties(pool, cut, keep);
         return;
@@ -212,7 +240,8 @@ void pool_cut(Pool* pool, size_t keep) {
     const __m512 limit = _mm512_set1_ps(cut.high);
     size_t kept = 0;
     for (size_t i = 0; i < registers; ++i) {
-        const __m512 key = _mm512_load_ps(pool->key + 16 * i), open = _mm512_load_ps(pool->open + 16 * i);
+        const __m512 key = _mm512_load_ps(pool->key + 16 * i),
+                     open = _mm512_load_ps(pool->open + 16 * i);
         const __m512i id = _mm512_load_si512(pool->id + 16 * i);
         const __mmask16 below = _mm512_cmp_ps_mask(key, limit, _CMP_LT_OQ);
         _mm512_storeu_ps(pool->key + kept, packed(below, key));
@@ -235,17 +264,19 @@ size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
         least = _mm512_mask_mov_ps(least, less, open);
         place = _mm512_mask_mov_epi32(place, less, _mm512_set1_epi32(static_cast<int32_t>(16 * i)));
     }
-    // Each lane's rank among them, by comparing all with each: their order without one reduction after the other.
+    // Each lane's rank among them, by comparing all with each: their order without one reduction
+    // after the other.
     alignas(64) float key[16];
     alignas(64) uint32_t first[16];
     _mm512_store_ps(key, least);
     _mm512_store_si512(first, place);
-    const size_t open = static_cast<size_t>(__builtin_popcount(_mm512_cmp_ps_mask(least, _mm512_set1_ps(INFINITY), _CMP_LT_OQ)));
+    const size_t open = static_cast<size_t>(
+        __builtin_popcount(_mm512_cmp_ps_mask(least, _mm512_set1_ps(INFINITY), _CMP_LT_OQ)));
     uint32_t ordered[16];
     for (unsigned lane = 0; lane < 16; ++lane) {
         const __m512 own = _mm512_set1_ps(key[lane]);
-        const unsigned before =
-            _mm512_cmp_ps_mask(least, own, _CMP_LT_OQ) | (_mm512_cmp_ps_mask(least, own, _CMP_EQ_OQ) & ((1u << lane) - 1));
+        const unsigned before = _mm512_cmp_ps_mask(least, own, _CMP_LT_OQ) |
+                                (_mm512_cmp_ps_mask(least, own, _CMP_EQ_OQ) & ((1u << lane) - 1));
         ordered[__builtin_popcount(before)] = first[lane] + lane;
     }
     const size_t count = open < want ? open : want;

@@ -12,12 +12,14 @@ struct Offer {
     std::vector<std::string> lacking;  // CPU features that are missing here; empty when it runs
 };
 
-// Each CPUID bit is asked for by itself; __builtin_cpu_supports also asks whether the operating system saves the registers.
+// Each CPUID bit is asked for by itself; __builtin_cpu_supports also asks whether the operating
+// system saves the registers.
 std::vector<Offer> offers() {
     std::vector<Offer> all{{&scalar_kernels, {}}};
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const auto add = [&all](const Kernels& kernels, std::initializer_list<std::pair<const char*, bool>> features) {
+    const auto add = [&all](const Kernels& kernels,
+                            std::initializer_list<std::pair<const char*, bool>> features) {
         Offer offer{&kernels, {}};
         for (const auto& [feature, present] : features) {
             if (!present) offer.lacking.emplace_back(feature);
@@ -26,7 +28,8 @@ std::vector<Offer> offers() {
     };
     const bool f = __builtin_cpu_supports("avx512f"), bw = __builtin_cpu_supports("avx512bw");
     const bool vl = __builtin_cpu_supports("avx512vl"), dq = __builtin_cpu_supports("avx512dq");
-    add(avx2_kernels, {{"avx2", __builtin_cpu_supports("avx2")}, {"fma", __builtin_cpu_supports("fma")}});
+    add(avx2_kernels,
+        {{"avx2", __builtin_cpu_supports("avx2")}, {"fma", __builtin_cpu_supports("fma")}});
     add(avx512_kernels, {{"avx512f", f}, {"avx512bw", bw}, {"avx512vl", vl}, {"avx512dq", dq}});
     add(avx512_vnni_kernels, {{"avx512f", f},
                               {"avx512bw", bw},
@@ -42,16 +45,20 @@ const Kernels& named(const std::string& name, const char* said_by) {
     std::string known;
     for (const Offer& offer : offers()) {
         if (name != offer.kernels->name) {
-            if (offer.lacking.empty()) known += (known.empty() ? "" : ", ") + std::string(offer.kernels->name);
+            if (offer.lacking.empty())
+                known += (known.empty() ? "" : ", ") + std::string(offer.kernels->name);
             continue;
         }
         if (offer.lacking.empty()) return *offer.kernels;
         std::string lacking;
-        for (const std::string& feature : offer.lacking) lacking += (lacking.empty() ? "" : ", ") + feature;
-        throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name + "\", this CPU lacks " + lacking +
+        for (const std::string& feature : offer.lacking)
+            lacking += (lacking.empty() ? "" : ", ") + feature;
+        throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name +
+                                 "\", this CPU lacks " + lacking +
                                  "; unset it, and the best that runs here is chosen");
     }
-    throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name + "\", this build has " + known +
+    throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name +
+                             "\", this build has " + known +
                              " for this CPU; name one of these, or unset it");
 }
 

@@ -1,4 +1,5 @@
-// The portable twin: plain C++ that builds anywhere. It is what runs when no other instruction set may.
+// The portable twin: plain C++ that builds anywhere. It is what runs when no other instruction set
+// may.
 #include <math.h>
 #include <string.h>
 
@@ -76,7 +77,9 @@ struct Word : Sums {
     }
     static inline wide load(const uint8_t* p) { return load_first(p, 8); }
     static inline wide load_query(const uint8_t* p) { return load(p); }
-    static inline wide load_query_first(const uint8_t* p, size_t count) { return load_first(p, count); }
+    static inline wide load_query_first(const uint8_t* p, size_t count) {
+        return load_first(p, count);
+    }
     static inline wide load_tail(const uint8_t* p, tail count) { return load_first(p, count); }
 };
 
@@ -96,7 +99,8 @@ struct Lines {
             int32_t sum = 0;
             for (size_t b = 0; b < 60; ++b) {
                 const int32_t byte = lines[r][b];
-                sum += (byte & 3) * q[b] + (byte >> 2 & 3) * q[64 + b] + (byte >> 4 & 3) * q[128 + b] + (byte >> 6) * q[192 + b];
+                sum += (byte & 3) * q[b] + (byte >> 2 & 3) * q[64 + b] +
+                       (byte >> 4 & 3) * q[128 + b] + (byte >> 6) * q[192 + b];
             }
             out[r] = sum;
         }

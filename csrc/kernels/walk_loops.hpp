@@ -1,5 +1,6 @@
-// What a walk over a graph does with lines of codes and with its pool, written once; an instruction set that has something better gives its
-// own (avx512_walk.hpp). All of them give the same bits: sums are of integers, and the few float operations are made in one order.
+// What a walk over a graph does with lines of codes and with its pool, written once; an instruction
+// set that has something better gives its own (avx512_walk.hpp). All of them give the same bits:
+// sums are of integers, and the few float operations are made in one order.
 //
 // L offers dot4(query, four lines, out): four sums of two-bit codes with the query's coordinates.
 //
@@ -16,15 +17,18 @@ namespace {
 
 constexpr size_t kLineRows = 16;  // scored together: their float steps fill a register
 
-// A finite float16 as float32: the exponent is shifted into place, and one multiplication mends its bias, subnormals included. Exact.
+// A finite float16 as float32: the exponent is shifted into place, and one multiplication mends its
+// bias, subnormals included. Exact.
 inline float finite_half(uint32_t half) {
     const uint32_t magnitude = (half & 0x7fffu) << 13;
     float value;
     memcpy(&value, &magnitude, 4);
-    return half & 0x8000u ? value * -5.192296858534828e33f : value * 5.192296858534828e33f;  // 2^112
+    return half & 0x8000u ? value * -5.192296858534828e33f
+                          : value * 5.192296858534828e33f;  // 2^112
 }
 
-MRL_INLINE void finish_lines(const int32_t* products, const uint32_t* tails, float half_scale, float* out) {
+MRL_INLINE void finish_lines(const int32_t* products, const uint32_t* tails, float half_scale,
+                             float* out) {
     for (size_t r = 0; r < kLineRows; ++r) {
         const float scaled = static_cast<float>(products[r]) * half_scale;
         out[r] = finite_half(tails[r] & 0xffffu) - scaled * finite_half(tails[r] >> 16);
@@ -37,9 +41,11 @@ MRL_INLINE uint32_t line_tail(const uint8_t* line) {
     return tail;
 }
 
-// Sixteen rows at a time; the last few are filled up with the last row, and only theirs are written.
+// Sixteen rows at a time; the last few are filled up with the last row, and only theirs are
+// written.
 template <class L, bool both>
-MRL_INLINE void score_lines(const LineQuery* query, const uint8_t* high, const uint8_t* low, const uint32_t* ids, size_t n, float* out) {
+MRL_INLINE void score_lines(const LineQuery* query, const uint8_t* high, const uint8_t* low,
+                            const uint32_t* ids, size_t n, float* out) {
     const typename L::query q = L::load_query(query);
     const int32_t offset = (both ? -15 : -12) * query->sum;
     for (size_t first = 0; first < n; first += kLineRows) {
@@ -63,7 +69,8 @@ MRL_INLINE void score_lines(const LineQuery* query, const uint8_t* high, const u
             int32_t fine[4] = {0, 0, 0, 0};
             L::dot4(q, a, products + r);
             if (both) L::dot4(q, b, fine);
-            for (size_t i = 0; i < 4; ++i) products[r + i] = 8 * products[r + i] + (both ? 2 * fine[i] : 0) + offset;
+            for (size_t i = 0; i < 4; ++i)
+                products[r + i] = 8 * products[r + i] + (both ? 2 * fine[i] : 0) + offset;
         }
         if (count == kLineRows) {
             finish_lines(products, tails, query->half_scale, out + first);
@@ -75,17 +82,20 @@ MRL_INLINE void score_lines(const LineQuery* query, const uint8_t* high, const u
 }
 
 template <class L>
-void score_high(const LineQuery* query, const uint8_t* high, const uint32_t* ids, size_t n, float* out) {
+void score_high(const LineQuery* query, const uint8_t* high, const uint32_t* ids, size_t n,
+                float* out) {
     score_lines<L, false>(query, high, high, ids, n, out);
 }
 
 template <class L>
-void score_both(const LineQuery* query, const uint8_t* high, const uint8_t* low, const uint32_t* ids, size_t n, float* out) {
+void score_both(const LineQuery* query, const uint8_t* high, const uint8_t* low,
+                const uint32_t* ids, size_t n, float* out) {
     score_lines<L, true>(query, high, low, ids, n, out);
 }
 
 inline float quantise_int8_plain(const float* values, size_t n, int8_t* codes) {
-    int32_t bits = 0;  // magnitudes compare as integers do, and integer maxima are what a compiler puts into registers
+    int32_t bits = 0;  // magnitudes compare as integers do, and integer maxima are what a compiler
+                       // puts into registers
     for (size_t i = 0; i < n; ++i) {
         int32_t magnitude;
         memcpy(&magnitude, values + i, 4);
@@ -99,8 +109,11 @@ inline float quantise_int8_plain(const float* values, size_t n, int8_t* codes) {
         for (size_t i = 0; i < n; ++i) codes[i] = 0;
         return 0.0f;
     }
-    // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even, as the conversion instructions do.
-    for (size_t i = 0; i < n; ++i) codes[i] = static_cast<int8_t>(static_cast<int32_t>((values[i] * scale + 12582912.0f) - 12582912.0f));
+    // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even, as the
+    // conversion instructions do.
+    for (size_t i = 0; i < n; ++i)
+        codes[i] = static_cast<int8_t>(
+            static_cast<int32_t>((values[i] * scale + 12582912.0f) - 12582912.0f));
     return largest / 127.0f;
 }
 
@@ -112,16 +125,17 @@ inline void rank_plain(const float* scores, size_t n, uint16_t* ranks) {
     }
 }
 
-inline size_t select_products_plain(const int32_t* products, const float* factors, const float* addends, size_t n, float scale,
-                                    float threshold, float* scores, uint32_t* indices) {
+inline size_t select_products_plain(const int32_t* products, const float* factors,
+                                    const float* addends, size_t n, float scale, float threshold,
+                                    float* scores, uint32_t* indices) {
     constexpr size_t kAtOnce = 64;
     size_t count = 0;
     for (size_t first = 0; first < n; first += kAtOnce) {
         const size_t here = n - first < kAtOnce ? n - first : kAtOnce;
         float score[kAtOnce];
         for (size_t i = 0; i < here; ++i) {
-            score[i] =
-                (addends == nullptr ? 0.0f : addends[first + i]) - scale * factors[first + i] * static_cast<float>(products[first + i]);
+            score[i] = (addends == nullptr ? 0.0f : addends[first + i]) -
+                       scale * factors[first + i] * static_cast<float>(products[first + i]);
         }
         for (size_t i = 0; i < here; ++i) {
             scores[count] = score[i];
@@ -144,21 +158,25 @@ inline size_t pool_append_plain(Pool* pool, const float* scores, const uint32_t*
     return appended;
 }
 
-// Where a pool is cut: `below_low` keys are below `low`, fewer than wanted; `below_high` are below `high`, at least as many.
+// Where a pool is cut: `below_low` keys are below `low`, fewer than wanted; `below_high` are below
+// `high`, at least as many.
 struct Cut {
     float low, high;
     size_t below_low, below_high;
 };
 
-// Found by counting, not by sorting: bisection between the smallest and the largest key, by interpolation every other step. It ends when
-// few more than wanted are left, or when what is between low and high is one value.
+// Found by counting, not by sorting: bisection between the smallest and the largest key, by
+// interpolation every other step. It ends when few more than wanted are left, or when what is
+// between low and high is one value.
 template <class CountBelow>
-MRL_INLINE Cut find_cut(float smallest, float largest, size_t size, size_t keep, CountBelow&& count_below) {
+MRL_INLINE Cut find_cut(float smallest, float largest, size_t size, size_t keep,
+                        CountBelow&& count_below) {
     Cut cut{smallest, nextafterf(largest, INFINITY), 0, size};
     for (int step = 0; step < 8 || cut.below_high > keep + kPoolTies; ++step) {
         float share = 0.5f;
         if (step < 2 || (step % 2 == 0 && step < 8)) {
-            share = (static_cast<float>(keep + 2) - static_cast<float>(cut.below_low)) / static_cast<float>(cut.below_high - cut.below_low);
+            share = (static_cast<float>(keep + 2) - static_cast<float>(cut.below_low)) /
+                    static_cast<float>(cut.below_high - cut.below_low);
             share = share < 0.1f ? 0.1f : share > 0.9f ? 0.9f : share;
         }
         const float middle = cut.low + (cut.high - cut.low) * share;
@@ -208,7 +226,8 @@ inline void pool_cut_plain(Pool* pool, size_t keep) {
         smallest = pool->key[i] < smallest ? pool->key[i] : smallest;
         largest = pool->key[i] > largest ? pool->key[i] : largest;
     }
-    const Cut cut = find_cut(smallest, largest, pool->size, keep, [pool](float limit) { return pool_count_plain(pool, limit); });
+    const Cut cut = find_cut(smallest, largest, pool->size, keep,
+                             [pool](float limit) { return pool_count_plain(pool, limit); });
     if (cut.below_high > keep + kPoolTies) {
         cut_at_ties(pool, cut, keep);
         return;
@@ -226,11 +245,13 @@ inline void pool_cut_plain(Pool* pool, size_t keep) {
     pool->threshold = cut.high;
 }
 
-inline size_t take_lane_minima(float* lane_key, const uint32_t* lane_position, size_t want, uint32_t* positions) {
+inline size_t take_lane_minima(float* lane_key, const uint32_t* lane_position, size_t want,
+                               uint32_t* positions) {
     size_t count = 0;
     for (; count < want; ++count) {
         size_t best = 0;
-        for (size_t lane = 1; lane < kPoolLanes; ++lane) best = lane_key[lane] < lane_key[best] ? lane : best;
+        for (size_t lane = 1; lane < kPoolLanes; ++lane)
+            best = lane_key[lane] < lane_key[best] ? lane : best;
         if (!(lane_key[best] < INFINITY)) break;
         positions[count] = lane_position[best];
         lane_key[best] = INFINITY;

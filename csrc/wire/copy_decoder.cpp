@@ -33,8 +33,8 @@ void CopyDecoder::feed(const unsigned char* bytes, std::size_t count) {
     std::size_t used = 0;
     while (used < count) {
         if (state_ == State::finished) fail("there are bytes after the end of the stream");
-        const std::size_t step =
-            state_ == State::header ? decode_header(bytes + used, count - used) : decode_row(bytes + used, count - used);
+        const std::size_t step = state_ == State::header ? decode_header(bytes + used, count - used)
+                                                         : decode_row(bytes + used, count - used);
         if (step == kIncomplete) break;
         used += step;
     }
@@ -47,11 +47,15 @@ void CopyDecoder::feed(const unsigned char* bytes, std::size_t count) {
 
 std::size_t CopyDecoder::decode_header(const unsigned char* p, std::size_t available) {
     if (available < kHeaderBytes) return kIncomplete;
-    if (std::memcmp(p, kSignature, kSignatureBytes) != 0) fail("not a binary COPY stream: its signature is missing");
+    if (std::memcmp(p, kSignature, kSignatureBytes) != 0)
+        fail("not a binary COPY stream: its signature is missing");
     const auto flags = load_big_endian<std::uint32_t>(p + kSignatureBytes);
-    if ((flags & 0xffff0000u) != 0) fail("the header sets critical flags that this version does not know");
+    if ((flags & 0xffff0000u) != 0)
+        fail("the header sets critical flags that this version does not know");
     const auto extension = load_big_endian<std::int32_t>(p + kSignatureBytes + 4);
-    if (extension != 0) fail("the header has an extension of " + std::to_string(extension) + " bytes; none is defined");
+    if (extension != 0)
+        fail("the header has an extension of " + std::to_string(extension) +
+             " bytes; none is defined");
     state_ = State::rows;
     return kHeaderBytes;
 }
@@ -65,14 +69,16 @@ std::size_t CopyDecoder::decode_row(const unsigned char* p, std::size_t availabl
     }
     if (fields != 2) fail(std::to_string(fields) + " fields, wanted a key and a vector");
 
-    // Lengths are judged before the bytes are waited for: a wrong length must not make the decoder collect gigabytes.
+    // Lengths are judged before the bytes are waited for: a wrong length must not make the decoder
+    // collect gigabytes.
     std::size_t used = 2;
     if (available < used + 4) return kIncomplete;
     const auto key_length = load_big_endian<std::int32_t>(p + used);
     const std::size_t key_wanted = key_bytes(key_type_);
     if (key_length < 0) fail("the key is NULL");
     if (key_wanted != 0 && static_cast<std::size_t>(key_length) != key_wanted) {
-        fail("a key of " + std::to_string(key_length) + " bytes, wanted " + std::to_string(key_wanted));
+        fail("a key of " + std::to_string(key_length) + " bytes, wanted " +
+             std::to_string(key_wanted));
     }
     used += 4;
     const unsigned char* key = p + used;
@@ -83,30 +89,34 @@ std::size_t CopyDecoder::decode_row(const unsigned char* p, std::size_t availabl
     const std::size_t element = vector_type_ == VectorType::float32 ? 4 : 2;
     if (vector_length < 0) fail("the vector is NULL");
     if (static_cast<std::size_t>(vector_length) != 4 + element * dims_) {
-        fail("a vector field of " + std::to_string(vector_length) + " bytes, wanted " + std::to_string(4 + element * dims_) + " for " +
-             std::to_string(dims_) + " dims");
+        fail("a vector field of " + std::to_string(vector_length) + " bytes, wanted " +
+             std::to_string(4 + element * dims_) + " for " + std::to_string(dims_) + " dims");
     }
     used += 4;
     if (available < used + static_cast<std::size_t>(vector_length)) return kIncomplete;
     const unsigned char* vector = p + used;
     const auto dims = load_big_endian<std::uint16_t>(vector);
     const auto unused = load_big_endian<std::uint16_t>(vector + 2);
-    if (dims != dims_ || unused != 0) fail("a vector of " + std::to_string(dims) + " dims, wanted " + std::to_string(dims_));
+    if (dims != dims_ || unused != 0)
+        fail("a vector of " + std::to_string(dims) + " dims, wanted " + std::to_string(dims_));
     used += static_cast<std::size_t>(vector_length);
 
-    if (key_type_ == KeyType::uuid || key_type_ == KeyType::text || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) {
+    if (key_type_ == KeyType::uuid || key_type_ == KeyType::text ||
+        __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) {
         rows_.keys.insert(rows_.keys.end(), key, key + key_length);
     } else {
         for (std::int32_t i = key_length; i-- > 0;) rows_.keys.push_back(key[i]);
     }
-    if (key_type_ == KeyType::text) rows_.text_offsets.push_back(static_cast<std::int64_t>(rows_.keys.size()));
+    if (key_type_ == KeyType::text)
+        rows_.text_offsets.push_back(static_cast<std::int64_t>(rows_.keys.size()));
     const std::size_t at = rows_.vectors.size();
     rows_.vectors.resize(at + dims_);
     if (vector_type_ == VectorType::float32) {
         floats_from_wire(vector + 4, dims_, rows_.vectors.data() + at);
     } else {
         for (std::size_t i = 0; i < dims_; ++i) {
-            rows_.vectors[at + i] = half_to_float(load_big_endian<std::uint16_t>(vector + 4 + 2 * i));
+            rows_.vectors[at + i] =
+                half_to_float(load_big_endian<std::uint16_t>(vector + 4 + 2 * i));
         }
     }
     ++rows_.count;

@@ -21,8 +21,8 @@ class CopyDecoder {
   public:
     CopyDecoder(KeyType key_type, VectorType vector_type, std::size_t dims);
 
-    // Takes the next piece of the stream. Throws std::runtime_error naming the row when the bytes are not such a stream; the decoder is
-    // of no use afterwards.
+    // Takes the next piece of the stream. Throws std::runtime_error naming the row when the bytes
+    // are not such a stream; the decoder is of no use afterwards.
     void feed(const unsigned char* bytes, std::size_t count);
 
     // The rows decoded since the last take.

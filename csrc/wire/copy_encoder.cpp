@@ -34,7 +34,8 @@ unsigned char* put_vector(const RowsToEncode& rows, std::size_t row, unsigned ch
     if (rows.vector_type == VectorType::float32) {
         floats_to_wire(vector, rows.dims, out);
     } else {
-        for (std::size_t i = 0; i < rows.dims; ++i) store_big_endian(float_to_half(vector[i]), out + 2 * i);
+        for (std::size_t i = 0; i < rows.dims; ++i)
+            store_big_endian(float_to_half(vector[i]), out + 2 * i);
     }
     return out + element * rows.dims;
 }
@@ -51,7 +52,8 @@ std::string copy_trailer() { return "\xff\xff"; }
 
 std::size_t encoded_bytes(const RowsToEncode& rows) {
     const std::size_t element = rows.vector_type == VectorType::float32 ? 4 : 2;
-    std::size_t bytes = rows.count * (2 + 4 + key_bytes(rows.key_type) + 8 + element * rows.dims + 4 * rows.extra_per_row);
+    std::size_t bytes = rows.count * (2 + 4 + key_bytes(rows.key_type) + 8 + element * rows.dims +
+                                      4 * rows.extra_per_row);
     if (rows.key_type == KeyType::text) {
         for (std::size_t i = 0; i < rows.count; ++i) bytes += rows.text_keys[i].count;
     }
@@ -66,7 +68,8 @@ void encode_rows(const RowsToEncode& rows, unsigned char* out) {
         store_big_endian(static_cast<std::int16_t>(2 + rows.extra_per_row), out);
         out = put_key(rows, row, out + 2);
         out = put_vector(rows, row, out);
-        for (std::size_t i = 0; i < rows.extra_per_row; ++i) out = put_bytes(rows.extra[row * rows.extra_per_row + i], out);
+        for (std::size_t i = 0; i < rows.extra_per_row; ++i)
+            out = put_bytes(rows.extra[row * rows.extra_per_row + i], out);
     }
 }
 

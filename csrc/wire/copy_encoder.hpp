@@ -15,7 +15,8 @@ struct Field {
     std::size_t count;
 };
 
-// The rows to encode. Integer keys lie in the machine's order, uuid keys as their 16 bytes, text keys as fields.
+// The rows to encode. Integer keys lie in the machine's order, uuid keys as their 16 bytes, text
+// keys as fields.
 struct RowsToEncode {
     KeyType key_type;
     const unsigned char* keys;  // key_bytes each; unused for text

@@ -12,7 +12,9 @@ struct BadRow {
     Fault fault;
 };
 
-// The first row that holds a NaN or an infinity, or is zero (where that is forbidden), or holds a value beyond `largest`.
-BadRow first_bad_row(const float* rows, std::size_t n, std::size_t row_stride, std::size_t dims, bool zero_forbidden, float largest);
+// The first row that holds a NaN or an infinity, or is zero (where that is forbidden), or holds a
+// value beyond `largest`.
+BadRow first_bad_row(const float* rows, std::size_t n, std::size_t row_stride, std::size_t dims,
+                     bool zero_forbidden, float largest);
 
 }  // namespace mrl::wire

@@ -1,4 +1,5 @@
-// The few lines that a test program needs: a check that says where it failed, and memory that ends at an unreadable page.
+// The few lines that a test program needs: a check that says where it failed, and memory that ends
+// at an unreadable page.
 #pragma once
 
 #include <sys/mman.h>
@@ -23,7 +24,8 @@ class Guarded {
     explicit Guarded(std::size_t bytes) {
         const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
         size_ = (bytes + page - 1) / page * page + page;
-        base_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        base_ = static_cast<char*>(
+            mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         CHECK(base_ != MAP_FAILED);
         CHECK(mprotect(base_ + size_ - page, page, PROT_NONE) == 0);
         start_ = base_ + size_ - page - bytes;

@@ -1,4 +1,5 @@
-// The index as a file: it answers as it did, beside others that map it, through changes; and no damaged file is taken for a good one.
+// The index as a file: it answers as it did, beside others that map it, through changes; and no
+// damaged file is taken for a good one.
 //
 //   file_test [ROUNDS [SEED]]    of damage
 #include "index/file.hpp"
@@ -30,18 +31,23 @@ std::vector<std::uint8_t> content(const std::string& path) {
 
 void overwrite(const std::string& path, const std::vector<std::uint8_t>& bytes) {
     const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    CHECK(file >= 0 && ::write(file, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+    CHECK(file >= 0 &&
+          ::write(file, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
     ::close(file);
 }
 
 // The same for a file that holds `before`: only the pages that differ.
-void change(const std::string& path, const std::vector<std::uint8_t>& before, const std::vector<std::uint8_t>& bytes) {
+void change(const std::string& path, const std::vector<std::uint8_t>& before,
+            const std::vector<std::uint8_t>& bytes) {
     const int file = ::open(path.c_str(), O_WRONLY);
     CHECK(file >= 0 && ::ftruncate(file, static_cast<off_t>(bytes.size())) == 0);
     for (std::size_t at = 0; at < bytes.size(); at += 4096) {
         const std::size_t size = std::min<std::size_t>(4096, bytes.size() - at);
-        if (at + size <= before.size() && std::memcmp(before.data() + at, bytes.data() + at, size) == 0) continue;
-        CHECK(::pwrite(file, bytes.data() + at, size, static_cast<off_t>(at)) == static_cast<ssize_t>(size));
+        if (at + size <= before.size() &&
+            std::memcmp(before.data() + at, bytes.data() + at, size) == 0)
+            continue;
+        CHECK(::pwrite(file, bytes.data() + at, size, static_cast<off_t>(at)) ==
+              static_cast<ssize_t>(size));
     }
     ::close(file);
 }
@@ -54,16 +60,20 @@ bool same(const std::vector<Answer>& a, const std::vector<Answer>& b) {
 }
 
 mrl::Plan flat_plan(mrl::Precision precision, std::size_t dims) {
-    return {mrl::Route::flat, 1, {{mrl::Space::prefix, dims, precision, 40}, {mrl::Space::prefix, kDims, mrl::Precision::float32, 10}}};
+    return {mrl::Route::flat,
+            1,
+            {{mrl::Space::prefix, dims, precision, 40},
+             {mrl::Space::prefix, kDims, mrl::Precision::float32, 10}}};
 }
 
-// Saved after a life of changes, opened twice: both answer as the saved one, changes of one are its own, and the file stays as it was.
+// Saved after a life of changes, opened twice: both answer as the saved one, changes of one are its
+// own, and the file stays as it was.
 void check_round_trip(const std::string& path, mrl::Metric metric, bool graph, std::size_t rows) {
     std::vector<std::int64_t> keys(rows), later(rows / 3), gone(rows / 4);
     std::iota(keys.begin(), keys.end(), 0);
     std::iota(later.begin(), later.end(), static_cast<std::int64_t>(rows));
     std::iota(gone.begin(), gone.end(), 5);
-    mrl::Index index(metric, kDims, mrl::wire::KeyType::int64, true);
+    mrl::Index index(metric, kDims, mrl::KeyType::int64, true);
     load(index, keys, graph);
     index.erase(span(gone));
     index.upsert(span(later), vectors_of(later).data(), kDims);
@@ -72,7 +82,8 @@ void check_round_trip(const std::string& path, mrl::Metric metric, bool graph, s
     const auto before = content(path);
 
     const auto queries = vectors_of({1'000'001, 1'000'002, 3, 4});
-    std::vector<mrl::Plan> plans{flat_plan(mrl::Precision::int8, 16), flat_plan(mrl::Precision::bit, kDims)};
+    std::vector<mrl::Plan> plans{flat_plan(mrl::Precision::int8, 16),
+                                 flat_plan(mrl::Precision::bit, kDims)};
     for (const auto precision : {mrl::Precision::int8, mrl::Precision::bit}) {
         plans.push_back(flat_plan(precision, kDims));
         plans.back().stages[0].space = mrl::Space::projection;
@@ -82,8 +93,10 @@ void check_round_trip(const std::string& path, mrl::Metric metric, bool graph, s
     const auto one = mrl::Index::open(path, about), other = mrl::Index::open(path, other_about);
     CHECK(about == "{\"about\": \"this\"}" && other_about == about);
     CHECK(one->live_rows() == index.live_rows() && one->waiting() == index.waiting());
-    for (const mrl::Plan& plan : plans) CHECK(same(search(index, queries, plan), search(*one, queries, plan)));
-    // The same changes to both of them give the same answers; a third one, which stays as it was saved, answers as before.
+    for (const mrl::Plan& plan : plans)
+        CHECK(same(search(index, queries, plan), search(*one, queries, plan)));
+    // The same changes to both of them give the same answers; a third one, which stays as it was
+    // saved, answers as before.
     std::vector<std::int64_t> more(rows + 10);
     std::iota(more.begin(), more.end(), static_cast<std::int64_t>(10 * rows));
     for (mrl::Index* changed : {&index, one.get()}) {
@@ -99,12 +112,15 @@ void check_round_trip(const std::string& path, mrl::Metric metric, bool graph, s
     }
     CHECK(content(path) == before);
     const auto third = mrl::Index::open(path, about);
-    for (std::size_t i = 0; i < plans.size(); ++i) CHECK(same(then[i], search(*third, queries, plans[i])));
+    for (std::size_t i = 0; i < plans.size(); ++i)
+        CHECK(same(then[i], search(*third, queries, plans[i])));
     one->save(path, "again");  // a file is replaced while others have it mapped
-    for (std::size_t i = 0; i < plans.size(); ++i) CHECK(same(then[i], search(*third, queries, plans[i])));
+    for (std::size_t i = 0; i < plans.size(); ++i)
+        CHECK(same(then[i], search(*third, queries, plans[i])));
     const auto fourth = mrl::Index::open(path, about);
     CHECK(about == "again");
-    for (const mrl::Plan& plan : plans) CHECK(same(search(*one, queries, plan), search(*fourth, queries, plan)));
+    for (const mrl::Plan& plan : plans)
+        CHECK(same(search(*one, queries, plan), search(*fourth, queries, plan)));
 }
 
 // Text keys, no vectors, and large arrays, which are mapped and grow.
@@ -118,8 +134,10 @@ void check_mapped(const std::string& path) {
         names += "name " + std::to_string(i);
         offsets.push_back(static_cast<std::int64_t>(names.size()));
     }
-    const mrl::KeySpan keys{mrl::wire::KeyType::text, reinterpret_cast<const unsigned char*>(names.data()), offsets.data(), kRows};
-    mrl::Index index(mrl::Metric::l2, kDims, mrl::wire::KeyType::text, true);
+    const mrl::KeySpan keys{mrl::KeyType::text,
+                            reinterpret_cast<const unsigned char*>(names.data()), offsets.data(),
+                            kRows};
+    mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::text, true);
     const auto vectors = vectors_of(numbers);
     index.append(keys, vectors.data(), kDims, 2);
     index.save(path, "");
@@ -127,7 +145,7 @@ void check_mapped(const std::string& path) {
     const auto mapped = mrl::Index::open(path, about);
     CHECK(mapped->bytes() <= index.bytes());
     for (mrl::Index* changed : {&index, mapped.get()}) {
-        const mrl::KeySpan first{mrl::wire::KeyType::text, keys.bytes, offsets.data(), 3};
+        const mrl::KeySpan first{mrl::KeyType::text, keys.bytes, offsets.data(), 3};
         CHECK(changed->erase(first) == 3);
         changed->upsert(first, vectors.data() + 7 * kDims, kDims);
         for (int round = 0; round < 3; ++round) {  // beyond the room that was reserved
@@ -137,28 +155,34 @@ void check_mapped(const std::string& path) {
                 more += "more " + std::to_string(round) + " " + std::to_string(i);
                 ends.push_back(static_cast<std::int64_t>(more.size()));
             }
-            changed->append({mrl::wire::KeyType::text, reinterpret_cast<const unsigned char*>(more.data()), ends.data(), kRows},
-                            vectors.data(), kDims, 2);
+            changed->append(
+                {mrl::KeyType::text, reinterpret_cast<const unsigned char*>(more.data()),
+                 ends.data(), kRows},
+                vectors.data(), kDims, 2);
         }
     }
     CHECK(index.live_rows() == mapped->live_rows());
-    const mrl::Plan exact{mrl::Route::flat, 1, {{mrl::Space::prefix, kDims, mrl::Precision::float32, 20}}};
+    const mrl::Plan exact{
+        mrl::Route::flat, 1, {{mrl::Space::prefix, kDims, mrl::Precision::float32, 20}}};
     mrl::StageCounts counts{};
     std::vector<std::string> found[2];
     for (const int which : {0, 1}) {
         const mrl::Index& asked = which == 0 ? index : *mapped;
-        asked.search(vectors.data(), 1, {exact, nullptr, 1, false}, counts, [&](std::size_t, const mrl::RowHit* hits, std::size_t n) {
-            for (std::size_t i = 0; i < n; ++i) found[which].emplace_back(asked.keys().at(hits[i].row));
-        });
+        asked.search(vectors.data(), 1, {exact, nullptr, 1, false}, counts,
+                     [&](std::size_t, const mrl::RowHit* hits, std::size_t n) {
+                         for (std::size_t i = 0; i < n; ++i)
+                             found[which].emplace_back(asked.keys().at(hits[i].row));
+                     });
     }
     CHECK(found[0] == found[1] && found[0].size() == 20);
 }
 
-// What a file of an index is after damage: refused, or, where nothing was changed, as good as before.
+// What a file of an index is after damage: refused, or, where nothing was changed, as good as
+// before.
 void check_damage(const std::string& path, std::size_t rounds, std::uint64_t seed) {
     std::vector<std::int64_t> keys(40);
     std::iota(keys.begin(), keys.end(), 0);
-    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
     load(index, keys, true);
     index.erase(span({3, 4}));
     index.save(path, "about");
@@ -181,12 +205,14 @@ void check_damage(const std::string& path, std::size_t rounds, std::uint64_t see
         } else if (kind == 1) {
             bad.resize(good.size() + 1 + random() % 8192, static_cast<std::uint8_t>(random() % 2));
         } else if (kind == 2) {  // a page from elsewhere
-            const std::size_t pages = good.size() / 4096, to = random() % pages, from = random() % pages;
+            const std::size_t pages = good.size() / 4096, to = random() % pages,
+                              from = random() % pages;
             std::memcpy(bad.data() + to * 4096, good.data() + from * 4096, 4096);
         } else {
             for (std::uint64_t i = 0, n = 1 + random() % 8; i < n; ++i) {
                 const bool in_header = random() % 2 != 0;
-                bad[random() % (in_header ? 40 + 64 * sections : good.size())] ^= static_cast<std::uint8_t>(1 + random() % 255);
+                bad[random() % (in_header ? 40 + 64 * sections : good.size())] ^=
+                    static_cast<std::uint8_t>(1 + random() % 255);
             }
             if (kind >= 6) {  // by one who knows the format: all checksums are right
                 forged = true;
@@ -195,7 +221,8 @@ void check_damage(const std::string& path, std::size_t rounds, std::uint64_t see
                     std::memcpy(&offset, bad.data() + 40 + 64 * s + 32, 8);
                     std::memcpy(&bytes, bad.data() + 40 + 64 * s + 40, 8);
                     if (offset > bad.size() || bytes > bad.size() - offset) continue;
-                    std::uint64_t chunk = mrl::checksum(bad.data() + offset, bytes);  // the file is smaller than a chunk
+                    std::uint64_t chunk = mrl::checksum(bad.data() + offset,
+                                                        bytes);  // the file is smaller than a chunk
                     const std::uint64_t sum = mrl::checksum(&chunk, bytes == 0 ? 0 : 8);
                     std::memcpy(bad.data() + 40 + 64 * s + 48, &sum, 8);
                 }
@@ -217,7 +244,8 @@ void check_damage(const std::string& path, std::size_t rounds, std::uint64_t see
         }
     }
     CHECK(refused > rounds / 2);
-    std::printf("%zu damaged files: %zu refused, %zu forged ones taken, no other\n", rounds, refused, forged_and_taken);
+    std::printf("%zu damaged files: %zu refused, %zu forged ones taken, no other\n", rounds,
+                refused, forged_and_taken);
 }
 
 void check_refusals(const std::string& path) {
@@ -236,7 +264,7 @@ void check_refusals(const std::string& path) {
     CHECK(refused());
     overwrite(path, std::vector<std::uint8_t>(10'000, 'x'));
     CHECK(refused());
-    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
     index.save(path, "");
     CHECK(!refused());
     ::chmod(path.c_str(), 0622);
@@ -262,12 +290,13 @@ void check_refusals(const std::string& path) {
 
 int main(int argc, char** argv) {
     const std::size_t rounds = argc > 1 ? static_cast<std::size_t>(std::atoll(argv[1])) : 20'000;
-    const std::string folder =
-        (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") + std::string("/mrl file test ") + std::to_string(getpid());
+    const std::string folder = (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") +
+                               std::string("/mrl file test ") + std::to_string(getpid());
     CHECK(mkdir(folder.c_str(), 0700) == 0);
     const std::string path = folder + "/an index.mrl";
     for (const auto metric : {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
-        for (const std::size_t rows : {std::size_t{0}, std::size_t{1}, std::size_t{70}, std::size_t{900}}) {
+        for (const std::size_t rows :
+             {std::size_t{0}, std::size_t{1}, std::size_t{70}, std::size_t{900}}) {
             check_round_trip(path, metric, true, rows);
             check_round_trip(path, metric, false, rows);
         }

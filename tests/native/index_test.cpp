@@ -1,5 +1,5 @@
-// The index by itself: answers against brute force on every metric and route, through growth, deletion and healing; and searches beside
-// writes (run this one under TSan: make threads).
+// The index by itself: answers against brute force on every metric and route, through growth,
+// deletion and healing; and searches beside writes (run this one under TSan: make threads).
 #include "index/index.hpp"
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "index/thread_pool.hpp"
 #include "small_index.hpp"
+#include "system/thread_pool.hpp"
 
 namespace {
 
@@ -29,12 +29,16 @@ double distance(mrl::Metric metric, const float* a, const float* b) {
         bb += static_cast<double>(b[i]) * b[i];
         gap += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
     }
-    return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb) : metric == mrl::Metric::l2 ? std::sqrt(gap) : -dot;
+    return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb)
+           : metric == mrl::Metric::l2   ? std::sqrt(gap)
+                                         : -dot;
 }
 
-Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::int64_t>& keys, std::size_t k) {
+Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::int64_t>& keys,
+                   std::size_t k) {
     std::vector<std::pair<double, std::int64_t>> all;
-    for (const std::int64_t key : keys) all.emplace_back(distance(metric, query, vector_of(key).data()), key);
+    for (const std::int64_t key : keys)
+        all.emplace_back(distance(metric, query, vector_of(key).data()), key);
     std::sort(all.begin(), all.end());
     Answer answer;
     for (std::size_t i = 0; i < std::min(k, all.size()); ++i) {
@@ -47,13 +51,18 @@ Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::i
 double overlap(const Answer& got, const Answer& expected) {
     std::size_t same = 0;
     for (const std::int64_t key : got.keys) {
-        same += static_cast<std::size_t>(std::count(expected.keys.begin(), expected.keys.end(), key));
+        same +=
+            static_cast<std::size_t>(std::count(expected.keys.begin(), expected.keys.end(), key));
     }
-    return expected.keys.empty() ? 1.0 : static_cast<double>(same) / static_cast<double>(expected.keys.size());
+    return expected.keys.empty()
+               ? 1.0
+               : static_cast<double>(same) / static_cast<double>(expected.keys.size());
 }
 
-// The recall over many queries; each answer is checked to be in order, without doubles, alive and truly that far.
-double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& alive, const mrl::Plan& plan, std::mt19937& random,
+// The recall over many queries; each answer is checked to be in order, without doubles, alive and
+// truly that far.
+double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& alive,
+                      const mrl::Plan& plan, std::mt19937& random,
                       const std::set<std::int64_t>* wanted = nullptr) {
     std::vector<std::int64_t> asked(40);
     for (auto& key : asked) key = 1000000 + static_cast<std::int64_t>(random() % 100000);
@@ -67,13 +76,15 @@ double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& ali
     const auto answers = search(index, queries, plan, selection ? &*selection : nullptr, 2);
     double sum = 0;
     for (std::size_t q = 0; q < asked.size(); ++q) {
-        const auto expected = brute_force(index.metric(), queries.data() + q * kDims, allowed, plan.stages.back().keep);
+        const auto expected = brute_force(index.metric(), queries.data() + q * kDims, allowed,
+                                          plan.stages.back().keep);
         const Answer& got = answers[q];
         CHECK(got.keys.size() == expected.keys.size());
         CHECK(std::set<std::int64_t>(got.keys.begin(), got.keys.end()).size() == got.keys.size());
         for (std::size_t i = 0; i < got.keys.size(); ++i) {
             CHECK(allowed.count(got.keys[i]) == 1);
-            CHECK(std::fabs(got.distances[i] - distance(index.metric(), queries.data() + q * kDims, vector_of(got.keys[i]).data())) < 1e-4);
+            CHECK(std::fabs(got.distances[i] - distance(index.metric(), queries.data() + q * kDims,
+                                                        vector_of(got.keys[i]).data())) < 1e-4);
             CHECK(i == 0 || got.distances[i - 1] <= got.distances[i]);
         }
         sum += overlap(got, expected);
@@ -87,21 +98,27 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
     std::vector<std::int64_t> keys(rows);
     for (std::size_t i = 0; i < rows; ++i) keys[i] = static_cast<std::int64_t>(i);
     std::set<std::int64_t> alive(keys.begin(), keys.end());
-    mrl::Index index(metric, kDims, mrl::wire::KeyType::int64, true);
+    mrl::Index index(metric, kDims, mrl::KeyType::int64, true);
     load(index, keys, graph);
     const std::size_t n = 4 * rows + 100;
     const mrl::Stage last{mrl::Space::prefix, kDims, float32, 10};
-    std::vector<mrl::Plan> plans{{mrl::Route::flat, 0, {last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, 16, int8, n}, last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, 8, float32, n}, last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::prefix, kDims, bit, n}, {mrl::Space::prefix, kDims, int8, n}, last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int8, n}, last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, bit, n}, last}},
-                                 {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, n}, last}}};
+    std::vector<mrl::Plan> plans{
+        {mrl::Route::flat, 0, {last}},
+        {mrl::Route::flat, 0, {{mrl::Space::prefix, 16, int8, n}, last}},
+        {mrl::Route::flat, 0, {{mrl::Space::prefix, 8, float32, n}, last}},
+        {mrl::Route::flat,
+         0,
+         {{mrl::Space::prefix, kDims, bit, n}, {mrl::Space::prefix, kDims, int8, n}, last}},
+        {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int8, n}, last}},
+        {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, bit, n}, last}},
+        {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, n}, last}}};
     const auto check_all = [&] {
-        for (const auto& plan : plans) CHECK(checked_recall(index, alive, plan, random) >= 0.9999);  // law 1, ties of floats aside
-        const double by_codes =
-            checked_recall(index, alive, {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, 40}, last}}, random);
+        for (const auto& plan : plans)
+            CHECK(checked_recall(index, alive, plan, random) >=
+                  0.9999);  // law 1, ties of floats aside
+        const double by_codes = checked_recall(
+            index, alive, {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, int4, 40}, last}},
+            random);
         CHECK(by_codes >= 0.9);
         if (graph) CHECK(checked_recall(index, alive, graph_plan(120, 10), random) >= 0.95);
         for (const std::size_t share : {2u, 10u, 100u}) {
@@ -109,7 +126,8 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
             for (const std::int64_t key : alive) {
                 if (key % static_cast<std::int64_t>(share) == 0) wanted.insert(key);
             }
-            if (graph) CHECK(checked_recall(index, alive, graph_plan(120, 10), random, &wanted) >= 0.9);
+            if (graph)
+                CHECK(checked_recall(index, alive, graph_plan(120, 10), random, &wanted) >= 0.9);
             CHECK(checked_recall(index, alive, plans[1], random, &wanted) >= 0.9999);
         }
     };
@@ -121,11 +139,15 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
         for (const std::int64_t key : alive) {
             if (random() % 3 == 0) gone.push_back(key);
         }
-        if (round == 2) fresh.insert(fresh.end(), alive.begin(), alive.end());  // replaced by themselves
-        gone.push_back(-1);                                                     // not there
+        if (round == 2)
+            fresh.insert(fresh.end(), alive.begin(), alive.end());  // replaced by themselves
+        gone.push_back(-1);                                         // not there
         CHECK(index.erase(span(gone)) == gone.size() - 1);
         for (const std::int64_t key : gone) alive.erase(key);
-        if (round == 2) std::erase_if(fresh, [&](std::int64_t key) { return std::count(gone.begin(), gone.end(), key) != 0; });
+        if (round == 2)
+            std::erase_if(fresh, [&](std::int64_t key) {
+                return std::count(gone.begin(), gone.end(), key) != 0;
+            });
         const auto vectors = vectors_of(fresh);
         index.upsert(span(fresh), vectors.data(), kDims);
         alive.insert(fresh.begin(), fresh.end());
@@ -142,16 +164,18 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
     CHECK(search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys.empty());
     const auto again = vectors_of({7});
     index.upsert(span({7}), again.data(), kDims);
-    const auto found = search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys;
+    const auto found =
+        search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys;
     CHECK(found == std::vector<std::int64_t>{7});
 }
 
-// Rows asked for as if they were none: who links to one has links past it, the row is in no answer, and the index is as it was.
+// Rows asked for as if they were none: who links to one has links past it, the row is in no answer,
+// and the index is as it was.
 void check_hidden_rows() {
     std::vector<std::int64_t> keys(3000), asked;
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
     for (std::int64_t key = 0; key < 600; ++key) asked.push_back(5 * key);
-    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
     load(index, keys, true);
     const std::vector<std::int64_t> gone{1, 2, 3, 7, 11};
     index.erase(span(gone));
@@ -172,9 +196,11 @@ void check_hidden_rows() {
             const std::uint32_t* to = detour.links_of(detour.slots[i], nullptr);
             std::set<std::uint32_t> own;
             std::size_t degree = 0;
-            for (; degree < mrl::kDegree && to[degree] != mrl::kNoLink; ++degree) own.insert(to[degree]);
+            for (; degree < mrl::kDegree && to[degree] != mrl::kNoLink; ++degree)
+                own.insert(to[degree]);
             CHECK(own.size() == degree && degree > 0);
-            CHECK(own.count(slot) == 0 && own.count(detour.slots[i]) == 0 && *own.rbegin() < keys.size());
+            CHECK(own.count(slot) == 0 && own.count(detour.slots[i]) == 0 &&
+                  *own.rbegin() < keys.size());
             gained += degree == mrl::kDegree ? 1 : 0;
         }
         CHECK(detour.links_of(slot, nullptr) == nullptr);
@@ -193,12 +219,14 @@ void check_hidden_rows() {
         std::vector<std::set<std::int64_t>> answers(asked.size());
         index.search(queries.data(), asked.size(), {plan, nullptr, 2, false, both[detours]}, counts,
                      [&](std::size_t query, const mrl::RowHit* hits, std::size_t count) {
-                         for (std::size_t i = 0; i < count; ++i) answers[query].insert(index.keys().integer(hits[i].row));
+                         for (std::size_t i = 0; i < count; ++i)
+                             answers[query].insert(index.keys().integer(hits[i].row));
                      });
         for (std::size_t q = 0; q < asked.size(); ++q) {
             CHECK(answers[q].count(asked[q]) == 0);
             alive.erase(asked[q]);
-            for (const std::int64_t key : brute_force(index.metric(), queries.data() + q * kDims, alive, 10).keys) {
+            for (const std::int64_t key :
+                 brute_force(index.metric(), queries.data() + q * kDims, alive, 10).keys) {
                 found[detours] += answers[q].count(key);
             }
             if (asked[q] != 7) alive.insert(asked[q]);
@@ -214,7 +242,7 @@ void check_same_graph() {
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
     std::vector<std::vector<std::uint32_t>> built;
     for (const std::size_t threads : {1u, 2u, 3u}) {
-        mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, false);
+        mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, false);
         const auto vectors = vectors_of(keys);
         index.append(span(keys), vectors.data(), kDims, threads);
         const std::vector<float> mean(kDims, 0.0f);
@@ -223,7 +251,8 @@ void check_same_graph() {
         options.threads = threads;
         index.build(options, {});
         std::vector<std::int64_t> more(500);
-        for (std::size_t i = 0; i < more.size(); ++i) more[i] = static_cast<std::int64_t>(keys.size() + i);
+        for (std::size_t i = 0; i < more.size(); ++i)
+            more[i] = static_cast<std::int64_t>(keys.size() + i);
         const auto later = vectors_of(more);
         index.upsert(span(more), later.data(), kDims);
         CHECK(index.link_waiting(1000, threads) == more.size());
@@ -234,12 +263,14 @@ void check_same_graph() {
 
 void check_threads(double seconds) {
     constexpr std::int64_t kKeys = 3000;
-    mrl::Index index(mrl::Metric::cosine, kDims, mrl::wire::KeyType::int64, true);
-    // When each key was first written, and when its last writing and its last deletion began and ended, on one clock. An answer may not
-    // hold a key before its first writing began, nor one whose deletion had ended when the search began, unless a writing ended after that
-    // deletion had begun, or goes on.
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    // When each key was first written, and when its last writing and its last deletion began and
+    // ended, on one clock. An answer may not hold a key before its first writing began, nor one
+    // whose deletion had ended when the search began, unless a writing ended after that deletion
+    // had begun, or goes on.
     struct Life {
-        std::atomic<std::uint64_t> first{0}, write_begin{0}, write_end{0}, erase_begin{0}, erase_end{0};
+        std::atomic<std::uint64_t> first{0}, write_begin{0}, write_end{0}, erase_begin{0},
+            erase_end{0};
     };
     std::vector<Life> lives(2 * kKeys);
     std::atomic<std::uint64_t> clock{1};
@@ -266,7 +297,8 @@ void check_threads(double seconds) {
                     for (std::int64_t key = 0; key < 2 * kKeys; key += 2) even.push_back(key);
                     selection = index.select(span(even));
                 }
-                const auto answers = search(index, queries, graph_plan(40, 10), selection ? &*selection : nullptr, 1 + t % 2);
+                const auto answers = search(index, queries, graph_plan(40, 10),
+                                            selection ? &*selection : nullptr, 1 + t % 2);
                 const std::uint64_t ended = clock++;
                 for (std::size_t q = 0; q < 2; ++q) {
                     CHECK(answers[q].keys.size() == 10);
@@ -274,13 +306,16 @@ void check_threads(double seconds) {
                         const auto key = static_cast<std::size_t>(answers[q].keys[i]);
                         const Life& life = lives[key];
                         CHECK(life.first != 0 && life.first <= ended);
-                        const std::uint64_t erase_begin = life.erase_begin, erase_end = life.erase_end;
+                        const std::uint64_t erase_begin = life.erase_begin,
+                                            erase_end = life.erase_end;
                         const bool erased = erase_begin < erase_end && erase_end < began;
                         const bool writing = life.write_begin > life.write_end;
-                        CHECK(!erased || writing || life.write_end > erase_begin || life.erase_begin != erase_begin);
+                        CHECK(!erased || writing || life.write_end > erase_begin ||
+                              life.erase_begin != erase_begin);
                         CHECK(t != 3 || key % 2 == 0);
-                        CHECK(std::fabs(answers[q].distances[i] - distance(mrl::Metric::cosine, queries.data() + q * kDims,
-                                                                           vector_of(answers[q].keys[i]).data())) < 1e-4);
+                        CHECK(std::fabs(answers[q].distances[i] -
+                                        distance(mrl::Metric::cosine, queries.data() + q * kDims,
+                                                 vector_of(answers[q].keys[i]).data())) < 1e-4);
                     }
                 }
                 ++searches;
@@ -320,8 +355,9 @@ void check_threads(double seconds) {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     stop = true;
     for (auto& thread : threads) thread.join();
-    std::printf("%llu searches beside %llu inserts and %llu deletes: every answer valid\n", static_cast<unsigned long long>(searches),
-                static_cast<unsigned long long>(inserts), static_cast<unsigned long long>(deletes));
+    std::printf("%llu searches beside %llu inserts and %llu deletes: every answer valid\n",
+                static_cast<unsigned long long>(searches), static_cast<unsigned long long>(inserts),
+                static_cast<unsigned long long>(deletes));
     CHECK(searches > 0 && inserts > 0 && deletes > 0);
 }
 
@@ -331,7 +367,8 @@ int main(int argc, char** argv) {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 2.0;
     const std::size_t most_rows = argc > 2 ? static_cast<std::size_t>(std::atoi(argv[2])) : 700;
     for (const auto metric : {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
-        for (const std::size_t rows : {std::size_t{0}, std::size_t{1}, std::size_t{17}, most_rows}) {
+        for (const std::size_t rows :
+             {std::size_t{0}, std::size_t{1}, std::size_t{17}, most_rows}) {
             check_life(metric, true, rows);
             check_life(metric, false, rows);
         }

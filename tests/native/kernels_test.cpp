@@ -1,4 +1,5 @@
-// Every instruction set against plain loops, at every length, with rows that end at an unreadable page. Run under ASan and UBSan.
+// Every instruction set against plain loops, at every length, with rows that end at an unreadable
+// page. Run under ASan and UBSan.
 #include <cmath>
 #include <random>
 #include <vector>
@@ -10,7 +11,8 @@ namespace {
 
 constexpr std::size_t kRows = 9;
 
-void check_floats(const mrl::Kernels& kernels, std::size_t dims, std::size_t pad, std::mt19937& random) {
+void check_floats(const mrl::Kernels& kernels, std::size_t dims, std::size_t pad,
+                  std::mt19937& random) {
     std::normal_distribution<float> normal;
     const std::size_t stride = dims + pad, count = (kRows - 1) * stride + dims;
     Guarded query_memory(dims * sizeof(float)), rows_memory(count * sizeof(float));
@@ -43,7 +45,8 @@ void check_floats(const mrl::Kernels& kernels, std::size_t dims, std::size_t pad
     }
 }
 
-void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad, std::mt19937& random) {
+void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad,
+                 std::mt19937& random) {
     const std::size_t stride = bytes + pad, count = (kRows - 1) * stride + bytes;
     Guarded query_memory(4 * bytes), rows_memory(count);
     auto* query = query_memory.as<std::uint8_t>();
@@ -51,7 +54,8 @@ void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad
     for (std::size_t i = 0; i < 4 * bytes; ++i) query[i] = static_cast<std::uint8_t>(random());
     for (std::size_t i = 0; i < count; ++i) rows[i] = static_cast<std::uint8_t>(random());
     std::vector<std::int32_t> product(kRows), distance(kRows), bits(kRows);
-    kernels.inner_product_int8(reinterpret_cast<std::int8_t*>(query), reinterpret_cast<std::int8_t*>(rows), kRows, stride, bytes,
+    kernels.inner_product_int8(reinterpret_cast<std::int8_t*>(query),
+                               reinterpret_cast<std::int8_t*>(rows), kRows, stride, bytes,
                                product.data());
     kernels.hamming(query, rows, kRows, stride, bytes, distance.data());
     for (std::size_t planes : {std::size_t{1}, std::size_t{4}}) {
@@ -62,7 +66,8 @@ void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad
                 const std::uint8_t r = rows[row * stride + i];
                 sum += static_cast<std::int8_t>(query[i]) * static_cast<std::int8_t>(r);
                 differing += __builtin_popcount(query[i] ^ r);
-                for (std::size_t p = 0; p < planes; ++p) weighted += __builtin_popcount(query[p * bytes + i] & r) << p;
+                for (std::size_t p = 0; p < planes; ++p)
+                    weighted += __builtin_popcount(query[p * bytes + i] & r) << p;
             }
             CHECK(product[row] == sum);
             CHECK(distance[row] == differing);
@@ -72,7 +77,8 @@ void check_codes(const mrl::Kernels& kernels, std::size_t bytes, std::size_t pad
 }
 
 void check_selection(const mrl::Kernels& kernels, std::size_t n, std::mt19937& random) {
-    Guarded float_memory(n * sizeof(float)), int_memory(n * sizeof(std::int32_t)), index_memory(n * sizeof(std::uint32_t));
+    Guarded float_memory(n * sizeof(float)), int_memory(n * sizeof(std::int32_t)),
+        index_memory(n * sizeof(std::uint32_t));
     auto* floats = float_memory.as<float>();
     auto* ints = int_memory.as<std::int32_t>();
     auto* indices = index_memory.as<std::uint32_t>();
@@ -81,9 +87,11 @@ void check_selection(const mrl::Kernels& kernels, std::size_t n, std::mt19937& r
         floats[i] = random() % 11 == 0 ? NAN : static_cast<float>(ints[i]);
     }
     for (std::int32_t threshold = -4; threshold <= 4; ++threshold) {
-        std::size_t count = kernels.select_below(floats, n, static_cast<float>(threshold), indices), wanted = 0;
+        std::size_t count = kernels.select_below(floats, n, static_cast<float>(threshold), indices),
+                    wanted = 0;
         for (std::size_t i = 0; i < n; ++i) {
-            if (floats[i] < static_cast<float>(threshold)) CHECK(wanted < count && indices[wanted++] == i);
+            if (floats[i] < static_cast<float>(threshold))
+                CHECK(wanted < count && indices[wanted++] == i);
         }
         CHECK(wanted == count);
         count = kernels.select_below_int32(ints, n, threshold, indices), wanted = 0;

@@ -13,10 +13,12 @@ namespace small {
 constexpr std::size_t kDims = 24;
 
 inline mrl::KeySpan span(const std::vector<std::int64_t>& keys) {
-    return {mrl::wire::KeyType::int64, reinterpret_cast<const unsigned char*>(keys.data()), nullptr, keys.size()};
+    return {mrl::KeyType::int64, reinterpret_cast<const unsigned char*>(keys.data()), nullptr,
+            keys.size()};
 }
 
-// The vector of a key, the same whenever it is asked for: so an answer can be checked without knowing what was written when.
+// The vector of a key, the same whenever it is asked for: so an answer can be checked without
+// knowing what was written when.
 inline std::vector<float> vector_of(std::int64_t key) {
     std::mt19937_64 random(static_cast<std::uint64_t>(key) * 7919 + 1);
     std::normal_distribution<float> normal;
@@ -34,7 +36,8 @@ inline std::vector<float> vectors_of(const std::vector<std::int64_t>& keys) {
     return all;
 }
 
-// A projection that keeps all dims, spread over the coordinates: columns of a random matrix, made orthonormal by rows.
+// A projection that keeps all dims, spread over the coordinates: columns of a random matrix, made
+// orthonormal by rows.
 inline std::vector<float> projection() {
     std::mt19937 random(5);
     std::normal_distribution<double> normal;
@@ -72,10 +75,11 @@ inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool 
 
 inline mrl::Plan graph_plan(std::size_t effort, std::size_t k) {
     using enum mrl::Precision;
-    return {
-        mrl::Route::graph,
-        effort,
-        {{mrl::Space::projection, kDims, int4, 4 * k}, {mrl::Space::prefix, kDims, int8, 2 * k}, {mrl::Space::prefix, kDims, float32, k}}};
+    return {mrl::Route::graph,
+            effort,
+            {{mrl::Space::projection, kDims, int4, 4 * k},
+             {mrl::Space::prefix, kDims, int8, 2 * k},
+             {mrl::Space::prefix, kDims, float32, k}}};
 }
 
 struct Answer {
@@ -83,8 +87,9 @@ struct Answer {
     std::vector<double> distances;
 };
 
-inline std::vector<Answer> search(const mrl::Index& index, const std::vector<float>& queries, const mrl::Plan& plan,
-                                  const mrl::Selection* selection = nullptr, std::size_t threads = 1) {
+inline std::vector<Answer> search(const mrl::Index& index, const std::vector<float>& queries,
+                                  const mrl::Plan& plan, const mrl::Selection* selection = nullptr,
+                                  std::size_t threads = 1) {
     std::vector<Answer> answers(queries.size() / kDims);
     mrl::StageCounts counts{};
     index.search(queries.data(), answers.size(), {plan, selection, threads, false}, counts,

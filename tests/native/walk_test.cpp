@@ -1,4 +1,5 @@
-// The kernels of lines, pools and tiles: every instruction set against the portable one, bit for bit, and that one against plain loops.
+// The kernels of lines, pools and tiles: every instruction set against the portable one, bit for
+// bit, and that one against plain loops.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,9 +8,10 @@
 #include <vector>
 
 #include "check.hpp"
-#include "index/line_codes.hpp"
-#include "index/memory.hpp"
 #include "kernels/dispatch.hpp"
+#include "kernels/pack.hpp"
+#include "store/line_codes.hpp"
+#include "system/memory.hpp"
 
 namespace {
 
@@ -22,7 +24,8 @@ mrl::LineQuery make_query(std::mt19937& random) {
     const bool extreme = random() % 4 == 0;
     for (std::size_t p = 0; p < 4; ++p) {
         for (std::size_t b = 0; b < 60; ++b) {
-            const int value = extreme ? (random() % 2 == 0 ? 127 : -127) : static_cast<int>(random() % 255) - 127;
+            const int value =
+                extreme ? (random() % 2 == 0 ? 127 : -127) : static_cast<int>(random() % 255) - 127;
             query.coordinates[64 * p + b] = static_cast<std::int8_t>(value);
             query.sum += value;
         }
@@ -42,7 +45,8 @@ double half(const std::uint8_t* at) {
     std::memcpy(&bits, at, 2);
     const int exponent = bits >> 10 & 31;
     const double fraction = (bits & 1023) / 1024.0;
-    const double magnitude = exponent == 0 ? std::ldexp(fraction, -14) : std::ldexp(1.0 + fraction, exponent - 15);
+    const double magnitude =
+        exponent == 0 ? std::ldexp(fraction, -14) : std::ldexp(1.0 + fraction, exponent - 15);
     return bits & 0x8000u ? -magnitude : magnitude;
 }
 
@@ -72,16 +76,21 @@ void check_lines(std::mt19937& random) {
             double coarse = 0, fine = 0;
             for (std::size_t j = 0; j < mrl::kLineCoordinates; ++j) {
                 const int q = query.coordinates[64 * (j / 60) + j % 60];
-                const int h = high[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3, l = low[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3;
+                const int h = high[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3,
+                          l = low[ids[i] * 64 + j % 60] >> 2 * (j / 60) & 3;
                 coarse += q * (4.0 * h - 6.0);
                 fine += q * (4.0 * h + l - 7.5);
             }
             const auto expect = [&](const std::uint8_t* tail, double sum) {
-                return half(tail) - half(tail + 2) * (2.0 * sum) * static_cast<double>(query.half_scale);
+                return half(tail) -
+                       half(tail + 2) * (2.0 * sum) * static_cast<double>(query.half_scale);
             };
-            const double a = expect(high + ids[i] * 64 + 60, coarse), b = expect(low + ids[i] * 64 + 60, fine);
-            CHECK(std::fabs(by_high[i] - a) <= 1e-6 * (std::fabs(a) + std::fabs(half(high + ids[i] * 64 + 60)) + 1));
-            CHECK(std::fabs(by_both[i] - b) <= 1e-6 * (std::fabs(b) + std::fabs(half(low + ids[i] * 64 + 60)) + 1));
+            const double a = expect(high + ids[i] * 64 + 60, coarse),
+                         b = expect(low + ids[i] * 64 + 60, fine);
+            CHECK(std::fabs(by_high[i] - a) <=
+                  1e-6 * (std::fabs(a) + std::fabs(half(high + ids[i] * 64 + 60)) + 1));
+            CHECK(std::fabs(by_both[i] - b) <=
+                  1e-6 * (std::fabs(b) + std::fabs(half(low + ids[i] * 64 + 60)) + 1));
         }
         for (const mrl::Kernels* kernels : mrl::available_kernels()) {
             std::vector<float> got(n);
@@ -100,7 +109,8 @@ struct PoolMemory {
     bool equals(const PoolMemory& other) const {
         return pool.size == other.pool.size && pool.threshold == other.pool.threshold &&
                std::equal(pool.key, pool.key + pool.size, other.pool.key) &&
-               std::equal(pool.open, pool.open + pool.size, other.pool.open) && std::equal(pool.id, pool.id + pool.size, other.pool.id);
+               std::equal(pool.open, pool.open + pool.size, other.pool.open) &&
+               std::equal(pool.id, pool.id + pool.size, other.pool.id);
     }
 };
 
@@ -108,12 +118,14 @@ void check_ranks(std::mt19937& random) {
     for (std::size_t n = 0; n <= 270; ++n) {
         Guarded memory(n * sizeof(float));
         float* scores = memory.as<float>();
-        for (std::size_t i = 0; i < n; ++i) scores[i] = random() % 20 == 0 ? kInfinity : static_cast<float>(random() % 50) - 25.0f;
+        for (std::size_t i = 0; i < n; ++i)
+            scores[i] = random() % 20 == 0 ? kInfinity : static_cast<float>(random() % 50) - 25.0f;
         for (const mrl::Kernels* kernels : mrl::available_kernels()) {
             std::vector<std::uint16_t> ranks(n);
             kernels->rank(scores, n, ranks.data());
             for (std::size_t i = 0; i < n; ++i) {
-                CHECK(ranks[i] == std::count_if(scores, scores + n, [&](float other) { return other < scores[i]; }));
+                CHECK(ranks[i] == std::count_if(scores, scores + n,
+                                                [&](float other) { return other < scores[i]; }));
             }
         }
     }
@@ -144,7 +156,8 @@ void check_pool(std::mt19937& random, unsigned values) {
             CHECK(found == 0 ? least == kInfinity : pool.open[best[0]] == least);
             if (found != 0) pool.open[best[0]] = kInfinity;
             CHECK(all[k]->pool_count(&pool, limit) ==
-                  static_cast<std::size_t>(std::count_if(pool.key, pool.key + pool.size, [&](float key) { return key < limit; })));
+                  static_cast<std::size_t>(std::count_if(pool.key, pool.key + pool.size,
+                                                         [&](float key) { return key < limit; })));
             if (step % 3 == 2) {
                 std::vector<float> sorted(pool.key, pool.key + pool.size);
                 std::sort(sorted.begin(), sorted.end());
@@ -161,8 +174,10 @@ void check_pool(std::mt19937& random, unsigned values) {
 }
 
 // What is written is what was to be, and it is written wherever a product is above its row's bound.
-void check_above(const mrl::Kernels& kernels, const std::int8_t* a, std::size_t n_a, std::size_t stride, const std::uint8_t* packed,
-                 std::size_t blocks, std::size_t dims, const std::vector<std::int32_t>& products, std::mt19937& random) {
+void check_above(const mrl::Kernels& kernels, const std::int8_t* a, std::size_t n_a,
+                 std::size_t stride, const std::uint8_t* packed, std::size_t blocks,
+                 std::size_t dims, const std::vector<std::int32_t>& products,
+                 std::mt19937& random) {
     constexpr std::int32_t kUntouched = -1000000007;
     const std::size_t width = blocks * 16;
     Guarded factor_memory(width * sizeof(float));
@@ -172,18 +187,22 @@ void check_above(const mrl::Kernels& kernels, const std::int8_t* a, std::size_t 
     std::vector<std::int32_t> offsets(n_a, 0), out(n_a * width, kUntouched);
     for (std::size_t i = 0; i < n_a; ++i) {
         float most = 0;
-        for (std::size_t j = 0; j < width; ++j) most = std::max(most, factors[j] * static_cast<float>(products[i * width + j]));
-        bounds[i] = random() % 4 == 0 ? -kInfinity : most * static_cast<float>(random() % 120) * 0.01f;
+        for (std::size_t j = 0; j < width; ++j)
+            most = std::max(most, factors[j] * static_cast<float>(products[i * width + j]));
+        bounds[i] =
+            random() % 4 == 0 ? -kInfinity : most * static_cast<float>(random() % 120) * 0.01f;
         for (std::size_t d = 0; d < dims; ++d) offsets[i] -= 128 * a[i * stride + d];
     }
     std::vector<std::uint32_t> written(n_a, 0xffffffffu);
-    kernels.tile_int8_above(a, offsets.data(), n_a, stride, packed, blocks, dims, factors, bounds.data(), out.data(), width,
-                            written.data());
+    kernels.tile_int8_above(a, offsets.data(), n_a, stride, packed, blocks, dims, factors,
+                            bounds.data(), out.data(), width, written.data());
     for (std::size_t i = 0; i < n_a; ++i) {
         for (std::size_t group = 0; group < 32; ++group) {
-            const std::size_t first = std::min(width, group * mrl::kTileGroup), last = std::min(width, first + mrl::kTileGroup);
+            const std::size_t first = std::min(width, group * mrl::kTileGroup),
+                              last = std::min(width, first + mrl::kTileGroup);
             bool above = false;
-            for (std::size_t j = first; j < last; ++j) above |= factors[j] * static_cast<float>(products[i * width + j]) > bounds[i];
+            for (std::size_t j = first; j < last; ++j)
+                above |= factors[j] * static_cast<float>(products[i * width + j]) > bounds[i];
             CHECK((written[i] >> group & 1) == (above ? 1u : 0u));
             for (std::size_t j = first; j < last; ++j) {
                 const std::int32_t got = out[i * width + j];
@@ -202,7 +221,8 @@ void check_tiles(std::mt19937& random) {
                 Guarded a_memory((n_a - 1) * stride + dims), packed_memory(blocks * 16 * dims);
                 auto* a = a_memory.as<std::int8_t>();
                 const auto byte = [&] {
-                    return static_cast<std::int8_t>(random() % 8 == 0 ? -128 : static_cast<int>(random() % 256) - 128);
+                    return static_cast<std::int8_t>(
+                        random() % 8 == 0 ? -128 : static_cast<int>(random() % 256) - 128);
                 };
                 for (std::size_t i = 0; i < (n_a - 1) * stride + dims; ++i) a[i] = byte();
                 for (auto& x : b) x = byte();
@@ -211,15 +231,18 @@ void check_tiles(std::mt19937& random) {
                 mrl::pack_tile(rows.data(), n_b, dims, packed_memory.as<std::uint8_t>());
                 for (const mrl::Kernels* kernels : mrl::available_kernels()) {
                     std::vector<std::int32_t> out(n_a * blocks * 16);
-                    kernels->tile_int8(a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks, dims, out.data(), blocks * 16);
+                    kernels->tile_int8(a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks,
+                                       dims, out.data(), blocks * 16);
                     for (std::size_t i = 0; i < n_a; ++i) {
                         for (std::size_t j = 0; j < blocks * 16; ++j) {
                             std::int32_t sum = 0;
-                            for (std::size_t d = 0; d < dims && j < n_b; ++d) sum += a[i * stride + d] * b[j * dims + d];
+                            for (std::size_t d = 0; d < dims && j < n_b; ++d)
+                                sum += a[i * stride + d] * b[j * dims + d];
                             CHECK(out[i * blocks * 16 + j] == sum);
                         }
                     }
-                    check_above(*kernels, a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks, dims, out, random);
+                    check_above(*kernels, a, n_a, stride, packed_memory.as<std::uint8_t>(), blocks,
+                                dims, out, random);
                 }
             }
         }
@@ -236,7 +259,8 @@ void check_gathers(std::mt19937& random) {
         for (auto& id : ids) id = static_cast<std::uint32_t>(random() % kRows);
         for (const mrl::Kernels* kernels : mrl::available_kernels()) {
             std::vector<std::int32_t> out(ids.size());
-            kernels->inner_product_int8_at(rows, rows, ids.data(), ids.size(), dims, dims, out.data());
+            kernels->inner_product_int8_at(rows, rows, ids.data(), ids.size(), dims, dims,
+                                           out.data());
             for (std::size_t i = 0; i < ids.size(); ++i) {
                 std::int32_t sum = 0;
                 for (std::size_t d = 0; d < dims; ++d) sum += rows[d] * rows[ids[i] * dims + d];
@@ -252,10 +276,13 @@ void check_quantising(std::mt19937& random) {
         Guarded memory(n * sizeof(float));
         auto* values = memory.as<float>();
         const float scale = std::ldexp(1.0f, static_cast<int>(random() % 250) - 125);
-        for (std::size_t i = 0; i < n; ++i) values[i] = random() % 50 == 0 ? 0.0f : scale * normal(random);
+        for (std::size_t i = 0; i < n; ++i)
+            values[i] = random() % 50 == 0 ? 0.0f : scale * normal(random);
         std::vector<std::int8_t> expected(n);
         const float unit = mrl::scalar_kernels.quantise_int8(values, n, expected.data());
-        for (std::size_t i = 0; i < n; ++i) CHECK(unit == 0 ? expected[i] == 0 : std::fabs(values[i] / unit - expected[i]) <= 0.5001f);
+        for (std::size_t i = 0; i < n; ++i)
+            CHECK(unit == 0 ? expected[i] == 0
+                            : std::fabs(values[i] / unit - expected[i]) <= 0.5001f);
         for (const mrl::Kernels* kernels : mrl::available_kernels()) {
             std::vector<std::int8_t> codes(n);
             CHECK(kernels->quantise_int8(values, n, codes.data()) == unit);
@@ -268,24 +295,29 @@ void check_quantising(std::mt19937& random) {
             factors[i] = std::fabs(normal(random));
             addends[i] = normal(random);
         }
-        for (const float* addend : {static_cast<const float*>(nullptr), static_cast<const float*>(addends.data())}) {
+        for (const float* addend :
+             {static_cast<const float*>(nullptr), static_cast<const float*>(addends.data())}) {
             for (const float threshold : {-2.0f, -0.3f, 0.0f, 0.3f, 3.0f, kInfinity}) {
                 std::vector<float> expected_scores(n + 1), scores(n + 1);
                 std::vector<std::uint32_t> expected_places(n + 1), places(n + 1);
                 std::size_t expected_count = 0;
                 for (std::size_t i = 0; i < n; ++i) {
-                    const float score = (addend == nullptr ? 0.0f : addend[i]) - 0.001f * factors[i] * static_cast<float>(products[i]);
+                    const float score = (addend == nullptr ? 0.0f : addend[i]) -
+                                        0.001f * factors[i] * static_cast<float>(products[i]);
                     if (!(score < threshold)) continue;
                     expected_scores[expected_count] = score;
                     expected_places[expected_count++] = static_cast<std::uint32_t>(i);
                 }
                 for (const mrl::Kernels* kernels : mrl::available_kernels()) {
-                    const std::size_t count = kernels->select_products(products.data(), factors.data(), addend, n, 0.001f, threshold,
-                                                                       scores.data(), places.data());
+                    const std::size_t count =
+                        kernels->select_products(products.data(), factors.data(), addend, n, 0.001f,
+                                                 threshold, scores.data(), places.data());
                     const auto end = static_cast<std::ptrdiff_t>(count);
                     CHECK(count == expected_count);
-                    CHECK(std::equal(scores.begin(), scores.begin() + end, expected_scores.begin()));
-                    CHECK(std::equal(places.begin(), places.begin() + end, expected_places.begin()));
+                    CHECK(
+                        std::equal(scores.begin(), scores.begin() + end, expected_scores.begin()));
+                    CHECK(
+                        std::equal(places.begin(), places.begin() + end, expected_places.begin()));
                 }
             }
         }
@@ -298,7 +330,8 @@ int main() {
     std::mt19937 random(20261122);
     check_lines(random);
     check_ranks(random);
-    for (int round = 0; round < 40; ++round) check_pool(random, round % 2 == 0 ? 1000000 : 1 + round);
+    for (int round = 0; round < 40; ++round)
+        check_pool(random, round % 2 == 0 ? 1000000 : 1 + round);
     check_tiles(random);
     check_gathers(random);
     check_quantising(random);

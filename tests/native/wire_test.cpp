@@ -1,4 +1,5 @@
-// The COPY codec: what is encoded is decoded bit for bit, in pieces of any size, and no mutated stream does harm. Run under ASan and UBSan.
+// The COPY codec: what is encoded is decoded bit for bit, in pieces of any size, and no mutated
+// stream does harm. Run under ASan and UBSan.
 #include <cmath>
 #include <random>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include "wire/row_check.hpp"
 
 using namespace mrl::wire;
+using mrl::float_to_half, mrl::half_to_float, mrl::key_bytes, mrl::KeyType;
 
 namespace {
 
@@ -25,19 +27,30 @@ struct Case {
 };
 
 Case random_case(std::mt19937& random) {
-    Case c{static_cast<KeyType>(random() % 5), static_cast<VectorType>(random() % 2), 1 + random() % 40, {}, {}, {}, random() % 30};
+    Case c{static_cast<KeyType>(random() % 5),
+           static_cast<VectorType>(random() % 2),
+           1 + random() % 40,
+           {},
+           {},
+           {},
+           random() % 30};
     c.keys.resize(c.count * key_bytes(c.key_type));
     for (unsigned char& byte : c.keys) byte = static_cast<unsigned char>(random());
-    for (std::size_t i = 0; i < c.count; ++i) c.texts.emplace_back(random() % 50, static_cast<char>('a' + random() % 26));
+    for (std::size_t i = 0; i < c.count; ++i)
+        c.texts.emplace_back(random() % 50, static_cast<char>('a' + random() % 26));
     for (std::size_t i = 0; i < c.count * c.dims; ++i)
-        c.vectors.push_back(half_to_float(float_to_half(static_cast<float>(random() % 2001) / 100 - 10)));
+        c.vectors.push_back(
+            half_to_float(float_to_half(static_cast<float>(random() % 2001) / 100 - 10)));
     return c;
 }
 
 std::string encode(const Case& c) {
     std::vector<Field> texts;
     for (const std::string& text : c.texts) texts.push_back({text.data(), text.size()});
-    const RowsToEncode rows{c.key_type, c.keys.data(), texts.data(), c.vector_type, c.vectors.data(), c.dims, c.dims, nullptr, 0, c.count};
+    const RowsToEncode rows{c.key_type,    c.keys.data(),    texts.data(),
+                            c.vector_type, c.vectors.data(), c.dims,
+                            c.dims,        nullptr,          0,
+                            c.count};
     std::string body(encoded_bytes(rows), '\0');
     encode_rows(rows, reinterpret_cast<unsigned char*>(body.data()));
     return copy_header() + body + copy_trailer();
@@ -48,8 +61,9 @@ Rows decode(const Case& c, const std::string& stream, std::mt19937& random, bool
     for (std::size_t at = 0; at < stream.size();) {
         const std::size_t piece = std::min<std::size_t>(1 + random() % 100, stream.size() - at);
         // A copy of its own for each piece: a read beyond it is a read that the sanitizer sees.
-        const std::vector<unsigned char> bytes(stream.begin() + static_cast<std::ptrdiff_t>(at),
-                                               stream.begin() + static_cast<std::ptrdiff_t>(at + piece));
+        const std::vector<unsigned char> bytes(
+            stream.begin() + static_cast<std::ptrdiff_t>(at),
+            stream.begin() + static_cast<std::ptrdiff_t>(at + piece));
         decoder.feed(bytes.data(), bytes.size());
         at += piece;
     }
@@ -66,7 +80,8 @@ void check_round_trip(std::mt19937& random) {
     CHECK(rows.vectors == c.vectors);
     if (c.key_type == KeyType::text) {
         for (std::size_t i = 0; i < c.count; ++i) {
-            const auto begin = static_cast<std::size_t>(rows.text_offsets[i]), end = static_cast<std::size_t>(rows.text_offsets[i + 1]);
+            const auto begin = static_cast<std::size_t>(rows.text_offsets[i]),
+                       end = static_cast<std::size_t>(rows.text_offsets[i + 1]);
             CHECK(std::string(rows.keys.begin() + static_cast<std::ptrdiff_t>(begin),
                               rows.keys.begin() + static_cast<std::ptrdiff_t>(end)) == c.texts[i]);
         }
@@ -100,7 +115,8 @@ bool check_mutation(std::mt19937& random) {
         bool finished = false;
         const Rows rows = decode(c, stream, random, &finished);
         CHECK(rows.vectors.size() == rows.count * c.dims);
-        if (c.key_type != KeyType::text) CHECK(rows.keys.size() == rows.count * key_bytes(c.key_type));
+        if (c.key_type != KeyType::text)
+            CHECK(rows.keys.size() == rows.count * key_bytes(c.key_type));
         return true;
     } catch (const std::runtime_error&) {
         return false;
@@ -116,20 +132,23 @@ void check_halves() {
         }
         CHECK(float_to_half(value) == half);
         if ((half & 0x7c00u) != 0x7c00u) {
-            const double want = std::ldexp((half & 0x7c00u) ? 1024 + (half & 0x3ffu) : half & 0x3ffu,
-                                           static_cast<int>((half & 0x7c00u) ? half >> 10 & 31 : 1) - 25);
+            const double want =
+                std::ldexp((half & 0x7c00u) ? 1024 + (half & 0x3ffu) : half & 0x3ffu,
+                           static_cast<int>((half & 0x7c00u) ? half >> 10 & 31 : 1) - 25);
             CHECK(std::fabs(static_cast<double>(value)) == want);
         }
     }
-    CHECK(float_to_half(65519.0f) == 0x7bff && float_to_half(65520.0f) == 0x7c00 && float_to_half(1e30f) == 0x7c00);
+    CHECK(float_to_half(65519.0f) == 0x7bff && float_to_half(65520.0f) == 0x7c00 &&
+          float_to_half(1e30f) == 0x7c00);
     CHECK(float_to_half(std::ldexp(1.0f, -25)) == 0 && float_to_half(std::ldexp(1.5f, -25)) == 1);
-    CHECK(float_to_half(1.0f + std::ldexp(1.0f, -11)) == 0x3c00 && float_to_half(1.0f + 3 * std::ldexp(1.0f, -11)) == 0x3c02);
+    CHECK(float_to_half(1.0f + std::ldexp(1.0f, -11)) == 0x3c00 &&
+          float_to_half(1.0f + 3 * std::ldexp(1.0f, -11)) == 0x3c02);
 }
 
 void check_row_faults() {
     const float infinity = INFINITY, limit = 65504.0f;
-    const float good[] = {1, 2, 1e-30f, 0}, zero[] = {1, 1, 0, -0.0f}, nan[] = {1, 1, NAN, 1}, large[] = {1, 2, 65505, 1},
-                huge[] = {1, 2, 1e30f, 1};
+    const float good[] = {1, 2, 1e-30f, 0}, zero[] = {1, 1, 0, -0.0f}, nan[] = {1, 1, NAN, 1},
+                large[] = {1, 2, 65505, 1}, huge[] = {1, 2, 1e30f, 1};
     CHECK(first_bad_row(good, 2, 2, 2, true, infinity).fault == Fault::none);
     CHECK(first_bad_row(zero, 2, 2, 2, true, infinity).fault == Fault::zero);
     CHECK(first_bad_row(zero, 2, 2, 2, false, infinity).fault == Fault::none);
@@ -149,5 +168,6 @@ int main(int argc, char** argv) {
     for (int round = 0; round < 3000; ++round) check_round_trip(random);
     long decoded = 0;
     for (long round = 0; round < mutations; ++round) decoded += check_mutation(random);
-    std::printf("3000 round trips; %ld mutated streams, %ld decoded, %ld refused\n", mutations, decoded, mutations - decoded);
+    std::printf("3000 round trips; %ld mutated streams, %ld decoded, %ld refused\n", mutations,
+                decoded, mutations - decoded);
 }

@@ -1,0 +1,343 @@
+#include "build.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "../kernels/dispatch.hpp"
+#include "../system/thread_pool.hpp"
+#include "build_codes.hpp"
+#include "cells.hpp"
+#include "meter.hpp"
+#include "pruner.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kReverse = 64;  // links from others that a row considers
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+using Links = std::vector<Near>;  // kDegree for each slot, unused ones with kNoLink
+
+// Candidates by cells, pruned.
+void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
+                const std::vector<std::vector<std::uint32_t>>& near, const BuildOptions& options,
+                Links& links, Meter& meter) {
+    const std::size_t cells = begins.size() - 1;
+    std::vector<std::size_t> packed_at(cells + 1, 0);
+    for (std::size_t c = 0; c < cells; ++c)
+        packed_at[c + 1] = packed_at[c] + round_up(begins[c + 1] - begins[c], 16);
+    Array<std::uint8_t> packed(packed_at.back() * kBuildBytes);
+    parallel_for(options.threads, cells, [&](std::size_t c, std::size_t) {
+        std::vector<const std::int8_t*> rows(begins[c + 1] - begins[c]);
+        for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = codes.row(begins[c] + i);
+        pack_tile(rows.data(), rows.size(), kBuildBytes,
+                  packed.data() + packed_at[c] * kBuildBytes);
+    });
+    parallel_for(options.threads, cells, [&](std::size_t cell, std::size_t) {
+        constexpr std::size_t kOthers = 256;
+        const Kernels& kernel = kernels();
+        Pruner pruner(codes, options.alpha);
+        std::vector<Nearest> nearest(kCompared, Nearest(options.candidates));
+        std::vector<std::int32_t> products(kCompared * kOthers);
+        for (std::size_t first = begins[cell]; first < begins[cell + 1]; first += kCompared) {
+            const std::size_t count = std::min(kCompared, begins[cell + 1] - first);
+            for (std::size_t i = 0; i < count; ++i) nearest[i].clear();
+            for (const std::uint32_t other : near[cell]) {
+                for (std::size_t at = begins[other]; at < begins[other + 1]; at += kOthers) {
+                    const std::size_t others = std::min(kOthers, begins[other + 1] - at);
+                    kernel.tile_int8(
+                        codes.row(first), count, kBuildBytes,
+                        packed.data() + (packed_at[other] + at - begins[other]) * kBuildBytes,
+                        (others + 15) / 16, kBuildBytes, products.data(), kOthers);
+                    for (std::size_t i = 0; i < count; ++i) {
+                        float distance[kOthers];
+                        std::uint32_t passing[kOthers];
+                        const std::int32_t* product = products.data() + i * kOthers;
+                        const float scale = 2.0f * codes.scale[first + i],
+                                    lift = 2.0f * codes.lift[first + i];
+                        const float base = codes.square[first + i];
+                        const float *square = codes.square.data() + at,
+                                    *scales = codes.scale.data() + at,
+                                    *lifts = codes.lift.data() + at;
+                        for (std::size_t j = 0; j < others; ++j) {
+                            distance[j] = base + square[j] -
+                                          scale * scales[j] * static_cast<float>(product[j]) -
+                                          lift * lifts[j];
+                        }
+                        const std::size_t found =
+                            kernel.select_below(distance, others, nearest[i].threshold(), passing);
+                        for (std::size_t p = 0; p < found; ++p) {
+                            const auto slot = static_cast<std::uint32_t>(at + passing[p]);
+                            if (slot != first + i)
+                                nearest[i].offer({std::max(0.0f, distance[passing[p]]), slot});
+                        }
+                    }
+                }
+            }
+            for (std::size_t i = 0; i < count; ++i) {
+                Near* to = links.data() + (first + i) * kDegree;
+                const std::size_t degree =
+                    pruner.prune(static_cast<std::uint32_t>(first + i), nearest[i].take(), to);
+                std::fill(to + degree, to + kDegree, Near{kInfinity, kNoLink});
+            }
+            meter.add(static_cast<double>(count) * static_cast<double>(options.compared_rows));
+        }
+    });
+}
+
+// Offers every link to its target as well, and prunes what is then too much.
+void link_back(const BuildCodes& codes, const BuildOptions& options, Links& links) {
+    const std::size_t n = codes.size();
+    std::vector<std::uint32_t> begins(n + 1, 0);
+    for (const Near& link : links) {
+        if (link.slot != kNoLink) ++begins[link.slot + 1];
+    }
+    std::partial_sum(begins.begin(), begins.end(), begins.begin());
+    std::vector<Near> backward(begins.back());
+    {
+        std::vector<std::uint32_t> next(begins.begin(), begins.end() - 1);
+        for (std::size_t slot = 0; slot < n; ++slot) {
+            for (std::size_t e = 0; e < kDegree && links[slot * kDegree + e].slot != kNoLink; ++e) {
+                const Near& link = links[slot * kDegree + e];
+                backward[next[link.slot]++] = {link.distance, static_cast<std::uint32_t>(slot)};
+            }
+        }
+    }
+    constexpr std::size_t kSlots = 256;
+    parallel_for(options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t) {
+        Pruner pruner(codes, options.alpha);
+        std::vector<Near> candidates;
+        for (std::size_t slot = block * kSlots; slot < std::min(n, (block + 1) * kSlots); ++slot) {
+            Near* own = links.data() + slot * kDegree;
+            candidates.clear();
+            for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
+                candidates.push_back(own[e]);
+            auto from = backward.begin() + begins[slot], to = backward.begin() + begins[slot + 1];
+            if (to - from > static_cast<std::ptrdiff_t>(kReverse)) {
+                std::nth_element(from, from + kReverse, to);
+                to = from + kReverse;
+            }
+            candidates.insert(candidates.end(), from, to);
+            std::sort(candidates.begin(), candidates.end());
+            candidates.erase(
+                std::unique(candidates.begin(), candidates.end(),
+                            [](const Near& a, const Near& b) { return a.slot == b.slot; }),
+                candidates.end());
+            std::size_t degree = candidates.size();
+            if (degree <= kDegree) {
+                std::copy(candidates.begin(), candidates.end(), own);
+            } else {
+                degree = pruner.prune(static_cast<std::uint32_t>(slot), candidates, own);
+            }
+            std::fill(own + degree, own + kDegree, Near{kInfinity, kNoLink});
+        }
+    });
+}
+
+void store_links(const Links& links, Graph& graph) {
+    for (std::size_t slot = 0; slot < graph.slots(); ++slot) {
+        std::uint32_t* to = graph.links(slot);
+        for (std::size_t e = 0; e < kDegree; ++e) to[e] = links[slot * kDegree + e].slot;
+    }
+}
+
+// Every row searches for itself; what its walk met are its new candidates.
+void link_walks(const BuildCodes& codes, const Projection& projection, const LineCodes& lines,
+                const Graph& graph, const BuildOptions& options, Links& links, Meter& meter) {
+    constexpr std::size_t kSlots = 64;
+    const std::size_t n = codes.size();
+    struct Worker {
+        Walk walk;
+        std::vector<std::uint32_t> offered;  // of each slot, the last row to which it was offered
+        std::uint32_t stamp = 0;
+    };
+    std::vector<Worker> workers(std::max<std::size_t>(1, options.threads));
+    parallel_for(
+        options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t worker) {
+            Walk& walk = workers[worker].walk;
+            std::vector<std::uint32_t>& offered = workers[worker].offered;
+            std::uint32_t& stamp = workers[worker].stamp;
+            offered.resize(n, 0);
+            Pruner pruner(codes, options.alpha);
+            Sorter sorter;
+            std::vector<Near> candidates;
+            std::vector<std::uint32_t> ids;
+            std::vector<std::int32_t> products;
+            const std::size_t end = std::min(n, (block + 1) * kSlots);
+            for (std::size_t slot = block * kSlots; slot < end; ++slot) {
+                float coordinates[kLineCoordinates];
+                for (std::size_t j = 0; j < kLineCoordinates; ++j)
+                    coordinates[j] = codes.scale[slot] * static_cast<float>(codes.row(slot)[j]);
+                projection.as_query(coordinates);
+                LineQuery query;
+                lines.prepare(coordinates, query);
+                graph.walk(kernels(), lines, query,
+                           {options.walk_hops, options.walk_pool, 0, kInfinity, false}, walk,
+                           nullptr);
+                Near* own = links.data() + slot * kDegree;
+                ids.clear();
+                const auto offer = [&](std::uint32_t other) {
+                    if (std::exchange(offered[other], stamp) != stamp) ids.push_back(other);
+                };
+                ++stamp;
+                for (const std::uint32_t other : walk.popped) offer(other);
+                for (std::size_t i = 0; i < walk.pool.size; ++i) offer(walk.pool.id[i]);
+                for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
+                    offer(own[e].slot);
+                products.resize(ids.size());
+                kernels().inner_product_int8_at(codes.row(slot), codes.bytes.data(), ids.data(),
+                                                ids.size(), kBuildBytes, kBuildBytes,
+                                                products.data());
+                candidates.clear();
+                for (std::size_t i = 0; i < ids.size(); ++i) {
+                    if (ids[i] != slot)
+                        candidates.push_back({codes.between(slot, ids[i], products[i]), ids[i]});
+                }
+                sorter.sort(candidates);
+                const std::size_t degree =
+                    pruner.prune(static_cast<std::uint32_t>(slot), candidates, own);
+                std::fill(own + degree, own + kDegree, Near{kInfinity, kNoLink});
+            }
+            meter.add(static_cast<double>(end - block * kSlots) *
+                      static_cast<double>(options.compared_rows));
+        });
+}
+
+// Gives every slot that no walk could reach a link from one that is reached: its own nearest link
+// if that has room, else in place of that one's last link to a slot that others reach as well.
+void connect(Graph& graph, const std::vector<std::uint32_t>& entries) {
+    const std::size_t n = graph.slots();
+    std::vector<std::uint32_t> in_degree(n, 0), stack;
+    for (std::size_t slot = 0; slot < n; ++slot) {
+        for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e)
+            ++in_degree[graph.links(slot)[e]];
+    }
+    std::vector<bool> reached(n, false);
+    const auto reach_from = [&](std::uint32_t start) {
+        if (reached[start]) return;
+        reached[start] = true;
+        stack.assign(1, start);
+        while (!stack.empty()) {
+            const std::uint32_t slot = stack.back();
+            stack.pop_back();
+            for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e) {
+                const std::uint32_t to = graph.links(slot)[e];
+                if (reached[to]) continue;
+                reached[to] = true;
+                stack.push_back(to);
+            }
+        }
+    };
+    for (const std::uint32_t entry : entries) reach_from(entry);
+    for (std::uint32_t slot = 0; slot < n; ++slot) {
+        if (reached[slot]) continue;
+        std::uint32_t host = entries[slot % entries.size()];
+        for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e) {
+            if (!reached[graph.links(slot)[e]]) continue;
+            host = graph.links(slot)[e];
+            break;
+        }
+        std::uint32_t* to = graph.links(host);
+        std::size_t place = graph.degree(host);
+        if (place == kDegree) {
+            place = kDegree - 1;
+            while (place > 0 && in_degree[to[place]] < 2) --place;
+            --in_degree[to[place]];
+        }
+        to[place] = slot;
+        ++in_degree[slot];
+        reach_from(slot);
+    }
+}
+
+}  // namespace
+
+BuiltGraph build_graph(const Rows& rows, const Projection& projection,
+                       const std::vector<std::uint32_t>& rows_in, const BuildOptions& options,
+                       const BuildProgress& progress) {
+    const std::size_t n = rows_in.size();
+    BuiltGraph built;
+    float unit = 1.0f;
+    BuildCodes unordered = project_rows(rows, projection, rows_in, &unit, options.threads);
+    built.codes.reset(rows.metric(), unit);
+    if (n == 0) return built;
+
+    const std::size_t cell_count = cells_of(n);
+    const double work =
+        static_cast<double>(n) * static_cast<double>(cell_count + options.compared_rows +
+                                                     options.rounds * options.compared_rows);
+    Meter meter(progress, work);
+    const Cells cells = make_cells(unordered, cell_count, options, meter);
+
+    // Slots: cells in their chain's order, rows within a cell as they came.
+    std::vector<std::size_t> sizes(cell_count, 0);
+    for (const std::uint32_t cell : cells.of_row) ++sizes[cell];
+    const auto near_by_cell = nearest_cells(cells, sizes, options.compared_rows, options.threads);
+    const std::vector<std::uint32_t> order = chain(near_by_cell);
+    std::vector<std::uint32_t> place(cell_count);
+    std::vector<std::size_t> begins(cell_count + 1, 0);
+    for (std::size_t i = 0; i < cell_count; ++i) {
+        place[order[i]] = static_cast<std::uint32_t>(i);
+        begins[i + 1] = begins[i] + sizes[order[i]];
+    }
+    std::vector<std::vector<std::uint32_t>> near(cell_count);
+    for (std::size_t i = 0; i < cell_count; ++i) {
+        for (const std::uint32_t other : near_by_cell[order[i]]) near[i].push_back(place[other]);
+    }
+    std::vector<std::uint32_t> unordered_of_slot(n);
+    std::vector<Near> middle(
+        cell_count, Near{kInfinity, kNoLink});  // of each cell: the slot nearest to its centre
+    {
+        std::vector<std::size_t> next(begins.begin(), begins.end() - 1);
+        for (std::size_t i = 0; i < n; ++i) {
+            const std::uint32_t cell = place[cells.of_row[i]];
+            const auto slot = static_cast<std::uint32_t>(next[cell]++);
+            unordered_of_slot[slot] = static_cast<std::uint32_t>(i);
+            middle[cell] =
+                std::min(middle[cell], Near{cells.distance[i] + unordered.square[i], slot});
+        }
+    }
+    BuildCodes codes(n);
+    built.row_of_slot.resize(n);
+    built.codes.resize(n);
+    parallel_for(options.threads, (n + kCompared - 1) / kCompared,
+                 [&](std::size_t block, std::size_t) {
+                     for (std::size_t slot = block * kCompared;
+                          slot < std::min(n, (block + 1) * kCompared); ++slot) {
+                         const std::size_t from = unordered_of_slot[slot];
+                         std::copy_n(unordered.row(from), kBuildBytes,
+                                     codes.bytes.data() + slot * kBuildBytes);
+                         codes.scale[slot] = unordered.scale[from];
+                         codes.square[slot] = unordered.square[from];
+                         codes.lift[slot] = unordered.lift[from];
+                         built.row_of_slot[slot] = rows_in[from];
+                         float z[kLineCoordinates], square;
+                         projection.project(rows, &rows_in[from], 1, z, &square);
+                         built.codes.encode(slot, z, square);
+                     }
+                 });
+    unordered = BuildCodes(0);
+
+    std::vector<std::uint32_t> entries;
+    std::erase_if(middle, [](const Near& m) { return m.slot == kNoLink; });
+    for (const Near& m : middle) entries.push_back(m.slot);
+    built.graph.resize(n);
+    built.graph.set_entries(built.codes, entries);
+
+    Links links(n * kDegree, Near{kInfinity, kNoLink});
+    link_cells(codes, begins, near, options, links, meter);
+    link_back(codes, options, links);
+    store_links(links, built.graph);
+    connect(built.graph, entries);
+    for (std::size_t round = 0; round < options.rounds; ++round) {
+        link_walks(codes, projection, built.codes, built.graph, options, links, meter);
+        link_back(codes, options, links);
+        store_links(links, built.graph);
+        connect(built.graph, entries);
+    }
+    return built;
+}
+
+}  // namespace mrl

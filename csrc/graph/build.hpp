@@ -1,0 +1,57 @@
+// Building the graph: nearest neighbours by cells, pruned; then, for the default build, a round of
+// walks that finds what cells could not.
+//
+// 1. Rows are renumbered by k-means cells, neighbouring cells one after another, so that a walk's
+// lines lie near each other.
+// 2. Every cell is compared with its nearest cells, all rows against all rows, as one product of
+// int8 matrices (Kernels::tile_int8):
+//    hundreds of giga multiply-adds a second, where a search for each row would wait for memory.
+// 3. Each row's nearest candidates are pruned to at most 32 links: a candidate is dropped when a
+// link is nearer to it than the row is, by
+//    alpha (the rule of Vamana, DiskANN, NeurIPS 2019), in rounds of growing alpha. Reverse links
+//    are offered, and pruned again.
+// 4. Each row's own code is searched for in that graph; the candidates that its walk met join the
+// links, and all is pruned once more.
+//
+// The result is the same whatever the number of threads: a round reads the links of the round
+// before.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "../search/graph.hpp"
+#include "../store/line_codes.hpp"
+#include "../store/rows.hpp"
+
+namespace mrl {
+
+struct BuildOptions {
+    std::size_t threads = 1;
+    std::size_t candidates = 96;       // nearest rows of each row that cells give
+    std::size_t compared_rows = 4096;  // how many rows, about, each row is compared with
+    std::size_t rounds = 2;            // of walks
+    std::size_t walk_hops = 96;
+    std::size_t walk_pool = 160;
+    float alpha = 1.2f;  // on squared distances
+    std::uint64_t seed = 1;
+};
+
+// Called with (work done, work in all) now and then, from one thread at a time; may throw to stop
+// the build.
+using BuildProgress = std::function<void(double done, double total)>;
+
+struct BuiltGraph {
+    std::vector<std::uint32_t> row_of_slot;
+    LineCodes codes;
+    Graph graph;
+};
+
+// The rms of |y| over a sample, and the graph over the rows listed in `rows_in`.
+BuiltGraph build_graph(const Rows& rows, const Projection& projection,
+                       const std::vector<std::uint32_t>& rows_in, const BuildOptions& options,
+                       const BuildProgress& progress);
+
+}  // namespace mrl

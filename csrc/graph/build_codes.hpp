@@ -1,0 +1,61 @@
+// What a graph is built from: short codes of all rows, which distances between rows are computed
+// from.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/pack.hpp"
+#include "../store/line_codes.hpp"
+#include "../store/rows.hpp"
+#include "../system/memory.hpp"
+
+namespace mrl {
+
+constexpr std::size_t kBuildBytes = 256;  // bytes of a build code: 240 coordinates and zeros
+constexpr std::size_t kCompared =
+    96;  // rows compared at once: their products stay in the second-level cache
+
+struct Near {
+    float distance;
+    std::uint32_t slot;
+    friend bool operator<(const Near& a, const Near& b) {
+        return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot;
+    }
+};
+
+// What distances between rows are computed from: int8 coordinates with a scale, the squared length,
+// and under inner product a lift, the coordinate that gives all rows one length, so that the
+// nearest is the one with the largest product (Bachrach et al., RecSys 2014).
+struct BuildCodes {
+    Array<std::int8_t> bytes;  // kBuildBytes each
+    Array<float> scale, square, lift;
+
+    explicit BuildCodes(std::size_t n) : bytes(n * kBuildBytes), scale(n), square(n), lift(n) {}
+    std::size_t size() const { return scale.size(); }
+    const std::int8_t* row(std::size_t i) const { return bytes.data() + i * kBuildBytes; }
+    float between(std::size_t i, std::size_t j, std::int32_t product) const {
+        return std::max(0.0f, square[i] + square[j] -
+                                  2.0f * (scale[i] * scale[j] * static_cast<float>(product) +
+                                          lift[i] * lift[j]));
+    }
+};
+
+// The codes of some rows. unit: the rms of |y| over them.
+BuildCodes project_rows(const Rows& rows, const Projection& projection,
+                        const std::vector<std::uint32_t>& which, float* unit, std::size_t threads);
+
+// Rows of `b` packed for tile_int8, with what turns products into distances.
+struct PackedCodes {
+    Array<std::uint8_t> bytes;
+    void pack(const BuildCodes& codes, const std::uint32_t* which, std::size_t n) {
+        std::vector<const std::int8_t*> rows(n);
+        for (std::size_t i = 0; i < n; ++i) rows[i] = codes.row(which[i]);
+        bytes.resize(round_up(n, 16) * kBuildBytes);
+        pack_tile(rows.data(), n, kBuildBytes, bytes.data());
+    }
+};
+
+}  // namespace mrl

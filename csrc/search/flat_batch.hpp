@@ -1,0 +1,22 @@
+// Many queries against flat int8 codes at once: rows are packed once for all of them, and their
+// products are one product of matrices, of which only those are written that may be among a query's
+// best.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "../kernels/kernels.hpp"
+#include "../store/flat_codes.hpp"
+#include "graph.hpp"
+#include "top_k.hpp"
+
+namespace mrl {
+
+// The best `keep` rows of each query, in no order; all rows when they are fewer. filter: the rows
+// that may be answers, or nullptr for all.
+std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
+                                               const std::vector<FlatQuery>& queries,
+                                               std::size_t keep, const SlotFilter* filter);
+
+}  // namespace mrl

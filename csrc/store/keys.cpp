@@ -1,0 +1,147 @@
+#include "keys.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mrl {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+// A multiply-and-fold hash of eight bytes at a time (the idea of wyhash); not proof against an
+// adversary, who could only slow herself.
+std::uint64_t hash(std::string_view key) {
+    const auto mix = [](std::uint64_t a, std::uint64_t b) {
+        const Wide product = static_cast<Wide>(a) * b;
+        return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+    };
+    std::uint64_t state = 0x9e3779b97f4a7c15u ^ key.size();
+    for (std::size_t i = 0; i < key.size(); i += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, key.data() + i, std::min<std::size_t>(8, key.size() - i));
+        state = mix(state ^ word, 0xd6e8feb86659fd93u);
+    }
+    return mix(state, 0xa0761d6478bd642fu);
+}
+
+}  // namespace
+
+void Keys::reserve(std::size_t rows) {
+    if (type_ == KeyType::text) {
+        begins_.reserve(rows);
+        lengths_.reserve(rows);
+    } else {
+        fixed_.reserve(rows * key_bytes(type_));
+    }
+    while (rows * 4 > table_.size() * 3) grow();
+}
+
+std::string_view Keys::at(std::size_t row) const {
+    if (type_ == KeyType::text)
+        return {reinterpret_cast<const char*>(text_.data()) + begins_[row], lengths_[row]};
+    const std::size_t width = key_bytes(type_);
+    return {reinterpret_cast<const char*>(fixed_.data()) + row * width, width};
+}
+
+std::int64_t Keys::integer(std::size_t row) const {
+    const char* p = at(row).data();
+    const auto load = [p](auto value) {
+        std::memcpy(&value, p, sizeof value);
+        return static_cast<std::int64_t>(value);
+    };
+    switch (type_) {
+        case KeyType::int16:
+            return load(std::int16_t{});
+        case KeyType::int32:
+            return load(std::int32_t{});
+        default:
+            return load(std::int64_t{});
+    }
+}
+
+void Keys::fetch(std::size_t row) const {
+    if (type_ == KeyType::text) {
+        __builtin_prefetch(begins_.data() + row);
+        __builtin_prefetch(lengths_.data() + row);
+    } else {
+        __builtin_prefetch(fixed_.data() + row * key_bytes(type_));
+    }
+}
+
+std::size_t Keys::place_of(std::string_view key) const {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t place = hash(key) & mask;
+    while (table_[place] != 0 && at(table_[place] - 1) != key) place = (place + 1) & mask;
+    return place;
+}
+
+void Keys::grow() {
+    Array<std::uint32_t> old(std::max<std::size_t>(64, 2 * table_.size()));
+    old.swap(table_);
+    for (std::size_t i = 0; i < old.size(); ++i) {
+        if (old[i] != 0) table_[place_of(at(old[i] - 1))] = old[i];
+    }
+}
+
+void Keys::set(std::size_t row, std::string_view key) {
+    if ((used_ + 1) * 4 > table_.size() * 3) grow();
+    if (type_ == KeyType::text) {
+        if (row >= begins_.size()) {
+            begins_.resize(row + 1);
+            lengths_.resize(row + 1);
+        }
+        begins_[row] = text_.size();
+        lengths_[row] = static_cast<std::uint32_t>(key.size());
+        text_.append(reinterpret_cast<const unsigned char*>(key.data()), key.size());
+    } else {
+        if ((row + 1) * key.size() > fixed_.size()) fixed_.resize((row + 1) * key.size());
+        std::memcpy(fixed_.data() + row * key.size(), key.data(), key.size());
+    }
+    table_[place_of(key)] = static_cast<std::uint32_t>(row + 1);
+    ++used_;
+}
+
+std::uint32_t Keys::find(std::string_view key) const {
+    if (table_.empty()) return kNone;
+    const std::uint32_t entry = table_[place_of(key)];
+    return entry == 0 ? kNone : entry - 1;
+}
+
+bool Keys::sound(std::size_t rows, std::size_t live) const {
+    if (type_ == KeyType::text) {
+        if (begins_.size() != rows || lengths_.size() != rows || !fixed_.empty()) return false;
+        for (std::size_t row = 0; row < rows; ++row) {
+            if (lengths_[row] > text_.size() || begins_[row] > text_.size() - lengths_[row])
+                return false;
+        }
+    } else if (fixed_.size() != rows * key_bytes(type_) || !text_.empty() || !begins_.empty() ||
+               !lengths_.empty()) {
+        return false;
+    }
+    if (used_ != live || (table_.size() & (table_.size() - 1)) != 0 || table_.size() <= used_)
+        return table_.empty() && used_ == 0 && live == 0;
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < table_.size(); ++i) {
+        if (table_[i] > rows) return false;
+        used += table_[i] != 0 ? 1 : 0;
+    }
+    return used == used_;
+}
+
+// Linear probing without tombstones: what follows in the run moves up where it may.
+void Keys::erase(std::size_t row) {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t hole = place_of(at(row));
+    if (table_[hole] == 0) return;
+    for (std::size_t next = (hole + 1) & mask; table_[next] != 0; next = (next + 1) & mask) {
+        const std::size_t home = hash(at(table_[next] - 1)) & mask;
+        if (((next - home) & mask) >= ((next - hole) & mask)) {
+            table_[hole] = table_[next];
+            hole = next;
+        }
+    }
+    table_[hole] = 0;
+    --used_;
+}
+
+}  // namespace mrl

@@ -1,0 +1,83 @@
+// The keys of an index's rows, and the row of a key.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "../system/memory.hpp"
+#include "words.hpp"
+
+namespace mrl {
+
+// Keys as they come off the wire (CopyDecoder), to be added or looked up.
+struct KeySpan {
+    KeyType type;
+    const unsigned char*
+        bytes;  // key_bytes(type) each in the machine's order; text keys one after another
+    const std::int64_t* offsets;  // text: n + 1 offsets into bytes; else nullptr
+    std::size_t n;
+
+    std::string_view at(std::size_t i) const {
+        const auto* begin = reinterpret_cast<const char*>(bytes);
+        if (offsets != nullptr)
+            return {begin + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
+        const std::size_t width = key_bytes(type);
+        return {begin + i * width, width};
+    }
+};
+
+class Keys {
+  public:
+    explicit Keys(KeyType type) : type_(type) {}
+
+    static constexpr std::uint32_t kNone = 0xffffffffu;
+
+    void reserve(std::size_t rows);
+    // Gives a row, a new one or one whose key was taken away, its key. The key must not be there.
+    void set(std::size_t row, std::string_view key);
+    // The row of a key, or kNone.
+    std::uint32_t find(std::string_view key) const;
+    void erase(std::size_t row);
+
+    std::string_view at(std::size_t row) const;
+    std::int64_t integer(std::size_t row) const;
+    void fetch(std::size_t row)
+        const;  // before it is looked at: a miss of the cache for each hit is a tenth of a search
+    bool integers() const { return type_ != KeyType::uuid && type_ != KeyType::text; }
+    // Integers by value, uuid and text by their bytes.
+    bool less(std::size_t a, std::size_t b) const {
+        return integers() ? integer(a) < integer(b) : at(a) < at(b);
+    }
+
+    template <class Fields>
+    void fields(Fields& f) {
+        f.array("keys.fixed", fixed_);
+        f.array("keys.text", text_);
+        f.array("keys.begins", begins_);
+        f.array("keys.lengths", lengths_);
+        f.array("keys.table", table_);
+        f.value("keys.used", used_);
+    }
+    bool sound(std::size_t rows, std::size_t live) const;
+
+    KeyType type() const { return type_; }
+    std::size_t bytes() const {
+        return fixed_.bytes() + text_.bytes() + begins_.bytes() + lengths_.bytes() + table_.bytes();
+    }
+
+  private:
+    std::size_t place_of(
+        std::string_view key) const;  // of the key, or of the empty place where it belongs
+    void grow();
+
+    KeyType type_;
+    Array<unsigned char> fixed_;
+    Array<unsigned char> text_;  // text keys; a key that is replaced leaves its bytes behind
+    Array<std::uint64_t> begins_;
+    Array<std::uint32_t> lengths_;
+    Array<std::uint32_t> table_;  // open addressing: row + 1, or 0
+    std::size_t used_ = 0;
+};
+
+}  // namespace mrl

@@ -1,0 +1,177 @@
+#include "rows.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../kernels/dispatch.hpp"
+#include "../system/thread_pool.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kBlock = 256;  // rows that a thread encodes before it takes more
+
+double square_of(const float* v, std::size_t dims) {
+    double s0 = 0, s1 = 0;
+    std::size_t i = 0;
+    for (; i + 2 <= dims; i += 2) {
+        s0 += static_cast<double>(v[i]) * v[i];
+        s1 += static_cast<double>(v[i + 1]) * v[i + 1];
+    }
+    if (i < dims) s0 += static_cast<double>(v[i]) * v[i];
+    return s0 + s1;
+}
+
+}  // namespace
+
+Rows::Rows(Metric metric, std::size_t dims, bool keep_vectors)
+    : metric_(metric),
+      dims_(dims),
+      code_stride_(round_up(dims, kCacheLine)),
+      keep_vectors_(keep_vectors) {}
+
+void Rows::reserve(std::size_t rows) {
+    if (keep_vectors_) vectors_.reserve(rows * dims_);
+    codes_.reserve(rows * code_stride_);
+    scale_.reserve(rows);
+    square_.reserve(rows);
+    if (metric_ == Metric::cosine) inverse_norm_.reserve(rows);
+}
+
+void Rows::encode(std::size_t row, const float* vector) {
+    const double square = square_of(vector, dims_);
+    const float scale = kernels().quantise_int8(vector, dims_, codes_.data() + row * code_stride_);
+    if (metric_ == Metric::cosine) {
+        const double norm = std::sqrt(square);
+        inverse_norm_[row] =
+            norm > 0 ? static_cast<float>(1.0 / norm) : std::numeric_limits<float>::quiet_NaN();
+        scale_[row] = norm > 0 ? static_cast<float>(scale / norm) : 0.0f;
+        square_[row] = norm > 0 ? 1.0f : 0.0f;
+    } else {
+        scale_[row] = scale;
+        square_[row] =
+            static_cast<float>(std::min<double>(square, std::numeric_limits<float>::max()));
+    }
+    if (keep_vectors_) std::copy_n(vector, dims_, vectors_.data() + row * dims_);
+}
+
+void Rows::append(const float* vectors, std::size_t n, std::size_t vector_stride,
+                  std::size_t threads) {
+    const std::size_t first = size(), rows = first + n;
+    if (keep_vectors_) vectors_.resize(rows * dims_);
+    codes_.resize(rows * code_stride_);
+    scale_.resize(rows);
+    square_.resize(rows);
+    if (metric_ == Metric::cosine) inverse_norm_.resize(rows);
+    parallel_for(threads, (n + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
+        const std::size_t end = std::min(n, (block + 1) * kBlock);
+        for (std::size_t i = block * kBlock; i < end; ++i)
+            encode(first + i, vectors + i * vector_stride);
+    });
+}
+
+bool Rows::equals(std::size_t row, const float* vector) const {
+    if (keep_vectors_) return std::memcmp(this->vector(row), vector, dims_ * sizeof(float)) == 0;
+    std::vector<std::int8_t> other(code_stride_);
+    const double square = square_of(vector, dims_);
+    const float scale = kernels().quantise_int8(vector, dims_, other.data());
+    if (std::memcmp(code(row), other.data(), dims_) != 0) return false;
+    if (metric_ != Metric::cosine) return scale_[row] == scale;
+    return scale_[row] == (square > 0 ? static_cast<float>(scale / std::sqrt(square)) : 0.0f);
+}
+
+void Rows::replace(std::size_t row, const float* vector) { encode(row, vector); }
+
+void Rows::prepare(const float* query, RowQuery& prepared) const {
+    prepared.values = query;
+    float square;
+    kernels().inner_product(query, query, 1, dims_, dims_, &square);
+    prepared.norm = std::isfinite(square) && square > 1e-30f
+                        ? std::sqrt(static_cast<double>(square))
+                        : std::sqrt(square_of(query, dims_));
+    prepared.code.assign(code_stride_, 0);
+    prepared.scale = kernels().quantise_int8(query, dims_, prepared.code.data());
+    if (metric_ == Metric::cosine)
+        prepared.scale =
+            prepared.norm > 0 ? static_cast<float>(prepared.scale / prepared.norm) : 0.0f;
+}
+
+void Rows::score(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
+                 std::size_t n, float* scores) const {
+    constexpr std::size_t kAtOnce = 256;
+    std::int32_t products[kAtOnce];
+    for (std::size_t first = 0; first < n; first += kAtOnce) {
+        const std::size_t count = std::min(kAtOnce, n - first);
+        for (std::size_t i = 0; i < count; ++i) {
+            __builtin_prefetch(scale_.data() + rows[first + i]);
+            if (metric_ == Metric::l2) __builtin_prefetch(square_.data() + rows[first + i]);
+        }
+        kernels.inner_product_int8_at(query.code.data(), codes_.data(), rows + first, count,
+                                      code_stride_, dims_, products);
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t row = rows[first + i];
+            const float base = metric_ == Metric::l2 ? 0.5f * square_[row] : 0.0f;
+            scores[first + i] = base - query.scale * scale_[row] * static_cast<float>(products[i]);
+        }
+    }
+}
+
+void Rows::distances(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
+                     std::size_t n, double* out) const {
+    constexpr std::size_t kAhead = 3;
+    for (std::size_t i = 0; i < n && i < kAhead; ++i) fetch_vector(rows[i]);
+    for (std::size_t i = 0; i < n; ++i) {
+        if (i + kAhead < n) fetch_vector(rows[i + kAhead]);
+        const float* vector = vectors_.data() + rows[i] * dims_;
+        float value;
+        if (metric_ == Metric::l2) {
+            kernels.squared_l2(query.values, vector, 1, dims_, dims_, &value);
+            out[i] = std::sqrt(static_cast<double>(value));
+            continue;
+        }
+        kernels.inner_product(query.values, vector, 1, dims_, dims_, &value);
+        if (metric_ == Metric::inner_product) {
+            out[i] = -static_cast<double>(value);
+            continue;
+        }
+        const double similarity = static_cast<double>(value) * inverse_norm_[rows[i]] / query.norm;
+        out[i] =
+            std::isnan(similarity) ? similarity : 1.0 - std::min(1.0, std::max(-1.0, similarity));
+    }
+}
+
+double Rows::distance_of_score(const RowQuery& query, float score) const {
+    switch (metric_) {
+        case Metric::cosine:
+            return 1.0 + std::min(1.0, std::max(-1.0, static_cast<double>(score)));
+        case Metric::inner_product:
+            return score;
+        case Metric::l2:
+            break;
+    }
+    return std::sqrt(std::max(0.0, query.norm * query.norm + 2.0 * static_cast<double>(score)));
+}
+
+void Rows::fetch_code(std::size_t row) const {
+    const std::int8_t* p = codes_.data() + row * code_stride_;
+    for (std::size_t i = 0; i < code_stride_; i += kCacheLine) __builtin_prefetch(p + i);
+}
+
+void Rows::fetch_vector(std::size_t row) const {
+    const char* p = reinterpret_cast<const char*>(vectors_.data() + row * dims_);
+    for (std::size_t i = 0; i < dims_ * sizeof(float); i += kCacheLine) __builtin_prefetch(p + i);
+    if (metric_ == Metric::cosine) __builtin_prefetch(inverse_norm_.data() + row);
+}
+
+void Rows::decode(std::size_t row, float* vector) const {
+    if (keep_vectors_ && metric_ != Metric::cosine) {
+        std::copy_n(vectors_.data() + row * dims_, dims_, vector);
+        return;
+    }
+    const std::int8_t* c = code(row);
+    for (std::size_t i = 0; i < dims_; ++i) vector[i] = scale_[row] * static_cast<float>(c[i]);
+}
+
+}  // namespace mrl

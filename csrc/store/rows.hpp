@@ -1,0 +1,110 @@
+// The rows of an index in the order in which they came: an int8 code of each (one byte a dim, a
+// scale a row), from which all other codes are made, and, where they are kept, the float32 vectors,
+// which give the exact distances at the end.
+//
+// Scores, here and in every code, are smaller for nearer rows and are comparable within one query
+// only:
+//   cosine           - q.x / (|q| |x|)
+//   inner product    - q.x
+//   l2               |x|^2 / 2 - q.x     (the squared distance, halved, without the query's share)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/kernels.hpp"
+#include "../system/memory.hpp"
+#include "words.hpp"
+
+namespace mrl {
+
+// A query as the row codes see it.
+struct RowQuery {
+    const float* values;            // dims floats, the caller's
+    double norm;                    // |q|
+    std::vector<std::int8_t> code;  // row_stride bytes, zero behind the dims
+    float scale;                    // q ~ scale * code; divided by |q| under cosine
+};
+
+class Rows {
+  public:
+    Rows(Metric metric, std::size_t dims, bool keep_vectors);
+
+    // Encodes n vectors behind those that are there. Finite values only.
+    void append(const float* vectors, std::size_t n, std::size_t vector_stride,
+                std::size_t threads);
+    // Whether a row is what this vector would be encoded as: the same bits, or the same code where
+    // vectors are not kept.
+    bool equals(std::size_t row, const float* vector) const;
+    // Puts another vector in a row's place.
+    void replace(std::size_t row, const float* vector);
+    void reserve(std::size_t rows);
+
+    void prepare(const float* query, RowQuery& prepared) const;
+
+    // Scores by the int8 codes of all dims.
+    void score(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
+               std::size_t n, float* scores) const;
+    // pgvector's distances, from the float32 vectors; NaN for a zero vector under cosine.
+    void distances(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
+                   std::size_t n, double* distances) const;
+    // A score of `score()` as a distance, for rows whose vectors are not kept.
+    double distance_of_score(const RowQuery& query, float score) const;
+
+    void fetch_code(std::size_t row) const;
+    void fetch_vector(std::size_t row) const;
+
+    Metric metric() const { return metric_; }
+    std::size_t size() const { return scale_.size(); }
+    std::size_t dims() const { return dims_; }
+    std::size_t code_stride() const { return code_stride_; }
+    const std::int8_t* code(std::size_t row) const { return codes_.data() + row * code_stride_; }
+    const std::int8_t* codes() const { return codes_.data(); }
+    // What one unit of a code is worth; under cosine for the vector at unit length, 0 for a zero
+    // vector.
+    float scale(std::size_t row) const { return scale_[row]; }
+    // The squared length as the metric sees it: 1 or 0 under cosine.
+    float square(std::size_t row) const { return square_[row]; }
+    bool keeps_vectors() const { return keep_vectors_; }
+    const float* vector(std::size_t row) const { return vectors_.data() + row * dims_; }
+    // The vector, or what its code says of it (at unit length under cosine).
+    void decode(std::size_t row, float* vector) const;
+    std::size_t bytes() const {
+        return vectors_.bytes() + codes_.bytes() + scale_.bytes() + square_.bytes() +
+               inverse_norm_.bytes();
+    }
+    std::size_t vector_bytes() const { return vectors_.bytes(); }
+
+    // What a file keeps (file.hpp).
+    template <class Fields>
+    void fields(Fields& f) {
+        f.array("rows.vectors", vectors_);
+        f.array("rows.codes", codes_);
+        f.array("rows.scale", scale_);
+        f.array("rows.square", square_);
+        f.array("rows.inverse_norm", inverse_norm_);
+    }
+    // Whether arrays out of a file fit one another.
+    bool sound() const {
+        const std::size_t n = size();
+        return codes_.size() == n * code_stride_ &&
+               vectors_.size() == (keep_vectors_ ? n * dims_ : 0) && square_.size() == n &&
+               inverse_norm_.size() == (metric_ == Metric::cosine ? n : 0);
+    }
+
+  private:
+    void encode(std::size_t row, const float* vector);
+
+    Metric metric_;
+    std::size_t dims_;
+    std::size_t code_stride_;
+    bool keep_vectors_;
+    Array<float> vectors_;
+    Array<std::int8_t> codes_;
+    Array<float> scale_;
+    Array<float> square_;
+    Array<float> inverse_norm_;  // cosine
+};
+
+}  // namespace mrl
