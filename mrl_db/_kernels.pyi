@@ -1,4 +1,4 @@
-"""The compiled module (csrc/bindings.cpp). A test holds these names to those that it has."""
+"""The compiled module (csrc/python). A test holds these names to those that it has."""
 
 import enum
 from collections.abc import Callable

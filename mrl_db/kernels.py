@@ -190,7 +190,7 @@ def rerank(
 
 
 def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
-    """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/index/exact_scan.hpp)."""
+    """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/search/exact_scan.hpp)."""
     return _kernels.ExactScan(_NATIVE_METRIC[metric], np.ascontiguousarray(queries), _checked_k(k))
 
 
