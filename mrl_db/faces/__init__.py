@@ -1,1 +1,1 @@
-"""What people meet besides the Python calls: the command line, the demo, progress, sources of rows."""
+"""What people meet besides Python calls: the command line, the demo, progress, sources of rows."""

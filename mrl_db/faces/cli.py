@@ -1,4 +1,4 @@
-"""The command line: mrl-db demo, doctor, ingest, search, tune, recall, explain, report, collections, psql, upgrade."""
+"""The command line, `mrl-db`: each command opens a database and calls its Python twin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +21,9 @@ import mrl_db
 from mrl_db.collection import Collection
 from mrl_db.database import Database
 from mrl_db.faces.demo.walkthrough import run_demo
+from mrl_db.faces.doctor import examine
 from mrl_db.hits import Hits
-from mrl_db.model.errors import MissingDependencyError, MrlDbError, PrivilegeError, ValueRangeError
+from mrl_db.model.errors import MissingDependencyError, MrlDbError, ValueRangeError
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.server.upgrade import upgrade as upgrade_cluster
 
@@ -47,6 +49,22 @@ Home = Annotated[
         help="Folder of the embedded server; by default MRL_DB_HOME or the user's data folder."
     ),
 ]
+Name = Annotated[str, typer.Argument(help="Name of the collection.")]
+K = Annotated[int, typer.Option("-k", help="Rows that a search returns.")]
+Where = Annotated[
+    str | None, typer.Option(help="""A filter as JSON: '{"year": {"$gte": 2020}}'.""")
+]
+Like = Annotated[str | None, typer.Option(help="Search by example: the id of a row.")]
+Vector = Annotated[Path | None, typer.Option(help="Search by vector: a .npy file (dims,).")]
+Engine = Annotated[
+    str, typer.Option(help="sql, or native: loads the rows into this process first.")
+]
+Queries = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .npy file (n, dims) with queries of your users; by default rows stand for them."
+    ),
+]
 
 
 def main() -> None:
@@ -64,7 +82,7 @@ def _connect(dsn: str | None, home: Path | None) -> Database:
 
 @app.command()
 def demo(dsn: Dsn = None, home: Home = None) -> None:
-    """Loads 10,000 real rows, searches them by example, and shows recall and time of every stage."""
+    """Loads 5,000 real rows, searches by example, and shows recall and time of every stage."""
     with _connect(dsn, home) as db:
         run_demo(db, out)
 
@@ -78,15 +96,8 @@ def collections(dsn: Dsn = None, home: Home = None) -> None:
         )
         for name in db.list():
             docs = db.open(name)
-            schema, relation = docs.table
-            cells = (
-                name,
-                f"{schema}.{relation}",
-                f"{docs.count():,}",
-                str(docs.dims),
-                str(docs.low_dims),
-                docs.metric.value,
-            )
+            widths = str(docs.dims), str(docs.low_dims)
+            cells = name, ".".join(docs.table), f"{docs.count():,}", *widths, docs.metric.value
             table.add_row(*(escape(cell) for cell in cells), "yes" if docs.indexed else "no")
         out.print(table)
 
@@ -120,7 +131,8 @@ def ingest(
         out.print(f"{count:,} rows in {seconds:.1f} s ({count / seconds:,.0f} rows/s)")
         docs.create_index(progress=True)
         out.print(
-            f"collection {escape(collection)}: {docs.count():,} rows, indexed on {docs.low_dims} of {docs.dims} dims"
+            f"collection {escape(collection)}: {docs.count():,} rows, "
+            f"indexed on {docs.low_dims} of {docs.dims} dims"
         )
 
 
@@ -133,7 +145,7 @@ def _create_for(
     metric: str,
     nesting_dims: str | None,
 ) -> None:
-    """Makes a collection that fits a Parquet file: dims from its first row, columns from its schema."""
+    """Makes a collection for a Parquet file: dims from its first row, columns from its schema."""
     from mrl_db.faces.sources import parquet_schema
 
     key_type, dims, columns = parquet_schema(source, key, vector)
@@ -146,22 +158,17 @@ def _create_for(
     db.create_collection(
         name, dims=dims, nesting_dims=widths, metric=metric, key_type=key_type, columns=columns
     )
-    out.print(
-        f"created collection {escape(name)}: {dims} dims, key {key_type}, columns {escape(', '.join(columns) or 'none')}"
-    )
+    listed = escape(", ".join(columns) or "none")
+    out.print(f"created collection {escape(name)}: {dims} dims, key {key_type}, columns {listed}")
 
 
 @app.command()
 def search(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
-    like: Annotated[str | None, typer.Option(help="Search by example: the id of a row.")] = None,
-    vector: Annotated[
-        Path | None, typer.Option(help="Search by vector: a .npy file of shape (dims,).")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many rows.")] = 10,
-    where: Annotated[
-        str | None, typer.Option(help="""A filter as JSON: '{"year": {"$gte": 2020}}'.""")
-    ] = None,
+    collection: Name,
+    like: Like = None,
+    vector: Vector = None,
+    k: K = 10,
+    where: Where = None,
     columns: Annotated[
         str | None, typer.Option(help="Columns to show: title,year; by default all.")
     ] = None,
@@ -190,10 +197,10 @@ def _query(docs: Collection, like: str | None, vector: Path | None) -> Any:
         raise ValueRangeError("give --like or --vector, one of the two")
     if vector is not None:
         return _queries(vector)
-    found = docs.get(docs.parse_key(str(like)))
-    if not len(found):
+    rows = docs.get(docs.parse_key(str(like)))
+    if not len(rows):
         raise ValueRangeError(f'collection "{docs.name}" has no row {like!r}')
-    return found.vectors[0]
+    return rows.vectors[0]
 
 
 def _filter(where: str | None) -> Any:
@@ -211,11 +218,6 @@ def _hits_table(hits: Hits) -> Table:
         cells = (row["id"], f"{row['distance']:.4f}", *(row[name] for name in hits.columns))
         table.add_row(*(escape(str(cell)) for cell in cells))
     return table
-
-
-Engine = Annotated[
-    str, typer.Option(help="sql, or native: loads the rows into this process first.")
-]
 
 
 def _engine(docs: Collection, engine: str) -> Collection:
@@ -236,19 +238,11 @@ def _queries(path: Path | None) -> Any:
         raise ValueRangeError(f"{path} is not a .npy file that can be read: {error}") from None
 
 
-Queries = Annotated[
-    Path | None,
-    typer.Option(
-        help="A .npy file of shape (n, dims) with queries as they are asked; by default rows are."
-    ),
-]
-
-
 @app.command()
 def tune(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    collection: Name,
     recall: Annotated[float | None, typer.Option(help="The recall to keep: 0.99.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    k: K = 10,
     statistic: Annotated[
         str, typer.Option(help="mean, or p05: what 95 % of the queries reach.")
     ] = "mean",
@@ -261,7 +255,7 @@ def tune(
     dsn: Dsn = None,
     home: Home = None,
 ) -> None:
-    """Measures plans, stores the fastest that is proven to keep a recall, and shows the evidence."""
+    """Measures plans, stores the fastest one proven to reach a recall, and shows the evidence."""
     with _connect(dsn, home) as db:
         docs = _engine(db.open(collection), engine)
         promise = docs.tune(
@@ -275,33 +269,28 @@ def tune(
             progress=True,
         )
         table = Table("plan", "recall", "5 %", "µs", box=None)
-        timed = sorted(
-            (each for each in docs.tried if each.microseconds is not None),
-            key=lambda each: each.microseconds or 0.0,
-        )
-        for each in timed[:12]:
-            table.add_row(
-                escape(str(each.plan)),
-                f"{each.recall.mean:.4f}",
-                f"{each.recall.p05:.2f}",
-                f"{each.microseconds:,.0f}",
-            )
+        timed = [(trial.microseconds, trial) for trial in docs.tried if trial.microseconds]
+        for microseconds, trial in sorted(timed, key=itemgetter(0))[:12]:
+            recalls = f"{trial.recall.mean:.4f}", f"{trial.recall.p05:.2f}"
+            table.add_row(escape(str(trial.plan)), *recalls, f"{microseconds:,.0f}")
         out.print(table)
         out.print(f"chosen: {escape(str(promise.plan))}", highlight=False)
         out.print(f"[bold]promise[/]: {escape(str(promise))}", highlight=False)
         if promise.kind == "rows":
             out.print(
-                "measured on rows of the collection; where queries are of another kind, give --queries",
+                "measured on rows of the collection; if your queries are of another kind, "
+                "give --queries",
                 style="dim",
+                soft_wrap=True,
             )
 
 
 @app.command()
 def recall(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
-    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    collection: Name,
+    k: K = 10,
     queries: Queries = None,
-    where: Annotated[str | None, typer.Option(help="A filter as JSON, measured with.")] = None,
+    where: Where = None,
     sample: Annotated[int, typer.Option(help="Rows to ask for, where no queries are given.")] = 500,
     engine: Engine = "sql",
     dsn: Dsn = None,
@@ -310,41 +299,27 @@ def recall(
     """Measures the recall of searches as they are now."""
     with _connect(dsn, home) as db:
         docs = _engine(db.open(collection), engine)
-        measured = docs.recall(
-            _queries(queries), k=k, where=_filter(where), sample=sample, engine=engine
-        )
+        r = docs.recall(_queries(queries), k=k, where=_filter(where), sample=sample, engine=engine)
         table = Table("queries", "mean", "from", "to", "5th percentile", "minimum", box=None)
-        r = measured
-        table.add_row(
-            str(r.queries),
-            f"{r.mean:.4f}",
-            f"{r.low:.4f}",
-            f"{r.high:.4f}",
-            f"{r.p05:.2f}",
-            f"{r.minimum:.2f}",
-        )
+        bounds = (f"{share:.4f}" for share in (r.mean, r.low, r.high))
+        table.add_row(str(r.queries), *bounds, f"{r.p05:.2f}", f"{r.minimum:.2f}")
         out.print(table)
         promise = docs.promise
-        out.print(
-            f"promise: {escape(str(promise))}" if promise is not None else "nothing is promised",
-            style="dim",
-            highlight=False,
-        )
+        shown = "nothing is promised" if promise is None else f"promise: {escape(str(promise))}"
+        out.print(shown, style="dim", highlight=False)
 
 
 @app.command()
 def explain(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
-    like: Annotated[str | None, typer.Option(help="Search by example: the id of a row.")] = None,
-    vector: Annotated[
-        Path | None, typer.Option(help="Search by vector: a .npy file of shape (dims,).")
-    ] = None,
+    collection: Name,
+    like: Like = None,
+    vector: Vector = None,
     want: Annotated[
         list[str] | None,
         typer.Option(help="The id of a row that should be found; may be repeated."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Answers of the search.")] = 10,
-    where: Annotated[str | None, typer.Option(help="A filter as JSON.")] = None,
+    k: K = 10,
+    where: Where = None,
     engine: Engine = "sql",
     dsn: Dsn = None,
     home: Home = None,
@@ -352,7 +327,7 @@ def explain(
     """Shows a search stage by stage, and what became of wanted rows."""
     with _connect(dsn, home) as db:
         docs = _engine(db.open(collection), engine)
-        keys = [docs.parse_key(each) for each in want or ()]
+        keys = [docs.parse_key(text) for text in want or ()]
         trace = docs.explain(
             _query(docs, like, vector),
             as_stored=like is not None,
@@ -364,13 +339,8 @@ def explain(
         table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)
         for stage in trace.stages:
             rows_in = "all" if stage.rows_in is None else f"{stage.rows_in:,}"
-            table.add_row(
-                escape(stage.name),
-                rows_in,
-                f"{stage.rows_out:,}",
-                f"{stage.bytes_per_row:,}",
-                f"{stage.microseconds or 0:,.0f}",
-            )
+            counts = rows_in, f"{stage.rows_out:,}", f"{stage.bytes_per_row:,}"
+            table.add_row(escape(stage.name), *counts, f"{stage.microseconds or 0:,.0f}")
         out.print(table)
         for fate in trace.fates:
             out.print(escape(str(fate)), highlight=False)
@@ -378,110 +348,41 @@ def explain(
 
 @app.command()
 def report(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    collection: Name,
     folder: Annotated[Path, typer.Option(help="Where report.html and the figures go.")] = Path(
         "report"
     ),
-    k: Annotated[int, typer.Option("-k", help="Answers of a search.")] = 10,
+    k: K = 10,
     queries: Queries = None,
     engine: Engine = "sql",
     dsn: Dsn = None,
     home: Home = None,
 ) -> None:
-    """Measures a collection and writes a page with figures: recall against dims, plans, queries, energy, stages."""
+    """Measures a collection and writes a page: recall by dims, plans, queries, energy, stages."""
     with _connect(dsn, home) as db:
         docs = _engine(db.open(collection), engine)
-        out.print(
-            str(docs.report(folder, queries=_queries(queries), k=k, engine=engine)),
-            highlight=False,
-            soft_wrap=True,
-        )
+        page = docs.report(folder, queries=_queries(queries), k=k, engine=engine)
+        out.print(str(page), highlight=False, soft_wrap=True)
 
 
 @app.command()
 def doctor(dsn: Dsn = None, home: Home = None) -> None:
-    """Says what is here, what is wrong and the way out: instruction set, server, pgvector, schema, collections."""
-    table = Table("what", "found", "", box=None)
-    failed = False
-
-    def check(what: str, probe: Any) -> Any:
-        nonlocal failed
-        try:
-            found, shown = probe()
-        except MrlDbError as error:
-            failed = True
-            table.add_row(what, f"[red]{escape(str(error))}[/]", "[red]✗[/]")
-            return None
-        table.add_row(what, escape(shown), "[green]✓[/]")
-        return found
-
-    check(
-        "mrl_db",
-        lambda: (
-            True,
-            f"{mrl_db.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}",
-        ),
-    )
-    check(
-        "instruction set",
-        lambda: (
-            mrl_db.simd(),
-            f"{mrl_db.simd()} (this CPU runs {', '.join(mrl_db.available_simd())})",
-        ),
-    )
-    if not dsn:
-        place = embedded.default_home() if home is None else home
-        check(
-            "embedded PostgreSQL",
-            lambda: (True, f"{embedded.find_binaries(18).folder}; data in {place}"),
-        )
-    db = check("connection", lambda: (lambda found: (found, repr(found)))(_connect(dsn, home)))
-    if db is not None:
-        with db:
-            check("PostgreSQL", lambda: (True, str(db.server_version)))
-            check("pgvector", lambda: (True, db.pgvector_version))
-            check("schema mrl", lambda: (True, "up to date"))
-            for name in (
-                check("collections", lambda: (db.list(), ", ".join(db.list()) or "none")) or ()
-            ):
-                check(f"  {escape(name)}", lambda name=name: _collection_health(db.open(name)))
-    out.print(table)
-    if failed:
+    """Says what is here, what is wrong and the way out: instruction set, server, collections."""
+    folder = None if dsn else home or embedded.default_home()
+    if not examine(lambda: _connect(dsn, home), folder, out):
         raise typer.Exit(1)
-
-
-def _collection_health(docs: Collection) -> tuple[bool, str]:
-    rows = docs.count()
-    advice = (
-        ""
-        if docs.indexed or rows < 10_000
-        else "; no index on the low-dim vectors: create_index() makes searches faster"
-    )
-    try:
-        held, readers, logged = docs.log_health()
-    except PrivilegeError:
-        log = ""
-    else:
-        log = (
-            f"; log: {held:,} changes for {readers} readers"
-            if logged
-            else "; writes are not logged: call mrl.log_changes()"
-        )
-    promise = docs.promise
-    promised = "" if promise is None else f"; promise: {promise}"
-    return True, f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims{advice}{log}{promised}"
 
 
 @app.command()
 def upgrade(home: Home = None) -> None:
-    """Brings the embedded server's data to the newest PostgreSQL that is carried; nobody may be using it."""
+    """Brings the embedded server's data to the newest PostgreSQL here; nobody may be using it."""
     before, now = upgrade_cluster(embedded.default_home() if home is None else home)
     out.print(f"PostgreSQL {now}" if before == now else f"PostgreSQL {before} → {now}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context, home: Home = None) -> None:
-    """Opens psql on the embedded server; further arguments go to psql, as in: mrl-db psql -c 'SELECT 1'."""
+    """Opens psql on the embedded server; further arguments go to it: mrl-db psql -c 'SELECT 1'."""
     with mrl_db.connect(home=home) as db:
         if db.server is None:
             raise MissingDependencyError(

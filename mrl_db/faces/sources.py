@@ -1,4 +1,4 @@
-"""Where rows come from when many are loaded: arrays, iterables of batches, Arrow tables, Parquet files."""
+"""Where many rows come from: arrays, iterables of batches, Arrow tables, Parquet files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RawBatch = tuple[Any, Any, Mapping[str, Any]]
 """(ids, vectors, {column: values}), not yet checked."""
 
 Source = Any
-"""A path, an Arrow table or reader, an array of ids, or an iterable of batches; `open_source` tells them apart."""
+"""A path, an Arrow table or reader, an array of ids, or an iterable of batches."""
 
 _ROWS_OF_A_BATCH = 8192
 
@@ -32,12 +32,25 @@ def open_source(
     vector: str,
     known: Mapping[str, str],
 ) -> tuple[int | None, Iterator[RawBatch]]:
-    """Returns (rows in all where that is known, the batches). known: the metadata columns that the collection has."""
+    """Opens what `Collection.ingest` was given.
+
+    Args:
+        source: a path, an Arrow table or reader, an array of ids, or an iterable of batches.
+        vectors: with an array of ids, its vectors; else None.
+        columns: with an array of ids, {column: values}.
+        id: the column of Arrow data that holds the key.
+        vector: the column of Arrow data that holds the vectors.
+        known: the metadata columns of the collection; others in Arrow data are left out.
+
+    Returns:
+        The number of rows, None where unknown, and the batches.
+    """
     if vectors is not None:
         return len(vectors), _slices(source, vectors, columns)
     if columns:
         raise ShapeError(
-            f"columns {', '.join(columns)} were given without vectors; batches and files bring their own columns"
+            f"columns {', '.join(columns)} were given without vectors; "
+            "batches and files bring their own columns"
         )
     if isinstance(source, (str, os.PathLike)):
         return _parquet(source, id, vector, known)
@@ -56,7 +69,8 @@ def open_source(
         raise ShapeError("ids were given without vectors; wanted ingest(ids, vectors, …)")
     if not isinstance(source, Iterable):
         raise DtypeError(
-            f"source is a {type(source).__name__}, wanted a path, an Arrow table, ids with vectors, or an iterable of batches"
+            f"source is a {type(source).__name__}, wanted a path, an Arrow table, "
+            "ids with vectors, or an iterable of batches"
         )
     return None, (_batch(batch, id, vector, known) for batch in source)
 
@@ -86,7 +100,8 @@ def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBat
     if isinstance(batch, tuple) and len(batch) == 3 and isinstance(batch[2], Mapping):
         return batch[0], batch[1], batch[2]
     raise ShapeError(
-        f"a batch is a {type(batch).__name__}, wanted (ids, vectors) or (ids, vectors, {{column: values}}) or an Arrow batch"
+        f"a batch is a {type(batch).__name__}, wanted (ids, vectors) or "
+        "(ids, vectors, {column: values}) or an Arrow batch"
     )
 
 
@@ -108,16 +123,16 @@ def _parquet(
             f"{os.fspath(path)!r} is not a Parquet file that can be read: {error}"
         ) from None
     names = file.schema_arrow.names
-    _wanted(names, id, vector)
-    wanted = [name for name in names if name in (id, vector) or name in known]
-    batches = file.iter_batches(batch_size=_ROWS_OF_A_BATCH, columns=wanted)
+    _check_names(names, id, vector)
+    columns = [name for name in names if name in (id, vector) or name in known]
+    batches = file.iter_batches(batch_size=_ROWS_OF_A_BATCH, columns=columns)
     return file.metadata.num_rows, (_arrow(batch, id, vector, known) for batch in batches)
 
 
 def parquet_schema(
     path: str | os.PathLike[str], id: str, vector: str
 ) -> tuple[str, int, dict[str, str]]:
-    """Returns (key type, dims, metadata columns with SQL types) of a collection that fits a Parquet file."""
+    """Returns (key type, dims, {column: SQL type}) of a collection that fits a Parquet file."""
     import pyarrow as pa
 
     _, batches = _parquet(path, id, vector, {})
@@ -152,22 +167,24 @@ def _sql_type(kind: pa.DataType) -> str:
     if pa.types.is_timestamp(kind):
         return "timestamp without time zone" if kind.tz is None else "timestamp with time zone"
     raise DtypeError(
-        f"no SQL type for Arrow's {kind}; create the collection first, with the columns that you want"
+        f"no SQL type for Arrow's {kind}; "
+        "create the collection first, with the columns that you want"
     )
 
 
-def _wanted(names: list[str], id: str, vector: str) -> None:
+def _check_names(names: list[str], id: str, vector: str) -> None:
     for what, name in (("id", id), ("vector", vector)):
         if name not in names:
             raise ValueRangeError(
-                f"the data has no column {name!r} for the {what}; it has {', '.join(names)}; name it with {what}="
+                f"the data has no column {name!r} for the {what}; "
+                f"it has {', '.join(names)}; name it with {what}="
             )
 
 
 def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:
     """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
     names = batch.schema.names
-    _wanted(names, id, vector)
+    _check_names(names, id, vector)
     ids, embedded = batch.column(names.index(id)), batch.column(names.index(vector))
     for name, array in ((id, ids), (vector, embedded)):
         if array.null_count:
@@ -175,8 +192,8 @@ def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]
                 f"column {name!r} has {array.null_count} NULLs in one batch; filter them out before"
             )
     further = {
-        name: batch.column(place).to_pylist()
-        for place, name in enumerate(names)
+        name: batch.column(position).to_pylist()
+        for position, name in enumerate(names)
         if name in known and name not in (id, vector)
     }
     return _arrow_ids(ids), _arrow_vectors(embedded), further
@@ -206,8 +223,7 @@ def _arrow_vectors(vectors: pa.Array) -> NDArray[Any]:
     if not pa.types.is_fixed_size_list(kind):
         widths = vectors.value_lengths().unique().to_pylist()
         if len(widths) != 1:
-            raise ShapeError(
-                f"the vector column has rows of {', '.join(map(str, sorted(widths)[:5]))} values, wanted one width"
-            )
+            shown = ", ".join(map(str, sorted(widths)[:5]))
+            raise ShapeError(f"the vector column has rows of {shown} values, wanted one width")
     flat: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return flat.reshape(len(vectors), -1)

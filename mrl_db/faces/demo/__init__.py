@@ -1,4 +1,4 @@
-"""The example data of `mrl-db demo`: package descriptions of Debian 12, embedded (see README.md in this folder)."""
+"""The example data of `mrl-db demo`: package descriptions of Debian 12 (see README.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """10,000 packages: names, descriptions and sections as lists, vectors float32 (10000, 384) of unit norm."""
+    """5,200 packages.
+
+    Attributes:
+        names: names of the packages, unique.
+        descriptions: one line each.
+        sections: of Debian's archive, such as "python".
+        vectors: (5200, 384) float32 at unit length.
+    """
 
     names: list[str]
     descriptions: list[str]
@@ -23,18 +29,19 @@ class Packages:
 
 
 def load_packages() -> Packages:
-    """Reads the example data out of the installed package."""
+    """Returns the example data that the installed package carries."""
     folder = resources.files("mrl_db.faces.demo")
-    with (folder / "packages.f16.npy").open("rb") as file:
-        vectors = cast("NDArray[np.float16]", np.load(file)).astype(np.float32)
+    with (folder / "packages.npz").open("rb") as file, np.load(file) as arrays:
+        vectors = np.ascontiguousarray(arrays["codes"].T, dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with (
         (folder / "packages.jsonl.gz").open("rb") as raw,
         gzip.open(raw, "rt", encoding="utf-8") as lines,
     ):
         entries = [json.loads(line) for line in lines]
     return Packages(
-        [e["name"] for e in entries],
-        [e["description"] for e in entries],
-        [e["section"] for e in entries],
+        [entry["name"] for entry in entries],
+        [entry["description"] for entry in entries],
+        [entry["section"] for entry in entries],
         vectors,
     )

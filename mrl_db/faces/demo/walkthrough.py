@@ -1,4 +1,4 @@
-"""The walk of `mrl-db demo`: load, search by example, filter, and measure recall and time against the exact answer."""
+"""The walk of `mrl-db demo`: load, search by example, filter, measure recall and time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from mrl_db.faces.demo import load_packages
 from mrl_db.kernels import simd
 
 NAME = "demo_packages"
-_HELD_OUT = 200  # rows that are not loaded, and ask the questions of the recall figure
+_HELD_OUT = 200  # rows that are not loaded: the queries that recall is measured with
 _EXAMPLES = ("gimp", "r-cran-ggplot2")
 
 
 def run_demo(db: Database, out: Console) -> None:
-    """Runs the demo against a database and prints what it finds; the collection `demo_packages` is made anew and left there."""
+    """Runs the demo against a database and prints what it measures.
+
+    The collection `demo_packages` is made anew, and stays.
+    """
     packages = load_packages()
     keep = np.ones(len(packages.names), dtype=bool)
     keep[
@@ -35,10 +38,8 @@ def run_demo(db: Database, out: Console) -> None:
     rows = np.flatnonzero(keep)
     queries = packages.vectors[~keep]
 
-    out.print(
-        f"[bold]PostgreSQL {db.server_version}, pgvector {db.pgvector_version}, kernels: {simd()}[/]",
-        highlight=False,
-    )
+    versions = f"PostgreSQL {db.server_version}, pgvector {db.pgvector_version}"
+    out.print(f"[bold]{versions}, kernels: {simd()}[/]", highlight=False)
     if NAME in db.list():
         db.drop(NAME)
     docs = db.create_collection(
@@ -62,7 +63,8 @@ def run_demo(db: Database, out: Console) -> None:
     docs.create_index(progress=True)
     indexed = time.perf_counter() - began
     out.print(
-        f"loaded {len(rows):,} Debian packages × 384 dims in {loaded:.1f} s ({len(rows) / loaded:,.0f} rows/s), "
+        f"loaded {len(rows):,} Debian packages × 384 dims in {loaded:.1f} s "
+        f"({len(rows) / loaded:,.0f} rows/s), "
         f"indexed their first {docs.low_dims} dims in {indexed:.1f} s\n",
         highlight=False,
         soft_wrap=True,
@@ -72,7 +74,8 @@ def run_demo(db: Database, out: Console) -> None:
     _measure_native(docs, queries, out)
     out.print(
         f"The collection stays: mrl-db search {NAME} --like gimp\n"  # noqa: S608  # shown, not run
-        f"                      mrl-db psql -c \"SELECT h.* FROM {NAME} p, mrl.search_{NAME}(p.embedding, 5) h WHERE p.id = 'gimp'\"",
+        f'                      mrl-db psql -c "SELECT h.* FROM {NAME} p, '
+        f"mrl.search_{NAME}(p.embedding, 5) h WHERE p.id = 'gimp'\"",
         style="dim",
         highlight=False,
         soft_wrap=True,
@@ -147,7 +150,8 @@ def _measure(
     each = (time.perf_counter() - began) / 50 * 1000
     out.print(
         f"\nrecall@10 against exact, {len(queries)} queries that are not in the collection: "
-        f"[bold]mean {recall.mean():.4f}[/], 5th percentile {np.percentile(recall, 5):.2f}, minimum {recall.min():.2f}",
+        f"[bold]mean {recall.mean():.4f}[/], 5th percentile {np.percentile(recall, 5):.2f}, "
+        f"minimum {recall.min():.2f}",
         highlight=False,
         soft_wrap=True,
     )
@@ -174,8 +178,9 @@ def _measure_native(
             docs.search(query, k=10, max_staleness=staleness)
         microseconds.append((time.perf_counter() - began) / len(queries) * 1e6)
     out.print(
-        f"the same loaded into this process (docs.load(), {loading:.1f} s, {engine.bytes / 2**20:.0f} MiB): "
-        f"recall@10 [bold]{recall.mean():.4f}[/], one search [bold]{microseconds[0]:.0f} µs[/] as fresh as the database, "
+        f"the same loaded into this process (docs.load(), {loading:.1f} s, "
+        f"{engine.bytes / 2**20:.0f} MiB): recall@10 [bold]{recall.mean():.4f}[/], "
+        f"one search [bold]{microseconds[0]:.0f} µs[/] as fresh as the database, "
         f"[bold]{microseconds[1]:.0f} µs[/] with max_staleness=60\n",
         highlight=False,
         soft_wrap=True,
