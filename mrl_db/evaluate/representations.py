@@ -17,6 +17,7 @@ from mrl_db import kernels
 from mrl_db.evaluate.metrics import average_precision, ndcg
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.metric import Metric
+from mrl_db.model.pca import principal_directions
 from mrl_db.model.precision import Precision
 
 
@@ -171,7 +172,7 @@ def energy(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.f
     """Returns, for each number of dims, the share of the squared length in the first dims; and in the best directions, those of a PCA."""
     exact = rows.astype(np.float64)
     squares = np.square(exact).sum(axis=0)
-    values = np.linalg.eigvalsh(exact.T @ exact)[::-1]
+    values, _ = principal_directions(exact.T @ exact)
     return np.cumsum(squares) / squares.sum(), np.cumsum(values) / values.sum()
 
 

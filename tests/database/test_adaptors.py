@@ -1,4 +1,4 @@
-"""Adaptors in the catalogue: what is written to a collection and what is asked of it are changed alike, by every client."""
+"""Adaptors in the catalogue: rows and queries are changed alike, whichever client sends them."""
 
 import uuid
 
@@ -8,7 +8,7 @@ import pytest
 
 import mrl_db
 from mrl_db.learn import Adaptor, Rotation
-from mrl_db.learn.change import change_from_bytes
+from mrl_db.learn.transform import transform_from_bytes
 
 DIMS = 16
 
@@ -162,7 +162,7 @@ def test_an_adaptor_is_for_good(db):
 @pytest.mark.parametrize("kind", CHANGES)
 def test_stored_bytes_say_which_of_the_two_it_is(kind):
     change, rows = CHANGES[kind](), made(20)
-    again = change_from_bytes(change.to_bytes())
+    again = transform_from_bytes(change.to_bytes())
 
     assert type(again) is type(change)
     np.testing.assert_array_equal(again.apply(rows), change.apply(rows))

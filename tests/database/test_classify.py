@@ -1,4 +1,4 @@
-"""Cascades: heads against hand-made gradients, thresholds against brute force, promises against fresh rows, and rows classified where they are."""
+"""Cascades: gradients, thresholds against brute force, proofs against fresh rows, stored rows."""
 
 import doctest
 import itertools
@@ -100,7 +100,7 @@ def test_every_head_learns_and_more_dims_know_more(head, normalise):
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 9), st.integers(2, 3))
 def test_the_front_holds_every_rule_that_a_price_would_choose(seed, n, stages):
-    """Against all thresholds there are: for each price of an error, no rule is better than the front's best."""
+    """Against all thresholds there are: for each price, no rule is better than the front's best."""
     rng = np.random.default_rng(seed)
     confidence = rng.random((n, stages)).round(1)
     wrong = rng.random((n, stages)) < 0.4

@@ -8,7 +8,7 @@ import mrl_db
 # The longest name that a module begins with says where it stands.
 LAYERS = """
 model.errors
-model.precision model.metric model.nesting model.values
+model.precision model.metric model.nesting model.pca model.values
 model.filters model.plan
 _kernels
 kernels

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db.model.pca import leading_directions, principal_directions
 from mrl_db.model.plan import PROJECTION_DIMS
 
 SAMPLE_ROWS = 20_000
@@ -29,23 +30,11 @@ def fit_projection(sample: NDArray[np.float32]) -> tuple[NDArray[np.float32], ND
     if dims <= kept or len(sample) < 2:
         directions = np.eye(dims, kept)
     elif dims <= _EXACT_DIMS:
-        _, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        directions = vectors[:, ::-1][:, :kept]
+        _, vectors = principal_directions(centred.T @ centred)
+        directions = vectors[:, :kept]
     else:
-        directions = _leading_directions(centred, kept, rng)
+        directions = leading_directions(centred, kept, rng)
     rotation, _ = np.linalg.qr(rng.standard_normal((PROJECTION_DIMS, PROJECTION_DIMS)))
     return np.ascontiguousarray(directions @ rotation[:kept], dtype=np.float32), mean.astype(
         np.float32
     )
-
-
-def _leading_directions(
-    centred: NDArray[np.float32], kept: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Block power iteration (Halko, Martinsson, Tropp, arXiv:0909.4061, algorithm 4.4): three rounds, an eighth more columns than kept."""
-    basis = rng.standard_normal((centred.shape[1], kept + kept // 8)).astype(np.float32)
-    for _ in range(3):
-        basis, _ = np.linalg.qr(centred.T @ (centred @ basis))
-    projected = centred @ basis
-    _, mixing = np.linalg.eigh((projected.T @ projected).astype(np.float64))
-    return np.asarray(basis @ mixing[:, ::-1][:, :kept], dtype=np.float64)
