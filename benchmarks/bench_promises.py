@@ -40,9 +40,8 @@ from mrl_db import Plan, Precision, Stage, _kernels, graph_plan
 from mrl_db.evaluate.metrics import ndcg, recall_at_k
 from mrl_db.model.filters import AllOf
 from mrl_db.postgres.request import Request
-from mrl_db.recall.probe import microseconds
+from mrl_db.recall.measurement import microseconds
 from mrl_db.recall.query_log import QueryLog
-from mrl_db.recall.run import make_probe
 
 K = 10
 TARGETS = (0.90, 0.95, 0.98, 0.99, 0.995)
@@ -155,11 +154,13 @@ def timed(
 ) -> np.ndarray:
     """Returns the mean microseconds of a search by each plan, in each round, taken in turns."""
     request = Request(docs._info, AllOf(()), ())
-    probe = make_probe(docs._session, request, docs.loaded if engine == "native" else None)
+    tunable = docs._tunable(engine == "native")
     return np.array(
         [
             times.mean(axis=1)
-            for times in microseconds(probe, plans, queries[: SHARE_TIMED[engine]], rounds)
+            for times in microseconds(
+                tunable, request, plans, queries[: SHARE_TIMED[engine]], rounds
+            )
         ]
     )
 

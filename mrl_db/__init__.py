@@ -13,7 +13,6 @@ from mrl_db.kernels import (  # first: says what to do when the compiled module 
 # isort: split
 from mrl_db.collection import Collection, Records
 from mrl_db.database import Database, LargeTableWarning, connect
-from mrl_db.evaluate.metrics import Recall
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.model.errors import (
     CancelledError,
@@ -46,7 +45,7 @@ from mrl_db.model.errors import (
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
-from mrl_db.recall.promise import Promise
+from mrl_db.model.promise import Promise, Recall
 
 
 def __getattr__(name: str) -> str:

@@ -19,7 +19,6 @@ from mrl_db.engines import sql as sql_engine
 from mrl_db.engines.native import index as loading
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Report, reporting
-from mrl_db.handle import stored_promises
 from mrl_db.hits import Hits
 from mrl_db.learn.change import Change, check_change
 from mrl_db.model.errors import NotLoadedError, PlanError, ValueRangeError
@@ -27,6 +26,7 @@ from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.postgres import batches, catalog, changes, indexing, ingest, rows
 from mrl_db.postgres.adapting import copy_changed
 from mrl_db.postgres.session import Connection, Session
+from mrl_db.recall import promises
 
 _NATIVE = ("auto", "native")
 _INDEX_WORTH_ROWS = 10_000  # below, scanning the low-dim column takes no longer than walking a graph (benchmarks/record)
@@ -247,7 +247,7 @@ class Collection(DeclaredRecall):
             raise ValueRangeError(f"route is {route!r}, wanted 'graph' or 'flat'")
         if plan is not None and effort is not None:
             raise PlanError("effort= and plan= were both given; the plan says its effort")
-        stored = stored_promises(self._session, self.name).get("native")
+        stored = promises.stored(self._session, self.name).get("native")
         if plan is None and effort is None and stored is not None and stored.plan.route == route:
             plan = stored.plan
         if plan is None:
@@ -275,7 +275,7 @@ class Collection(DeclaredRecall):
     def _load(self, progress: Report | bool) -> None:
         self.unload()  # its memory is needed
         self._info = catalog.describe(self._session, self.name)
-        self._promises = stored_promises(self._session, self.name)
+        self._promises = promises.stored(self._session, self.name)
         self._native = loading.load(self._session, self._info, progress=progress, **self._loaded_by)
         self._native.note = lambda: self._note("native")()
 

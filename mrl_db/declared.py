@@ -11,21 +11,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrl_db.door import checked_count, checked_engine
-from mrl_db.engines import sql as sql_engine
+from mrl_db.engines.engine import TunableEngine
 from mrl_db.engines.native import index as loading
-from mrl_db.evaluate.metrics import Recall
-from mrl_db.faces.progress import Report, reporting
-from mrl_db.handle import Handle, stored_promises
+from mrl_db.engines.tunable import TunableNative, TunableSql
+from mrl_db.faces.progress import Progress, reporting
+from mrl_db.handle import Handle
 from mrl_db.hits import Trace
 from mrl_db.model.errors import ShapeError
 from mrl_db.model.plan import Plan, with_k
-from mrl_db.postgres import catalog, rows
-from mrl_db.recall import run as tuning
+from mrl_db.model.promise import Promise, Recall, Statistic
+from mrl_db.postgres import catalog
+from mrl_db.recall import fates, promises
+from mrl_db.recall.evidence import Scope, gather
 from mrl_db.recall.explorer import Measured
-from mrl_db.recall.fates import fates
-from mrl_db.recall.findings import gather
-from mrl_db.recall.promise import Promise, drift_of_queries, drift_of_rows
+from mrl_db.recall.measurement import measure, summarise
 from mrl_db.recall.report import write as write_report
+from mrl_db.recall.tuner import Wish, checked_target, tune
 
 
 class DeclaredRecall(Handle):
@@ -36,13 +37,13 @@ class DeclaredRecall(Handle):
         *,
         recall: float | None = None,
         k: int = 10,
-        statistic: str = "mean",
+        statistic: Statistic = "mean",
         p95_ms: float | None = None,
         queries: ArrayLike | None = None,
         engine: str = "auto",
         budget_seconds: float = 60.0,
         seed: int = 0,
-        progress: Report | bool = False,
+        progress: Progress | bool = False,
     ) -> Promise:
         """Measures plans, stores the fastest one that is proven to keep the recall, and returns the promise; searches follow it from then
         on.
@@ -58,27 +59,22 @@ class DeclaredRecall(Handle):
         TargetNotMetError when no plan that keeps the recall is fast enough for p95_ms, and says what the best reaches.
         """
         checked_engine(engine)
-        target = tuning.check_target(recall, statistic, p95_ms)
+        target = checked_target(recall, statistic, p95_ms)
         wanted = checked_count(k, "k", 1000)
         asked = None if queries is None else self._queries(queries)[0]
         native = self._loaded() if self._runs_here(engine, None, None) else None
         if native is not None:
             native.sync()
         self._info = catalog.describe(self._session, self.name)
+        wish = Wish(target, statistic, p95_ms, wanted, asked, budget_seconds, seed)
         with reporting(progress, "plans") as report:
-            promise, self._tried = tuning.tune(
+            promise, self._tried = tune(
+                self._tunable(native is not None),
                 self._session,
                 self._request(None),
-                native,
                 self._log,
-                target=target,
-                statistic=statistic,
-                p95_ms=p95_ms,
-                k=wanted,
-                queries=asked,
-                seconds=budget_seconds,
-                seed=seed,
-                report=report,
+                wish,
+                report,
             )
         if native is not None:
             native.follow_plan(promise.plan)
@@ -94,16 +90,16 @@ class DeclaredRecall(Handle):
     @property
     def promise(self) -> Promise | None:
         """What searches are promised by the engine that answers them, or None; `stale` says why it no longer speaks of them, if so."""
-        self._promises = stored_promises(self._session, self.name)
+        self._promises = promises.stored(self._session, self.name)
         promise = self._promises.get("sql" if self._native is None else "native")
         if promise is None:
             return None
-        total = self.count()
-        newer = rows.share_newer(self._session, self._info, promise.as_of, total)
-        drift = drift_of_rows(promise, total, newer) or self._drift_of_queries(promise)
-        promise = replace(promise, stale=drift)
+        promise = promises.judged(self._session, self._request(None), promise, self._log)
         self._promises[promise.engine] = promise
         return promise
+
+    def _tunable(self, here: bool) -> TunableEngine:
+        return TunableNative(self._loaded()) if here else TunableSql(self._session, self._info)
 
     def recall(
         self,
@@ -133,9 +129,16 @@ class DeclaredRecall(Handle):
         )
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         n = checked_count(sample, "sample")
-        return tuning.measure(
-            self._session, self._request(where), native, used, asked, k=wanted, n=n, seed=drawn
-        )[0]
+        _, recalls = measure(
+            self._tunable(here),
+            self._session,
+            self._request(where),
+            used,
+            queries=asked,
+            sample=n,
+            seed=drawn,
+        )
+        return summarise(recalls)
 
     def explain(
         self,
@@ -167,26 +170,11 @@ class DeclaredRecall(Handle):
             if plan is not None:
                 loading.check_native(plan, self._info)
             used = with_k(native.plan if plan is None else plan, wanted)
-            trace = native.search(request, queries, wanted, used, 1).trace
-
-            def run(tried: Plan) -> list[Any]:
-                return list(native.search(request, queries, tried.k, tried, 1).ids[0].tolist())
         else:
             used = self._plan(wanted, shortlist, plan)
-            trace = sql_engine.explain(self._session, request, queries[0], used)
-
-            def run(tried: Plan) -> list[Any]:
-                return list(
-                    sql_engine.search(self._session, request, queries, tried, fill=False)
-                    .ids[0]
-                    .tolist()
-                )
-
-        if want is None:
-            return trace
-        keys = self._keys(want)
-        present = set(rows.get(self._session, self._info, keys, ())[0])
-        return replace(trace, fates=tuple(fates(run, used, keys, present, self.count())))
+        here = used.native
+        keys = () if want is None else self._keys(want)
+        return fates.explain(self._tunable(here), self._session, request, queries[0], used, keys)
 
     def report(
         self,
@@ -213,32 +201,24 @@ class DeclaredRecall(Handle):
         native = self._loaded() if here else None
         if native is not None:
             native.sync()
-        findings = gather(
+        evidence = gather(
+            self._tunable(here),
             self._session,
             self._request(None),
-            native,
             with_k(self._loaded().plan, wanted) if here else self._plan(wanted, None, None),
             self.promise,
-            queries=asked,
-            judgements=judgements,
-            k=wanted,
-            n=checked_count(sample, "sample"),
-            seed=seed,
-            seconds=budget_seconds,
+            Scope(asked, judgements, checked_count(sample, "sample"), seed, budget_seconds),
         )
-        return write_report(findings, Path(folder))
+        return write_report(evidence, Path(folder))
 
     def _note(self, engine: str) -> Callable[[], str | None]:
         """Tells, when a trace is looked at, what the plan that was followed promises."""
         promise = self._promises.get(engine)
         if promise is None:
             return _nothing
-        return lambda: str(replace(promise, stale=promise.stale or self._drift_of_queries(promise)))
-
-    def _drift_of_queries(self, promise: Promise) -> str | None:
-        if self._log.k != promise.k:
-            return None
-        return drift_of_queries(promise.distances, promise.recall.queries, self._log.distances)
+        return lambda: str(
+            replace(promise, stale=promise.stale or promises.drift_since(promise, self._log))
+        )
 
 
 def _nothing() -> None:

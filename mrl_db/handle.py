@@ -12,15 +12,15 @@ from mrl_db.door import checked_count
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.learn.change import Change, change_from_bytes
 from mrl_db.model import filters
-from mrl_db.model.errors import NotLoadedError, PlanError, PrivilegeError, ValueRangeError
+from mrl_db.model.errors import NotLoadedError, PlanError, ValueRangeError
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan, default_plan, with_k
 from mrl_db.postgres import catalog, ingest, rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
+from mrl_db.recall import promises
 from mrl_db.recall.explorer import Measured
-from mrl_db.recall.promise import Promise
 from mrl_db.recall.query_log import QueryLog
 
 
@@ -34,7 +34,7 @@ class Handle:
         self._native: NativeEngine | None = None
         self._loaded_by: dict[str, Any] = {}  # the arguments of load(), for refresh()
         self._log = QueryLog()
-        self._promises = stored_promises(session, info.name)
+        self._promises = promises.stored(session, info.name)
         kept = catalog.adaptor_of(session, info)
         self._adaptor = None if kept is None else change_from_bytes(kept)
         self._tried: tuple[Measured, ...] = ()
@@ -180,16 +180,3 @@ class Handle:
                 raise PlanError(
                     f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for {stage.precision.value}"
                 )
-
-
-def stored_promises(session: Session, name: str) -> dict[str, Promise]:
-    """The promises of each engine; none for a role that may search and not see them."""
-    try:
-        stored_plans = catalog.stored_plans(session, name)
-    except PrivilegeError:
-        return {}
-    return {
-        engine: Promise.from_json(engine, plan, promise, made_at)
-        for engine, (plan, promise, made_at) in stored_plans.items()
-        if promise is not None and made_at is not None
-    }

@@ -18,6 +18,10 @@ from typing import Protocol, TypeVar
 
 from mrl_db.model.plan import Plan
 
+# Ranks of exact answers among prefixes are counted up to here (`mrl_db.recall.sample`), and scans
+# of prefixes that keep more are not offered.
+MAX_RANK = 2500
+
 Number = TypeVar("Number", int, float)
 
 

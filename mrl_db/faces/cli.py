@@ -9,7 +9,7 @@ import sys
 import time
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -24,6 +24,7 @@ from mrl_db.faces.demo.walkthrough import run_demo
 from mrl_db.faces.doctor import examine
 from mrl_db.hits import Hits
 from mrl_db.model.errors import MissingDependencyError, MrlDbError, ValueRangeError
+from mrl_db.model.promise import Statistic
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.server.upgrade import upgrade as upgrade_cluster
 
@@ -261,7 +262,7 @@ def tune(
         promise = docs.tune(
             recall=recall,
             k=k,
-            statistic=statistic,
+            statistic=cast("Statistic", statistic),  # the door checks it
             p95_ms=p95_ms,
             queries=_queries(queries),
             engine=engine,

@@ -108,6 +108,21 @@ class Plan:
         return self.route in _NATIVE_ROUTES
 
     @property
+    def walks(self) -> bool:
+        """Whether the first stage gets its rows from a graph, and may miss some."""
+        return self.route in ("graph", "hnsw")
+
+    @property
+    def most_effort(self) -> int:
+        """The widest search of its route."""
+        return {"graph": MAX_HOPS, "hnsw": MAX_EFFORT}.get(self.route, 1)
+
+    @property
+    def without_walk(self) -> Plan:
+        """The same stages, the first of which looks at every row."""
+        return replace(self, route="flat" if self.native else "seqscan", effort=1, margin=None)
+
+    @property
     def k(self) -> int:
         """How many rows the plan returns."""
         return self.stages[-1].keep

@@ -1,1 +1,1 @@
-"""Declared recall: measure plans on a sample, choose the cheapest that keeps what was asked, remember the promise and its evidence."""
+"""Recall as a promise: measure plans, choose the cheapest that reaches it, keep the evidence."""

@@ -1,7 +1,8 @@
-"""What became of the rows that a search was to find: the stage that lost each, its rank there, and the keep that would have saved it.
+"""What became of rows that a search should find: the stage that lost each, and what would save it.
 
-Nothing is modelled: the plan is run again, up to the stage and with other keeps, and what comes out is looked at. So it is said of either
-engine, with filters, deletions and all, and running the plan with the keep that is named finds the row.
+Nothing is modelled. The plan is run again, up to the stage and with other keeps, and its output is
+looked at. So it holds for any engine, with filters and deletions, and a plan with the keep that is
+named finds the row.
 """
 
 from __future__ import annotations
@@ -11,22 +12,37 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from mrl_db.model.plan import MAX_EFFORT, MAX_HOPS, Plan
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db.engines.engine import Engine
+from mrl_db.hits import Trace
+from mrl_db.model.filters import AllOf
+from mrl_db.model.plan import Plan
+from mrl_db.postgres import rows
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
 
 Outcome = Literal["found", "absent", "outranked", "walk", "stage"]
 Run = Callable[[Plan], Sequence[Any]]
-"""Runs a plan for the query and returns the ids that it finds, the nearest first."""
+"""Runs a plan for one query and returns the keys that it finds, the nearest first."""
 
-_LISTED = 1000  # ranks of rows that are not among the answers are told up to here
+_LISTED = 1000  # ranks of rows that are not among the answers are counted up to here
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of one wanted row.
+    """What became of one row.
 
-    outcome: "found"; "absent": no such row; "outranked": k matching rows are nearer; "walk": the route did not meet it, though its first
-    stage would have kept it; "stage": the stage had no room for it. stage: number of the plan's stage, from 0. rank: from 1, in that stage,
-    or among all rows. keep, effort: the least that would have saved it there; None where none does.
+    Attributes:
+        id: Its key.
+        outcome: "found"; "absent": there is no such row; "outranked": k matching rows are nearer;
+            "walk": the route did not meet it, though its first stage would have kept it; "stage":
+            the stage had no room for it.
+        stage: Number of the plan's stage, from 0.
+        rank: From 1, in that stage, or among all rows.
+        keep: The least that would have saved it there; None where none does.
+        effort: Likewise, where the walk did not meet it.
     """
 
     id: Any
@@ -37,98 +53,130 @@ class Fate:
     effort: int | None = None
 
     def __str__(self) -> str:
-        """Tells it in one line."""
         if self.outcome == "found":
             return f"{self.id!r}: found, rank {self.rank}"
         if self.outcome == "absent":
             return f"{self.id!r}: not in the collection"
         if self.outcome == "outranked":
-            true = (
-                f"its true rank is {self.rank}"
-                if self.rank
-                else f"its true rank is beyond {_LISTED}, or the filter leaves it out"
-            )
-            return f"{self.id!r}: not lost; {true}"
+            rank = self.rank or f"beyond {_LISTED}, or the filter leaves it out"
+            return f"{self.id!r}: not lost; its true rank is {rank}"
         if self.outcome == "walk":
             remedy = f"effort {self.effort} would" if self.effort else "no effort would"
             return f"{self.id!r}: not met by the walk of stage 0; {remedy} have met it"
-        return f"{self.id!r}: lost by stage {self.stage}, where its rank is {self.rank}; keep {self.keep} would have saved it"
+        return (
+            f"{self.id!r}: lost by stage {self.stage}, where its rank is {self.rank}; "
+            f"keep {self.keep} would have saved it"
+        )
 
 
-def fates(run: Run, plan: Plan, want: Sequence[Any], present: set[Any], rows: int) -> list[Fate]:
-    """Returns the fate of each wanted id. present: those of them that are in the collection. rows: how many the collection has."""
-    answers = list(run(plan))
-    rank = {key: place for place, key in enumerate(answers, 1)}
-    true: list[Any] | None = None
-    found = []
-    for key in want:
-        if key in rank:
-            found.append(Fate(key, "found", len(plan.stages) - 1, rank[key]))
+def explain(
+    engine: Engine,
+    session: Session,
+    request: Request,
+    query: NDArray[np.float32],
+    plan: Plan,
+    keys: Sequence[Any] = (),
+) -> Trace:
+    """Returns how one search goes, and the fate of rows that it should find.
+
+    Args:
+        engine: Synchronised.
+        session: Where the rows are.
+        request: The filter.
+        query: (dims,) float32.
+        plan: Checked.
+        keys: Of the rows.
+    """
+    trace = engine.explain(request, query, plan)
+    if not keys:
+        return trace
+
+    def run(plan: Plan) -> list[Any]:
+        hits = engine.search(request, query[np.newaxis], plan, threads=1, fill=False)
+        return list(hits.ids[0].tolist())
+
+    present = set(rows.get(session, request.info, list(keys), ())[0])
+    rows_in_all = rows.count(session, replace(request, where=AllOf(())))
+    return replace(trace, fates=tuple(fates(run, plan, keys, present, rows_in_all)))
+
+
+def fates(
+    run: Run, plan: Plan, keys: Sequence[Any], present: set[Any], rows_in_all: int
+) -> list[Fate]:
+    """Returns the fate of each of some rows.
+
+    Args:
+        run: Runs plans.
+        plan: The search.
+        keys: Of the rows.
+        present: Those of the keys that are in the collection.
+        rows_in_all: Rows of the collection.
+    """
+    rank_of = {key: rank for rank, key in enumerate(run(plan), 1)}
+    true_rank_of: dict[Any, int] | None = None
+    results = []
+    for key in keys:
+        if key in rank_of:
+            results.append(Fate(key, "found", len(plan.stages) - 1, rank_of[key]))
         elif key not in present:
-            found.append(Fate(key, "absent"))
+            results.append(Fate(key, "absent"))
         else:
-            if true is None:
-                true = list(run(_exact(plan, max(plan.k, _LISTED))))
-            place = true.index(key) + 1 if key in true else None
-            if place is None or place > plan.k:
-                found.append(Fate(key, "outranked", rank=place))
+            if true_rank_of is None:
+                nearest = run(_exact(plan, max(plan.k, _LISTED)))
+                true_rank_of = {key: rank for rank, key in enumerate(nearest, 1)}
+            rank = true_rank_of.get(key)
+            if rank is None or rank > plan.k:
+                results.append(Fate(key, "outranked", rank=rank))
             else:
-                found.append(_loss(run, plan, key, rows))
-    return found
+                results.append(_loss(run, plan, key, rows_in_all))
+    return results
 
 
-def _loss(run: Run, plan: Plan, key: Any, rows: int) -> Fate:
-    """Of a row that is among the k nearest and was not found."""
+def _loss(run: Run, plan: Plan, key: Any, rows_in_all: int) -> Fate:
+    """The fate of a row that is among the k nearest and not among the answers."""
     for number, stage in enumerate(plan.stages[:-1]):
-        if key in run(up_to(plan, number, stage.keep)):
+        if _passes(run, key, up_to(plan, number, stage.keep)):
             continue
         if (
             number == 0
-            and plan.route in ("graph", "hnsw")
-            and key in run(up_to(without_walk(plan), 0, stage.keep))
+            and plan.walks
+            and _passes(run, key, up_to(plan.without_walk, 0, stage.keep))
         ):
-            limit = min(MAX_HOPS, max(rows, plan.effort)) if plan.route == "graph" else MAX_EFFORT
-            effort = _least(plan.effort, limit, partial(_walked, run, plan, key))
+            widest = min(plan.most_effort, max(rows_in_all, plan.effort))
+            effort = _least(plan.effort, widest, partial(_met, run, plan, key))
             return Fate(key, "walk", 0, effort=effort)
-        most = rows if number == 0 else plan.stages[number - 1].keep
+        most = rows_in_all if number == 0 else plan.stages[number - 1].keep
         keep = _least(stage.keep, most, partial(_kept, run, plan, key, number))
         return Fate(key, "stage", number, keep, keep)
-    # All stages before the last pass it when they are the last but one to run; so it ties with the k-th answer.
+    # Every stage passes it, so it ties with the k-th answer.
     return Fate(key, "outranked", len(plan.stages) - 1, plan.k)
 
 
-def _walked(run: Run, plan: Plan, key: Any, effort: int) -> bool:
-    return key in run(up_to(replace(plan, effort=effort), 0, plan.stages[0].keep))
+def _passes(run: Run, key: Any, plan: Plan) -> bool:
+    return key in run(plan)
+
+
+def _met(run: Run, plan: Plan, key: Any, effort: int) -> bool:
+    return _passes(run, key, up_to(replace(plan, effort=effort), 0, plan.stages[0].keep))
 
 
 def _kept(run: Run, plan: Plan, key: Any, number: int, keep: int) -> bool:
-    return key in run(up_to(plan, number, keep))
+    return _passes(run, key, up_to(plan, number, keep))
 
 
 def up_to(plan: Plan, number: int, keep: int) -> Plan:
-    """Returns the plan that ends with stage `number` keeping `keep`, and returns all that it keeps."""
-    before = plan.stages[:number]
-    return replace(
-        plan,
-        stages=(
-            *before,
-            replace(plan.stages[number], keep=keep),
-            replace(plan.stages[-1], keep=keep),
-        ),
-    )
-
-
-def without_walk(plan: Plan) -> Plan:
-    """Returns the plan whose first stage looks at every row."""
-    return replace(plan, route="flat" if plan.native else "seqscan", effort=1, margin=None)
+    """Returns the plan that ends with stage `number` keeping `keep`, and returns all of these."""
+    stage, last = plan.stages[number], plan.stages[-1]
+    stages = (*plan.stages[:number], replace(stage, keep=keep), replace(last, keep=keep))
+    return replace(plan, stages=stages)
 
 
 def _exact(plan: Plan, k: int) -> Plan:
-    return Plan("flat" if plan.native else "seqscan", 1, (replace(plan.stages[-1], keep=k),))
+    return replace(plan.without_walk, stages=(replace(plan.stages[-1], keep=k),))
 
 
 def _least(failed: int, most: int, passes: Callable[[int], bool]) -> int | None:
-    """The least value above `failed`, and at most `most`, that passes; None when that does not. Doubles, then bisects."""
+    """The least value in (failed, most] that passes, or None: doubles, then bisects."""
     low, high = failed, min(most, 2 * failed)
     while high < most and not passes(high):
         low, high = high, min(most, 2 * high)

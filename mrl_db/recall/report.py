@@ -1,4 +1,4 @@
-"""The report: what was measured of a collection, as one self-contained HTML file and the figures as PNG files.
+"""The report: what was measured of a collection, as one HTML file and its figures as PNG files.
 
 Figures are drawn by matplotlib, the page by Jinja2, which escapes all that comes from the database.
 """
@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrl_db.evaluate.metrics import Recall
-from mrl_db.evaluate.representations import Quality
-from mrl_db.hits import Trace
 from mrl_db.model.errors import MissingDependencyError
+from mrl_db.recall.evidence import Evidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,42 +23,19 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#1f5fa8", "#d8701a", "#2f8f4e", "#8a8f98"
 _SIZE = (7.2, 4.2)  # inches, at 130 dots each: legible at 1,280 pixels, two beside each other
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPoint:
-    """A plan's recall and the microseconds of one search."""
+def write(evidence: Evidence, folder: Path) -> Path:
+    """Writes report.html and the figures; needs the extra `report`.
 
-    plan: str
-    recall: float
-    microseconds: float
+    Args:
+        evidence: What was measured.
+        folder: Is made where it is not there.
 
+    Returns:
+        The page's path.
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was measured. chosen: the plan that searches follow, recalls: of each query by it. energy: of rows, and of a PCA of them."""
-
-    collection: str
-    engine: str
-    rows: int
-    dims: int
-    low_dims: int
-    metric: str
-    k: int
-    asked: str
-    promise: str | None
-    stale: str | None
-    recall: Recall
-    recalls: NDArray[np.float64]
-    qualities: Sequence[Quality]
-    shortlist: int
-    plans: Sequence[PlanPoint]
-    chosen: PlanPoint
-    energy: tuple[NDArray[np.float64], NDArray[np.float64]]
-    stages: Trace
-    made: str
-
-
-def write(findings: Findings, folder: Path) -> Path:
-    """Writes report.html and the figures into a folder, which is made; returns the page's path. Needs the extra `report`."""
+    Raises:
+        MissingDependencyError: matplotlib or Jinja2 is not installed.
+    """
     try:
         import jinja2
         import matplotlib  # noqa: F401
@@ -72,14 +45,8 @@ def write(findings: Findings, folder: Path) -> Path:
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
     images = {}
-    for name, draw in (
-        ("dims", _dims),
-        ("plans", _plans),
-        ("recall", _recalls),
-        ("energy", _energy),
-        ("stages", _stages),
-    ):
-        png = _figure(findings, draw)
+    for name, draw in _FIGURES.items():
+        png = _figure(evidence, draw)
         (folder / f"{name}.png").write_bytes(png)
         images[name] = base64.b64encode(png).decode()
     environment = jinja2.Environment(
@@ -87,32 +54,29 @@ def write(findings: Findings, folder: Path) -> Path:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    template = environment.get_template("report.html.jinja")
     page = folder / "report.html"
-    page.write_text(
-        environment.get_template("report.html.jinja").render(f=findings, images=images),
-        encoding="utf-8",
-    )
+    page.write_text(template.render(f=evidence, images=images), encoding="utf-8")
     return page
 
 
-def _figure(findings: Findings, draw: Any) -> bytes:
+def _figure(evidence: Evidence, draw: Callable[[Evidence, Axes], None]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=_SIZE, dpi=130, layout="constrained"
-    )  # no pyplot: it keeps figures and a backend for the whole process
+    # No pyplot: it keeps figures and a backend for the whole process.
+    figure = Figure(figsize=_SIZE, dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    draw(findings, axes)
-    held = io.BytesIO()
-    figure.savefig(held, format="png")
-    return held.getvalue()
+    draw(evidence, axes)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
 
 
-def _dims(f: Findings, axes: Axes) -> None:
+def _dims(f: Evidence, axes: Axes) -> None:
     dims = [q.dims for q in f.qualities]
     axes.plot(
         dims,
@@ -133,7 +97,8 @@ def _dims(f: Findings, axes: Axes) -> None:
         ("mAP", _GREY, [q.mean_average_precision for q in f.qualities]),
     ):
         if all(value is not None for value in values):
-            axes.plot(dims, values, "^-", color=color, label=f"{name}@{f.k} of the prefix alone")  # type: ignore[arg-type]
+            label = f"{name}@{f.k} of the prefix alone"
+            axes.plot(dims, values, "^-", color=color, label=label)  # type: ignore[arg-type]
     axes.axvline(f.low_dims, color=_GREY, linestyle=":", label=f"low-dim column: {f.low_dims} dims")
     axes.set_xscale("log", base=2)
     axes.set_xticks(dims, [str(each) for each in dims])
@@ -146,7 +111,7 @@ def _dims(f: Findings, axes: Axes) -> None:
     axes.legend(loc="lower right", fontsize=9)
 
 
-def _plans(f: Findings, axes: Axes) -> None:
+def _plans(f: Evidence, axes: Axes) -> None:
     points = sorted(f.plans, key=lambda point: point.microseconds)
     best = np.maximum.accumulate([p.recall for p in points])
     front = [p for p, reached in zip(points, best.tolist(), strict=True) if p.recall >= reached]
@@ -181,7 +146,7 @@ def _plans(f: Findings, axes: Axes) -> None:
     axes.legend(loc="lower right", fontsize=9)
 
 
-def _recalls(f: Findings, axes: Axes) -> None:
+def _recalls(f: Evidence, axes: Axes) -> None:
     edges = (np.arange(f.k + 2) - 0.5) / f.k
     counts, _ = np.histogram(f.recalls, bins=edges)
     axes.bar(np.arange(f.k + 1) / f.k, counts / len(f.recalls), width=0.8 / f.k, color=_BLUE)
@@ -193,7 +158,7 @@ def _recalls(f: Findings, axes: Axes) -> None:
     axes.legend(loc="upper left", fontsize=9)
 
 
-def _energy(f: Findings, axes: Axes) -> None:
+def _energy(f: Evidence, axes: Axes) -> None:
     widths = np.arange(1, f.dims + 1)
     axes.plot(widths, f.energy[0], color=_BLUE, label="first dims, as they come")
     axes.plot(
@@ -208,27 +173,33 @@ def _energy(f: Findings, axes: Axes) -> None:
     axes.legend(loc="lower right", fontsize=9)
 
 
-def _stages(f: Findings, axes: Axes) -> None:
-    names = [
-        stage.name.replace("$", r"\$").replace(", keep", "\nkeep") for stage in f.stages.stages
-    ]
-    times = [stage.microseconds or 0.0 for stage in f.stages.stages]
-    places = np.arange(len(names))[::-1]
-    axes.barh(places, times, color=_BLUE, height=0.5)
-    for place, time, stage in zip(places, times, f.stages.stages, strict=True):
+def _stages(f: Evidence, axes: Axes) -> None:
+    stages = f.stages.stages
+    # "$" would begin a formula.
+    names = [stage.name.replace("$", r"\$").replace(", keep", "\nkeep") for stage in stages]
+    times = [stage.microseconds or 0.0 for stage in stages]
+    heights = np.arange(len(names))[::-1]
+    axes.barh(heights, times, color=_BLUE, height=0.5)
+    for height, time, stage in zip(heights, times, stages, strict=True):
         rows = "" if stage.rows_in is None else f", {stage.rows_in:,} → {stage.rows_out:,} rows"
         axes.annotate(
             f"{time:,.0f} µs{rows}",
-            (time, place),
+            (time, height),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
         )
-    axes.set_yticks(places, names, fontsize=9)
+    axes.set_yticks(heights, names, fontsize=9)
     axes.set(
         xlabel="microseconds", xlim=(0, 1.5 * max([*times, 1e-9])), ylim=(-0.6, len(names) - 0.4)
     )
 
 
-__all__ = ["Findings", "PlanPoint", "write"]
+_FIGURES = {
+    "dims": _dims,
+    "plans": _plans,
+    "recall": _recalls,
+    "energy": _energy,
+    "stages": _stages,
+}

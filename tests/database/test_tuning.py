@@ -11,12 +11,12 @@ import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
 from mrl_db.engines.native.engine import HiddenRows
 from mrl_db.engines.sql import funnel_statement
+from mrl_db.engines.tunable import walk_misses
 from mrl_db.evaluate.metrics import recall_at_k
 from mrl_db.model.filters import AllOf
+from mrl_db.model.promise import drift_of_queries, quantiles
 from mrl_db.postgres.request import Request
-from mrl_db.recall.fates import fates, up_to, without_walk
-from mrl_db.recall.promise import drift_of_queries, quantiles
-from mrl_db.recall.sample import walk_misses
+from mrl_db.recall.fates import fates, up_to
 
 DIMS, N, FRESH = 64, 4000, 500
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
@@ -327,7 +327,7 @@ def test_each_lost_answer_is_laid_to_the_stage_that_lost_it(docs, rows, engine, 
                 assert passes(up_to(plan, fate.stage, fate.keep), fate.id)
             elif fate.outcome == "walk":
                 lost["walk"] += 1
-                assert passes(up_to(without_walk(plan), 0, plan.stages[0].keep), fate.id)
+                assert passes(up_to(plan.without_walk, 0, plan.stages[0].keep), fate.id)
             assert str(fate.id) in str(trace)
     assert lost["stage"] > 5
 

@@ -6,34 +6,36 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrl_db.engines.native.plans import NativePlanSpace
+from mrl_db.hits import Hits
 from mrl_db.model.plan import MAX_HOPS, graph_plan
-from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
-from mrl_db.recall.explorer import scaled
-from mrl_db.recall.promise import Target
+from mrl_db.model.promise import Target
+from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound, proves
 from mrl_db.recall.sample import Sample
-from mrl_db.recall.tuner import _cheapest_proven
+from mrl_db.recall.tuner import cheapest_proven
 
 K, DIMS = 10, 64
 
 
 def a_sample(n):
-    nothing = np.zeros((n, K))
-    return Sample("given", np.arange(n, dtype=np.float32)[:, np.newaxis], nothing, nothing)
+    ids = np.tile(np.arange(K), (n, 1))
+    return Sample("given", np.arange(n, dtype=np.float32)[:, np.newaxis], ids, np.zeros((n, K)))
 
 
 class Walks:
-    """Query i finds each of its answers from an effort on that is its own."""
+    """An engine by which query i finds each of its answers from an effort on that is its own."""
+
+    threads = 1
 
     def __init__(self, needed):
         self.needed = needed
         self.tested = set()
 
-    def least(self, plan, sample):  # noqa: ARG002
-        return 0.0
-
-    def recalls(self, plan, sample):
+    def search(self, request, queries, plan, *, threads, hidden):  # noqa: ARG002
         self.tested.add(plan.effort)
-        return (self.needed[sample.queries[:, 0].astype(int)] <= plan.effort).mean(axis=1)
+        finds = self.needed[queries[:, 0].astype(int)] <= plan.effort
+        ids = np.where(finds, np.arange(K), -1)
+        return Hits(ids, np.where(finds, 0.0, 1.0), None)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -47,27 +49,27 @@ def test_the_cheapest_proven_form_is_found_by_few_tests(seed, recall, effort, ha
     rng = np.random.default_rng(seed)
     n = 1500
     walks = Walks(np.exp(rng.normal(hardness, 1.0, (n, K))))
-    explorer = SimpleNamespace(probe=walks, finest=1.06, most_kept=lambda plan: 10**6)  # noqa: ARG005
+    space = NativePlanSpace(DIMS, 10**6, K, graph_plan(dims=DIMS))
+    explorer = SimpleNamespace(engine=walks, request=None, space=space)
     start = graph_plan(dims=DIMS, k=K, effort=effort)
     target = Target(recall)
 
-    found = _cheapest_proven(explorer, a_sample(n), target, start, 0.05)
+    chosen = cheapest_proven(explorer, a_sample(n), target, start, 0.05)
     assert len(walks.tested) <= 12
 
-    efforts = sorted({scaled(start, 1.06**step, most=10**6).effort for step in range(-18, 48)})
-    proving = [
-        each
-        for each in efforts
-        if mean_exceeds(walks.recalls(SimpleNamespace(effort=each), a_sample(n)), recall, 0.05, n)
-    ]
+    def recalls_at(effort, n):
+        return (walks.needed[:n] <= effort).mean(axis=1)
+
+    efforts = sorted({space.scaled(start, 1.06**step).effort for step in range(-18, 48)})
+    proving = [each for each in efforts if mean_exceeds(recalls_at(each, n), recall, 0.05, n)]
     if not proving:
-        assert found is None or found[0].effort > efforts[-1] * 0.94
+        assert chosen is None or chosen[0].effort > efforts[-1] * 0.94
         return
-    assert found is not None
-    plan, recalls = found
+    assert chosen is not None
+    plan, recalls = chosen
     assert plan.effort <= MAX_HOPS
-    assert target.proven(recalls, 0.05, n)
-    assert np.array_equal(recalls, walks.recalls(plan, a_sample(len(recalls))))
+    assert proves(recalls.weighted, target, 0.05, n)
+    assert np.array_equal(recalls.measured, recalls_at(plan.effort, len(recalls.measured)))
     # Who looks early may give up on a form, or take one, that all queries together would not.
     assert plan.effort <= 1.6 * proving[0]
     assert plan.effort >= proving[0] / 1.6 or plan.effort == efforts[0]

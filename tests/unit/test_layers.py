@@ -10,6 +10,7 @@ LAYERS = """
 model.errors
 model.precision model.metric model.nesting model.pca model.values
 model.filters model.plan
+model.promise
 _kernels
 kernels
 faces.progress faces.sources
@@ -22,9 +23,14 @@ postgres.migrations postgres.catalog
 postgres.request postgres.conditions postgres
 engines.plan_space
 engines
-recall.bounds
 evaluate.metrics
+evaluate.representations
 evaluate
+recall.bounds recall.query_log
+recall.promises recall.sample
+recall.measurement recall.fates
+recall.explorer
+recall.tuner recall.evidence
 recall
 learn
 classify

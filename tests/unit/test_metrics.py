@@ -12,6 +12,7 @@ from mrl_db import ShapeError, ValueRangeError
 from mrl_db.evaluate import metrics
 from mrl_db.recall import bounds
 from mrl_db.recall.bounds import mean_exceeds, mean_lower_bound, mean_upper_bound
+from mrl_db.recall.measurement import Recalls, summarise
 
 labels = st.integers(0, 3)
 
@@ -81,10 +82,25 @@ def test_recall_counts_ties_and_identities():
 
 
 def test_summary_tells_the_worst_as_well():
-    told = metrics.summarise(np.array([1.0] * 94 + [0.5] * 5 + [0.1]))
+    recalls = np.array([1.0] * 94 + [0.5] * 5 + [0.1])
 
-    assert (told.mean, told.p05, told.minimum) == (pytest.approx(0.966), 0.5, 0.1)
-    assert told.low < told.mean < told.high
+    summary = summarise(Recalls(recalls, recalls))
+
+    assert (summary.mean, summary.p05, summary.minimum) == (pytest.approx(0.966), 0.5, 0.1)
+    assert summary.low < summary.mean < summary.high
+
+
+def test_a_weight_of_misses_moves_the_lower_bound_alone():
+    measured = np.array([1.0] * 480 + [0.9] * 20)
+    plain = summarise(Recalls(measured, measured))
+
+    weighted = summarise(Recalls(measured, measured - 3.0 * (1.0 - measured), 4.0))
+
+    assert weighted.low < plain.low
+    same = ("queries", "mean", "p05", "minimum", "high")
+    assert [getattr(weighted, name) for name in same] == [getattr(plain, name) for name in same]
+    assert "count 4 times in the lower bound" in str(weighted)
+    assert "count" not in str(plain)
 
 
 def test_what_has_no_value_is_refused():
@@ -93,7 +109,7 @@ def test_what_has_no_value_is_refused():
     with pytest.raises(ShapeError, match="at least k = 3"):
         metrics.average_precision([[1, 1]], [1], 3)
     with pytest.raises(ShapeError, match="at least one"):
-        metrics.summarise(np.empty(0))
+        summarise(Recalls.ones(0))
     with pytest.raises(ShapeError, match="wanted"):
         metrics.nearest_neighbour_accuracy([[1], [2]], [1])
     assert metrics.nearest_neighbour_accuracy([[1, 0], [2, 1]], [1, 1]) == 0.5

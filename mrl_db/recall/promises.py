@@ -1,0 +1,53 @@
+"""Promises as the catalogue keeps them, and whether they still speak of what is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mrl_db.model.errors import PrivilegeError
+from mrl_db.model.promise import Promise, drift_of_queries, drift_of_rows
+from mrl_db.postgres import catalog, rows
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
+from mrl_db.recall.query_log import QueryLog
+
+
+def keep(session: Session, collection: str, promise: Promise) -> Promise:
+    """Stores a promise and its plan, which searches follow then; returns it with its date."""
+    made_at = catalog.keep_promise(
+        session, collection, promise.engine, promise.plan, promise.to_json()
+    )
+    return replace(promise, made_at=made_at)
+
+
+def stored(session: Session, collection: str) -> dict[str, Promise]:
+    """Returns the promise of each engine; none for a role that may search and not see them."""
+    try:
+        plans = catalog.stored_plans(session, collection)
+    except PrivilegeError:
+        return {}
+    return {
+        engine: Promise.from_json(engine, plan, promise, made_at)
+        for engine, (plan, promise, made_at) in plans.items()
+        if promise is not None and made_at is not None
+    }
+
+
+def judged(session: Session, request: Request, promise: Promise, log: QueryLog) -> Promise:
+    """Returns the promise with `stale` saying why it no longer speaks of what is there, or None.
+
+    Args:
+        session: Where the rows are: they are counted, and some are looked at.
+        request: The collection, unfiltered.
+        promise: As it was stored.
+        log: The queries since.
+    """
+    rows_in_all = rows.count(session, request)
+    newer = rows.share_newer(session, request.info, promise.as_of, rows_in_all)
+    stale = drift_of_rows(promise, rows_in_all, newer) or drift_since(promise, log)
+    return replace(promise, stale=stale)
+
+
+def drift_since(promise: Promise, log: QueryLog) -> str | None:
+    """Says when the queries since lie elsewhere than those of the evidence; asks no server."""
+    return drift_of_queries(promise.distances, promise.recall.queries, log.distances(promise.k))
