@@ -24,10 +24,10 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	$(BUILD)/threads/index_test $(DURATION) 200
 
 lint:
-	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp tests/native/*.?pp
+	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
 format:
-	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp tests/native/*.?pp
+	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
 soak: native  ## the long forms, some hours: filters, cut lines, killed servers and clients, lives of a collection, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py

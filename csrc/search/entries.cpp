@@ -119,6 +119,16 @@ void Entries::group(const LineCodes& codes, std::size_t groups) {
     slots_ = std::move(ordered);
 }
 
+bool Entries::restore(const LineCodes& codes, std::size_t slots) {
+    const std::size_t groups = begins_.size() - 1;
+    bool valid = begins_.size() >= 2 && groups <= kMostGroups && slots_.size() <= kMostEntries &&
+                 begins_.front() == 0 && begins_.back() == slots_.size() &&
+                 std::is_sorted(begins_.begin(), begins_.end()) &&
+                 lines_.size() == slots_.size() * kLineBytes;
+    for (const std::uint32_t slot : slots_) valid &= slot < slots;
+    return valid && centres_.restore(codes.metric(), groups);
+}
+
 std::size_t Entries::look(const Kernels& kernels, const LineQuery& query, Pool& pool) const {
     const std::size_t groups = begins_.size() - 1;
     std::uint32_t nearest[kProbed] = {0};

@@ -36,6 +36,17 @@ class Entries {
         f.list("graph.entries", slots_);  // the rest is made from them
     }
 
+    // With what is made from them, for who cannot wait for it.
+    template <class Fields>
+    void whole(Fields& f) {
+        f.list("entries.slots", slots_);
+        f.list("entries.begins", begins_);
+        f.array("entries.lines", lines_);
+        centres_.fields(f);
+    }
+    // Of what came from outside: whether all fits, over so many slots.
+    bool restore(const LineCodes& codes, std::size_t slots);
+
   private:
     void group(const LineCodes& codes, std::size_t groups);
 

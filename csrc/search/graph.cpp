@@ -6,17 +6,12 @@
 #include <limits>
 
 namespace mrl {
+
+using namespace walk_rule;
+
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::size_t kPoolSlack = 24;  // appended beyond the wanted length before the pool is cut
-// Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop
-// points the next ones; more once it is where it wants to be and looks around.
-constexpr std::size_t kFirstPops = 5;
-constexpr std::size_t kPops = 8;
-constexpr std::size_t kArrived = 30;    // hops
-constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
-constexpr std::size_t kEntryPool = 16;  // entries that start a walk
 
 }  // namespace
 
@@ -74,9 +69,9 @@ bool Graph::sound(std::size_t slots) const {
     return sound;
 }
 
-void Graph::enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const {
+void enter(const Entries& entries, const Kernels& kernels, const LineQuery& query, Walk& walk) {
     Pool& pool = walk.pool;
-    walk.scored += entries_.look(kernels, query, pool);
+    walk.scored += entries.look(kernels, query, pool);
     kernels.pool_cut(&pool, kEntryPool);
     pool.threshold = kInfinity;
     for (std::size_t i = 0; i < pool.size; ++i) walk.first_visit(pool.id[i]);
@@ -86,7 +81,7 @@ void Graph::walk(const Kernels& kernels, const LineCodes& codes, const LineQuery
                  const WalkOptions& options, Walk& walk, const SlotFilter* filter) const {
     walk.prepare(slots(), options.pool, entries_.size());
     if (options.hidden != kNoLink) walk.first_visit(options.hidden);
-    enter(kernels, query, walk);
+    enter(entries_, kernels, query, walk);
     Pool& pool = walk.pool;
     for (std::size_t i = 0; i < pool.size && options.hidden != kNoLink; ++i) {
         if (pool.id[i] == options.hidden) pool.key[i] = pool.open[i] = kInfinity;

@@ -99,6 +99,21 @@ class Walk {
     Array<std::uint32_t> id_;
 };
 
+// How walks go, over memory (graph.cpp) and over pages (paged_search.cpp) alike.
+namespace walk_rule {
+constexpr std::size_t kPoolSlack = 24;  // appended beyond the kept length before the pool is cut
+// Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop
+// points the next ones; more once it is where it wants to be and looks around.
+constexpr std::size_t kFirstPops = 5;
+constexpr std::size_t kPops = 8;
+constexpr std::size_t kArrived = 30;    // hops
+constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
+constexpr std::size_t kEntryPool = 16;  // entries that start a walk
+}  // namespace walk_rule
+
+// Puts the best entries into the empty pool of a walk that was prepared.
+void enter(const Entries& entries, const Kernels& kernels, const LineQuery& query, Walk& walk);
+
 class Graph {
   public:
     void resize(std::size_t slots);
@@ -109,6 +124,7 @@ class Graph {
     void set_links(std::size_t slot, const std::uint32_t* to, std::size_t count);
 
     // The slots at which walks begin.
+    Entries& all_entries() { return entries_; }
     void set_entries(const LineCodes& codes, std::vector<std::uint32_t> entries) {
         entries_.set(codes, std::move(entries));
     }
@@ -130,8 +146,6 @@ class Graph {
     bool sound(std::size_t slots) const;
 
   private:
-    void enter(const Kernels& kernels, const LineQuery& query, Walk& walk) const;
-
     Array<std::uint32_t> links_;
     Entries entries_;
 };

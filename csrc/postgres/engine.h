@@ -1,0 +1,95 @@
+// csrc for C: what the extension asks of it. Nothing here throws, jumps or calls PostgreSQL; what
+// goes wrong is a status and a message.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../search/page_format.h"
+#include "../search/page_host.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    MRL_DONE,
+    MRL_PAGES,      // a search waits for what mrl_search_request() says
+    MRL_CANCELLED,  // the caller's `stop` said so
+    MRL_NO_MEMORY,
+    MRL_FAILED,
+} MrlStatus;
+
+typedef enum { MRL_COSINE, MRL_INNER_PRODUCT, MRL_L2 } MrlMetric;
+
+// Of the last call that failed.
+const char* mrl_engine_message(void);
+const char* mrl_engine_simd(void);
+
+void mrl_halves_to_floats(const uint16_t* halves, size_t n, float* floats);
+// Whether a vector may be in an index of this metric: a zero vector has no direction.
+bool mrl_has_direction(const float* vector, size_t dims);
+
+// Building
+
+typedef struct MrlBuild MrlBuild;
+typedef struct {
+    MrlMetric metric;
+    uint32_t dims;
+    uint32_t prefix;  // dims that lines are made from, or 0
+    uint32_t threads;
+} MrlBuildOptions;
+
+// Called from one thread at a time, not always the same; returns whether to stop.
+typedef bool (*MrlProgress)(void* state, double done, double total);
+
+MrlStatus mrl_build_begin(const MrlBuildOptions* options, MrlBuild** build);
+void mrl_build_free(MrlBuild* build);
+MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3]);
+// What a build of so many rows takes at its peak, about.
+size_t mrl_build_bytes(const MrlBuild* build, size_t rows);
+size_t mrl_build_rows(const MrlBuild* build);
+MrlStatus mrl_build_graph(MrlBuild* build, MrlProgress progress, void* state);
+// What a built index is: meta (blocks are the caller's), the blob, and the items of every page of a
+// section.
+const struct MrlMeta* mrl_build_meta(const MrlBuild* build);
+const uint8_t* mrl_build_blob(const MrlBuild* build);
+void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page);
+
+// Searching
+
+typedef struct MrlReader MrlReader;
+typedef struct {
+    uint32_t slot;
+    double distance;  // estimated
+    double nearest;   // it is hardly ever less
+} MrlHit;
+
+// What was done about the last request.
+typedef enum {
+    MRL_READ,      // the pages can be found now
+    MRL_COPIED,    // the copies have been made
+    MRL_UNSTEADY,  // the pages do not stay: let copies be asked for
+} MrlAnswer;
+
+// What a backend keeps of an index beside its pages.
+MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
+void mrl_reader_free(MrlReader* reader);
+// One search at a time. meta: as it is now. `scan`: by the lines of all slots, without a walk.
+MrlStatus mrl_search_begin(MrlReader* reader, const struct MrlMeta* meta,
+                           const struct MrlPageHost* host, const float* query, size_t effort,
+                           size_t keep, bool scan);
+MrlStatus mrl_search_step(MrlReader* reader, MrlAnswer answer);
+const struct MrlPageRequest* mrl_search_request(const MrlReader* reader);
+const MrlHit* mrl_search_hits(const MrlReader* reader, size_t* n);
+size_t mrl_search_scored(const MrlReader* reader);  // lines read
+
+// A row as the index keeps it: its code (code_stride bytes), its line item, and the tail but for
+// TID and flags.
+MrlStatus mrl_encode(MrlReader* reader, const float* vector, uint8_t* code,
+                     uint8_t line[MRL_ITEM_BYTES], struct MrlTail* tail);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,166 @@
+// Building an index in memory, for engine.h.
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "../graph/build.hpp"
+#include "../store/projection_fit.hpp"
+#include "../system/thread_pool.hpp"
+#include "engine.hpp"
+#include "engine_blob.hpp"
+
+using namespace mrl;
+
+namespace {
+
+// Of a row, at the peak of a build: codes twice, links with distances, links back.
+constexpr std::size_t kGraphBytes = 1350;
+constexpr std::size_t kBlock = 256;  // rows encoded together
+
+// A backend's signals are handled in its own thread: helpers start with all of them blocked, and
+// the pool keeps them.
+void start_helpers(std::size_t threads) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+        parallel_for(threads, threads, [](std::size_t, std::size_t) {});
+    } catch (...) {
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+}  // namespace
+
+struct MrlBuild {
+    MrlBuildOptions options;
+    Rows rows;
+    std::vector<float> block;  // rows that were added and not encoded yet
+    std::vector<std::uint16_t> tids;
+    BuiltGraph built;
+    std::vector<std::uint8_t> blob;
+    MrlMeta meta{};
+
+    explicit MrlBuild(const MrlBuildOptions& with)
+        : options(with), rows(metric_of(with.metric), with.dims, false) {}
+
+    void flush() {
+        if (block.empty()) return;
+        rows.append(block.data(), block.size() / options.dims, options.dims, 1);
+        block.clear();
+    }
+
+    // Rows evenly spread, as the metric sees them.
+    std::vector<float> sample() const {
+        const std::size_t n = std::min(rows.size(), kProjectionSample);
+        std::vector<float> out(n * options.dims);
+        for (std::size_t i = 0; i < n; ++i)
+            rows.decode(i * rows.size() / n, out.data() + i * options.dims);
+        return out;
+    }
+
+    void graph(const std::function<void(double, double)>& progress) {
+        flush();
+        start_helpers(options.threads);
+        std::vector<float> sampled = sample();
+        const ProjectionFit fit = fit_projection(sampled, options.dims, options.prefix,
+                                                 options.threads, [&] { progress(0, 1); });
+        std::vector<float>().swap(sampled);
+        Projection projection(rows.metric(), options.dims, fit.matrix.data(), fit.mean.data());
+        std::vector<std::uint32_t> all(rows.size());
+        for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint32_t>(i);
+        BuildOptions build;
+        build.threads = options.threads;
+        built = build_graph(rows, projection, all, build, progress);
+
+        BlobWriter writer;
+        projection.fields(writer);
+        built.graph.all_entries().whole(writer);
+        blob = std::move(writer.bytes);
+        const auto n = static_cast<std::uint32_t>(rows.size());
+        const auto pages = [n](std::uint32_t each) { return (n + each - 1) / each; };
+        meta.magic = MRL_MAGIC;
+        meta.format = MRL_FORMAT;
+        meta.metric = static_cast<std::uint16_t>(options.metric);
+        meta.dims = options.dims;
+        meta.prefix = options.prefix;
+        meta.code_stride = static_cast<std::uint32_t>(rows.code_stride());
+        meta.rows_per_page = mrl_rows_per_page(meta.code_stride);
+        meta.slots = meta.linked = n;
+        meta.blob_bytes = static_cast<std::uint32_t>(blob.size());
+        meta.unit = built.codes.unit();
+        for (std::uint32_t i = 0; i < n; ++i)
+            meta.longest_square = std::max(meta.longest_square, rows.square(i));
+        meta.pages[MRL_LINKS] = meta.pages[MRL_LINES] = pages(MRL_ITEMS);
+        meta.pages[MRL_ROWS] = pages(meta.rows_per_page);
+    }
+
+    void items(int section, std::uint32_t number, std::uint8_t* page) const {
+        const std::uint32_t each =
+            section == MRL_ROWS ? meta.rows_per_page : static_cast<std::uint32_t>(MRL_ITEMS);
+        const std::uint32_t first = number * each, end = std::min(meta.slots, first + each);
+        for (std::uint32_t slot = first; slot < end; ++slot) {
+            const std::uint32_t place = slot - first, row = built.row_of_slot[slot];
+            std::uint8_t* item = page + MRL_PAGE_HEAD + std::size_t{place} * MRL_ITEM_BYTES;
+            if (section == MRL_LINKS) {
+                std::memcpy(item, built.graph.links(slot), kDegree * sizeof(std::uint32_t));
+            } else if (section == MRL_LINES) {
+                std::memcpy(item, built.codes.high() + std::size_t{slot} * kLineBytes, kLineBytes);
+                std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{slot} * kLineBytes,
+                            kLineBytes);
+            } else {
+                MrlTail tail{rows.scale(row), rows.square(row), {}, 0};
+                std::memcpy(tail.tid, tids.data() + std::size_t{row} * 3, sizeof tail.tid);
+                std::memcpy(page + MRL_PAGE_HEAD + std::size_t{place} * meta.code_stride,
+                            rows.code(row), meta.code_stride);
+                std::memcpy(page + mrl_tail_at(&meta, place), &tail, sizeof tail);
+            }
+        }
+    }
+};
+
+extern "C" {
+
+MrlStatus mrl_build_begin(const MrlBuildOptions* options, MrlBuild** build) {
+    return guarded([&] { *build = std::make_unique<MrlBuild>(*options).release(); });
+}
+
+void mrl_build_free(MrlBuild* build) { std::unique_ptr<MrlBuild>{build}; }
+
+MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3]) {
+    return guarded([&] {
+        build->block.insert(build->block.end(), vector, vector + build->options.dims);
+        build->tids.insert(build->tids.end(), tid, tid + 3);
+        if (build->block.size() == kBlock * build->options.dims) build->flush();
+    });
+}
+
+size_t mrl_build_bytes(const MrlBuild* build, size_t rows) {
+    const size_t dims = build->options.dims, kept = round_up(dims, kCacheLine) + 20;
+    const size_t sample =
+        std::min(rows, kProjectionSample) * dims * sizeof(float) + dims * dims * sizeof(float);
+    return rows * kept + std::max(rows * kGraphBytes, sample);
+}
+
+size_t mrl_build_rows(const MrlBuild* build) { return build->tids.size() / 3; }
+
+MrlStatus mrl_build_graph(MrlBuild* build, MrlProgress progress, void* state) {
+    return guarded([&] {
+        build->graph([&](double done, double total) {
+            if (progress(state, done, total)) throw Cancelled{};
+        });
+    });
+}
+
+const MrlMeta* mrl_build_meta(const MrlBuild* build) { return &build->meta; }
+const uint8_t* mrl_build_blob(const MrlBuild* build) { return build->blob.data(); }
+void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page) {
+    build->items(section, number, page);
+}
+
+}  // extern "C"

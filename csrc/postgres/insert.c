@@ -1,0 +1,118 @@
+// Writing: a new row is appended, and waits, in no graph yet; every search looks at those that
+// wait, a line each.
+//
+// One writer at a time holds the meta page. What a row changes (its code and tail, its line, the
+// count of slots) is one WAL record, so that after a crash it is there whole or not at all; a page
+// that is added is known to the directory before anything is put in it.
+#include "mrl.h"
+
+#include "access/generic_xlog.h"
+#include "utils/memutils.h"
+
+static struct MrlMeta* meta_of(Page page) { return (struct MrlMeta*)((char*)page + MRL_PAGE_HEAD); }
+
+static Buffer extend(Relation rel) {
+    return ExtendBufferedRel(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_LOCK_FIRST);
+}
+
+// Adds a page to a section, with what a page of no rows says. The meta page is locked by the
+// caller.
+static void add_page(Relation rel, Buffer meta_buffer, int section) {
+    uint32 number = meta_of(BufferGetPage(meta_buffer))->pages[section],
+           place = number % MRL_DIRECTORY;
+    Buffer buffer = extend(rel), chain, last = InvalidBuffer;
+    BlockNumber block = BufferGetBlockNumber(buffer);
+    GenericXLogState* log;
+    struct MrlMeta* meta;
+    Page page;
+
+    chain = place == 0 ? extend(rel)
+                       : ReadBuffer(rel, meta_of(BufferGetPage(meta_buffer))->last_chain[section]);
+    if (place != 0) LockBuffer(chain, BUFFER_LOCK_EXCLUSIVE);
+    log = GenericXLogStart(rel);
+    meta = meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0));
+    page = GenericXLogRegisterBuffer(log, buffer, GENERIC_XLOG_FULL_IMAGE);
+    mrl_init_page(page, section, number);
+    memset((char*)page + MRL_PAGE_HEAD, section == MRL_LINKS ? 0xff : 0, MRL_PAGE_ROOM);
+    page = GenericXLogRegisterBuffer(log, chain, place == 0 ? GENERIC_XLOG_FULL_IMAGE : 0);
+    if (place == 0) {
+        mrl_init_page(page, MRL_CHAIN, number / MRL_DIRECTORY);
+        mrl_label(page)->of = (uint32)section;
+        if (number == 0) {
+            meta->first_chain[section] = BufferGetBlockNumber(chain);
+        } else {
+            last = ReadBuffer(rel, meta->last_chain[section]);
+            LockBuffer(last, BUFFER_LOCK_EXCLUSIVE);
+            mrl_label(GenericXLogRegisterBuffer(log, last, 0))->next = BufferGetBlockNumber(chain);
+        }
+        meta->last_chain[section] = BufferGetBlockNumber(chain);
+    }
+    ((uint32*)((char*)page + MRL_PAGE_HEAD))[place] = block;
+    ++meta->pages[section];
+    GenericXLogFinish(log);
+    UnlockReleaseBuffer(buffer);
+    UnlockReleaseBuffer(chain);
+    if (last != InvalidBuffer) UnlockReleaseBuffer(last);
+}
+
+static void append(Relation rel, const float* vector, ItemPointer tid) {
+    MrlIndex* index = mrl_open(rel);
+    struct MrlTail tail = {0};
+    uint8 *code = palloc(index->meta.code_stride), line[MRL_ITEM_BYTES];
+    Buffer meta_buffer, rows, lines;
+    GenericXLogState* log;
+    uint32 slot;
+    char* page;
+
+    mrl_check_status(mrl_encode(index->reader, vector, code, line, &tail), "inserting");
+    mrl_tid_to_words(tid, tail.tid);
+    meta_buffer = ReadBuffer(rel, 0);
+    LockBuffer(meta_buffer, BUFFER_LOCK_EXCLUSIVE);
+    index->meta = *meta_of(BufferGetPage(meta_buffer));
+    slot = index->meta.slots;
+    if (slot == PG_UINT32_MAX - 1)
+        ereport(ERROR, (errmsg("index \"%s\" is full", RelationGetRelationName(rel))));
+    if (slot / index->meta.rows_per_page >= index->meta.pages[MRL_ROWS])
+        add_page(rel, meta_buffer, MRL_ROWS);
+    for (int section = MRL_LINKS; section <= MRL_LINES; ++section)
+        if (slot / MRL_ITEMS >= index->meta.pages[section]) add_page(rel, meta_buffer, section);
+    index->meta = *meta_of(BufferGetPage(meta_buffer));
+    rows = mrl_pin_page(rel, index, MRL_ROWS, slot / index->meta.rows_per_page);
+    lines = mrl_pin_page(rel, index, MRL_LINES, slot / MRL_ITEMS);
+    LockBuffer(rows, BUFFER_LOCK_EXCLUSIVE);
+    LockBuffer(lines, BUFFER_LOCK_EXCLUSIVE);
+    log = GenericXLogStart(rel);
+    page = (char*)GenericXLogRegisterBuffer(log, rows, 0);
+    memcpy(
+        page + MRL_PAGE_HEAD + (Size)(slot % index->meta.rows_per_page) * index->meta.code_stride,
+        code, index->meta.code_stride);
+    memcpy(page + mrl_tail_at(&index->meta, slot % index->meta.rows_per_page), &tail, sizeof tail);
+    page = (char*)GenericXLogRegisterBuffer(log, lines, 0);
+    memcpy(page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, line, sizeof line);
+    meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0))->slots = slot + 1;
+    GenericXLogFinish(log);
+    UnlockReleaseBuffer(rows);
+    UnlockReleaseBuffer(lines);
+    UnlockReleaseBuffer(meta_buffer);
+}
+
+bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Relation heap,
+                IndexUniqueCheck unique, bool unchanged, IndexInfo* info) {
+    const MrlType* type = mrl_index_type(rel);
+    MemoryContext context, before;
+    struct varlena* value;
+    float* vector;
+
+    if (isnull[0]) return false;
+    context = AllocSetContextCreate(CurrentMemoryContext, "mrl insert", ALLOCSET_SMALL_SIZES);
+    before = MemoryContextSwitchTo(context);
+    value = PG_DETOAST_DATUM(values[0]);
+    mrl_check_width(mrl_index_width(rel), type->dims(value));
+    vector = palloc(sizeof(float) * type->dims(value));
+    type->read(value, vector);
+    if (type->metric != MRL_COSINE || mrl_has_direction(vector, type->dims(value)))
+        append(rel, vector, tid);
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(context);
+    return false;
+}

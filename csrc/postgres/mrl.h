@@ -1,0 +1,111 @@
+// What the files of the extension share.
+#pragma once
+
+#include "postgres.h"
+
+#include "access/amapi.h"
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+
+#include "engine.h"
+
+#if PG_VERSION_NUM < 160000
+#error "the access method mrl needs PostgreSQL 16 or newer"
+#endif
+
+StaticAssertDecl(BLCKSZ == MRL_PAGE_BYTES, "the access method mrl needs blocks of 8 kB");
+
+// What is read without a pin is a buffer's tag and state. A major version is let in once these were
+// looked at.
+#define MRL_READS_UNPINNED (PG_VERSION_NUM < 190000)
+
+// Support functions of an operator class.
+#define MRL_DISTANCE_PROC 1
+#define MRL_TYPE_PROC 2
+
+// Settings
+enum { MRL_UNPINNED, MRL_PINNED };
+extern int mrl_effort;
+extern int mrl_page_access;
+extern int mrl_max_scan_tuples;
+extern bool mrl_strict_order;
+
+// Storage parameters of an index.
+typedef struct MrlOptions {
+    int32 vl_len_;
+    int width;   // dims of a column whose type does not say them
+    int prefix;  // dims that lines are made from, or 0
+    int effort;  // in place of the setting, or 0
+} MrlOptions;
+
+// types.c: what an operator class indexes.
+typedef struct MrlType {
+    MrlMetric metric;
+    int most_dims;
+    int (*dims)(const void* value);
+    void (*read)(const void* value, float* floats);
+} MrlType;
+const MrlType* mrl_index_type(Relation index);
+int mrl_index_width(Relation index);
+void mrl_check_width(int width, int dims);
+
+// pages.c: an index as this backend knows it. Valid until the next mrl_open of any index.
+typedef struct MrlPageRef {
+    BlockNumber block;
+    Buffer buffer;   // where the page was last, or InvalidBuffer
+    uint32 touched;  // by which search it was shown to the clock sweep
+} MrlPageRef;
+
+typedef struct MrlIndex {
+    Oid relid;  // key
+    RelFileLocator locator;
+    struct MrlMeta meta;  // as of mrl_open
+    MrlReader* reader;
+    MrlPageRef* pages[MRL_SECTIONS];
+    uint32 known[MRL_SECTIONS];       // pages that are in `pages`
+    BlockNumber chain[MRL_SECTIONS];  // of the directory: where the last of them is listed
+    MemoryContext context;
+    uint32 searches;
+    uint64 repeated;  // batches that were read again, as their pages had moved
+} MrlIndex;
+
+void mrl_init_pages(void);
+MrlIndex* mrl_open(Relation rel);
+Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
+void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
+void mrl_init_page(Page page, int section, uint32 number);
+struct MrlLabel* mrl_label(Page page);
+void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
+                bool scan);
+void mrl_check_status(MrlStatus status, const char* doing);
+void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
+
+// The access method.
+IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);
+void mrl_buildempty(Relation index);
+bool mrl_insert(Relation index, Datum* values, bool* isnull, ItemPointer tid, Relation heap,
+                IndexUniqueCheck unique, bool unchanged, struct IndexInfo* info);
+IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResult* stats,
+                                      IndexBulkDeleteCallback callback, void* state);
+IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteResult* stats);
+void mrl_costestimate(struct PlannerInfo* root, struct IndexPath* path, double loop_count,
+                      Cost* startup, Cost* total, Selectivity* selectivity, double* correlation,
+                      double* pages);
+IndexScanDesc mrl_beginscan(Relation index, int nkeys, int norderbys);
+void mrl_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys);
+bool mrl_gettuple(IndexScanDesc scan, ScanDirection direction);
+void mrl_endscan(IndexScanDesc scan);
+
+static inline void mrl_tid_to_words(ItemPointer tid, uint16 words[3]) {
+    words[0] = tid->ip_blkid.bi_hi;
+    words[1] = tid->ip_blkid.bi_lo;
+    words[2] = tid->ip_posid;
+}
+static inline void mrl_words_to_tid(const uint16 words[3], ItemPointer tid) {
+    tid->ip_blkid.bi_hi = words[0];
+    tid->ip_blkid.bi_lo = words[1];
+    tid->ip_posid = words[2];
+}

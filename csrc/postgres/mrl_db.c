@@ -1,0 +1,113 @@
+// The extension's library: settings, storage parameters and the access method's table.
+#include "mrl.h"
+
+#include <limits.h>
+
+#include "access/reloptions.h"
+#include "commands/progress.h"
+#include "commands/vacuum.h"
+#include "fmgr.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+int mrl_effort = 64;
+int mrl_page_access = MRL_UNPINNED;
+int mrl_max_scan_tuples = 20000;
+bool mrl_strict_order = false;
+
+static relopt_kind options_kind;
+
+static const struct config_enum_entry page_access_values[] = {
+    {"unpinned", MRL_UNPINNED, false},
+    {"pinned", MRL_PINNED, false},
+    {NULL, 0, false},
+};
+
+PGDLLEXPORT void _PG_init(void);
+
+void _PG_init(void) {
+    options_kind = add_reloption_kind();
+    add_int_reloption(options_kind, "width",
+                      "dims of the vectors, where the column's type does not say them", 0, 0,
+                      MRL_MOST_DIMS, AccessExclusiveLock);
+    add_int_reloption(
+        options_kind, "dims",
+        "leading dims that searches walk by, for nested embeddings; 0 fits a projection", 0, 0,
+        MRL_MOST_DIMS, AccessExclusiveLock);
+    add_int_reloption(options_kind, "effort",
+                      "candidates that a search expands; 0 takes the setting mrl.effort", 0, 0,
+                      100000, ShareUpdateExclusiveLock);
+
+    DefineCustomIntVariable("mrl.effort", "Candidates that a search expands: more find more.", NULL,
+                            &mrl_effort, 64, 1, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomEnumVariable(
+        "mrl.page_access", "How searches read pages of an index.",
+        "unpinned: in place, checked before and after; pinned: copied under a lock.",
+        &mrl_page_access, MRL_UNPINNED, page_access_values, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable(
+        "mrl.max_scan_tuples",
+        "Rows that a search visits by estimate before it sorts all that are left.", NULL,
+        &mrl_max_scan_tuples, 20000, 1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable(
+        "mrl.strict_order",
+        "Whether a row that is found late is left out rather than returned out of order.", NULL,
+        &mrl_strict_order, false, PGC_USERSET, 0, NULL, NULL, NULL);
+    MarkGUCPrefixReserved("mrl");
+    mrl_init_pages();
+}
+
+static bytea* options(Datum reloptions, bool validate) {
+    static const relopt_parse_elt parse[] = {
+        {"width", RELOPT_TYPE_INT, offsetof(MrlOptions, width)},
+        {"dims", RELOPT_TYPE_INT, offsetof(MrlOptions, prefix)},
+        {"effort", RELOPT_TYPE_INT, offsetof(MrlOptions, effort)},
+    };
+
+    return (bytea*)build_reloptions(reloptions, validate, options_kind, sizeof(MrlOptions), parse,
+                                    lengthof(parse));
+}
+
+static char* phase_name(int64 phase) {
+    switch (phase) {
+        case PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE:
+            return "initializing";
+        case 2:
+            return "reading the table";
+        case 3:
+            return "building the graph";
+        case 4:
+            return "writing pages";
+        default:
+            return NULL;
+    }
+}
+
+static bool validate(Oid opclass) { return true; }
+
+PG_FUNCTION_INFO_V1(mrl_handler);
+Datum mrl_handler(PG_FUNCTION_ARGS) {
+    IndexAmRoutine* am = makeNode(IndexAmRoutine);
+
+    am->amstrategies = 0;
+    am->amsupport = 2;
+    am->amcanorderbyop = true;
+    am->amoptionalkey = true;
+    am->amkeytype = InvalidOid;
+    am->amusemaintenanceworkmem = false;
+    am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
+    am->ambuild = mrl_build;
+    am->ambuildempty = mrl_buildempty;
+    am->aminsert = mrl_insert;
+    am->ambulkdelete = mrl_bulkdelete;
+    am->amvacuumcleanup = mrl_vacuumcleanup;
+    am->amcostestimate = mrl_costestimate;
+    am->amoptions = options;
+    am->ambuildphasename = phase_name;
+    am->amvalidate = validate;
+    am->ambeginscan = mrl_beginscan;
+    am->amrescan = mrl_rescan;
+    am->amgettuple = mrl_gettuple;
+    am->amendscan = mrl_endscan;
+    PG_RETURN_POINTER(am);
+}

@@ -1,0 +1,356 @@
+// Pages: what a backend remembers of an index, and reading with and without pins.
+//
+// A page that was found in a buffer is read there without a pin: the buffer's tag (all of it) and
+// BM_VALID are looked at before and after, with fences between, and what was read counts only when
+// nothing had changed. Pinning costs 130–700 ns a page, looking 4–36. As nobody sees such reads, a
+// sixteenth of the pages, each time another one, are pinned for a moment, so that the clock sweep
+// knows them to be in use. Temporary tables have buffers elsewhere, and another major version may
+// keep other descriptors: there, and where the setting mrl.page_access says so, items are copied
+// under a pin and a lock.
+#include "mrl.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/buf_internals.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#define TOUCHED_SHARE 15       // of the pages that a search reads, one in 16 is touched (a mask)
+#define MOST_TOUCHED 64        // in a search
+#define STEADY_ATTEMPTS 3      // pages that are gone again so often in a row are copied
+#define MOST_INDEXES 256       // that a backend remembers
+#define MOST_FRAMES (1 << 25)  // lines in all buffers are numbered in 32 bits
+
+static HTAB* indexes = NULL;
+
+typedef struct Host {
+    MrlIndex* index;
+    uint32 touched[MOST_TOUCHED];  // section << 28 | page
+    uint32 n_touched;
+} Host;
+
+void mrl_init_pages(void) {
+    HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(MrlIndex)};
+
+    indexes = hash_create("mrl indexes", 16, &control, HASH_ELEM | HASH_BLOBS);
+}
+
+void mrl_check_status(MrlStatus status, const char* doing) {
+    switch (status) {
+        case MRL_DONE:
+        case MRL_PAGES:
+            return;
+        case MRL_CANCELLED:
+            CHECK_FOR_INTERRUPTS();
+            ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("%s was cancelled", doing)));
+        case MRL_NO_MEMORY:
+            ereport(ERROR,
+                    (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while %s", doing)));
+        case MRL_FAILED:
+            ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+                            errmsg("%s: %s", doing, mrl_engine_message())));
+    }
+}
+
+// Labels
+
+struct MrlLabel* mrl_label(Page page) { return (struct MrlLabel*)((char*)page + MRL_LABEL_AT); }
+
+static void check_label(Relation rel, Page page, BlockNumber block, int section, uint32 number) {
+    const struct MrlLabel* label = mrl_label(page);
+
+    if (label->magic == MRL_MAGIC && label->format == MRL_FORMAT && label->section == section &&
+        label->number == number)
+        return;
+    if (label->magic == MRL_MAGIC && label->format != MRL_FORMAT)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("index \"%s\" is of format %d, and this library reads format %d",
+                               RelationGetRelationName(rel), label->format, MRL_FORMAT),
+                        errhint("REINDEX it.")));
+    ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                    errmsg("index \"%s\": block %u is not page %u of section %d",
+                           RelationGetRelationName(rel), block, number, section),
+                    errhint("REINDEX it.")));
+}
+
+static void copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page) {
+    Buffer buffer = ReadBuffer(rel, block);
+
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    memcpy(page, BufferGetPage(buffer), BLCKSZ);
+    UnlockReleaseBuffer(buffer);
+    check_label(rel, (Page)page, block, section, number);
+}
+
+// Opening
+
+static void read_meta(Relation rel, struct MrlMeta* meta) {
+    Buffer buffer = ReadBuffer(rel, 0);
+    Page page = BufferGetPage(buffer);
+
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    check_label(rel, page, 0, MRL_META, 0);
+    memcpy(meta, (char*)page + MRL_PAGE_HEAD, sizeof *meta);
+    UnlockReleaseBuffer(buffer);
+}
+
+static void read_reader(Relation rel, MrlIndex* index) {
+    const struct MrlMeta* meta = &index->meta;
+    uint8* blob = MemoryContextAllocHuge(CurrentMemoryContext, Max(meta->blob_bytes, 1));
+    PGAlignedBlock page;
+    MrlStatus status;
+
+    for (uint32 at = 0; at < meta->blob_bytes; at += MRL_PAGE_ROOM) {
+        uint32 number = at / MRL_PAGE_ROOM;
+
+        copy_page(rel, meta->blob_begin + number, MRL_BLOB, number, page.data);
+        memcpy(blob + at, page.data + MRL_PAGE_HEAD, Min(MRL_PAGE_ROOM, meta->blob_bytes - at));
+    }
+    status = mrl_reader_open(meta, blob, &index->reader);
+    pfree(blob);
+    mrl_check_status(status, psprintf("opening index \"%s\"", RelationGetRelationName(rel)));
+}
+
+// Learns where pages are that came since the directory was last read.
+static void read_directory(Relation rel, MrlIndex* index, int section) {
+    uint32 known = index->known[section], pages = index->meta.pages[section];
+    PGAlignedBlock page;
+
+    if (known >= pages) return;
+    if (index->pages[section] == NULL) {
+        index->pages[section] =
+            MemoryContextAllocHuge(index->context, sizeof(MrlPageRef) * (Size)pages);
+        index->chain[section] = index->meta.first_chain[section];
+    } else {
+        index->pages[section] =
+            repalloc_huge(index->pages[section], sizeof(MrlPageRef) * (Size)pages);
+    }
+    while (known < pages) {
+        uint32 number = known / MRL_DIRECTORY, end = Min(pages, (number + 1) * MRL_DIRECTORY);
+        const uint32* blocks = (const uint32*)(page.data + MRL_PAGE_HEAD);
+
+        copy_page(rel, index->chain[section], MRL_CHAIN, number, page.data);
+        for (; known < end; ++known)
+            index->pages[section][known] =
+                (MrlPageRef){blocks[known % MRL_DIRECTORY], InvalidBuffer, 0};
+        index->known[section] = known;
+        if (known < pages || known % MRL_DIRECTORY == 0) {
+            BlockNumber next = mrl_label((Page)page.data)->next;
+
+            if (next != 0) index->chain[section] = next;
+        }
+    }
+}
+
+static void forget(MrlIndex* index) {
+    Oid relid = index->relid;
+
+    mrl_reader_free(index->reader);
+    if (index->context != NULL) MemoryContextDelete(index->context);
+    hash_search(indexes, &relid, HASH_REMOVE, NULL);
+}
+
+static void forget_all(void) {
+    HASH_SEQ_STATUS all;
+    MrlIndex* index;
+
+    hash_seq_init(&all, indexes);
+    while ((index = hash_seq_search(&all)) != NULL) forget(index);
+}
+
+MrlIndex* mrl_open(Relation rel) {
+    Oid relid = RelationGetRelid(rel);
+    MrlIndex* index = hash_search(indexes, &relid, HASH_FIND, NULL);
+    struct MrlMeta meta;
+    bool found;
+
+    read_meta(rel, &meta);
+    if (index != NULL && (index->reader == NULL || index->meta.generation != meta.generation ||
+                          !RelFileLocatorEquals(index->locator, rel->rd_locator))) {
+        forget(index);
+        index = NULL;
+    }
+    if (index == NULL) {
+        if (hash_get_num_entries(indexes) >= MOST_INDEXES) forget_all();
+        index = hash_search(indexes, &relid, HASH_ENTER, &found);
+        memset((char*)index + sizeof(Oid), 0, sizeof(MrlIndex) - sizeof(Oid));
+        index->locator = rel->rd_locator;
+        index->meta = meta;
+        index->context = AllocSetContextCreate(TopMemoryContext, "mrl index", ALLOCSET_SMALL_SIZES);
+        read_reader(rel, index);
+    }
+    index->meta = meta;
+    for (int section = 0; section < MRL_SECTIONS; ++section) read_directory(rel, index, section);
+    return index;
+}
+
+// Reading in place
+
+static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
+#if MRL_READS_UNPINNED
+    BufferDesc* descriptor = GetBufferDescriptor(ref->buffer - 1);
+    const BufferTag* tag = &descriptor->tag;
+    const uint32 valid = BM_VALID | BM_TAG_VALID;
+
+    return tag->blockNum == ref->block && tag->relNumber == index->locator.relNumber &&
+           tag->dbOid == index->locator.dbOid && tag->spcOid == index->locator.spcOid &&
+           tag->forkNum == MAIN_FORKNUM &&
+           (pg_atomic_read_u32(&descriptor->state) & valid) == valid;
+#else
+    return false;
+#endif
+}
+
+static uint32 find_pages(void* self, int section, const uint32* pages, uint32 n, uint32* frames) {
+    Host* host = self;
+    MrlIndex* index = host->index;
+    uint32 missing = 0;
+
+    for (uint32 i = 0; i < n; ++i) {
+        MrlPageRef* ref = &index->pages[section][pages[i]];
+
+        frames[i] = 0;
+        if (pages[i] >= index->known[section] || ref->buffer <= 0 || !is_there(index, ref)) {
+            ++missing;
+            continue;
+        }
+        frames[i] = ref->buffer;
+        if (((pages[i] + index->searches) & TOUCHED_SHARE) == 0 &&
+            ref->touched != index->searches && host->n_touched < MOST_TOUCHED) {
+            ref->touched = index->searches;
+            host->touched[host->n_touched++] = (uint32)section << 28 | pages[i];
+        }
+    }
+    pg_read_barrier();
+    return missing;
+}
+
+static bool unmoved_pages(void* self, int section, const uint32* pages, uint32 n,
+                          const uint32* frames) {
+    Host* host = self;
+    MrlIndex* index = host->index;
+
+    pg_read_barrier();
+    for (uint32 i = 0; i < n; ++i) {
+        const MrlPageRef* ref = &index->pages[section][pages[i]];
+
+        if (ref->buffer != (Buffer)frames[i] || !is_there(index, ref)) {
+            ++index->repeated;
+            return false;
+        }
+    }
+    return true;
+}
+
+static MrlPageRef* ref_of(Relation rel, MrlIndex* index, int section, uint32 number) {
+    if (number >= index->known[section])
+        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                        errmsg("index \"%s\": section %d has no page %u",
+                               RelationGetRelationName(rel), section, number),
+                        errhint("REINDEX it.")));
+    return &index->pages[section][number];
+}
+
+// Pins a page, which may have come since the index was opened; where it was last is where it is
+// looked for first.
+Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number) {
+    MrlPageRef* ref;
+
+    if (number >= index->known[section]) read_directory(rel, index, section);
+    ref = ref_of(rel, index, section, number);
+    if (ref->buffer == InvalidBuffer ||
+        !ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, ref->block, ref->buffer))
+        ref->buffer = ReadBuffer(rel, ref->block);
+    return ref->buffer;
+}
+
+static Buffer lock_page(Relation rel, MrlIndex* index, int section, uint32 number) {
+    Buffer buffer = mrl_pin_page(rel, index, section, number);
+
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    check_label(rel, BufferGetPage(buffer), index->pages[section][number].block, section, number);
+    return buffer;
+}
+
+// Brings pages into buffers, all that are missing at once.
+static void read_pages(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
+    for (int reading = 0; reading < 2; ++reading) {
+        for (uint32 i = 0; i < request->n; ++i) {
+            MrlPageRef* ref = ref_of(rel, index, request->section, request->pages[i]);
+
+            if (ref->buffer > 0 && is_there(index, ref)) continue;
+            if (reading)
+                UnlockReleaseBuffer(lock_page(rel, index, request->section, request->pages[i]));
+            else
+                PrefetchBuffer(rel, MAIN_FORKNUM, ref->block);
+        }
+    }
+}
+
+static void copy_items(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
+    Buffer buffer = InvalidBuffer;
+
+    for (uint32 i = 0; i < request->n; ++i) {
+        if (i == 0 || request->pages[i] != request->pages[i - 1]) {
+            if (i != 0) UnlockReleaseBuffer(buffer);
+            buffer = lock_page(rel, index, request->section, request->pages[i]);
+        }
+        memcpy(request->copies + (Size)i * request->bytes,
+               (char*)BufferGetPage(buffer) + request->offsets[i], request->bytes);
+    }
+    if (request->n != 0) UnlockReleaseBuffer(buffer);
+}
+
+static void touch_pages(Relation rel, Host* host) {
+    for (uint32 i = 0; i < host->n_touched; ++i) {
+        const MrlPageRef* ref =
+            &host->index->pages[host->touched[i] >> 28][host->touched[i] & 0xfffffff];
+
+        if (ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, ref->block, ref->buffer))
+            ReleaseBuffer(ref->buffer);
+    }
+}
+
+// A whole search; the hits are the reader's.
+void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
+                bool scan) {
+    bool in_place = MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED &&
+                    !RelationUsesLocalBuffers(rel) && NBuffers < MOST_FRAMES;
+    Host host = {.index = index};
+    struct MrlPageHost pages = {&host, (const uint8*)BufferBlocks, in_place ? find_pages : NULL,
+                                unmoved_pages};
+    MrlAnswer answer = MRL_READ;
+    MrlStatus status;
+    int attempts = 0;
+
+    ++index->searches;
+    mrl_check_status(
+        mrl_search_begin(index->reader, &index->meta, &pages, query, effort, keep, scan),
+        "beginning a search");
+    while ((status = mrl_search_step(index->reader, answer)) == MRL_PAGES) {
+        const struct MrlPageRequest* request = mrl_search_request(index->reader);
+
+        CHECK_FOR_INTERRUPTS();
+        if (request->copies != NULL) {
+            copy_items(rel, index, request);
+            answer = MRL_COPIED;
+            attempts = 0;
+        } else if (++attempts > STEADY_ATTEMPTS) {
+            answer = MRL_UNSTEADY;
+        } else {
+            read_pages(rel, index, request);
+            answer = MRL_READ;
+        }
+    }
+    mrl_check_status(status, "searching");
+    touch_pages(rel, &host);
+}
+
+void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail) {
+    uint32 each = index->meta.rows_per_page;
+    Buffer buffer = lock_page(rel, index, MRL_ROWS, slot / each);
+
+    memcpy(tail, (char*)BufferGetPage(buffer) + mrl_tail_at(&index->meta, slot % each),
+           sizeof *tail);
+    UnlockReleaseBuffer(buffer);
+}

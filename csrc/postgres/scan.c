@@ -1,0 +1,412 @@
+// A scan: walks find candidates, the table has the last word.
+//
+// The index estimates distances; the vectors themselves are read from the table, by the scan's
+// snapshot, and rows are returned in the order of their true distances: a row goes out when nothing
+// that is still to be read can be nearer. So row-level security, deletions and old snapshots are
+// PostgreSQL's business alone.
+//
+// Nobody tells how many rows will be asked for. When a walk's candidates are used up, and more are
+// wanted, the next walk makes twice the effort; when walking would look at half of the index, all
+// lines are looked at, and rows are visited in the order of what they say, up to
+// mrl.max_scan_tuples; then all that is left is sorted by true distance. So no row that matches is
+// ever missing. Rows that a later round finds may be nearer than rows that went out before;
+// mrl.strict_order leaves them out.
+#include "mrl.h"
+#include "waiting.h"
+
+#include <math.h>
+
+#include "access/relscan.h"
+#include "catalog/index.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "utils/float.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+
+#define LINES_A_HOP 20    // that a walk reads, about
+#define LEAST_KEEP 20     // candidates of a walk
+#define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
+#define MOST_EFFORT 4096  // of a walk
+
+typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
+
+typedef struct MrlScan {
+    MemoryContext context;  // of one rescan
+    FmgrInfo* distance;
+    Oid collation;
+    Datum query;
+    const float* query_values;
+    Phase phase;
+    bool started;
+    bool unordered;  // every distance is NULL or NaN
+    uint32 slots;    // of the index, when the scan began
+    uint32 generation;
+    size_t effort, keep;
+    int64 visited;
+    double last;  // distance that went out
+
+    MrlHit* hits;  // candidates, by estimate
+    size_t n_hits, next_hit;
+    size_t most_hits;
+    uint64* met;  // a bit for each slot that was a candidate before; NULL in the first round
+
+    WaitingRows waiting;  // read, not yet returned
+
+    Tuplesortstate* sort;
+    TupleTableSlot* sorted;
+
+    MemoryContext row_context;  // of one row's reading
+    IndexFetchTableData* fetch;
+    TupleTableSlot* row;
+    IndexInfo* info;  // of an expression index
+    EState* estate;
+} MrlScan;
+
+// Candidates
+
+static inline bool was_met(const MrlScan* scan, uint32 slot) {
+    return scan->met != NULL && slot < scan->slots &&
+           (scan->met[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+static inline void set_met(MrlScan* scan, uint32 slot) {
+    if (slot < scan->slots) scan->met[slot / 64] |= UINT64CONST(1) << (slot % 64);
+}
+
+// Remembers what was a candidate, so that the next round does not return it again.
+static void remember_hits(MrlScan* scan) {
+    if (scan->met == NULL)
+        scan->met =
+            MemoryContextAllocExtended(scan->context, sizeof(uint64) * ((Size)scan->slots / 64 + 1),
+                                       MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    for (size_t i = 0; i < scan->n_hits; ++i) set_met(scan, scan->hits[i].slot);
+}
+
+static MrlIndex* open_index(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_open(desc->indexRelation);
+
+    if (!scan->started) {
+        scan->slots = index->meta.slots;
+        scan->generation = index->meta.generation;
+        scan->started = true;
+    }
+    return index;
+}
+
+// Takes the hits of a search, without those of earlier rounds.
+static void take_hits(MrlScan* scan, MrlIndex* index) {
+    size_t n;
+    const MrlHit* hits = mrl_search_hits(index->reader, &n);
+
+    if (n > scan->most_hits) {
+        if (scan->hits != NULL) pfree(scan->hits);
+        scan->hits = MemoryContextAllocHuge(scan->context, sizeof(MrlHit) * n);
+        scan->most_hits = n;
+    }
+    scan->n_hits = scan->next_hit = 0;
+    for (size_t i = 0; i < n; ++i)
+        if (!was_met(scan, hits[i].slot)) scan->hits[scan->n_hits++] = hits[i];
+}
+
+static void walk(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = open_index(desc);
+
+    mrl_search(desc->indexRelation, index, scan->query_values, scan->effort, scan->keep, false);
+    take_hits(scan, index);
+}
+
+static void scan_lines(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = open_index(desc);
+    size_t left = Max(mrl_max_scan_tuples - scan->visited, 0);
+
+    // What was met before may be among the best, and is taken out.
+    mrl_search(desc->indexRelation, index, scan->query_values, 1,
+               (size_t)Min(scan->slots, left + scan->visited), true);
+    take_hits(scan, index);
+    scan->n_hits = Min(scan->n_hits, left);
+}
+
+// Rows of the table
+
+// The vector of the row that is in scan->row.
+static Datum read_value(IndexScanDesc desc, bool* null) {
+    MrlScan* scan = desc->opaque;
+    Datum values[INDEX_MAX_KEYS];
+    bool nulls[INDEX_MAX_KEYS];
+
+    if (scan->info == NULL)
+        return slot_getattr(scan->row, desc->indexRelation->rd_index->indkey.values[0], null);
+    ResetPerTupleExprContext(scan->estate);
+    GetPerTupleExprContext(scan->estate)->ecxt_scantuple = scan->row;
+    FormIndexDatum(scan->info, scan->row, scan->estate, values, nulls);
+    *null = nulls[0];
+    return values[0];
+}
+
+// The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
+// false when there is none.
+static bool read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
+                          ItemPointer tid) {
+    MrlScan* scan = desc->opaque;
+    struct MrlTail tail;
+    ItemPointerData version;
+    bool again = false, null;
+    MemoryContext before;
+    Datum value;
+
+    mrl_read_tail(desc->indexRelation, index, slot, &tail);
+    if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
+    mrl_words_to_tid(tail.tid, tid);
+    version = *tid;
+    ++scan->visited;
+    if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
+        return false;
+    before = MemoryContextSwitchTo(scan->row_context);
+    value = read_value(desc, &null);
+    *distance = null || scan->unordered ? 0
+                                        : DatumGetFloat8(FunctionCall2Coll(
+                                              scan->distance, scan->collation, value, scan->query));
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(scan->row_context);
+    return !null;
+}
+
+// Reads candidates until the nearest of those that wait is nearer than any that is still to be
+// read. Returns whether one waits.
+static bool read_candidates(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = NULL;
+
+    while (scan->next_hit < scan->n_hits) {
+        const MrlHit* hit = &scan->hits[scan->next_hit];
+        double distance;
+        ItemPointerData tid;
+
+        if (scan->phase == BY_LINES
+                ? scan->waiting.n > LINE_LAG
+                : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
+            break;
+        CHECK_FOR_INTERRUPTS();
+        if (index == NULL) index = open_index(desc);
+        if (read_distance(desc, index, hit->slot, &distance, &tid))
+            waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
+        ++scan->next_hit;
+    }
+    return scan->waiting.n > 0;
+}
+
+// All rows that were no candidates, sorted by distance.
+static void sort_rest(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = open_index(desc);
+    AttrNumber keys[] = {1};
+    Oid operators[] = {Float8LessOperator};
+    Oid collations[] = {InvalidOid};
+    bool nulls_first[] = {false};
+    MemoryContext before = MemoryContextSwitchTo(scan->context);
+    TupleDesc columns = CreateTemplateTupleDesc(2);
+    TupleTableSlot* in;
+
+    TupleDescInitEntry(columns, 1, "distance", FLOAT8OID, -1, 0);
+    TupleDescInitEntry(columns, 2, "row", TIDOID, -1, 0);
+    scan->sort = tuplesort_begin_heap(columns, 1, keys, operators, collations, nulls_first,
+                                      work_mem, NULL, TUPLESORT_NONE);
+    scan->sorted = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
+    in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
+    for (uint32 slot = 0; slot < index->meta.slots; ++slot) {
+        double distance;
+        ItemPointerData tid;
+
+        CHECK_FOR_INTERRUPTS();
+        if (was_met(scan, slot) || !read_distance(desc, index, slot, &distance, &tid)) continue;
+        ExecClearTuple(in);
+        in->tts_values[0] = Float8GetDatum(distance);
+        in->tts_values[1] = ItemPointerGetDatum(&tid);
+        in->tts_isnull[0] = in->tts_isnull[1] = false;
+        ExecStoreVirtualTuple(in);
+        tuplesort_puttupleslot(scan->sort, in);
+    }
+    tuplesort_performsort(scan->sort);
+    MemoryContextSwitchTo(before);
+}
+
+// The next round, when the candidates of the last one are used up. Returns false when there is
+// none.
+static bool next_round(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+
+    switch (scan->phase) {
+        case BY_WALK:
+            remember_hits(scan);
+            scan->effort *= 2;
+            scan->keep *= 2;
+            if (scan->effort <= MOST_EFFORT && scan->effort * LINES_A_HOP < scan->slots / 2 &&
+                scan->visited < mrl_max_scan_tuples) {
+                walk(desc);
+                return true;
+            }
+            scan->phase = BY_LINES;
+            scan_lines(desc);
+            return true;
+        case BY_LINES:
+            remember_hits(scan);
+            scan->phase = BY_DISTANCE;
+            sort_rest(desc);
+            return true;
+        case BY_DISTANCE:
+        case ENDED:
+            break;
+    }
+    scan->phase = ENDED;
+    return false;
+}
+
+static bool next_sorted(MrlScan* scan, double* distance, ItemPointer tid) {
+    bool null;
+
+    if (!tuplesort_gettupleslot(scan->sort, true, false, scan->sorted, NULL)) return false;
+    *distance = DatumGetFloat8(slot_getattr(scan->sorted, 1, &null));
+    *tid = *(ItemPointer)DatumGetPointer(slot_getattr(scan->sorted, 2, &null));
+    return true;
+}
+
+static void begin_search(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    Relation rel = desc->indexRelation;
+    const MrlOptions* options = (const MrlOptions*)rel->rd_options;
+    const MrlType* type = mrl_index_type(rel);
+    MemoryContext before = MemoryContextSwitchTo(scan->context);
+    struct varlena* query;
+    float* values;
+
+    if (desc->orderByData == NULL)
+        elog(ERROR, "cannot scan index \"%s\" without order", RelationGetRelationName(rel));
+    // A row that vacuum removes while its TID is in our hands is invisible to every MVCC snapshot,
+    // and so is what takes its place.
+    if (!IsMVCCSnapshot(desc->xs_snapshot))
+        elog(ERROR, "non-MVCC snapshots are not supported by mrl indexes");
+    if (scan->fetch == NULL) {
+        MemoryContext outer = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
+
+        scan->fetch = table_index_fetch_begin(desc->heapRelation);
+        scan->row = table_slot_create(desc->heapRelation, NULL);
+        if (rel->rd_index->indkey.values[0] == 0) {
+            scan->info = BuildIndexInfo(rel);
+            scan->estate = CreateExecutorState();
+        }
+        MemoryContextSwitchTo(outer);
+    }
+    scan->effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
+    scan->keep = Max(LEAST_KEEP, 10 + scan->effort / 8);
+    scan->last = -get_float8_infinity();
+    if ((desc->orderByData->sk_flags & SK_ISNULL) != 0) {
+        scan->unordered = true;
+    } else {
+        query = PG_DETOAST_DATUM(desc->orderByData->sk_argument);
+        scan->query = PointerGetDatum(query);
+        values = palloc(sizeof(float) * type->dims(query));
+        type->read(query, values);
+        scan->query_values = values;
+        mrl_check_width((int)open_index(desc)->meta.dims, type->dims(query));
+        scan->unordered =
+            type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
+    }
+    if (scan->unordered) {
+        scan->phase = BY_DISTANCE;
+        sort_rest(desc);
+    } else {
+        scan->phase = BY_WALK;
+        walk(desc);
+    }
+    MemoryContextSwitchTo(before);
+}
+
+bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
+    MrlScan* scan = desc->opaque;
+
+    Assert(ScanDirectionIsForward(direction));
+    if (!scan->started) begin_search(desc);
+    desc->xs_recheck = false;
+    desc->xs_recheckorderby = false;
+    for (;;) {
+        double distance;
+        ItemPointerData tid;
+
+        if (scan->phase == ENDED) return false;
+        if (scan->phase == BY_DISTANCE) {
+            if (!next_sorted(scan, &distance, &tid)) {
+                scan->phase = ENDED;
+                return false;
+            }
+        } else if (read_candidates(desc)) {
+            Waiting nearest = waiting_pop(&scan->waiting);
+
+            distance = nearest.distance;
+            tid = nearest.tid;
+        } else {
+            next_round(desc);
+            continue;
+        }
+        if (distance < scan->last && mrl_strict_order) continue;
+        scan->last = Max(scan->last, distance);
+        desc->xs_heaptid = tid;
+        return true;
+    }
+}
+
+IndexScanDesc mrl_beginscan(Relation index, int nkeys, int norderbys) {
+    IndexScanDesc desc = RelationGetIndexScan(index, nkeys, norderbys);
+    MrlScan* scan = palloc0(sizeof *scan);
+
+    scan->context = AllocSetContextCreate(CurrentMemoryContext, "mrl scan", ALLOCSET_DEFAULT_SIZES);
+    scan->row_context =
+        AllocSetContextCreate(CurrentMemoryContext, "mrl row", ALLOCSET_SMALL_SIZES);
+    scan->distance = index_getprocinfo(index, 1, MRL_DISTANCE_PROC);
+    scan->collation = index->rd_indcollation[0];
+    desc->opaque = scan;
+    return desc;
+}
+
+void mrl_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys) {
+    MrlScan* scan = desc->opaque;
+    MrlScan kept = {.context = scan->context,
+                    .row_context = scan->row_context,
+                    .distance = scan->distance,
+                    .collation = scan->collation,
+                    .fetch = scan->fetch,
+                    .row = scan->row,
+                    .info = scan->info,
+                    .estate = scan->estate};
+
+    if (scan->sorted != NULL) ExecDropSingleTupleTableSlot(scan->sorted);
+    if (scan->sort != NULL) tuplesort_end(scan->sort);
+    if (scan->fetch != NULL) table_index_fetch_reset(scan->fetch);
+    *scan = kept;
+    MemoryContextReset(scan->context);
+    if (keys != NULL && desc->numberOfKeys > 0)
+        memmove(desc->keyData, keys, desc->numberOfKeys * sizeof(ScanKeyData));
+    if (orderbys != NULL && desc->numberOfOrderBys > 0)
+        memmove(desc->orderByData, orderbys, desc->numberOfOrderBys * sizeof(ScanKeyData));
+}
+
+void mrl_endscan(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+
+    if (scan->sorted != NULL) ExecDropSingleTupleTableSlot(scan->sorted);
+    if (scan->sort != NULL) tuplesort_end(scan->sort);
+    if (scan->fetch != NULL) table_index_fetch_end(scan->fetch);
+    if (scan->row != NULL) ExecDropSingleTupleTableSlot(scan->row);
+    if (scan->estate != NULL) FreeExecutorState(scan->estate);
+    MemoryContextDelete(scan->row_context);
+    MemoryContextDelete(scan->context);
+    pfree(scan);
+    desc->opaque = NULL;
+}

@@ -1,0 +1,90 @@
+// VACUUM: rows that are gone are marked dead. Their slots stay in the graph, as walks pass through
+// them.
+#include "mrl.h"
+
+#include "access/generic_xlog.h"
+#include "commands/vacuum.h"
+#include "miscadmin.h"
+
+// Marks what the callback calls dead in one page of rows. Returns how many, and counts those that
+// live.
+static uint32 mark_page(Relation rel, MrlIndex* index, uint32 number,
+                        IndexBulkDeleteCallback callback, void* callback_state, double* live) {
+    uint32 each = index->meta.rows_per_page, first = number * each,
+           end = Min(index->meta.slots, first + each), marked = 0;
+    Buffer buffer = mrl_pin_page(rel, index, MRL_ROWS, number);
+    GenericXLogState* log = NULL;
+    Page page;
+
+    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+    page = BufferGetPage(buffer);
+    for (uint32 slot = first; slot < end; ++slot) {
+        struct MrlTail* tail =
+            (struct MrlTail*)((char*)page + mrl_tail_at(&index->meta, slot - first));
+        ItemPointerData tid;
+
+        if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) continue;
+        mrl_words_to_tid(tail->tid, &tid);
+        if (!callback(&tid, callback_state)) {
+            *live += 1;
+            continue;
+        }
+        if (log == NULL) {
+            log = GenericXLogStart(rel);
+            page = GenericXLogRegisterBuffer(log, buffer, 0);
+            tail = (struct MrlTail*)((char*)page + mrl_tail_at(&index->meta, slot - first));
+        }
+        tail->flags |= MRL_ROW_DEAD;
+        ++marked;
+    }
+    if (log != NULL) GenericXLogFinish(log);
+    UnlockReleaseBuffer(buffer);
+    return marked;
+}
+
+static void add_dead(Relation rel, uint32 dead) {
+    Buffer buffer = ReadBuffer(rel, 0);
+    GenericXLogState* log;
+    Page page;
+
+    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+    log = GenericXLogStart(rel);
+    page = GenericXLogRegisterBuffer(log, buffer, 0);
+    ((struct MrlMeta*)((char*)page + MRL_PAGE_HEAD))->dead += dead;
+    GenericXLogFinish(log);
+    UnlockReleaseBuffer(buffer);
+}
+
+IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResult* stats,
+                                      IndexBulkDeleteCallback callback, void* callback_state) {
+    Relation rel = info->index;
+    MrlIndex* index = mrl_open(rel);
+    uint32 dead = 0;
+
+    if (stats == NULL) stats = palloc0(sizeof *stats);
+    stats->num_index_tuples = 0;
+    for (uint32 number = 0; number < index->meta.pages[MRL_ROWS]; ++number) {
+        vacuum_delay_point(
+#if PG_VERSION_NUM >= 180000
+            false
+#endif
+        );
+        dead += mark_page(rel, index, number, callback, callback_state, &stats->num_index_tuples);
+    }
+    if (dead != 0) add_dead(rel, dead);
+    stats->tuples_removed += dead;
+    stats->num_pages = RelationGetNumberOfBlocks(rel);
+    return stats;
+}
+
+IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteResult* stats) {
+    if (info->analyze_only) return stats;
+    if (stats == NULL) {
+        MrlIndex* index = mrl_open(info->index);
+
+        stats = palloc0(sizeof *stats);
+        stats->num_index_tuples = index->meta.slots - index->meta.dead;
+    }
+    stats->num_pages = RelationGetNumberOfBlocks(info->index);
+    return stats;
+}

@@ -1,0 +1,93 @@
+// Format 1 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
+// too.
+//
+//   page         24 bytes that are PostgreSQL's, 40 that say what the page is (MrlLabel), then
+//   items. Item 0 of a page is therefore
+//                its head, and every address is a shift or a division by a constant
+//   meta         block 0: MrlMeta
+//   blob         the projection and the entries of walks, written once, page after page
+//   directory    block numbers: the k-th page of a section stands in the k-th place. Chained, one
+//   chain a section links        63 items of 128 bytes: the links of a slot lines        63 items
+//   of 128 bytes: the high line of a slot, its low line beside it rows         as many int8 codes
+//   as fit, then a tail (MrlTail) for each
+//
+// A slot (a row's place in the graph) has the same number in links, lines and rows. Nothing that
+// was read is believed: every link is compared with the number of slots, every page with its label.
+#pragma once
+
+#include <stdint.h>
+
+#define MRL_MAGIC 0x6d726c31u  // "mrl1"
+#define MRL_FORMAT 1
+
+enum {
+    MRL_PAGE_BYTES = 8192,
+    MRL_PAGE_HEAD = 64,
+    MRL_LABEL_AT = 24,
+    MRL_PAGE_ROOM = MRL_PAGE_BYTES - MRL_PAGE_HEAD,
+    MRL_ITEM_BYTES = 128,
+    MRL_ITEMS = 63,                     // of links or lines in a page
+    MRL_DIRECTORY = MRL_PAGE_ROOM / 4,  // block numbers in a page
+    MRL_MOST_DIMS = 8000,               // a code and its tail fit a page
+};
+
+enum MrlSection {
+    MRL_LINKS,
+    MRL_LINES,
+    MRL_ROWS,
+    MRL_SECTIONS,
+    MRL_META = 16,
+    MRL_BLOB,
+    MRL_CHAIN
+};
+
+struct MrlLabel {
+    uint32_t magic;
+    uint16_t format;
+    uint16_t section;  // enum MrlSection
+    uint32_t number;   // of the page in its section or chain
+    uint32_t next;     // of a chain: the block of the next page, or 0
+    uint32_t of;       // of a chain: the section whose blocks it lists
+    uint32_t unused[5];
+};
+
+// 16 bytes. The row in the table: block (two halves) and offset, as in an ItemPointerData.
+struct MrlTail {
+    float scale;   // of the int8 code; under cosine of the vector at unit length
+    float square;  // the squared length as the metric sees it
+    uint16_t tid[3];
+    uint16_t flags;
+};
+
+enum {
+    MRL_ROW_DEAD = 1,  // its row is gone: no answer, but walks pass through
+    MRL_ROW_FREE = 2,  // nothing leads to it: the slot may be used again
+};
+
+struct MrlMeta {
+    uint32_t magic;
+    uint16_t format;
+    uint16_t metric;  // enum Metric
+    uint32_t dims;
+    uint32_t prefix;         // dims that lines are made from, or 0: a projection of all
+    uint32_t code_stride;    // bytes of a code
+    uint32_t rows_per_page;  // of the rows section
+    uint32_t slots;          // rows, dead ones included
+    uint32_t linked;  // slots below are in the graph; the others wait, and searches look at each
+    uint32_t dead;    // of the slots
+    uint32_t generation;  // of blob, links and lines: another one is another graph
+    uint32_t blob_begin;  // block; its pages follow one another
+    uint32_t blob_bytes;
+    float unit;            // of line codes
+    float longest_square;  // inner product: what lifts are measured from
+    uint32_t first_chain[MRL_SECTIONS], last_chain[MRL_SECTIONS];  // blocks of the directory, or 0
+    uint32_t pages[MRL_SECTIONS];
+};
+
+static inline uint32_t mrl_rows_per_page(uint32_t code_stride) {
+    return MRL_PAGE_ROOM / (code_stride + (uint32_t)sizeof(struct MrlTail));
+}
+static inline uint32_t mrl_tail_at(const struct MrlMeta* meta, uint32_t place) {
+    return MRL_PAGE_HEAD + meta->rows_per_page * meta->code_stride +
+           place * (uint32_t)sizeof(struct MrlTail);
+}

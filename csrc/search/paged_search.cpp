@@ -1,0 +1,401 @@
+#include "paged_search.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../kernels/dispatch.hpp"
+
+namespace mrl {
+
+float margin_of_effort(std::size_t effort);
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::size_t kHighKeep =
+    3;  // for each row that goes on, how many are scored by both planes
+constexpr std::size_t kMostPool = 8192;
+constexpr std::size_t kWatched = 10;  // the walk ends when a candidate is far behind this answer
+constexpr std::size_t kRefinedDims =
+    640;  // from here on survivors are scored by both planes before they enter the pool
+
+float length_of(const float* z) {
+    float square = 0;
+    for (std::size_t c = 0; c < kLineCoordinates; ++c) square += z[c] * z[c];
+    return std::sqrt(square);
+}
+
+}  // namespace
+
+void PagedSearch::prepare(const Source& source, const MrlPageHost& host, const float* query,
+                          const PagedOptions& options) {
+    source_ = &source;
+    meta_ = &source.meta;
+    host_ = host;
+    options_ = options;
+    kernels_ = &kernels();
+    copied_ = must_copy_ = false;
+    candidates_.clear();
+    hits_.clear();
+    hops_ = next_ = 0;
+    source.rows.prepare(query, row_query_);
+    float coordinates[kLineCoordinates];
+    source.projection.project(row_query_, coordinates);
+    source.lines.prepare(coordinates, line_query_);
+    const float unit =
+        source.rows.metric() == Metric::cosine ? 1.0f : length_of(coordinates) / meta_->unit;
+    margin_ = margin_of_effort(options.effort) * unit;
+    refine_ = source.rows.dims() >= kRefinedDims;
+}
+
+void PagedSearch::begin(const Source& source, const MrlPageHost& host, const float* query,
+                        const PagedOptions& options) {
+    prepare(source, host, query, options);
+    pool_keep_ = std::min(
+        kMostPool, std::max({options.effort, std::size_t{32}, options.keep + options.keep / 2}));
+    walk_.prepare(meta_->linked, pool_keep_, source.entries.size());
+    enter(source.entries, *kernels_, line_query_, walk_);
+    state_ = State::pop;
+}
+
+void PagedSearch::begin_scan(const Source& source, const MrlPageHost& host, const float* query,
+                             const PagedOptions& options) {
+    prepare(source, host, query, options);
+    walk_.scored = 0;
+    next_scan();
+}
+
+Step PagedSearch::step() {
+    while (state_ != State::done) {
+        if (state_ == State::pop) {
+            pop();
+            continue;
+        }
+        if (!answered()) return Step::pages;
+        switch (state_) {
+            case State::links:
+                use_links();
+                break;
+            case State::lines:
+            case State::tail:
+                use_lines();
+                break;
+            case State::both:
+                use_both();
+                break;
+            case State::rows:
+                use_rows();
+                break;
+            default:
+                use_scan();
+                break;
+        }
+    }
+    return Step::done;
+}
+
+// Asking and reading
+
+void PagedSearch::ask(int section, std::uint32_t n, std::uint32_t bytes) {
+    request_ = {section, n, pages_, offsets_, bytes, nullptr};
+}
+
+void PagedSearch::ask_items(int section, const std::uint32_t* slots, std::uint32_t n) {
+    for (std::uint32_t i = 0; i < n; ++i) {
+        pages_[i] = slots[i] / MRL_ITEMS;
+        offsets_[i] = MRL_PAGE_HEAD + slots[i] % MRL_ITEMS * MRL_ITEM_BYTES;
+    }
+    ask(section, n, MRL_ITEM_BYTES);
+}
+
+bool PagedSearch::answered() {
+    if (copied_) return true;
+    if (host_.find != nullptr && !must_copy_) {
+        request_.copies = nullptr;
+        return host_.find(host_.self, request_.section, pages_, request_.n, frames_) == 0;
+    }
+    copies_.resize(std::size_t{request_.n} * request_.bytes);
+    request_.copies = copies_.data();
+    return false;
+}
+
+// Whether what was read may be used; if not, the same request is out again, for copies.
+bool PagedSearch::still_true() {
+    if (copied_) {
+        copied_ = must_copy_ = false;
+        return true;
+    }
+    must_copy_ = !host_.unmoved(host_.self, request_.section, pages_, request_.n, frames_);
+    return !must_copy_;
+}
+
+const std::uint8_t* PagedSearch::at(std::uint32_t i) const {
+    if (copied_) return copies_.data() + std::size_t{i} * request_.bytes;
+    return host_.base + std::size_t{frames_[i] - 1} * MRL_PAGE_BYTES + offsets_[i];
+}
+
+// Scores of the lines that were asked for. The kernels find a line by its number from a base: that
+// of the copies or of all frames.
+void PagedSearch::score_lines(std::uint32_t n, bool both, float* scores) {
+    alignas(64) std::uint32_t ids[kBatch];
+    const std::uint8_t* base = copied_ ? copies_.data() : host_.base;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        ids[i] = copied_
+                     ? i * (MRL_ITEM_BYTES / kLineBytes)
+                     : (frames_[i] - 1) * (MRL_PAGE_BYTES / kLineBytes) + offsets_[i] / kLineBytes;
+        __builtin_prefetch(base + std::size_t{ids[i]} * kLineBytes);
+    }
+    if (both) {
+        kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n, scores);
+    } else {
+        kernels_->score_high(&line_query_, base, ids, n, scores);
+    }
+}
+
+// Walking
+
+bool PagedSearch::far_behind(float key) const {
+    return kernels_->pool_count(&walk_.pool, key - margin_) >= kWatched;
+}
+
+void PagedSearch::pop() {
+    Pool& pool = walk_.pool;
+    std::uint32_t best[walk_rule::kPops + walk_rule::kAhead];
+    const std::size_t most = hops_ < walk_rule::kArrived ? walk_rule::kFirstPops : walk_rule::kPops;
+    const std::size_t open =
+        hops_ < options_.effort ? kernels_->pool_best(&pool, most + walk_rule::kAhead, best) : 0;
+    std::size_t pops = std::min({open, most, options_.effort - std::min(hops_, options_.effort)});
+    for (std::size_t i = 0; i < pops; ++i) {
+        if (!far_behind(pool.open[best[i]])) continue;
+        pops = i;
+        hops_ = options_.effort;
+    }
+    if (pops == 0) {
+        next_ = meta_->linked;
+        next_tail();
+        return;
+    }
+    hops_ += pops;
+    look_ahead(best, pops, open);
+    // From the worst to the best, as in graph.cpp.
+    n_popped_ = 0;
+    for (std::size_t i = pops; i-- > 0;) {
+        popped_[n_popped_++] = pool.id[best[i]];
+        pool.open[best[i]] = kInfinity;
+        walk_.popped.push_back(pool.id[best[i]]);
+    }
+    ask_items(MRL_LINKS, popped_, n_popped_);
+    state_ = State::links;
+}
+
+// The links of the candidates that are next: on their way while those of the best are followed.
+void PagedSearch::look_ahead(const std::uint32_t* best, std::size_t first, std::size_t end) {
+    if (host_.find == nullptr || first >= end) return;
+    std::uint32_t slots[walk_rule::kPops + walk_rule::kAhead];
+    const auto n = static_cast<std::uint32_t>(end - first);
+    for (std::uint32_t i = 0; i < n; ++i) slots[i] = walk_.pool.id[best[first + i]];
+    ask_items(MRL_LINKS, slots, n);
+    host_.find(host_.self, MRL_LINKS, pages_, n, frames_);
+    for (std::uint32_t i = 0; i < n; ++i) {
+        if (frames_[i] == 0) continue;
+        __builtin_prefetch(at(i));
+        __builtin_prefetch(at(i) + kLineBytes);
+    }
+}
+
+void PagedSearch::use_links() {
+    for (std::uint32_t i = 0; i < n_popped_; ++i)
+        std::memcpy(links_ + i * kDegree, at(i), kDegree * sizeof(std::uint32_t));
+    if (!still_true()) return;
+    n_met_ = 0;
+    for (std::uint32_t i = 0; i < n_popped_; ++i) {
+        const std::uint32_t* to = links_ + i * kDegree;
+        for (std::size_t e = 0; e < kDegree && to[e] != kNoLink; ++e) {
+            if (to[e] >= meta_->linked) continue;  // younger than this search, or a damaged page
+            met_[n_met_] = to[e];
+            n_met_ += walk_.first_visit(to[e]) ? 1 : 0;
+        }
+    }
+    state_ = n_met_ == 0 ? State::pop : State::lines;
+    if (n_met_ != 0) ask_items(MRL_LINES, met_, n_met_);
+}
+
+void PagedSearch::use_lines() {
+    Pool& pool = walk_.pool;
+    alignas(64) float scores[kBatch];
+    std::uint32_t count = n_met_;
+    score_lines(n_met_, false, scores);
+    if (refine_) {
+        count = 0;
+        std::uint32_t survivors[kBatch];
+        for (std::uint32_t i = 0; i < n_met_; ++i) {
+            survivors[count] = i;
+            count += scores[i] < pool.threshold ? 1 : 0;
+        }
+        std::uint32_t frames[kBatch], offsets[kBatch], slots[kBatch];
+        std::copy_n(met_, n_met_, slots);
+        if (copied_) {
+            float all[kBatch];
+            score_lines(n_met_, true, all);
+            for (std::uint32_t i = 0; i < count; ++i) scores[i] = all[survivors[i]];
+        } else {
+            std::copy_n(frames_, n_met_, frames);
+            std::copy_n(offsets_, n_met_, offsets);
+            for (std::uint32_t i = 0; i < count; ++i) {
+                frames_[i] = frames[survivors[i]];
+                offsets_[i] = offsets[survivors[i]];
+            }
+            score_lines(count, true, scores);
+            std::copy_n(frames, n_met_, frames_);
+            std::copy_n(offsets, n_met_, offsets_);
+        }
+        if (!still_true()) return;
+        for (std::uint32_t i = 0; i < count; ++i) met_[i] = slots[survivors[i]];
+    } else if (!still_true()) {
+        return;
+    }
+    walk_.scored += request_.n;
+    kernels_->pool_append(&pool, scores, met_, count);
+    if (pool.size >= pool_keep_ + walk_rule::kPoolSlack) kernels_->pool_cut(&pool, pool_keep_);
+    if (state_ == State::tail) {
+        next_tail();
+    } else {
+        state_ = State::pop;
+    }
+}
+
+// The slots that no link leads to yet.
+void PagedSearch::next_tail() {
+    n_met_ = 0;
+    for (; n_met_ < kBatch && next_ < meta_->slots; ++next_) met_[n_met_++] = next_;
+    if (n_met_ == 0) {
+        end_walk();
+        return;
+    }
+    ask_items(MRL_LINES, met_, n_met_);
+    state_ = State::tail;
+}
+
+// Shortlist
+
+void PagedSearch::end_walk() {
+    Pool& pool = walk_.pool;
+    if (!refine_) kernels_->pool_cut(&pool, kHighKeep * options_.keep);
+    for (std::size_t i = 0; i < pool.size; ++i) candidates_.emplace_back(pool.key[i], pool.id[i]);
+    next_ = 0;
+    if (refine_) {
+        cut_candidates(options_.keep);
+        next_rows();
+    } else {
+        next_both();
+    }
+}
+
+void PagedSearch::next_both() {
+    n_met_ =
+        std::min<std::uint32_t>(kBatch, static_cast<std::uint32_t>(candidates_.size()) - next_);
+    if (n_met_ == 0) {
+        cut_candidates(options_.keep);
+        next_ = 0;
+        next_rows();
+        return;
+    }
+    for (std::uint32_t i = 0; i < n_met_; ++i) met_[i] = candidates_[next_ + i].second;
+    ask_items(MRL_LINES, met_, n_met_);
+    state_ = State::both;
+}
+
+void PagedSearch::use_both() {
+    alignas(64) float scores[kBatch];
+    score_lines(n_met_, true, scores);
+    if (!still_true()) return;
+    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_[next_ + i].first = scores[i];
+    next_ += n_met_;
+    next_both();
+}
+
+void PagedSearch::next_rows() {
+    n_met_ =
+        std::min<std::uint32_t>(kRowBatch, static_cast<std::uint32_t>(candidates_.size()) - next_);
+    if (n_met_ == 0) {
+        finish();
+        return;
+    }
+    for (std::uint32_t i = 0; i < n_met_; ++i) {
+        met_[i] = candidates_[next_ + i].second;
+        pages_[i] = met_[i] / meta_->rows_per_page;
+        offsets_[i] = 0;
+    }
+    ask(MRL_ROWS, n_met_, MRL_PAGE_BYTES);
+    state_ = State::rows;
+}
+
+void PagedSearch::use_rows() {
+    PagedHit hits[kRowBatch];
+    const std::uint32_t stride = meta_->code_stride;
+    const auto code = [&](std::uint32_t i) {
+        return at(i) + MRL_PAGE_HEAD + std::size_t{met_[i] % meta_->rows_per_page} * stride;
+    };
+    for (std::uint32_t i = 0; i < n_met_; ++i) {
+        for (std::uint32_t b = 0; b < stride; b += kLineBytes) __builtin_prefetch(code(i) + b);
+        __builtin_prefetch(at(i) + mrl_tail_at(meta_, met_[i] % meta_->rows_per_page));
+    }
+    for (std::uint32_t i = 0; i < n_met_; ++i) {
+        std::int32_t product;
+        kernels_->inner_product_int8(row_query_.code.data(),
+                                     reinterpret_cast<const std::int8_t*>(code(i)), 1, stride,
+                                     meta_->dims, &product);
+        MrlTail tail;
+        std::memcpy(&tail, at(i) + mrl_tail_at(meta_, met_[i] % meta_->rows_per_page), sizeof tail);
+        const float base = source_->rows.metric() == Metric::l2 ? 0.5f * tail.square : 0.0f;
+        hits[i] = {met_[i], base - row_query_.scale * tail.scale * static_cast<float>(product),
+                   tail.scale, tail.square};
+    }
+    if (!still_true()) return;
+    hits_.insert(hits_.end(), hits, hits + n_met_);
+    next_ += n_met_;
+    next_rows();
+}
+
+// All slots, one after another
+
+void PagedSearch::next_scan() {
+    n_met_ = 0;
+    for (; n_met_ < kBatch && next_ < meta_->slots; ++next_) met_[n_met_++] = next_;
+    if (n_met_ == 0) {
+        cut_candidates(options_.keep);
+        for (const auto& [score, slot] : candidates_) hits_.push_back({slot, score, 0.0f, 0.0f});
+        finish();
+        return;
+    }
+    ask_items(MRL_LINES, met_, n_met_);
+    state_ = State::scan;
+}
+
+void PagedSearch::use_scan() {
+    alignas(64) float scores[kBatch];
+    score_lines(n_met_, true, scores);
+    if (!still_true()) return;
+    walk_.scored += n_met_;
+    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_.emplace_back(scores[i], met_[i]);
+    if (candidates_.size() >= 2 * options_.keep + kBatch) cut_candidates(options_.keep);
+    next_scan();
+}
+
+void PagedSearch::cut_candidates(std::size_t keep) {
+    if (candidates_.size() <= keep) return;
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(keep),
+                     candidates_.end());
+    candidates_.resize(keep);
+}
+
+void PagedSearch::finish() {
+    std::sort(hits_.begin(), hits_.end(), [](const PagedHit& a, const PagedHit& b) {
+        return a.score != b.score ? a.score < b.score : a.slot < b.slot;
+    });
+    state_ = State::done;
+}
+
+}  // namespace mrl

@@ -1,0 +1,124 @@
+// A search over an index that lies in pages (page_format.h), as steps: what it needs next is asked
+// of a host, in batches, and where the host must do something that a C++ frame may not live through
+// (reading a page may end in a longjmp), the step returns and is taken up again. The same code runs
+// over memory in tests and over PostgreSQL's buffers.
+//
+// The walk is that of graph.hpp: the same pops in the same order, over links and lines that are
+// read in place. What was read counts only once the host has said that the pages had not moved
+// meanwhile; else the batch is read again, as copies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "../kernels/kernels.hpp"
+#include "../store/line_codes.hpp"
+#include "../store/rows.hpp"
+#include "graph.hpp"
+#include "page_format.h"
+#include "page_host.h"
+
+namespace mrl {
+
+struct PagedOptions {
+    std::size_t effort;  // hops
+    std::size_t keep;    // candidates that come out
+};
+
+struct PagedHit {
+    std::uint32_t slot;
+    float score;  // Rows' score, by the int8 code; by the lines in a scan
+    float scale;  // of the code
+    float square;
+};
+
+enum class Step { done, pages };
+
+class PagedSearch {
+  public:
+    // What is kept of an index beside its pages, as long as the search lasts.
+    struct Source {
+        const MrlMeta& meta;
+        const Rows& rows;  // none: for the metric and the dims
+        const Projection& projection;
+        const LineCodes& lines;  // none: for the unit
+        const Entries& entries;
+    };
+
+    // Begins a search for `query` (dims floats, kept by the caller until it is done).
+    void begin(const Source& source, const MrlPageHost& host, const float* query,
+               const PagedOptions& options);
+    // Begins a look at the lines of all slots: the best `options.keep` by both planes.
+    void begin_scan(const Source& source, const MrlPageHost& host, const float* query,
+                    const PagedOptions& options);
+    Step step();
+    const MrlPageRequest& request() const { return request_; }
+    // The copies that were asked for have been made.
+    void copied() { copied_ = true; }
+    // The pages do not stay where they are found: this request is for copies.
+    void ask_for_copies() { must_copy_ = true; }
+
+    const std::vector<PagedHit>& hits() const { return hits_; }  // best first
+    const RowQuery& query() const { return row_query_; }
+    std::size_t scored() const { return walk_.scored; }
+
+  private:
+    static constexpr std::uint32_t kBatch = 8 * kDegree;  // lines asked for at once
+    static constexpr std::uint32_t kRowBatch = 32;        // rows
+    enum class State { pop, links, lines, tail, both, rows, scan, done };
+
+    void prepare(const Source& source, const MrlPageHost& host, const float* query,
+                 const PagedOptions& options);
+    void pop();
+    void next_tail();
+    void end_walk();
+    void next_both();
+    void next_rows();
+    void next_scan();
+    void ask(int section, std::uint32_t n, std::uint32_t bytes);
+    void ask_items(int section, const std::uint32_t* slots, std::uint32_t n);
+    bool answered();
+    bool still_true();
+    void look_ahead(const std::uint32_t* best, std::size_t first, std::size_t end);
+    const std::uint8_t* at(std::uint32_t i) const;
+    void score_lines(std::uint32_t n, bool both, float* scores);
+    void use_links();
+    void use_lines();
+    void use_both();
+    void use_rows();
+    void use_scan();
+    bool far_behind(float key) const;
+    void cut_candidates(std::size_t keep);
+    void finish();
+
+    const Source* source_ = nullptr;
+    const MrlMeta* meta_ = nullptr;
+    MrlPageHost host_{};
+    PagedOptions options_{};
+    const Kernels* kernels_ = nullptr;
+    RowQuery row_query_{};
+    LineQuery line_query_{};
+    Walk walk_;
+    std::size_t pool_keep_ = 0, hops_ = 0;
+    float margin_ = 0;
+    bool refine_ = false;
+    State state_ = State::done;
+
+    MrlPageRequest request_{};
+    bool copied_ = false;     // the request was answered with copies
+    bool must_copy_ = false;  // pages moved while they were read
+    std::uint32_t pages_[kBatch], offsets_[kBatch], frames_[kBatch];
+    std::vector<std::uint8_t> copies_;
+
+    std::uint32_t popped_[kBatch / kDegree], met_[kBatch + 16];
+    alignas(64) std::uint32_t links_[kBatch];
+    std::uint32_t n_popped_ = 0, n_met_ = 0;
+    std::uint32_t next_ =
+        0;  // of what is looked at from end to end: the tail, candidates, all slots
+    std::vector<std::pair<float, std::uint32_t>> candidates_;
+    std::vector<PagedHit> hits_;
+};
+
+}  // namespace mrl

@@ -1,0 +1,81 @@
+-- The access method mrl and its operator classes, named as pgvector's for hnsw are.
+
+\echo Use "CREATE EXTENSION mrl_db" to load this file. \quit
+
+CREATE FUNCTION mrl_handler(internal)
+    RETURNS index_am_handler
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_handler(internal) IS 'The access method mrl';
+
+CREATE ACCESS METHOD mrl TYPE INDEX HANDLER mrl_handler;
+
+COMMENT ON ACCESS METHOD mrl IS
+    'Nearest vectors: a graph over short codes in the pages of the index, distances from the table''s own vectors';
+
+CREATE FUNCTION mrl_vector_cosine(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE FUNCTION mrl_vector_ip(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE FUNCTION mrl_vector_l2(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE FUNCTION mrl_halfvec_cosine(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE FUNCTION mrl_halfvec_ip(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE FUNCTION mrl_halfvec_l2(internal)
+    RETURNS internal
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+CREATE OPERATOR CLASS vector_cosine_ops
+    FOR TYPE vector USING mrl AS
+    OPERATOR 1 <=> (vector, vector) FOR ORDER BY float_ops,
+    FUNCTION 1 cosine_distance(vector, vector),
+    FUNCTION 2 mrl_vector_cosine(internal);
+
+CREATE OPERATOR CLASS vector_ip_ops
+    FOR TYPE vector USING mrl AS
+    OPERATOR 1 <#> (vector, vector) FOR ORDER BY float_ops,
+    FUNCTION 1 vector_negative_inner_product(vector, vector),
+    FUNCTION 2 mrl_vector_ip(internal);
+
+CREATE OPERATOR CLASS vector_l2_ops
+    FOR TYPE vector USING mrl AS
+    OPERATOR 1 <-> (vector, vector) FOR ORDER BY float_ops,
+    FUNCTION 1 l2_distance(vector, vector),
+    FUNCTION 2 mrl_vector_l2(internal);
+
+CREATE OPERATOR CLASS halfvec_cosine_ops
+    FOR TYPE halfvec USING mrl AS
+    OPERATOR 1 <=> (halfvec, halfvec) FOR ORDER BY float_ops,
+    FUNCTION 1 cosine_distance(halfvec, halfvec),
+    FUNCTION 2 mrl_halfvec_cosine(internal);
+
+CREATE OPERATOR CLASS halfvec_ip_ops
+    FOR TYPE halfvec USING mrl AS
+    OPERATOR 1 <#> (halfvec, halfvec) FOR ORDER BY float_ops,
+    FUNCTION 1 halfvec_negative_inner_product(halfvec, halfvec),
+    FUNCTION 2 mrl_halfvec_ip(internal);
+
+CREATE OPERATOR CLASS halfvec_l2_ops
+    FOR TYPE halfvec USING mrl AS
+    OPERATOR 1 <-> (halfvec, halfvec) FOR ORDER BY float_ops,
+    FUNCTION 1 l2_distance(halfvec, halfvec),
+    FUNCTION 2 mrl_halfvec_l2(internal);
