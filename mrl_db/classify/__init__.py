@@ -1,5 +1,6 @@
-"""Adaptive classification: nested heads over prefixes, and a cascade that stops at the first dims at which it is sure."""
+"""Adaptive classification: heads over prefixes, and a cascade that stops where it is sure."""
 
-from mrl_db.classify.cascade import Answer, Cascade
+from mrl_db.classify.answers import Answer
+from mrl_db.classify.cascade import Cascade
 
 __all__ = ["Answer", "Cascade"]

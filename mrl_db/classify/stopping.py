@@ -1,9 +1,11 @@
-"""Where a cascade stops: thresholds on confidence, found by Pareto search, and proven on rows that chose nothing.
+"""Where a cascade stops: thresholds on confidence, found by Pareto search.
 
-At stage s a row stops when its confidence reaches t_s; the last stage takes what is left. With the thresholds of all other stages fixed,
-the best t_s for cost + price * errors is exact: rows that reach stage s are sorted by confidence, and stopping the surest j of them changes
-cost and errors by sums over these j. Descending coordinate by coordinate, for many prices, from both ends, leaves a front of (cost,
-errors); pairs that are fitted one after another, as in the paper (arXiv:2205.13147, appendix), cannot trade a stage's errors for another's.
+At stage s a row stops when its confidence reaches t_s; the last stage takes what is left. With the
+thresholds of all other stages fixed, the best t_s for cost + price * errors is exact: rows that
+reach stage s are sorted by confidence, and stopping the surest j of them changes cost and errors
+by sums over these j. Descending coordinate by coordinate, for many prices, from both ends, leaves
+a front of (cost, errors); pairs that are fitted one after another, as in the paper
+(arXiv:2205.13147, appendix), cannot trade a stage's errors for another's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ _SWEEPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Thresholds of all stages but the last, with the mean cost and the share of errors where they were found."""
+    """Thresholds of all stages but the last, with what they give where they were found.
+
+    Attributes:
+        thresholds: (stages - 1,), the least confidence that stops.
+        cost: on average.
+        errors: share of the rows.
+    """
 
     thresholds: tuple[float, ...]
     cost: float
@@ -42,7 +50,9 @@ def measure(
 ) -> tuple[float, float]:
     """Returns (mean cost, share of errors) of a rule.
 
-    wrong: (n, stages), whether a stage errs, or how likely. costs: of stopping at each stage, all that it took until then.
+    Args:
+        confidence, wrong, costs: as for `pareto`.
+        thresholds: of all stages but the last.
     """
     stage = stages_of(confidence, thresholds)
     return float(costs[stage].mean()), float(wrong[np.arange(len(stage)), stage].mean())
@@ -51,19 +61,25 @@ def measure(
 def pareto(
     confidence: NDArray[np.float64], wrong: NDArray[Any], costs: NDArray[np.float64]
 ) -> list[Rule]:
-    """Returns rules none of which is both dearer and worse than another, from the dearest to the cheapest."""
+    """Returns rules none of which is both dearer and worse than another, the dearest first.
+
+    Args:
+        confidence: (n, stages), of each head.
+        wrong: (n, stages), whether it errs, or how likely.
+        costs: (stages,), of stopping at each stage, all that it took until then.
+    """
     last = confidence.shape[1] - 1
-    found: dict[tuple[float, ...], Rule] = {}
+    rules: dict[tuple[float, ...], Rule] = {}
 
     def note(thresholds: NDArray[np.float64]) -> None:
         key = tuple(thresholds.tolist())
-        if key not in found:
-            found[key] = Rule(key, *measure(confidence, wrong, costs, key))
+        if key not in rules:
+            rules[key] = Rule(key, *measure(confidence, wrong, costs, key))
 
     note(np.full(last, np.inf))
     for start in (np.full(last, np.inf), np.full(last, 0.0)):
         thresholds = start.copy()
-        # The prices rise from one start and fall from the other, each beginning where the one before ended.
+        # Prices rise from one start and fall from the other; each begins where the last ended.
         for price in _PRICES if start[0] == 0.0 else _PRICES[::-1]:
             for _ in range(_SWEEPS):
                 before = thresholds.copy()
@@ -74,7 +90,7 @@ def pareto(
                     note(thresholds)
                 if np.array_equal(before, thresholds):
                     break
-    return _front(list(found.values()))
+    return _front(list(rules.values()))
 
 
 def _best(
@@ -85,7 +101,7 @@ def _best(
     stage: int,
     price: float,
 ) -> float:
-    """The best threshold of one stage, the others being fixed; infinity when it is best to stop nobody there."""
+    """The best threshold of a stage, the others fixed; infinity when it is best to stop nobody."""
     reached = ~(confidence[:, :stage] >= thresholds[:stage]).any(axis=1)
     own, failed = confidence[reached], wrong[reached]
     if len(own) == 0:
@@ -102,13 +118,16 @@ def _best(
     allowed = np.append(sure[1:] < sure[:-1], True)  # rows of one confidence stop together
     if not (allowed & (sums > 0)).any():
         return float("inf")
-    place = int(np.argmax(np.where(allowed, sums, -np.inf)))
+    position = int(np.argmax(np.where(allowed, sums, -np.inf)))
     # Between the surest row that goes on and the least sure one that stops.
-    return float((sure[place] + sure[place + 1]) / 2) if place + 1 < len(sure) else 0.0
+    return float(sure[position : position + 2].mean()) if position + 1 < len(sure) else 0.0
 
 
 def greedy(confidence: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[float, ...]:
-    """Returns the paper's thresholds: for each pair of stages, the smallest of 100 values in [0.1, 1] with which the pair errs least."""
+    """Returns the paper's thresholds: for each pair of stages, the value with which it errs least.
+
+    Of 100 values in [0.1, 1], the smallest such.
+    """
     thresholds = []
     for stage in range(confidence.shape[1] - 1):
         values = np.linspace(0.1, 1.0, 100)
@@ -122,7 +141,7 @@ def greedy(confidence: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[f
 
 def _front(rules: list[Rule]) -> list[Rule]:
     best, front = np.inf, []
-    for rule in sorted(rules, key=lambda each: (each.cost, each.errors)):
+    for rule in sorted(rules, key=lambda rule: (rule.cost, rule.errors)):
         if rule.errors < best:
             best = rule.errors
             front.append(rule)
@@ -130,7 +149,10 @@ def _front(rules: list[Rule]) -> list[Rule]:
 
 
 def cheapest_proven(rules: Sequence[Rule], proven: Callable[[Rule], bool]) -> Rule | None:
-    """Returns the last rule before the first that is not proven, from the dearest on ("Learn then test", arXiv:2110.01052)."""
+    """Returns the last rule before the first that is not proven, or None.
+
+    The rules come from the dearest on: "Learn then test", arXiv:2110.01052.
+    """
     last = None
     for rule in rules:
         if not proven(rule):

@@ -1,4 +1,7 @@
-"""Classifying the rows of a collection where they are: each pass reads only the coordinates that the rows left over need next."""
+"""Rows of a collection, classified where they are, and classifiers kept with a collection.
+
+Each pass of a cascade reads only the coordinates that the rows left over need next.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
-from mrl_db.classify.cascade import Answer, Cascade
+from mrl_db.classify.answers import Answer, joined
+from mrl_db.classify.cascade import Cascade
+from mrl_db.engines.native.engine import Coordinates, NativeEngine
 from mrl_db.model.errors import NotFittedError, ShapeError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo, check_name
@@ -19,13 +24,22 @@ from mrl_db.postgres.ingest import plain_keys
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
-_BLOCK_BYTES = 4 << 20
-_KEYS_AT_ONCE = 10_000
+_BLOCK_BYTES = 4 << 20  # of coordinates that come from the server at once
+_KEYS_AT_ONCE = 10_000  # that are sent to it
+_BLOCK_ROWS = 16_384  # that are classified at once in this process
+_ATTEMPTS = 3  # in this process, before the database is asked instead
 
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """ids (n,) and their answer, row by row; bytes of coordinates that were read, and of keys that came from the server."""
+    """Rows and their answer.
+
+    Attributes:
+        ids: (n,), the keys, in no order.
+        answer: row by row.
+        coordinate_bytes: of the coordinates that were read.
+        key_bytes: of the keys that came from the server; 0 in this process.
+    """
 
     ids: NDArray[Any]
     answer: Answer
@@ -36,49 +50,106 @@ class Classified:
 def classify(
     session: Session, request: Request, cascade: Cascade, dims: int | None = None
 ) -> Classified:
-    """Returns the answer for all rows with a vector that pass the filter, as one snapshot of the database has them, in no order.
+    """Returns the answer for rows in the database, as one snapshot has them.
 
-    dims: asks this one head only. What is held here at once are the coordinates that were read of rows that are not decided yet.
+    Only the coordinates that were read of rows not yet decided are held here.
+
+    Args:
+        session: of the database.
+        request: the filter; rows without a vector have no answer.
+        cascade: fitted, for vectors of the collection's dims.
+        dims: asks this one head only.
     """
-    info = request.info
-    check_cascade(cascade, info)
-    read = named = 0
-    keys: list[Any] = []
+    check_cascade(cascade, request.info)
     with session.transaction() as connection:
         connection.execute(statements.query("repeatable_read"))
-        width = cascade.dims[0] if dims is None else dims
-        first: list[NDArray[np.float32]] = []
-        for found, vectors in _slices(connection, request, 0, width, None):
-            keys += found
-            first.append(vectors)
-        held = np.concatenate(first) if first else np.empty((0, width), dtype=np.float32)
-        read += held.nbytes
-        named += _key_bytes(keys)
+        rows = _StoredRows(connection, request, cascade.dims[0] if dims is None else dims)
+        answer = cascade.predict_stages(len(rows.keys), rows.read, dims=dims)
+    plain = request.info.key_type in ("bigint", "integer", "smallint")
+    ids = np.empty(len(rows.keys), dtype=np.int64 if plain else np.object_)
+    ids[:] = rows.keys
+    return Classified(ids, answer, rows.coordinate_bytes, rows.key_bytes)
 
-        def coordinates(rows: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
-            nonlocal read, named, held
-            if begin == 0:
-                return held
-            held = np.empty((0, 0), dtype=np.float32)  # the cascade keeps what it has got
-            out = np.empty((len(rows), end - begin), dtype=np.float32)
-            wanted = [keys[row] for row in rows.tolist()]
-            place = {key: number for number, key in enumerate(wanted)}
-            for at in range(0, len(wanted), _KEYS_AT_ONCE):
-                for found, vectors in _slices(
-                    connection, request, begin, end, wanted[at : at + _KEYS_AT_ONCE]
-                ):
-                    out[[place[key] for key in found]] = vectors
-                    read += vectors.nbytes
-                    named += _key_bytes(found)
-            return out
 
-        answer = cascade.predict_stages(len(keys), coordinates, dims=dims)
-    ids = np.empty(
-        len(keys),
-        dtype=np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_,
-    )
-    ids[:] = keys
-    return Classified(ids, answer, read, named)
+class _StoredRows:
+    """The rows of one snapshot: all keys and first coordinates, later ones when asked for."""
+
+    def __init__(self, connection: Connection, request: Request, width: int) -> None:
+        self._connection, self._request = connection, request
+        self.coordinate_bytes = self.key_bytes = 0
+        self.keys: list[Any] = []
+        blocks = [np.empty((0, width), dtype=np.float32)]
+        for keys, vectors in self._blocks(0, width, None):
+            self.keys += keys
+            blocks.append(vectors)
+        self._first = np.concatenate(blocks)
+
+    def read(self, rows: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
+        """Returns coordinates begin to end of rows, (rows, end - begin): `answers.Read`."""
+        first, self._first = self._first, np.empty((0, 0), dtype=np.float32)
+        if begin == 0:
+            return first  # of all rows; held no longer here, as the cascade keeps what it needs
+        coordinates = np.empty((len(rows), end - begin), dtype=np.float32)
+        keys = [self.keys[row] for row in rows.tolist()]
+        positions = {key: position for position, key in enumerate(keys)}
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            for block, vectors in self._blocks(begin, end, some):
+                coordinates[[positions[key] for key in block]] = vectors
+        return coordinates
+
+    def _blocks(
+        self, begin: int, end: int, keys: list[Any] | None
+    ) -> Iterator[tuple[list[Any], NDArray[np.float32]]]:
+        block = max(1, _BLOCK_BYTES // (4 * (end - begin)))
+        part = (begin, end)
+        for encoded, vectors in copy_rows(self._connection, self._request, block, keys, part):
+            plain = plain_keys(encoded, self._request.info.key_type)
+            self.coordinate_bytes += vectors.nbytes
+            self.key_bytes += sum(len(key) if isinstance(key, str) else 8 for key in plain)
+            yield plain, vectors
+
+
+def classify_loaded(
+    native: NativeEngine, request: Request, cascade: Cascade, dims: int | None
+) -> Classified | None:
+    """Returns the answer for rows in this process, as they are at one moment.
+
+    None when rows were replaced meanwhile, in each of some attempts. The arguments are those of
+    `classify`.
+    """
+    for _ in range(_ATTEMPTS):
+        ids, coordinates = native.rows_now(request)
+        rows = _LoadedRows(coordinates)
+        answers = []
+        try:
+            for rows.start in range(0, max(1, len(ids)), _BLOCK_ROWS):
+                count = min(_BLOCK_ROWS, len(ids) - rows.start)
+                answers.append(cascade.predict_stages(count, rows.read, dims=dims))
+        except _ReplacedError:
+            continue
+        return Classified(ids, joined(answers), rows.coordinate_bytes, 0)
+    return None
+
+
+class _LoadedRows:
+    """The rows of this process from `start` on, as they are at one moment."""
+
+    def __init__(self, coordinates: Coordinates) -> None:
+        self._coordinates = coordinates
+        self.start = self.coordinate_bytes = 0
+
+    def read(self, rows: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
+        """Returns coordinates begin to end of rows, (rows, end - begin): `answers.Read`."""
+        vectors = self._coordinates((rows + self.start).astype(np.uint32), begin, end)
+        if vectors is None:
+            raise _ReplacedError
+        self.coordinate_bytes += vectors.nbytes
+        return vectors
+
+
+class _ReplacedError(Exception):
+    """A row that was to be read is another one by now."""
 
 
 def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
@@ -87,19 +158,6 @@ def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
         raise ShapeError(
             f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}'
         )
-
-
-def _slices(
-    connection: Connection, request: Request, begin: int, end: int, keys: list[Any] | None
-) -> Iterator[tuple[list[Any], NDArray[np.float32]]]:
-    """Yields (keys, coordinates begin to end) in blocks."""
-    block = max(1, _BLOCK_BYTES // (4 * (end - begin)))
-    for encoded, vectors in copy_rows(connection, request, block, keys, part=(begin, end)):
-        yield plain_keys(encoded, request.info.key_type), vectors
-
-
-def _key_bytes(keys: list[Any]) -> int:
-    return sum(len(key) if isinstance(key, str) else 8 for key in keys)
 
 
 def save(session: Session, collection: str, name: str, cascade: Cascade) -> None:

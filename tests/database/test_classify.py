@@ -116,9 +116,8 @@ def test_the_front_holds_every_rule_that_a_price_would_choose(seed, n, stages):
         best = (measured[:, 0] + price * costs[-1] * measured[:, 1]).min()
         got = min(rule.cost + price * costs[-1] * rule.errors for rule in front)
         assert got >= best - 1e-9
-        assert (
-            got <= best + 0.35 * costs[-1]
-        )  # descent by coordinates may end in a valley; never far off
+        # Descent by coordinates may end in a valley, of so few rows by at most one row's error.
+        assert got <= best + price * costs[-1] / n + 1e-9
     assert [rule.cost for rule in front] == sorted((rule.cost for rule in front), reverse=True)
     assert [rule.errors for rule in front] == sorted(rule.errors for rule in front)
     for rule in front:
