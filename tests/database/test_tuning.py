@@ -1,4 +1,6 @@
-"""Declared recall: promises kept on fresh queries, stored, followed, and stale when they no longer speak of what is there."""
+"""Declared recall: promises kept on fresh queries, stored, followed, and stale when they no longer
+speak of what is there.
+"""
 
 import uuid
 import warnings
@@ -12,11 +14,13 @@ from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
 from mrl_db.engines.native.engine import HiddenRows
 from mrl_db.engines.sql import funnel_statement
 from mrl_db.engines.tunable import walk_misses
-from mrl_db.evaluate.metrics import recall_at_k
+from mrl_db.evaluate.metrics import recall_at_k, recall_of
 from mrl_db.model.filters import AllOf
 from mrl_db.model.promise import drift_of_queries, quantiles
 from mrl_db.postgres.request import Request
+from mrl_db.recall.bounds import mean_lower_bound, mean_upper_bound
 from mrl_db.recall.fates import fates, up_to
+from mrl_db.recall.sample import without_own
 
 DIMS, N, FRESH = 64, 4000, 500
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
@@ -242,7 +246,9 @@ def test_recall_as_it_is_with_filters(docs, rows, engine):
 
 
 def test_rows_as_queries_are_as_easy_as_others(docs, rows):
-    """A graph that held the query itself would miss a fraction of what it misses for fresh ones; one with a hole in its place far more."""
+    """A graph that held the query itself would miss a fraction of what it misses for fresh ones;
+    one with a hole in its place far more.
+    """
     docs.load()
     for effort in (6, 12):
         plan = graph_plan(dims=DIMS, effort=effort)
@@ -296,7 +302,9 @@ def test_hidden_keys_are_one_a_query(docs, rows):
 @pytest.mark.parametrize("engine", ["native", "sql"])
 @pytest.mark.parametrize("where", [None, {"year": {"$lt": 5}}])
 def test_each_lost_answer_is_laid_to_the_stage_that_lost_it(docs, rows, engine, where):
-    """Checked by running the plan again: with the keep that was named the stage passes the row, with one less it does not."""
+    """Checked by running the plan again: with the keep that was named the stage passes the row,
+    with one less it does not.
+    """
     docs.load()
     if engine == "native":
         full = Stage(DIMS, F32, 10)
@@ -388,7 +396,9 @@ def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(
 
 
 def test_a_scan_keeps_its_shortlist_in_memory(db, dsn):
-    """Else all rows are sorted on disk once the shortlist outgrows work_mem: three times as slow on 60,666 rows of 384 dims."""
+    """Else all rows are sorted on disk once the shortlist outgrows work_mem: three times as slow on
+    60,666 rows of 384 dims.
+    """
     n, dims, keep = 4000, 384, 1500
     rng = np.random.default_rng(3)
     wide = db.create_collection("wide", dims=dims, nesting_dims=(64, dims))
@@ -521,3 +531,32 @@ def test_an_answer_is_certified_where_no_row_could_be_left_out(docs, rows):
     assert docs.search(query, plan=Plan("seqscan", 1, (Stage(DIMS, F32, 10),))).certified
     assert not docs.search(query).certified
     assert not docs.search(query, engine="sql").certified
+
+
+def test_recall_is_shown_as_measured_and_weighted_in_the_lower_bound_alone(db, rows):
+    """With all rows as queries the twin is plain: search for one more, and leave the row out."""
+    few = db.create_collection("few", dims=DIMS, nesting_dims=(16, 64))
+    few.add(np.arange(600), rows[0][:600])
+    few.create_index()
+    plan = Plan("hnsw", 10, (Stage(16, F16, 12), Stage(DIMS, F32, 10)))
+    longer = Plan("hnsw", 10, (Stage(16, F16, 13), Stage(DIMS, F32, 11)))
+
+    recall = few.recall(plan=plan, sample=600, engine="sql")
+
+    hits = few.search(rows[0][:600], k=11, plan=longer)
+    exact = few.search(rows[0][:600], k=11, exact=True)
+    measured = recall_of(
+        *without_own(range(600), hits.ids, hits.distances, 10),
+        *without_own(range(600), exact.ids, exact.distances, 10),
+    )
+    assert recall.queries == 600
+    assert recall.mean == pytest.approx(measured.mean())
+    assert recall.minimum == pytest.approx(measured.min())
+    assert recall.p05 == pytest.approx(np.sort(measured)[30])
+    assert recall.weight == 4.0
+    assert recall.low < mean_lower_bound(measured, 0.05)
+    assert recall.high == pytest.approx(mean_upper_bound(measured, 0.05), abs=0.01)  # by order
+    assert "4 times in the lower bound" in str(recall)
+    assert few.recall(rows[1][:60], plan=plan).weight == 1.0
+    scan = few.recall(plan=Plan("seqscan", 1, plan.stages), sample=100)
+    assert scan.weight == 1.0

@@ -1,4 +1,6 @@
-"""The search for the cheapest proven form of a plan, over queries whose recall rises with the effort, as that of walks does."""
+"""The search for the cheapest proven form of a plan, over queries whose recall rises with the
+effort, as that of walks does.
+"""
 
 from types import SimpleNamespace
 
@@ -76,7 +78,9 @@ def test_the_cheapest_proven_form_is_found_by_few_tests(seed, recall, effort, ha
 
 
 def test_misses_that_count_more_than_once_are_bounded_as_well():
-    """Values of 1 and -3: a mean that is what it is seems to be more in few samples, and one well above is proven."""
+    """Values of 1 and -3: a mean that is what it is seems to be more in few samples, and one well
+    above is proven.
+    """
     rng = np.random.default_rng(6)
     share, n, runs = 0.03, 1500, 400
     mean = 1 - 4 * share

@@ -1,4 +1,6 @@
-"""Recall, average precision, nDCG, 1-NN accuracy, and the bounds of a mean: against plain twins, and against what they claim."""
+"""Recall, average precision, nDCG, 1-NN accuracy, and the bounds of a mean: against plain twins,
+and against what they claim.
+"""
 
 import doctest
 import math
@@ -118,7 +120,9 @@ def test_what_has_no_value_is_refused():
 @pytest.mark.parametrize("mean", [0.9, 0.98, 0.995])
 @pytest.mark.parametrize("n", [60, 700])
 def test_bounds_of_a_mean_hold_as_often_as_they_say(mean, n):
-    """Skewed recalls, mostly 1: a bound that took them for normal would fail here more than one time in ten."""
+    """Skewed recalls, mostly 1: a bound that took them for normal would fail here more than one
+    time in ten.
+    """
     rng = np.random.default_rng(3)
     trials, above, below = 200, 0, 0
     for _ in range(trials):

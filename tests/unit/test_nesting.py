@@ -40,7 +40,9 @@ def test_every_model_is_cut_where_its_makers_say_and_nowhere_else(model):
 
 @given(st.integers(1, 767), st.integers(0, 2**32 - 1))
 def test_layer_norm_comes_before_the_cut(shift, seed):
-    """Adding the same to all coordinates of a vector, or scaling it, changes nothing for a model that is layer-normalised."""
+    """Adding the same to all coordinates of a vector, or scaling it, changes nothing for a model
+    that is layer-normalised.
+    """
     vectors = np.random.default_rng(seed).standard_normal((2, 768)) * 10
 
     plain = truncate(vectors, 128, model="nomic-ai/nomic-embed-text-v1.5")
