@@ -1,70 +1,129 @@
--- Installs the schema mrl with psql alone: psql -d DATABASE -f sql/install.sql. Needs CREATE EXTENSION vector before.
--- connect() of the Python package does the same, and takes over what this left: a test holds the checksums to the files.
+-- Installs the schema mrl with psql alone, or brings it up to date:
+--
+--     psql -d DATABASE -f sql/install.sql
+--
+-- Needs CREATE EXTENSION vector before. connect() of the Python package does the same, and takes over
+-- what this left. Written by `make schema`; a test holds it to the files.
 \set ON_ERROR_STOP on
 BEGIN;
-SELECT pg_advisory_xact_lock(hashtext('mrl_db migrations'));
+\ir prepare.sql
 
-SELECT NOT EXISTS (SELECT FROM pg_class AS r WHERE r.relnamespace IN (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'mrl') AND r.relname = 'migration') AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace
+    WHERE n.nspname = 'mrl' AND r.relname = 'migration'
+) AS missing \gset
 \if :missing
-\ir migrations/0001_catalog.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (1, '0001_catalog', 'da55c6300220d266fbb4b681c234e984419b475db3abf67efe81d9d911532c20');
+\ir tables/0001_collections.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('tables/0001_collections', '3b65c88b4183579d165578cbc03f1941be5ce0afb57d3dce5bae1cab0f0002c6', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 2) AS missing \gset
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM mrl.migration AS m
+        WHERE (regexp_match(m.version, '(\d+)\.(\d+)\.(\d+)'))::integer[] > '{0,1,0}'
+    ) THEN
+        RAISE EXCEPTION 'schema mrl is of a later version of mrl_db than 0.1.0'
+            USING ERRCODE = 'MR005', HINT = 'use the sql/install.sql of that version';
+    END IF;
+END
+$$;
+
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0002_changes') AS missing \gset
 \if :missing
-\ir migrations/0002_search.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (2, '0002_search', 'a2c5198c9603c4cf7cc7f7d4e4b71af8d837f231c99a7aeda4a48fbfc5f9d3ec');
+\ir tables/0002_changes.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('tables/0002_changes', '7b141e0bd1a248ab94ba0600dd46819dfdcdd4da3b32cdce6d6762f28b0199aa', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 3) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/batches'
+        AND checksum = 'b7ffcc901da6669c96d250f0eb4321e4eca2525c2bb58d0e173cec508415a2b7'
+) AS missing \gset
 \if :missing
-\ir migrations/0003_collections.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (3, '0003_collections', 'c82b25e5d03cf3f5f37aa21c7c406ff50f7a7558ea2f38bd64ebd9784c04654b');
+\ir functions/batches.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/batches', 'b7ffcc901da6669c96d250f0eb4321e4eca2525c2bb58d0e173cec508415a2b7', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 4) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/catalog'
+        AND checksum = '4cd13a41859fd69d6eed1076021f7d2025763319e22e1f29cb8c60e029557d49'
+) AS missing \gset
 \if :missing
-\ir migrations/0004_changes.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (4, '0004_changes', '4531ae5f6c833906eac7780fc0d79465d890985f9467ec2edd9b7fff090cd352');
+\ir functions/catalog.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/catalog', '4cd13a41859fd69d6eed1076021f7d2025763319e22e1f29cb8c60e029557d49', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 5) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/changes'
+        AND checksum = '23a767b3b1a1de42fd58dca91b10bd6f92ca0e9585f32f12bcf23d0523121d15'
+) AS missing \gset
 \if :missing
-\ir migrations/0005_batches.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (5, '0005_batches', '12f5e4d528851974fbd61224780264fb1e6b69440089130b60aadffa278421e3');
+\ir functions/changes.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/changes', '23a767b3b1a1de42fd58dca91b10bd6f92ca0e9585f32f12bcf23d0523121d15', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 6) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/collections'
+        AND checksum = 'b61cb2a0461a20c39f2b0227ef9ee40f47da912cb18aee7a404a718aba826f17'
+) AS missing \gset
 \if :missing
-\ir migrations/0006_promises.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (6, '0006_promises', 'bb678b7cfd986905f4539a2d2fc4731dcdfcb96c7ce1b0780f1f043bcc76a7fb');
+\ir functions/collections.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/collections', 'b61cb2a0461a20c39f2b0227ef9ee40f47da912cb18aee7a404a718aba826f17', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 7) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/plans'
+        AND checksum = '6b3d64459483b49f731d7188c0f53c0190534f39b421e68608a83398fdd01a7c'
+) AS missing \gset
 \if :missing
-\ir migrations/0007_classifiers.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (7, '0007_classifiers', '52db602d190e274a0f4810d845a2af4dca2aff9b541005204f9fd90577d2d3a4');
+\ir functions/plans.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/plans', '6b3d64459483b49f731d7188c0f53c0190534f39b421e68608a83398fdd01a7c', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 8) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/recall'
+        AND checksum = 'bd6e2cf77c6c3ea5044c16df629b09843e105a0b48c17882388e052758eae8e2'
+) AS missing \gset
 \if :missing
-\ir migrations/0008_adaptors.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (8, '0008_adaptors', 'b9c6afccf79da1309c03dbf067e630abe322ad33ed5600c909c1b3417a2ad9ce');
+\ir functions/recall.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/recall', 'bd6e2cf77c6c3ea5044c16df629b09843e105a0b48c17882388e052758eae8e2', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
-SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE version = 9) AS missing \gset
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/search'
+        AND checksum = '4ff057bf695fa503c6de7b416db2333486d75b09f9f9197c659df91e8ccc8e18'
+) AS missing \gset
 \if :missing
-\ir migrations/0009_walk_misses.sql
-INSERT INTO mrl.migration (version, name, checksum)
-VALUES (9, '0009_walk_misses', '3c4bd3d95c92894c22d5caa9499fa023437fc03360223513cb14df417a70e962');
+\ir functions/search.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES ('functions/search', '4ff057bf695fa503c6de7b416db2333486d75b09f9f9197c659df91e8ccc8e18', '0.1.0')
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
+SELECT mrl.define_searches();
 COMMIT;

@@ -1,40 +1,351 @@
 """The SQL engine: a plan becomes one statement, run inside PostgreSQL with nothing but pgvector.
 
-Stage by stage the statement nests: the innermost takes the rows of the table in the order of their low-dim vector, by the HNSW
-index where there is one, and each further stage orders what is left by more dims; the last one computes the exact distance.
-
-HNSW in pgvector returns no more rows than `hnsw.ef_search`, whatever the LIMIT; so the statement itself raises it to the plan's effort and
-lets the index scan go on (`hnsw.iterative_scan`) when a filter or dead rows leave too few. If a statement still gives fewer than k rows,
-the exact statement is run: k rows come back whenever k rows match.
+The statement is made by `mrl.search_statement` (sql/functions/search.sql), of which this engine
+keeps a template for every shape of plan that it has met. HNSW in pgvector returns no more rows than
+`hnsw.ef_search`, whatever the LIMIT; so the statement itself raises it to the plan's effort and
+lets the index scan go on when a filter or dead rows leave too few. If a statement still gives fewer
+than k rows, the exact statement is run: k rows come back whenever k rows match.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import errors as pg
+from psycopg.types.json import Jsonb
 
+from mrl_db.engines.engine import EngineName
 from mrl_db.hits import Hits, StageTrace, Trace
-from mrl_db.model.errors import DatabaseError
+from mrl_db.model.errors import DatabaseError, PlanError
 from mrl_db.model.filters import AllOf
-from mrl_db.model.plan import Plan, Stage
+from mrl_db.model.plan import Plan, with_k
+from mrl_db.model.precision import Precision
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session, VectorParameter
 
-_MOST_MEMORY = (
-    64 << 20
-)  # for a shortlist from a scan: its rows are carried whole, and twice as many are held, in rounded pieces
-_OTHER_BYTES = 256  # of a row beside its vectors, about
-_PIPELINE = (
-    64  # statements in flight of a batch: enough to hide the round trip, few enough to bound memory
-)
+_PIPELINE = 64  # statements in flight of a batch: they hide the round trip, and memory is bounded
+_KEPT = 256  # statements: composing one costs .14 ms of a search's .5
+_QUERY, _FILTER = 1, 3  # the marks of mrl.search_statement that become parameters
+
+Rows = list[tuple[Any, ...]]
+"""What a statement returns: (key, distance, rows that reached the last stage, further columns…)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A search as text, with the query and the values of the filter as parameters."""
+
+    text: str
+    marks: tuple[int, ...]
+    values: Sequence[Any]
+
+    def parameters(self, query: NDArray[np.float32]) -> list[Any]:
+        """Returns the parameters in the order in which the text names them."""
+        of_mark = {_QUERY: [VectorParameter(query)], _FILTER: self.values}
+        return [value for mark in self.marks for value in of_mark[mark]]
+
+
+class SqlEngine:
+    """Searches one collection inside PostgreSQL (`mrl_db.engines.engine.Engine`)."""
+
+    name: EngineName = "sql"
+
+    def __init__(
+        self,
+        session: Session,
+        info: CollectionInfo,
+        note: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Asks the database for nothing yet.
+
+        Args:
+            session: Where the statements are run.
+            info: The collection; a later description takes a new engine.
+            note: Says what the stored plan promises, when the trace of a search by it is read.
+        """
+        self.info = info
+        self._session = session
+        self._note = note
+        self._templates: dict[tuple[Any, ...], str] = {}
+        self._statements: dict[tuple[tuple[str, ...], Plan], _Statement] = {}
+        self._default_plans: dict[tuple[int, int | None], Plan] = {}
+        self._walk_misses: dict[int, float] = {}
+
+    def sync(self, max_staleness: float | None = None) -> None:
+        """Does nothing: PostgreSQL sees what was committed."""
+
+    def plan(self, k: int, shortlist: int | None = None) -> Plan:
+        """Returns the stored plan for k answers, or the default with a shortlist of this length."""
+        if shortlist is None and self.info.plan is not None:
+            return with_k(self.info.plan, k)
+        key = k, shortlist
+        if key not in self._default_plans:
+            with self._session.connection() as connection:
+                plan = _value(connection, "default_plan", (self.info.name, k, shortlist))
+            self._default_plans[key] = Plan.from_json(plan)
+        return self._default_plans[key]
+
+    def check(self, plan: Plan) -> None:
+        """Raises PlanError when the plan is the native engine's, or does not fit the collection."""
+        if plan.native:
+            raise PlanError(
+                f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' "
+                "and 'seqscan'"
+            )
+        if plan.dims != self.info.dims:
+            raise PlanError(
+                f'the plan ends at {plan.dims} dims, collection "{self.info.name}" has '
+                f"{self.info.dims}"
+            )
+        for stage in plan.stages[:-1]:
+            if stage.precision is not Precision.float16:
+                raise PlanError(
+                    f"the SQL engine looks at prefixes in float16, stage ({stage}) asks for "
+                    f"{stage.precision.value}"
+                )
+
+    def search(
+        self,
+        request: Request,
+        queries: NDArray[np.float32],
+        plan: Plan,
+        *,
+        threads: int | None = None,
+        hidden: Sequence[Any] | None = None,
+        fill: bool = True,
+    ) -> Hits:
+        """Returns the hits of each query, (n, k).
+
+        Args:
+            request: The filter, and the columns that come back.
+            queries: (n, dims).
+            plan: Checked.
+            threads: Connections that share a batch; None: one.
+            hidden: For each query the key of a row that is left out. The lists are one longer for
+                it, and the row's node still leads the walk to its neighbours (`misses_for_rows`).
+            fill: Whether searches that find fewer than k are done again exactly.
+        """
+        if hidden is not None:
+            longer = [replace(stage, keep=stage.keep + 1) for stage in plan.stages]
+            every = replace(plan, stages=tuple(longer))
+            hits = self.search(request, queries, every, threads=threads, fill=fill)
+            return leave_out(hits, hidden, plan.k)
+        began = time.perf_counter()
+        parts = np.array_split(queries, min(threads or 1, len(queries)))
+        if len(parts) == 1:
+            done = [self._run(request, queries, plan, fill)]
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                done = list(pool.map(lambda part: self._run(request, part, plan, fill), parts))
+        results = [hits for part, _ in done for hits in part]
+        exactly = all(exact for _, exact in done)
+        microseconds = (time.perf_counter() - began) * 1e6
+        note = self._note if self._is_stored(plan) else lambda: None
+        hits = collect(
+            request,
+            results,
+            lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()),
+        )
+        hits.certified = exactly or plan.leaves_out_none(2**62)
+        return hits
+
+    def search_one(self, query: object, k: object) -> Hits | None:  # noqa: ARG002
+        """Returns None: there is no shorter way."""
+        return None
+
+    def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
+        """Returns the trace of one search as EXPLAIN ANALYZE measured it, after one that warms."""
+        with self._session.connection() as connection:
+            statement = self._statement(connection, request, plan)
+            values = statement.parameters(query)
+            connection.execute(statement.text, values).fetchall()
+            explain = statements.query("explain").as_string(None) + " " + statement.text
+            row = connection.execute(explain, values).fetchone()
+            if row is None:
+                raise DatabaseError("EXPLAIN returned nothing; run it again")
+            times = connection.execute(statements.query("stage_times"), (Jsonb(row[0]),)).fetchall()
+        traces = []
+        rows_in = None
+        for stage, (_, access, rows_out, milliseconds) in zip(plan.stages, times, strict=False):
+            name = str(stage) if access is None else f"{access}, {stage}"
+            bytes_per_row = stage.precision.bytes(stage.dims)
+            traces.append(StageTrace(name, rows_in, rows_out, bytes_per_row, milliseconds * 1e3))
+            rows_in = rows_out
+        return Trace("sql", row[0][0]["Execution Time"] * 1e3, tuple(traces))
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """Returns `mrl.walk_misses` of the plan's effort where it walks an index, else 1.0."""
+        if plan.route != "hnsw" or len(plan.stages) == 1:
+            return 1.0
+        if plan.effort not in self._walk_misses:
+            with self._session.connection() as connection:
+                self._walk_misses[plan.effort] = _value(connection, "walk_misses", (plan.effort,))
+        return self._walk_misses[plan.effort]
+
+    def _is_stored(self, plan: Plan) -> bool:
+        return self.info.plan is not None and plan == with_k(self.info.plan, plan.k)
+
+    def _run(
+        self, request: Request, queries: NDArray[np.float32], plan: Plan, fill: bool
+    ) -> tuple[list[Rows], bool]:
+        """Returns the rows of each query, and whether all of them were searched exactly."""
+        with self._session.connection() as connection:
+            try:
+                return self._run_in(connection, request, queries, plan, fill)
+            except (pg.UndefinedTable, pg.UndefinedColumn):  # renamed by another client?
+                self._templates.clear()
+                self._statements.clear()
+                return self._run_in(connection, request, queries, plan, fill)
+
+    def _run_in(
+        self,
+        connection: Connection,
+        request: Request,
+        queries: NDArray[np.float32],
+        plan: Plan,
+        fill: bool,
+    ) -> tuple[list[Rows], bool]:
+        results = _execute(connection, self._statement(connection, request, plan), queries)
+        short = [number for number, hits in enumerate(results) if fill and len(hits) < plan.k]
+        if short:
+            exact = Plan("seqscan", 1, plan.stages[-1:])
+            statement = self._statement(connection, request, exact)
+            for number, hits in zip(
+                short, _execute(connection, statement, queries[short]), strict=True
+            ):
+                results[number] = hits
+        return results, len(short) == len(results)
+
+    def _statement(self, connection: Connection, request: Request, plan: Plan) -> _Statement:
+        """Returns the statement of a plan; kept for searches without a filter."""
+        key = request.columns, plan
+        unfiltered = request.where == AllOf(())
+        if unfiltered and key in self._statements:
+            return self._statements[key]
+        condition, values = request.filter()
+        columns = statements.query("rows_in") + rows.further_columns(request.columns)
+        texts = [
+            "%s",
+            str(plan.k),
+            condition.as_string(None),
+            columns.as_string(None),
+            str(plan.effort),
+            *(str(stage.keep) for stage in plan.stages),
+        ]
+        statement = _filled(self._template(connection, plan), texts, values)
+        if unfiltered:
+            if len(self._statements) >= _KEPT:
+                self._statements.clear()
+            self._statements[key] = statement
+        return statement
+
+    def _template(self, connection: Connection, plan: Plan) -> str:
+        """Returns the statement of all plans with this route and these widths."""
+        key = plan.route, *(stage.dims for stage in plan.stages)
+        if key not in self._templates:
+            shape = {"route": plan.route, "stages": [{"dims": dims} for dims in key[1:]]}
+            values = self.info.name, Jsonb(shape)
+            self._templates[key] = _value(connection, "search_statement", values)
+        return self._templates[key]
+
+
+def collect(request: Request, results: Sequence[Rows], trace: Trace | Callable[[], Trace]) -> Hits:
+    """Returns the rows of each query, equally many, as hits."""
+    n, k = len(results), min(len(hits) for hits in results)
+    ids = np.empty((n, k), dtype=key_dtype(request.info))
+    distances = np.empty((n, k))
+    columns = {name: np.empty((n, k), dtype=object) for name in request.columns}
+    for query, hits in enumerate(results):
+        for rank, row in enumerate(hits[:k]):
+            ids[query, rank] = row[0]
+            distances[query, rank] = row[1]
+            for number, name in enumerate(request.columns, 3):
+                columns[name][query, rank] = row[number]
+    return Hits(ids, distances, trace, columns)
+
+
+def leave_out(hits: Hits, keys: Sequence[Any], k: int) -> Hits:
+    """Returns at most k hits of each query, without one key of each; else without the last."""
+    own = hits.ids == np.array(keys, dtype=hits.ids.dtype)[:, np.newaxis]
+    n, listed = own.shape
+    if listed == 0:
+        return hits
+    kept = np.ones(own.shape, dtype=bool)
+    kept[np.arange(n), np.where(own.any(axis=1), own.argmax(axis=1), listed - 1)] = False
+
+    def left(values: NDArray[Any]) -> NDArray[Any]:
+        return values[kept].reshape(n, listed - 1)[:, :k]
+
+    columns = {name: left(values) for name, values in hits.columns.items()}
+    return Hits(left(hits.ids), left(hits.distances), lambda: hits.trace, columns)
+
+
+def key_dtype(info: CollectionInfo) -> type[Any]:
+    """Returns the dtype of ids: int64 for integer keys, object for uuid and text."""
+    return np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_
+
+
+def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> _Statement:
+    """Puts a text in place of each mark; every other % of a template is doubled, and stays so."""
+    marks: list[int] = []
+
+    def text(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
+        mark = int(match[1])
+        if mark in (_QUERY, _FILTER):
+            marks.append(mark)
+        return texts[mark - 1]
+
+    return _Statement(re.sub(r"%%|%(\d+)\$s", text, template), tuple(marks), values)
+
+
+def _execute(
+    connection: Connection, statement: _Statement, queries: NDArray[np.float32]
+) -> list[Rows]:
+    """Runs a statement for each query: one message for one, a pipeline for many."""
+    if len(queries) == 1:
+        cursor = connection.cursor(binary=True)
+        return [cursor.execute(statement.text, statement.parameters(queries[0])).fetchall()]
+    results = []
+    for begin in range(0, len(queries), _PIPELINE):
+        with connection.pipeline():
+            cursors = [
+                connection.cursor(binary=True).execute(statement.text, statement.parameters(query))
+                for query in queries[begin : begin + _PIPELINE]
+            ]
+        results += [cursor.fetchall() for cursor in cursors]
+    return results
+
+
+def _value(connection: Connection, name: str, values: Sequence[Any]) -> Any:
+    row = connection.execute(statements.query(name), values).fetchone()
+    return None if row is None else row[0]
+
+
+def _stages(plan: Plan, results: Sequence[Rows], *, exact: bool) -> tuple[StageTrace, ...]:
+    """Returns what is known of the stages without measuring them: rows, on average over queries."""
+    bytes_full = plan.stages[-1].precision.bytes(plan.dims)
+    rows_in = round(sum(int(hits[0][2]) if hits else 0 for hits in results) / len(results))
+    rows_out = round(sum(len(hits) for hits in results) / len(results))
+    if exact or len(plan.stages) == 1:
+        return (StageTrace(f"exact {plan.dims} float32", rows_in, rows_out, bytes_full),)
+    traces = []
+    for number, stage in enumerate(plan.stages[:-1]):
+        name = f"{plan.route}, {stage}" if number == 0 else str(stage)
+        passed = rows_in if number == len(plan.stages) - 2 else None
+        traces.append(StageTrace(name, None, passed, stage.precision.bytes(stage.dims)))
+    traces.append(StageTrace(str(plan.stages[-1]), rows_in, rows_out, bytes_full))
+    return tuple(traces)
 
 
 def search(
@@ -46,249 +357,10 @@ def search(
     fill: bool = True,
     note: Callable[[], str | None] = lambda: None,
 ) -> Hits:
-    """Returns the hits of each query, (n, k), by the plan. fill: searches that find fewer than k are done again exactly.
-
-    note: tells, when the trace is looked at, what the plan promises.
-    """
-    began = time.perf_counter()
-    text, parameters = _funnel_text(request, plan)
-    with session.connection() as connection:
-        results = _run(
-            connection, text, [_parameters(plan, VectorParameter(q), parameters) for q in queries]
-        )
-        fallbacks = [place for place, found in enumerate(results) if fill and len(found) < plan.k]
-        if fallbacks:
-            exact, exact_parameters = exact_statement(request, plan.k)
-            asked = [[VectorParameter(queries[place]), *exact_parameters] for place in fallbacks]
-            for place, found in zip(
-                fallbacks, _run(connection, exact.as_string(None), asked), strict=True
-            ):
-                results[place] = found
-    microseconds = (time.perf_counter() - began) * 1e6
-    exactly = len(fallbacks) == len(results)
-    hits = collect(
-        request,
-        results,
-        lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()),
-    )
-    hits.certified = exactly or plan.leaves_out_none(2**62)
-    return hits
-
-
-def collect(
-    request: Request,
-    results: Sequence[Sequence[tuple[Any, ...]]],
-    trace: Trace | Callable[[], Trace],
-) -> Hits:
-    """Returns rows of (key, distance, rows_in, columns…), equally many for each query, as hits."""
-    n, k = len(results), min(len(found) for found in results)
-    ids = np.empty((n, k), dtype=key_dtype(request.info))
-    distances = np.empty((n, k))
-    columns = {name: np.empty((n, k), dtype=object) for name in request.columns}
-    for query, found in enumerate(results):
-        for rank, row in enumerate(found[:k]):
-            ids[query, rank] = row[0]
-            distances[query, rank] = row[1]
-            for place, name in enumerate(request.columns):
-                columns[name][query, rank] = row[3 + place]
-    return Hits(ids, distances, trace, columns)
-
-
-def key_dtype(info: CollectionInfo) -> type[Any]:
-    """The dtype of ids: int64 for integer keys, object for uuid and text."""
-    return np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_
-
-
-def _funnel_text(request: Request, plan: Plan) -> tuple[str, list[Any]]:
-    """The statement of a plan as text; kept for searches without a filter, as composing it costs 0.14 ms of a search's 0.5."""
-    if request.where != AllOf(()):
-        statement, parameters = funnel_statement(request, plan)
-        return statement.as_string(None), parameters
-    return _unfiltered_text(request.info, request.columns, plan), []
-
-
-@lru_cache(maxsize=256)
-def _unfiltered_text(info: CollectionInfo, columns: tuple[str, ...], plan: Plan) -> str:
-    return funnel_statement(Request(info, AllOf(()), columns), plan)[0].as_string(None)
-
-
-def funnel_statement(request: Request, plan: Plan) -> tuple[sql.Composed, list[Any]]:
-    """Returns the statement of a plan, and the parameters of its filter. Its other parameters are the query, once for each stage."""
-    if len(plan.stages) == 1:
-        return exact_statement(request, plan.k)
-    info = request.info
-    parts = statements.fragments("prefix")
-    condition, parameters = request.condition()
-    source: sql.Composable = info.relation
-    for number, stage in enumerate(plan.stages[:-1]):
-        distance: sql.Composable = parts["nearest"].format(
-            prefix=_row_prefix(info, stage),
-            vector_schema=statements.identifier(info.vector_schema),
-            operator=sql.SQL(info.metric.prefix_operator),
-            target=_prefix(info, _target(info), stage.dims),
-        )
-        if plan.route == "seqscan":
-            distance = parts["unindexed"].format(distance=distance)
-        source = statements.query("stage").format(
-            source=source if number == 0 else sql.SQL("({})").format(source),
-            condition=parts["after_settings"].format(condition=condition)
-            if number == 0
-            else statements.fragments("filter")["always"],
-            distance=distance,
-            keep=sql.Literal(stage.keep),
-        )
-    scanned = max(20000, min(4 * plan.stages[0].keep, 2**31 - 1))
-    settings = {
-        "effort": sql.Literal(str(plan.effort)),
-        "max_scan_tuples": sql.Literal(str(scanned)),
-    }
-    memory: sql.Composable = sql.SQL("")
-    wanted = 4 * plan.stages[0].keep * (4 * info.dims + 2 * info.low_dims + _OTHER_BYTES)
-    if plan.route == "seqscan" and wanted <= _MOST_MEMORY:
-        memory = sql.SQL(" {}").format(
-            statements.query("scan_memory").format(bytes=sql.Literal(wanted))
-        )
-    return _last(
-        "last_stage", request, plan.k, shortlist=source, memory=memory, **settings
-    ), parameters
-
-
-def exact_statement(request: Request, k: int) -> tuple[sql.Composed, list[Any]]:
-    """Returns the brute-force statement, and the parameters of its filter after the query."""
-    condition, parameters = request.condition()
-    return _last("exact", request, k, source=request.info.relation, condition=condition), parameters
-
-
-def _last(name: str, request: Request, k: int, **parts: sql.Composable) -> sql.Composed:
-    info = request.info
-    return statements.query(name).format(
-        key=statements.identifier(info.key),
-        full=statements.of_row(info.vector),
-        vector_schema=statements.identifier(info.vector_schema),
-        operator=sql.SQL(info.metric.operator),
-        target=_target(info),
-        columns=rows.further_columns(request.columns),
-        k=sql.Literal(k),
-        **parts,
-    )
-
-
-def _target(info: CollectionInfo) -> sql.Composed:
-    """The query as a parameter, in the type of the vector column."""
-    return statements.fragments("prefix")["full"].format(
-        parameter=sql.Placeholder(),
-        vector_schema=statements.identifier(info.vector_schema),
-        type=statements.identifier(info.vector_type),
-        dims=sql.Literal(info.dims),
-    )
-
-
-def _row_prefix(info: CollectionInfo, stage: Stage) -> sql.Composable:
-    """The row's prefix: the low-dim column where it has the stage's dims, else the expression (the indexed one, or cut on the fly)."""
-    if stage.dims == info.low_dims and info.low_dim_column is not None:
-        return statements.of_row(info.low_dim_column)
-    return _prefix(info, statements.of_row(info.vector), stage.dims)
-
-
-def _prefix(info: CollectionInfo, vector: sql.Composable, dims: int) -> sql.Composed:
-    """The SQL of mrl.prefix_expression: a test holds the two together."""
-    parts = statements.fragments("prefix")
-    schema, width = statements.identifier(info.vector_schema), sql.Literal(dims)
-    cut = parts["cut"].format(vector_schema=schema, vector=vector, dims=width)
-    if info.metric.normalised_prefix:
-        cut = parts["normalised"].format(vector_schema=schema, vector=cut)
-    return parts["half"].format(vector_schema=schema, vector=cut, dims=width)
-
-
-def _parameters(plan: Plan, query: VectorParameter, condition: Sequence[Any]) -> list[Any]:
-    """The parameters in the order in which the statement names them: last stage outermost, so its query comes first."""
-    stages = len(plan.stages)
-    if stages == 1:
-        return [query, *condition]
-    return [query, *condition, *[query] * (stages - 1)]
-
-
-def _run(
-    connection: Connection, text: str, parameters: Sequence[list[Any]]
-) -> list[list[tuple[Any, ...]]]:
-    """Runs a statement once for each list of parameters: one message for one, a pipeline for many."""
-    if len(parameters) == 1:
-        return [connection.cursor(binary=True).execute(text, parameters[0]).fetchall()]
-    results = []
-    for begin in range(0, len(parameters), _PIPELINE):
-        with connection.pipeline():
-            cursors = [
-                connection.cursor(binary=True).execute(text, each)
-                for each in parameters[begin : begin + _PIPELINE]
-            ]
-        results += [cursor.fetchall() for cursor in cursors]
-    return results
-
-
-def _stages(
-    plan: Plan, results: Sequence[Sequence[tuple[Any, ...]]], *, exact: bool
-) -> tuple[StageTrace, ...]:
-    """What is known of the stages without measuring them: how many rows reached the last one, for one query or on average."""
-    bytes_full = plan.stages[-1].precision.bytes(plan.dims)
-    reached = [int(found[0][2]) if found else 0 for found in results]
-    rows_in = round(sum(reached) / len(reached))
-    rows_out = round(sum(len(found) for found in results) / len(results))
-    if exact or len(plan.stages) == 1:
-        return (StageTrace(f"exact {plan.dims} float32", rows_in, rows_out, bytes_full),)
-    traces = []
-    for number, stage in enumerate(plan.stages[:-1]):
-        last = number == len(plan.stages) - 2
-        name = f"{plan.route}, {stage}" if number == 0 else str(stage)
-        traces.append(
-            StageTrace(name, None, rows_in if last else None, stage.precision.bytes(stage.dims))
-        )
-    traces.append(StageTrace(str(plan.stages[-1]), rows_in, rows_out, bytes_full))
-    return tuple(traces)
+    """Searches once, with an engine of its own."""
+    return SqlEngine(session, request.info, note).search(request, queries, plan, fill=fill)
 
 
 def explain(session: Session, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
-    """Returns the trace of one search with rows and microseconds of every stage, as EXPLAIN ANALYZE measured them."""
-    statement, parameters = funnel_statement(request, plan)
-    values = _parameters(plan, VectorParameter(query), parameters)
-    with session.connection() as connection:
-        text = statements.query("explain").format(statement=statement).as_string(None)
-        connection.execute(statement.as_string(None), values).fetchall()
-        row = connection.execute(text, values).fetchone()
-    if row is None:
-        raise DatabaseError("EXPLAIN returned nothing; run it again")
-    top = row[0][0]
-    # Limits nest as the stages do: the outermost is the last stage. A one-stage plan has only that.
-    limits = list(_limits(top["Plan"]))[::-1]
-    traces = []
-    before, reached = 0.0, None
-    for stage, node in zip(plan.stages, limits, strict=False):
-        elapsed = node["Actual Total Time"] * 1000.0
-        passed = int(node["Actual Rows"])
-        access = _access(node) if stage is plan.stages[0] else ""
-        traces.append(
-            StageTrace(
-                f"{access}{stage}",
-                reached,
-                passed,
-                stage.precision.bytes(stage.dims),
-                elapsed - before,
-            )
-        )
-        before, reached = elapsed, passed
-    return Trace("sql", top["Execution Time"] * 1000.0, tuple(traces))
-
-
-def _limits(node: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    if node["Node Type"] == "Limit":
-        yield node
-    for child in node.get("Plans", ()):
-        yield from _limits(child)
-
-
-def _access(node: dict[str, Any]) -> str:
-    """How the first stage gets its rows, in the planner's word for it."""
-    while node.get("Plans"):
-        node = node["Plans"][0]
-    return {"Index Scan": "hnsw, ", "Seq Scan": "seqscan, "}.get(
-        node["Node Type"], f"{node['Node Type'].lower()}, "
-    )
+    """Explains one search, with an engine of its own."""
+    return SqlEngine(session, request.info).explain(request, query, plan)

@@ -132,11 +132,26 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     )
 
 
+_OF_SQLSTATE: dict[str, type[MrlDbError]] = {  # raised by functions of schema mrl (sql/prepare.sql)
+    "MR001": CollectionExistsError,
+    "MR002": CollectionNotFoundError,
+    "MR003": ValueRangeError,
+    "MR004": ServerError,
+    "MR005": MigrationError,
+}
+
+
 def from_psycopg(error: psycopg.Error) -> MrlDbError:
-    """Returns our error for one of psycopg's: by SQLSTATE, with the server's message, never with libpq's text about a connection."""
+    """Returns our error for one of psycopg's, by SQLSTATE.
+
+    It has the server's message, and never libpq's text about a connection.
+    """
     primary = error.diag.message_primary
     detail = error.diag.message_detail
     said = "; ".join(part for part in (primary, detail, error.diag.message_hint) if part)
+    own = _OF_SQLSTATE.get(error.sqlstate or "")
+    if own is not None:
+        return own(said)
     if isinstance(error, pg.UniqueViolation) and error.diag.schema_name not in (
         "pg_catalog",
         "mrl",

@@ -45,7 +45,7 @@ def identifier(*names: str) -> sql.Identifier:
 
 
 def without_parameters(statement: sql.Composed, connection: Connection[Any]) -> bytes:
-    """Returns a statement for psycopg's copy(), which looks for placeholders only with parameters."""
+    """Returns a statement for psycopg's copy(), which reads no placeholders without parameters."""
     return statement.as_bytes(connection).replace(b"%%", b"%")
 
 

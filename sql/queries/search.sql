@@ -1,41 +1,21 @@
--- Searches in PostgreSQL.
+-- Searches in PostgreSQL: what the SQL engine asks of the functions that make them.
 
--- Brute force. Adding to the distance keeps it so: no index is ordered by such a sum.
--- name: exact
-SELECT row_.{key}, 0.0 + ({full} OPERATOR({vector_schema}.{operator}) {target}), count(*) OVER () AS rows_in{columns}
-FROM {source} AS row_
-WHERE {condition}
-ORDER BY 2, 1
-LIMIT {k}
+-- name: search_statement
+SELECT mrl.search_statement(%s, %s)
 
--- A whole funnel: the last stage, which computes the exact distance of what the stages before left.
--- name: last_stage
-WITH settings AS MATERIALIZED (
-    SELECT
-        pg_catalog.set_config('hnsw.ef_search', {effort}, true) IS NOT NULL
-        AND pg_catalog.set_config('hnsw.iterative_scan', 'relaxed_order', true) IS NOT NULL
-        AND pg_catalog.set_config('hnsw.max_scan_tuples', {max_scan_tuples}, true) IS NOT NULL{memory} AS applied
-)
-SELECT row_.{key}, {full} OPERATOR({vector_schema}.{operator}) {target}, count(*) OVER () AS rows_in{columns}
-FROM settings
-CROSS JOIN LATERAL (
-{shortlist}
-) AS row_
-ORDER BY 2, 1
-LIMIT {k}
+-- name: default_plan
+SELECT mrl.default_plan(%s, %s, %s)
 
--- name: scan_memory
-AND (
-    pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) >= {bytes}
-    OR pg_catalog.set_config('work_mem', ({bytes} / 1024)::text || 'kB', true) IS NOT NULL
-)
+-- name: walk_misses
+SELECT mrl.walk_misses(%s)
 
--- name: stage
-SELECT row_.*
-FROM {source} AS row_
-WHERE {condition}
-ORDER BY {distance}
-LIMIT {keep}
+-- The rows that reached the last stage, as a further column.
+-- name: rows_in
+, count(*) OVER () AS rows_in
 
+-- Before a statement.
 -- name: explain
-EXPLAIN (ANALYZE, FORMAT JSON, TIMING ON) {statement}
+EXPLAIN (ANALYZE, FORMAT JSON, TIMING ON)
+
+-- name: stage_times
+SELECT stage, access, rows_out, milliseconds FROM mrl.stage_times(%s)

@@ -33,10 +33,16 @@ SELECT EXISTS (
 )
 
 -- name: migrations_applied
-SELECT m.version, m.name, m.checksum FROM mrl.migration AS m ORDER BY m.version
+SELECT m.name, m.checksum, m.version::text FROM mrl.migration AS m ORDER BY m.name
 
 -- name: migrations_record
-INSERT INTO mrl.migration (version, name, checksum) VALUES (%s, %s, %s)
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (%s, %s, %s)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
+
+-- name: define_searches
+SELECT mrl.define_searches()
 
 -- Which database of which cluster this is: files made of its rows bear it.
 -- name: database_identity

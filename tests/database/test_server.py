@@ -1,8 +1,6 @@
-"""Migrations, rights, connections and the embedded server."""
+"""Rights, connections and the embedded server."""
 
-import hashlib
 import os
-import re
 import subprocess
 import sys
 from importlib import resources
@@ -13,98 +11,8 @@ import pytest
 from psycopg import conninfo
 
 import mrl_db
-from mrl_db.postgres import migrations, statements
 
 SECRET = "S3CRET-canary"
-
-
-def test_the_migrations_add_up_to_the_documented_schema(db, execute):
-    """Law 8. A table or function that is missing here, or that has no comment, fails."""
-    tables = [
-        row[0]
-        for row in execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' ORDER BY 1"
-        )
-    ]
-    functions = execute(
-        "SELECT proname, prosecdef, obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = 'mrl'::regnamespace ORDER BY 1"
-    )
-
-    assert tables == [
-        "adaptor",
-        "batch",
-        "change",
-        "classifier",
-        "collection",
-        "migration",
-        "plan",
-        "promise",
-        "reader",
-    ]
-    documented = re.findall(
-        r"`mrl\.(\w+)\(", (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
-    )
-    assert [name for name, _, _ in functions] == sorted(documented)
-    assert all(not definer and comment for _, definer, comment in functions)
-
-
-def test_every_table_has_a_comment(execute, db):
-    assert execute(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = 'mrl'::regnamespace AND relkind = 'r' AND obj_description(oid) IS NULL"
-    ) == [(0,)]
-
-
-def test_connecting_twice_changes_nothing(db, dsn, execute):
-    before = execute("SELECT * FROM mrl.migration")
-    mrl_db.connect(dsn).close()
-
-    assert execute("SELECT * FROM mrl.migration") == before
-
-
-@pytest.mark.superuser
-def test_an_edited_migration_is_an_error(db, dsn, execute):
-    execute("UPDATE mrl.migration SET checksum = 'edited'")
-
-    with pytest.raises(mrl_db.MigrationError, match="never edited"):
-        mrl_db.connect(dsn)
-
-
-@pytest.mark.superuser
-def test_a_database_from_a_later_version_is_an_error(db, dsn, execute):
-    execute("INSERT INTO mrl.migration VALUES (9999, '9999_future', 'x')")
-
-    with pytest.raises(mrl_db.MigrationError, match="9999_future.*newer"):
-        mrl_db.connect(dsn)
-
-
-@pytest.mark.superuser
-def test_psql_installs_what_connect_installs(server, dsn, execute):
-    execute("DROP SCHEMA mrl CASCADE")
-    execute("CREATE SCHEMA extensions; ALTER EXTENSION vector SET SCHEMA extensions")
-    script = statements.sql_folder() / "install.sql"
-
-    for _ in range(2):  # the second time finds it there
-        subprocess.run(
-            [server.server.binaries.program("psql"), "-q", "-f", str(script), dsn],
-            check=True,
-            capture_output=True,
-        )
-
-    with mrl_db.connect(dsn) as db:
-        docs = db.create_collection("docs", dims=4, nesting_dims=(2, 4))
-        docs.add([1], [[1.0, 0.0, 0.0, 0.0]])
-        docs.create_index()
-        assert docs.search([1.0, 0.0, 0.0, 0.0], k=1).ids.tolist() == [1]
-    assert execute("SELECT id FROM mrl.search_docs('[1,0,0,0]'::extensions.vector)") == [(1,)]
-
-
-def test_the_install_script_knows_every_migration():
-    script = (statements.sql_folder() / "install.sql").read_text()
-
-    for migration in migrations.migrations():
-        assert f"\\ir migrations/{migration.name}.sql" in script
-        assert f"({migration.version}, '{migration.name}', '{migration.checksum}')" in script
-        assert hashlib.sha256(migration.text.encode()).hexdigest() == migration.checksum
 
 
 @pytest.fixture

@@ -1,0 +1,262 @@
+-- What all else stands on: collections by their name, the rules of prefixes and operators, indexes.
+
+CREATE OR REPLACE FUNCTION mrl.vector_schema()
+    RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (
+        SELECT n.nspname
+        FROM pg_extension AS e
+        JOIN pg_namespace AS n ON n.oid = e.extnamespace
+        WHERE e.extname = 'vector'
+    );
+COMMENT ON FUNCTION mrl.vector_schema() IS 'The schema that pgvector lives in.';
+
+CREATE OR REPLACE FUNCTION mrl.find(collection text, whole boolean DEFAULT false)
+    RETURNS mrl.collection
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection;
+BEGIN
+    SELECT * INTO c FROM mrl.collection WHERE name = find.collection;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no collection "%"', collection
+            USING ERRCODE = 'MR002',
+                HINT = 'SELECT name FROM mrl.collection lists those that are there';
+    END IF;
+    IF whole AND NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN
+        RAISE EXCEPTION 'collection "%" lost its table: it was dropped outside mrl_db', collection
+            USING ERRCODE = 'MR002',
+                HINT = format('SELECT mrl.drop_collection(%L) forgets it', collection);
+    END IF;
+    RETURN c;
+END
+$$;
+COMMENT ON FUNCTION mrl.find(text, boolean) IS
+    'The catalogue row of a collection, or an error that names it. whole: its table must be there, too.';
+
+CREATE OR REPLACE FUNCTION mrl.type_of(relation regclass, column_name text)
+    RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format_type(a.atttypid, NULL)
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION mrl.type_of(regclass, text) IS
+    'The type of a column as SQL writes it, without modifiers; NULL where there is no such column.';
+
+CREATE OR REPLACE FUNCTION mrl.prefix(embedding vector, dims integer)
+    RETURNS vector
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN l2_normalize(subvector(embedding, 1, dims));
+COMMENT ON FUNCTION mrl.prefix(vector, integer) IS
+    'First dims coordinates at unit length. Store it in a typed column: subvector() returns a shorter '
+    'vector, without an error, when the row has fewer coordinates than asked for.';
+
+CREATE OR REPLACE FUNCTION mrl.prefix_expression(
+    vector text, dims integer, metric text, vector_schema text DEFAULT quote_ident(mrl.vector_schema())
+)
+    RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        CASE metric
+            WHEN 'cosine' THEN '(%1$s.l2_normalize(%1$s.subvector(%2$s, 1, %3$s)))::%1$s.halfvec(%3$s)'
+            ELSE '(%1$s.subvector(%2$s, 1, %3$s))::%1$s.halfvec(%3$s)'
+        END,
+        vector_schema, vector, dims)
+$$;
+COMMENT ON FUNCTION mrl.prefix_expression(text, integer, text, text) IS
+    'The SQL of a prefix as a halfvec: the one rule for the low-dim column, the expression index and the '
+    'query. vector and vector_schema are SQL text.';
+
+CREATE OR REPLACE FUNCTION mrl.low_dim_sql(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    RETURN coalesce(
+        'row_.' || quote_ident((c).low_dim_column),
+        mrl.prefix_expression('row_.' || quote_ident((c).vector_column), (c).low_dims, (c).metric)
+    );
+COMMENT ON FUNCTION mrl.low_dim_sql(mrl.collection) IS
+    'The SQL of the low-dim vector of the table named row_: the column, or the indexed expression.';
+
+CREATE OR REPLACE FUNCTION mrl.metric_operator(metric text, prefix boolean)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE
+        WHEN metric = 'l2' THEN '<->'
+        WHEN prefix OR metric = 'inner_product' THEN '<#>'
+        ELSE '<=>'
+    END;
+COMMENT ON FUNCTION mrl.metric_operator(text, boolean) IS
+    'pgvector''s operator on full vectors or on prefixes; unit prefixes under cosine are compared by '
+    'inner product, which keeps zero ones.';
+
+CREATE OR REPLACE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(
+        (SELECT min(width) FROM unnest(nesting_dims) AS width WHERE width >= 128 AND width < dims),
+        (SELECT max(width) FROM unnest(nesting_dims) AS width WHERE width < dims),
+        least(dims, 128)
+    );
+COMMENT ON FUNCTION mrl.default_low_dims(integer[], integer) IS
+    'Width of the low-dim column where none was asked for: the narrowest nesting dims of at least 128, '
+    'below which real models lose too many neighbours for a short list; else the widest below the full '
+    'dims.';
+
+CREATE OR REPLACE FUNCTION mrl.describe(collection text)
+    RETURNS json
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection, whole => true);
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'name', c.name,
+            'schema', n.nspname,
+            'table', r.relname,
+            'key', c.key_column,
+            'key_type', mrl.type_of(c.relation, c.key_column),
+            'vector', c.vector_column,
+            'vector_type', mrl.vector_type(c),
+            'vector_schema', mrl.vector_schema(),
+            'dims', c.dims,
+            'nesting_dims', c.nesting_dims,
+            'metric', c.metric,
+            'adapted', c.adapted,
+            'low_dims', c.low_dims,
+            'low_dim_column', c.low_dim_column,
+            'owns_table', c.owns_table,
+            'index', mrl.index_of(c.name)::text,
+            'plan', (
+                SELECT p.plan FROM mrl.plan AS p WHERE p.collection = c.name AND p.engine = 'sql'
+            ),
+            'columns', (
+                SELECT coalesce(
+                    json_agg(
+                        json_build_object(
+                            'name', a.attname,
+                            'type', format_type(a.atttypid, NULL),
+                            'oid', a.atttypid::bigint,
+                            'generated', a.attgenerated <> '')
+                        ORDER BY a.attnum),
+                    '[]')
+                FROM pg_attribute AS a
+                WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+                    AND a.attname NOT IN (c.key_column, c.vector_column)
+                    AND a.attname IS DISTINCT FROM c.low_dim_column
+            )
+        )
+        FROM pg_class AS r
+        JOIN pg_namespace AS n ON n.oid = r.relnamespace
+        WHERE r.oid = c.relation
+    );
+END
+$$;
+COMMENT ON FUNCTION mrl.describe(text) IS
+    'All that a client must know of a collection, in one round trip.';
+
+CREATE OR REPLACE FUNCTION mrl.vector_type(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.typname
+    FROM pg_attribute AS a
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = (c).relation AND a.attname = (c).vector_column
+$$;
+COMMENT ON FUNCTION mrl.vector_type(mrl.collection) IS
+    'The bare name of the vector column''s type: vector or halfvec.';
+
+CREATE OR REPLACE FUNCTION mrl.index_of(collection text)
+    RETURNS regclass
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+BEGIN
+    -- Ours carries its definition in a comment: an expression is compared as PostgreSQL prints it, so no
+    -- text of ours could equal it.
+    RETURN (
+        SELECT i.indexrelid
+        FROM pg_index AS i
+        WHERE i.indrelid = c.relation AND i.indisvalid
+            AND obj_description(i.indexrelid, 'pg_class') = mrl.index_comment(c)
+        LIMIT 1
+    );
+END
+$$;
+COMMENT ON FUNCTION mrl.index_of(text) IS
+    'The HNSW index on the low-dim vectors of a collection, or NULL.';
+
+CREATE OR REPLACE FUNCTION mrl.index_comment(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN 'mrl_db: low-dim index, ' || (c).low_dims || ' dims';
+COMMENT ON FUNCTION mrl.index_comment(mrl.collection) IS 'The comment by which our index is known.';
+
+CREATE OR REPLACE FUNCTION mrl.index_statement(
+    collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64,
+    online boolean DEFAULT false
+)
+    RETURNS TABLE (index_name text, create_statement text, comment_statement text)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    schema text := (
+        SELECT n.nspname
+        FROM pg_class AS r
+        JOIN pg_namespace AS n ON n.oid = r.relnamespace
+        WHERE r.oid = c.relation
+    );
+BEGIN
+    index_name := left(c.name, 40) || '_low_dim_' || left(md5(c.name), 8);
+    WHILE octet_length(index_name) > 63 LOOP
+        index_name := substr(index_name, 2);
+    END LOOP;
+    create_statement := format(
+        'CREATE INDEX %s %I ON %s USING hnsw ((%s) %I.%I) WITH (m = %s, ef_construction = %s)',
+        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, c.relation,
+        replace(mrl.low_dim_sql(c), 'row_.', ''), mrl.vector_schema(),
+        CASE c.metric WHEN 'l2' THEN 'halfvec_l2_ops' ELSE 'halfvec_ip_ops' END,
+        m, ef_construction);
+    comment_statement := format(
+        'COMMENT ON INDEX %I.%I IS %L', schema, index_name, mrl.index_comment(c));
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION mrl.index_statement(text, integer, integer, boolean) IS
+    'The statements that build the HNSW index on the low-dim vectors.';
+
+CREATE OR REPLACE FUNCTION mrl.create_index(
+    collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64
+)
+    RETURNS regclass
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s record;
+BEGIN
+    IF mrl.index_of(collection) IS NULL THEN
+        SELECT * INTO s FROM mrl.index_statement(collection, m, ef_construction);
+        EXECUTE s.create_statement;
+        EXECUTE s.comment_statement;
+    END IF;
+    RETURN mrl.index_of(collection);
+END
+$$;
+COMMENT ON FUNCTION mrl.create_index(text, integer, integer) IS
+    'Builds the HNSW index on the low-dim vectors unless it is there. Build it after the load: it is '
+    'several times faster.';

@@ -1,0 +1,113 @@
+-- Plans: the default ones, those that are stored, and the promises that they keep.
+
+CREATE OR REPLACE FUNCTION mrl.default_keep(k integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN least(greatest(200, least(20::bigint * k, k::bigint + 1000), k), 2147483647)::integer;
+COMMENT ON FUNCTION mrl.default_keep(integer) IS
+    'Length of the shortlist for k answers where nothing was measured: at least 200 (the MRL paper''s), '
+    'twenty times k, at most 1,000 more than k. A guess: on 62,666 real rows, 128 of 384 dims, it gives '
+    'recall@10 .987 where the vectors are Matryoshka-ordered, .979 where they are cut as they come.';
+
+CREATE OR REPLACE FUNCTION mrl.default_effort(keep integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN least(1000, greatest(40, keep));
+COMMENT ON FUNCTION mrl.default_effort(integer) IS
+    'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW returns '
+    'no more rows than that, and takes 1,000 at most.';
+
+CREATE OR REPLACE FUNCTION mrl.plan_of(c mrl.collection)
+    RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(
+        (SELECT p.plan FROM mrl.plan AS p WHERE p.collection = (c).name AND p.engine = 'sql'),
+        jsonb_build_object('route', 'hnsw', 'stages', jsonb_build_array(
+            jsonb_build_object('space', 'prefix', 'dims', (c).low_dims, 'precision', 'float16'),
+            jsonb_build_object('space', 'prefix', 'dims', (c).dims, 'precision', 'float32'))))
+$$;
+COMMENT ON FUNCTION mrl.plan_of(mrl.collection) IS
+    'The stored plan of the SQL engine, or the default one, whose keeps and effort are left open.';
+
+CREATE OR REPLACE FUNCTION mrl.default_plan(
+    collection text, k integer, shortlist integer DEFAULT NULL
+)
+    RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    keep integer := greatest(coalesce(shortlist, mrl.default_keep(k)), k);
+BEGIN
+    RETURN jsonb_build_object(
+        'route', 'hnsw',
+        'effort', mrl.default_effort(keep),
+        'stages', jsonb_build_array(
+            jsonb_build_object(
+                'space', 'prefix', 'dims', c.low_dims, 'precision', 'float16', 'keep', keep),
+            jsonb_build_object(
+                'space', 'prefix', 'dims', c.dims, 'precision', 'float32', 'keep', k)));
+END
+$$;
+COMMENT ON FUNCTION mrl.default_plan(text, integer, integer) IS
+    'The plan of a search where nothing was measured: a shortlist from the low-dim vectors, then the '
+    'full ones.';
+
+CREATE OR REPLACE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql')
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    last jsonb := plan -> 'stages' -> -1;
+    most integer := CASE engine WHEN 'sql' THEN 1000 ELSE 100000 END;
+BEGIN
+    -- Its promise goes with it.
+    DELETE FROM mrl.plan AS p
+    WHERE p.collection = set_plan.collection AND p.engine = set_plan.engine;
+    IF plan IS NOT NULL THEN
+        IF jsonb_typeof(plan -> 'stages') IS DISTINCT FROM 'array'
+            OR (last ->> 'dims')::integer IS DISTINCT FROM c.dims
+            OR (plan ->> 'effort')::integer NOT BETWEEN 1 AND most
+            OR EXISTS (
+                SELECT
+                FROM jsonb_array_elements(plan -> 'stages') AS s
+                WHERE (s ->> 'dims')::integer NOT BETWEEN 1 AND c.dims OR (s ->> 'keep')::integer < 1
+            )
+        THEN
+            RAISE EXCEPTION 'the plan does not fit collection "%": stages must end with its % dims, '
+                'keeps and efforts be at least 1', collection, c.dims
+                USING ERRCODE = 'MR003';
+        END IF;
+        INSERT INTO mrl.plan AS p (collection, engine, plan)
+        VALUES (set_plan.collection, set_plan.engine, set_plan.plan);
+    END IF;
+    IF engine = 'sql' THEN
+        PERFORM mrl.define_search(collection);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.set_plan(text, jsonb, text) IS
+    'Stores the plan of an engine (sql or native), or removes it (NULL), and its promise with it; makes '
+    'mrl.search_<collection> anew.';
+
+CREATE OR REPLACE FUNCTION mrl.keep_promise(
+    collection text, engine text, plan jsonb, promise jsonb
+)
+    RETURNS timestamptz
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM mrl.set_plan(collection, plan, engine);
+    INSERT INTO mrl.promise (collection, engine, promise)
+    VALUES (keep_promise.collection, keep_promise.engine, keep_promise.promise);
+    RETURN now();
+END
+$$;
+COMMENT ON FUNCTION mrl.keep_promise(text, text, jsonb, jsonb) IS
+    'Stores a plan with the promise that it was measured to keep.';

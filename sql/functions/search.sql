@@ -1,0 +1,333 @@
+-- A plan becomes one statement: for mrl.search_<collection>, and for clients that send it themselves.
+--
+-- Stage by stage the statement nests. The innermost takes the rows of the table in the order of their
+-- low-dim vector, by the HNSW index where there is one; each further stage orders what is left by more
+-- dims; the last one computes the exact distance.
+--
+-- What is not known when it is made is left open: the statement is a template for format(), with marks
+--
+--   %1$s  the query             %4$s   further columns, each after a comma
+--   %2$s  k                     %5$s   the effort, where the plan leaves it open
+--   %3$s  the filter            %6$s…  the keep of stage 1, 2, …, where the plan leaves it open
+--
+-- and every other % in it is doubled.
+
+CREATE OR REPLACE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection, whole => true);
+    way jsonb := coalesce(plan, mrl.plan_of(c));
+    stages integer := jsonb_array_length(way -> 'stages');
+    key text := mrl.doubled(format('row_.%I', c.key_column));
+    -- Adding to the distance keeps a scan of all rows exact: no index is ordered by such a sum.
+    distance text := format('0.0 + (%s)', mrl.full_distance(c));
+BEGIN
+    IF stages = 1 THEN
+        RETURN format(
+            $statement$SELECT %1$s AS id, %2$s AS distance%%4$s
+FROM %3$s AS row_
+WHERE %4$s
+ORDER BY 2, 1
+LIMIT %%2$s$statement$,
+            key, distance, mrl.doubled(c.relation::text), mrl.matching(c));
+    END IF;
+    -- The settings are made by the statement itself, until the transaction ends: HNSW returns at most
+    -- ef_search rows, and the iterative scan goes on beyond them. As the first stage refers to
+    -- settings.applied, the executor must run them first. So one message does all.
+    RETURN format(
+        $statement$WITH settings AS MATERIALIZED (
+    SELECT
+%1$s
+        AS applied
+)
+SELECT %2$s AS id, %3$s AS distance%%4$s
+FROM settings
+CROSS JOIN LATERAL (
+%4$s
+) AS row_
+ORDER BY 2, 1
+LIMIT %%2$s$statement$,
+        mrl.route_settings(c, way), key, distance,
+        mrl.shortlist_statement(c, way, stages - 1, ' AND settings.applied'));
+END
+$$;
+COMMENT ON FUNCTION mrl.search_statement(text, jsonb) IS
+    'The statement of a search by a plan (the stored one, or the default): a template for format(), with '
+    'marks for the query, k, the filter, further columns, and the effort and keeps that the plan leaves '
+    'open.';
+
+CREATE OR REPLACE FUNCTION mrl.shortlist_statement(
+    c mrl.collection, plan jsonb, stages integer, ready text DEFAULT '', walk boolean DEFAULT true
+)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    relation text := mrl.doubled(c.relation::text);
+    condition text := mrl.matching(c) || ready;
+    statement text := format(E'SELECT row_.*\nFROM %s AS row_\nWHERE %s', relation, condition);
+BEGIN
+    FOR number IN 1 .. stages LOOP
+        statement := format(
+            E'SELECT row_.*\nFROM %s AS row_%s\nORDER BY %s(%s)\nLIMIT greatest(%s, %%2$s)',
+            CASE number WHEN 1 THEN relation ELSE format(E'(\n%s\n)', statement) END,
+            CASE number WHEN 1 THEN E'\nWHERE ' || condition ELSE '' END,
+            CASE WHEN walk AND plan ->> 'route' IS DISTINCT FROM 'seqscan' THEN '' ELSE '0.0 + ' END,
+            mrl.stage_distance(c, plan -> 'stages' -> number - 1),
+            mrl.keep_of(plan, number));
+    END LOOP;
+    RETURN statement;
+END
+$$;
+COMMENT ON FUNCTION mrl.shortlist_statement(mrl.collection, jsonb, integer, text, boolean) IS
+    'The first stages of a search, each a subquery of the next; a template as mrl.search_statement() '
+    'gives. ready: a further condition on the rows of the table. walk: whether an index may be used.';
+
+CREATE OR REPLACE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    keep text := format('greatest(%s, %%2$s)', mrl.keep_of(plan, 1));
+    effort text := coalesce(plan ->> 'effort', '%5$s');
+    -- Of a shortlist whose rows are carried whole: twice as many are held, in rounded pieces.
+    bytes text := format('(%s * %s::bigint)', 4 * (4 * c.dims + 2 * c.low_dims + 256), keep);
+BEGIN
+    IF plan ->> 'route' = 'seqscan' THEN
+        -- Memory for the shortlist, up to 64 MiB: so the nearest of a scan are kept by a heap, and not
+        -- all rows are sorted on disk.
+        RETURN format(
+            $settings$        CASE
+            WHEN %1$s BETWEEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) + 1
+                AND 67108864
+            THEN pg_catalog.set_config('work_mem', (%1$s / 1024)::text || 'kB', true) IS NOT NULL
+            ELSE TRUE
+        END$settings$,
+            bytes);
+    END IF;
+    RETURN format(
+        $settings$        pg_catalog.set_config('hnsw.ef_search', (%1$s)::text, true) IS NOT NULL
+        AND pg_catalog.set_config('hnsw.iterative_scan', 'relaxed_order', true) IS NOT NULL
+        AND pg_catalog.set_config(
+            'hnsw.max_scan_tuples', greatest(20000, 4 * least(%2$s, 500000000))::text, true
+        ) IS NOT NULL$settings$,
+        effort, keep);
+END
+$$;
+COMMENT ON FUNCTION mrl.route_settings(mrl.collection, jsonb) IS
+    'The SQL that makes the settings of a plan''s route, as a condition that is true; a template.';
+
+CREATE OR REPLACE FUNCTION mrl.settings()
+    RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(current_setting(name, true) ORDER BY number)
+    FROM unnest(mrl.setting_names()) WITH ORDINALITY AS s (name, number)
+$$;
+COMMENT ON FUNCTION mrl.settings() IS 'The settings that a search may change, as they are now.';
+
+CREATE OR REPLACE FUNCTION mrl.set_back(settings text[])
+    RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT set_config(name, settings[number], true)
+    FROM unnest(mrl.setting_names()) WITH ORDINALITY AS s (name, number)
+$$;
+COMMENT ON FUNCTION mrl.set_back(text[]) IS 'Makes the settings of mrl.settings() again.';
+
+CREATE OR REPLACE FUNCTION mrl.setting_names()
+    RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'hnsw.max_scan_tuples', 'work_mem'];
+COMMENT ON FUNCTION mrl.setting_names() IS 'What mrl.route_settings() may set.';
+
+CREATE OR REPLACE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        '%s OPERATOR(%s.%s) %s',
+        CASE (stage ->> 'dims')::integer
+            WHEN (c).low_dims THEN mrl.doubled(mrl.low_dim_sql(c))
+            ELSE mrl.prefix_expression(
+                mrl.doubled(format('row_.%I', (c).vector_column)), (stage ->> 'dims')::integer,
+                (c).metric, v)
+        END,
+        v, mrl.metric_operator((c).metric, true),
+        mrl.prefix_expression(mrl.target(c), (stage ->> 'dims')::integer, (c).metric, v))
+    FROM (SELECT mrl.doubled(quote_ident(mrl.vector_schema()))) AS s (v)
+$$;
+COMMENT ON FUNCTION mrl.stage_distance(mrl.collection, jsonb) IS
+    'The SQL of the distance that a stage, but the last, orders by; a template.';
+
+CREATE OR REPLACE FUNCTION mrl.full_distance(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        '%s %s',
+        mrl.doubled(format('row_.%I OPERATOR(%I.%s)', (c).vector_column, mrl.vector_schema(),
+                           mrl.metric_operator((c).metric, false))),
+        mrl.target(c))
+$$;
+COMMENT ON FUNCTION mrl.full_distance(mrl.collection) IS
+    'The SQL of the distance of full vectors, which searches return; a template.';
+
+CREATE OR REPLACE FUNCTION mrl.target(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT '%1$s::'
+        || mrl.doubled(format('%I.%I(%s)', mrl.vector_schema(), mrl.vector_type(c), (c).dims))
+$$;
+COMMENT ON FUNCTION mrl.target(mrl.collection) IS
+    'The SQL of the query in the type of the vector column; a template.';
+
+CREATE OR REPLACE FUNCTION mrl.matching(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT mrl.doubled(format('row_.%I IS NOT NULL', (c).vector_column)) || ' AND %3$s'
+$$;
+COMMENT ON FUNCTION mrl.matching(mrl.collection) IS
+    'The SQL of the rows that a search looks at: those with a vector that pass the filter; a template.';
+
+CREATE OR REPLACE FUNCTION mrl.keep_of(plan jsonb, number integer)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN coalesce(plan -> 'stages' -> number - 1 ->> 'keep', '%' || number + 5 || '$s');
+COMMENT ON FUNCTION mrl.keep_of(jsonb, integer) IS
+    'The keep of a stage, counted from 1; its mark where the plan leaves it open.';
+
+CREATE OR REPLACE FUNCTION mrl.doubled(statement text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN replace(statement, '%', '%%');
+COMMENT ON FUNCTION mrl.doubled(text) IS 'SQL text as it stands in a template.';
+
+CREATE OR REPLACE FUNCTION mrl.filled(
+    template text, plan jsonb, query text, k text, keep text, filter text DEFAULT 'TRUE'
+)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        template,
+        VARIADIC ARRAY[query, k, filter, '', format('mrl.default_effort(greatest(%s, %s))', keep, k)]
+            || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
+$$;
+COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text) IS
+    'A template with its marks filled by SQL texts; every keep that is open is the same.';
+
+CREATE OR REPLACE FUNCTION mrl.define_search(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    plan jsonb := mrl.plan_of(c);
+    exact jsonb := jsonb_build_object('stages', jsonb_build_array(plan -> 'stages' -> -1));
+BEGIN
+    EXECUTE format(
+        $function$
+CREATE OR REPLACE FUNCTION mrl.%1$I(
+    query %2$I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL
+)
+    RETURNS TABLE (id %3$s, distance double precision)
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_custom_plan
+AS $body$
+#variable_conflict use_variable
+DECLARE
+    keep integer := greatest(coalesce(shortlist, mrl.default_keep(k)), k);
+    before text[];
+    ids %3$s[];
+    distances double precision[];
+BEGIN
+    IF query IS NULL OR %2$I.vector_dims(query) <> %4$s THEN
+        RAISE EXCEPTION 'query has %% dims, collection "%%" has %4$s; embed with the same model',
+            coalesce(%2$I.vector_dims(query), 0), %5$L USING ERRCODE = 'MR003';
+    END IF;
+    IF k IS NULL OR k < 1 OR shortlist < 1 THEN
+        RAISE EXCEPTION 'k is %% and shortlist is %%, wanted at least 1', k, shortlist
+            USING ERRCODE = 'MR003';
+    END IF;
+    IF %6$L = 'cosine' AND %2$I.vector_norm(query) = 0 THEN
+        RAISE EXCEPTION 'query is the zero vector, which has no direction; cosine needs one'
+            USING ERRCODE = 'MR003';
+    END IF;
+    before := mrl.settings();
+    SELECT
+        array_agg(hit.id ORDER BY hit.distance, hit.id),
+        array_agg(hit.distance ORDER BY hit.distance, hit.id)
+    INTO ids, distances
+    FROM (
+%7$s
+    ) AS hit;
+    PERFORM mrl.set_back(before);
+    IF coalesce(cardinality(ids), 0) < k THEN
+        -- The index gave less than k.
+        SELECT
+            array_agg(hit.id ORDER BY hit.distance, hit.id),
+            array_agg(hit.distance ORDER BY hit.distance, hit.id)
+        INTO ids, distances
+        FROM (
+%8$s
+        ) AS hit;
+    END IF;
+    RETURN QUERY SELECT unnest(ids), unnest(distances);
+END
+$body$
+        $function$,
+        'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims, c.name,
+        c.metric,
+        mrl.filled(mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep'),
+        mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'));
+    EXECUTE format('COMMENT ON FUNCTION mrl.%I IS %L', 'search_' || c.name,
+        format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, ties by '
+               'id: a shortlist of the given length on %s dims, reranked on all %s.',
+               c.name, c.metric, c.low_dims, c.dims));
+END
+$$;
+COMMENT ON FUNCTION mrl.define_search(text) IS
+    'Makes mrl.search_<collection> from the collection''s plan, so that its key keeps its type.';
+
+CREATE OR REPLACE FUNCTION mrl.define_searches()
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN
+        SELECT c.name
+        FROM mrl.collection AS c
+        WHERE EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation)
+        ORDER BY c.name
+    LOOP
+        BEGIN
+            PERFORM mrl.define_search(name);
+        EXCEPTION WHEN insufficient_privilege OR SQLSTATE 'MR002' THEN
+            RAISE NOTICE 'mrl.search_% keeps its form until its owner calls mrl.define_search(%)',
+                name, quote_literal(name);
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.define_searches() IS
+    'Makes every search function anew: an installation does that when the functions have changed.';

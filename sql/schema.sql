@@ -1,0 +1,306 @@
+-- What sql/tables and sql/functions add up to: written by `make schema` out of an installation, and
+-- compared with one by a test. Not for installing: each function's body and comment, which are in
+-- sql/functions, are a digest here.
+
+-- Tables
+CREATE TABLE mrl.adaptor (
+    collection text NOT NULL,
+    adaptor bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT adaptor_collection_fkey FOREIGN KEY (collection) REFERENCES mrl.collection(name) ON
+        UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT adaptor_pkey PRIMARY KEY (collection)
+);
+CREATE TABLE mrl.batch (
+    relation oid NOT NULL,
+    id text NOT NULL,
+    rows_ bigint,
+    committed_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT batch_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT batch_pkey PRIMARY KEY (relation, id)
+);
+CREATE TABLE mrl.change (
+    relation oid NOT NULL,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    integers bigint[] STORAGE e,
+    uuids uuid[] STORAGE e,
+    texts text[]
+);
+CREATE TABLE mrl.classifier (
+    collection text NOT NULL,
+    name text NOT NULL,
+    dims integer[] NOT NULL,
+    about jsonb NOT NULL,
+    cascade_ bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT classifier_collection_fkey FOREIGN KEY (collection) REFERENCES mrl.collection(name)
+        ON UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT classifier_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <=
+        63))),
+    CONSTRAINT classifier_pkey PRIMARY KEY (collection, name)
+);
+CREATE TABLE mrl.collection (
+    name text NOT NULL,
+    relation regclass NOT NULL,
+    key_column text NOT NULL,
+    vector_column text NOT NULL,
+    dims integer NOT NULL,
+    nesting_dims integer[] NOT NULL,
+    metric text NOT NULL,
+    low_dims integer NOT NULL,
+    low_dim_column text,
+    owns_table boolean NOT NULL,
+    owns_column boolean NOT NULL,
+    adapted boolean NOT NULL DEFAULT false,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT collection_dims_check CHECK (((dims >= 1) AND (dims <= 16000))),
+    CONSTRAINT collection_low_dims_check CHECK (((low_dims >= 1) AND (low_dims <= 4000))),
+    CONSTRAINT collection_metric_check CHECK ((metric = ANY (ARRAY['cosine'::text,
+        'inner_product'::text, 'l2'::text]))),
+    CONSTRAINT collection_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <=
+        56))),
+    CONSTRAINT collection_pkey PRIMARY KEY (name),
+    CONSTRAINT collection_relation_key UNIQUE (relation)
+);
+CREATE TABLE mrl.migration (
+    name text NOT NULL,
+    checksum text NOT NULL,
+    version text NOT NULL,
+    applied_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT migration_pkey PRIMARY KEY (name)
+);
+CREATE TABLE mrl.plan (
+    collection text NOT NULL,
+    engine text NOT NULL,
+    plan jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT plan_collection_fkey FOREIGN KEY (collection) REFERENCES mrl.collection(name) ON
+        UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT plan_engine_check CHECK ((engine = ANY (ARRAY['sql'::text, 'native'::text]))),
+    CONSTRAINT plan_pkey PRIMARY KEY (collection, engine)
+);
+CREATE TABLE mrl.promise (
+    collection text NOT NULL,
+    engine text NOT NULL,
+    promise jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT promise_collection_engine_fkey FOREIGN KEY (collection, engine) REFERENCES
+        mrl.plan(collection, engine) ON UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT promise_pkey PRIMARY KEY (collection, engine)
+);
+CREATE TABLE mrl.reader (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    relation oid NOT NULL,
+    seen pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
+    token uuid NOT NULL DEFAULT gen_random_uuid(),
+    lease timestamp with time zone NOT NULL,
+    CONSTRAINT reader_pkey PRIMARY KEY (id)
+);
+
+-- Indexes
+CREATE INDEX batch_by_age ON mrl.batch USING btree (committed_at);
+CREATE INDEX change_of_relation ON mrl.change USING btree (relation, xid);
+CREATE INDEX reader_of_relation ON mrl.reader USING btree (relation);
+
+-- Functions
+CREATE FUNCTION mrl.acknowledge(id uuid, token uuid, seen text, lease interval) RETURNS uuid
+    LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS 'cf16c2554189a9104728156b290ef984';
+CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vector text DEFAULT
+    'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
+    shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
+    metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'ee80f38542b7eb9cc2dcd3beb7ec2503';
+CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
+CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
+    json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
+    '40537e7efe74a389764384f22f612c83';
+CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
+    integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
+    search_path=pg_catalog, pg_temp AS '1fe959e262de2ad90513722f26cd86d1';
+CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'dbdaabd3ffc4dc173d8eab7ba315a366';
+CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
+    NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
+    'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
+    text DEFAULT "current_schema"()) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '4b89d23f7e0f196941076bb9a0984f52';
+CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
+    DEFAULT 64) RETURNS regclass LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'f9b3f2159aeac253d80baa6d06be939d';
+CREATE FUNCTION mrl.default_effort(keep integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
+    PARALLEL SAFE AS 'f112aa9514ec256335a46af19bb5a7f5';
+CREATE FUNCTION mrl.default_keep(k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL
+    SAFE AS 'b49c566b558e9ba1b2649dc8bfa65d54';
+CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer) RETURNS integer LANGUAGE
+    sql IMMUTABLE PARALLEL SAFE AS 'd602ed43e29e416ad9e9f49be35ecf27';
+CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer DEFAULT
+    NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '4860126a0e4213a80913c72f21a64f66';
+CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'b7d508d2444878ba1a75e9f3cae06f65';
+CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'fd598b046327590748cb321e2f8aa6f7';
+CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS '54fa61da192cdaae9a1b44dd36054d76';
+CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
+    '89e5a21559d5de2a7dd61aaf95b01f27';
+CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'aedf9b7d225153fa8fe58221d5276a41';
+CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
+    VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
+CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
+    TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
+    milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'a38f6a58a3521c92022445b1b26690c2';
+CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
+    DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
+    '1bb61e0ce14bae34e8d2f7326fbd82b1';
+CREATE FUNCTION mrl.find(collection text) RETURNS mrl.collection LANGUAGE plpgsql STABLE PARALLEL
+    SAFE SET search_path=pg_catalog, pg_temp AS '33eb2e50496be3bada69b308926f624a';
+CREATE FUNCTION mrl.follow(relation oid, lease interval) RETURNS TABLE(id uuid, token uuid, seen
+    text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    '475cfacced770042b64346991293a763';
+CREATE FUNCTION mrl.follow_from(id uuid, token uuid, lease interval) RETURNS TABLE(id uuid, token
+    uuid, seen text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    '78714c3ce848001775c36971a387ba71';
+CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'fb58a0cda71cf95dadcecf75d695469a';
+CREATE FUNCTION mrl.index_comment(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE STRICT
+    PARALLEL SAFE AS '7870ff1449e3e01b531396d41d9690f4';
+CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'e3df198d80a5fb6766131c4041c3f239';
+CREATE FUNCTION mrl.index_statement(collection text, m integer DEFAULT 16, ef_construction integer
+    DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(index_name text, create_statement text,
+    comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '542a5073e94bb4d6bf3d8bdbc46d4d22';
+CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sql IMMUTABLE AS
+    '6e0afb81adcd8a4b2d874e6204463aa7';
+CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
+    timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'a4013c5724c942c51b3a51e655a10672';
+CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '3b4d7ca9ab8e3aacae2adf3f2806d082';
+CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'e7488974e0221bc5b7b6a83111c971d2';
+CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
+    search_path=pg_catalog, pg_temp AS 'a8891f5abcdba989bb9122349d71a746';
+CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
+    RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
+    STABLE SET search_path=pg_catalog, pg_temp AS '42fa3f0a1aff5c95cd85fd2a3e61f0b0';
+CREATE FUNCTION mrl.low_dim_sql(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
+    SAFE AS '330ae1be46d61bc762d3d21d08915f69';
+CREATE FUNCTION mrl.matching(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE SET
+    search_path=pg_catalog, pg_temp AS '7fce68b59486d5f45f0f02c58272b7e2';
+CREATE FUNCTION mrl.metric_operator(metric text, prefix boolean) RETURNS text LANGUAGE sql IMMUTABLE
+    STRICT PARALLEL SAFE AS 'f9d448b637313919e79ece6eacd2374c';
+CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
+    json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
+CREATE FUNCTION mrl.on_collection() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'b1fa7b844dc529932b9b96bc76764bf1';
+CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
+CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
+    SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
+CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '68fcbe2bbd33853919cf9cfe4dbafe31';
+CREATE FUNCTION mrl.prefix(embedding public.vector, dims integer) RETURNS public.vector LANGUAGE sql
+    IMMUTABLE STRICT PARALLEL SAFE AS '344b0d65cf8e7aad658c0111d75c62cd';
+CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, vector_schema text
+    DEFAULT quote_ident(mrl.vector_schema())) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path=pg_catalog, pg_temp AS 'b9c9bac69b413b5f5450791d2977f057';
+CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
+    public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
+    precision, p05 double precision, minimum double precision, low double precision, high double
+    precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '6481a32884d5e4f2d4cb0eb4e551fa80';
+CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
+    PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
+CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
+    STABLE SET search_path=pg_catalog, pg_temp AS '5f2cfd40abcdd7e5ea74234e1939d599';
+CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    'fbbe8b9df155304811b55ce793ad49ed';
+CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
+    VOLATILE SET search_path=pg_catalog, pg_temp AS '160d67b16a322f2665374525baf04b65';
+CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE sql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '05bcd652293d128fc1aea9a98a9394ea';
+CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
+    void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'afecf5e5b57f75fe4e748037da6bcd50';
+CREATE FUNCTION mrl.setting_names() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+    '2986fa7111fee1aad99b4b21b2742768';
+CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE sql STABLE SET search_path=pg_catalog,
+    pg_temp AS '2744b7e2baed3f20528f48dc2a279d2a';
+CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
+    DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS '7ef23aa6db171c64bb1baa454a19de4a';
+CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text LANGUAGE sql STABLE
+    SET search_path=pg_catalog, pg_temp AS '81f5c02fc3208ead80665cd2fa589f2d';
+CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
+    bigint, milliseconds double precision) LANGUAGE plpgsql IMMUTABLE SET search_path=pg_catalog,
+    pg_temp AS '5ca289e0dc554cb7cabe67afad8205ab';
+CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '2272628750bde398ee4bfbe7bbb2a019';
+CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS '1c980f24686bc06d24640577b7a6f4c9';
+CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
+    pg_temp AS 'ec0b20cd192fa5f294d4a7aab5765ed3';
+CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
+    STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
+CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '3dde49cf183f97742352e80dee673b05';
+CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
+    '0079058b577df3c95e09227b36ba95f9';
+CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
+    SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
+CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
+    STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '777ee9fbbd5675c55fec4688be5d59b9';
+
+-- Triggers
+CREATE TRIGGER log_cut AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_rows FOR EACH
+    STATEMENT EXECUTE FUNCTION mrl.on_log_cut();
+CREATE TRIGGER log_emptied AFTER TRUNCATE ON mrl.change FOR EACH STATEMENT EXECUTE FUNCTION
+    mrl.on_log_cut();
+CREATE TRIGGER log_changes AFTER INSERT OR DELETE ON mrl.collection FOR EACH ROW EXECUTE FUNCTION
+    mrl.on_collection();
+
+-- Rights beside the owner's
+GRANT USAGE ON SCHEMA mrl TO PUBLIC;
+GRANT INSERT ON mrl.change TO PUBLIC;
+
+-- Comments
+COMMENT ON SCHEMA mrl IS 'Funnel search over embeddings: collections, plans and their search
+    functions (mrl_db).';
+COMMENT ON TABLE mrl.adaptor IS 'What changes vectors before they are stored in a collection, and
+    queries before they are compared with them, as an .npz file: a rotation, or a rotation with a
+    small network. What writes or searches by SQL gives vectors that were changed already.';
+COMMENT ON TABLE mrl.batch IS 'Writes that were given a batch_id, each committed with its row here:
+    who sends one again finds it done. Kept for a week at least.';
+COMMENT ON TABLE mrl.change IS 'The change log: one row for each statement that wrote to a
+    collection. The array of the key''s type has the keys; where all three are NULL, any row may
+    have changed (TRUNCATE).';
+COMMENT ON TABLE mrl.classifier IS 'Cascades of heads over prefixes of a collection''s vectors, each
+    as an .npz file, with what it was proven to keep.';
+COMMENT ON TABLE mrl.collection IS 'One row for each collection: a table, its key, its vector
+    column, its low-dim column, metric and nesting dims.';
+COMMENT ON TABLE mrl.migration IS 'The files of sql/ applied to this schema, each with its SHA-256
+    and the version of mrl_db that applied it. A changed file of tables is an error; a changed file
+    of functions is applied again.';
+COMMENT ON TABLE mrl.plan IS 'The plan that searches of a collection use with an engine; without a
+    row, the default plan.';
+COMMENT ON TABLE mrl.promise IS 'What the stored plan of a collection was measured to keep: recall,
+    its statistic and k, and the evidence. Goes when the plan goes.';
+COMMENT ON TABLE mrl.reader IS 'Who follows the change log: changes visible in the snapshot `seen`
+    are no longer needed, and after `lease` none are.';
+COMMENT ON COLUMN mrl.classifier.about IS 'The report of its stopping rule: target, accuracy, dims,
+    and their bounds.';
+COMMENT ON COLUMN mrl.collection.adapted IS 'Whether mrl.adaptor has a row for it.';
+COMMENT ON COLUMN mrl.collection.low_dim_column IS 'The stored generated column of the prefix; NULL
+    when an expression index stands for it.';
+COMMENT ON COLUMN mrl.collection.owns_column IS 'Whether the low-dim column was added by us, and
+    goes when the collection goes.';
+COMMENT ON COLUMN mrl.collection.owns_table IS 'Whether dropping the collection drops the table:
+    true for create_collection, false for attach.';
+COMMENT ON COLUMN mrl.reader.token IS 'New at every acknowledgement: a reader that does not find its
+    own token here follows another history of this database.';
