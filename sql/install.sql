@@ -55,12 +55,12 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '4cd13a41859fd69d6eed1076021f7d2025763319e22e1f29cb8c60e029557d49'
+        AND checksum = 'db597b9c13dd74bd1fea759c563b60d9a4c2832493225fedbcc331d94a2c1ff7'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/catalog', '4cd13a41859fd69d6eed1076021f7d2025763319e22e1f29cb8c60e029557d49', '0.1.0')
+VALUES ('functions/catalog', 'db597b9c13dd74bd1fea759c563b60d9a4c2832493225fedbcc331d94a2c1ff7', '0.1.0')
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
@@ -115,12 +115,12 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '4ff057bf695fa503c6de7b416db2333486d75b09f9f9197c659df91e8ccc8e18'
+        AND checksum = '6c8c016d15dceab5613976cc0ef861aa7672f5c308db26c700db697f53e57e34'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/search', '4ff057bf695fa503c6de7b416db2333486d75b09f9f9197c659df91e8ccc8e18', '0.1.0')
+VALUES ('functions/search', '6c8c016d15dceab5613976cc0ef861aa7672f5c308db26c700db697f53e57e34', '0.1.0')
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif

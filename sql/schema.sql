@@ -140,9 +140,9 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'b7d508d2444878ba1a75e9f3cae06f65';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'fd598b046327590748cb321e2f8aa6f7';
+    search_path=pg_catalog, pg_temp AS 'e9e9b0ae2481a044ed1ec493f7b76dcf';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '54fa61da192cdaae9a1b44dd36054d76';
+    search_path=pg_catalog, pg_temp AS '8d68a66a595add406207627bb8bd7f26';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -156,8 +156,9 @@ CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFA
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
     '1bb61e0ce14bae34e8d2f7326fbd82b1';
-CREATE FUNCTION mrl.find(collection text) RETURNS mrl.collection LANGUAGE plpgsql STABLE PARALLEL
-    SAFE SET search_path=pg_catalog, pg_temp AS '33eb2e50496be3bada69b308926f624a';
+CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
+    'e1066074c1088c599c96b16cf9e36728';
 CREATE FUNCTION mrl.follow(relation oid, lease interval) RETURNS TABLE(id uuid, token uuid, seen
     text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '475cfacced770042b64346991293a763';
@@ -220,7 +221,7 @@ CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LA
     STABLE SET search_path=pg_catalog, pg_temp AS '5f2cfd40abcdd7e5ea74234e1939d599';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    'fbbe8b9df155304811b55ce793ad49ed';
+    'd8fc1f392cf6b6a8fe1c325abfd875df';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS '160d67b16a322f2665374525baf04b65';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE sql VOLATILE SET

@@ -22,6 +22,7 @@ from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
 from mrl_db.engines.engine import EngineName
+from mrl_db.engines.sql_plans import SqlPlanSpace
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.model.errors import DatabaseError, PlanError
 from mrl_db.model.filters import AllOf
@@ -55,9 +56,10 @@ class _Statement:
 
 
 class SqlEngine:
-    """Searches one collection inside PostgreSQL (`mrl_db.engines.engine.Engine`)."""
+    """Searches one collection inside PostgreSQL (`mrl_db.engines.engine.TunableEngine`)."""
 
     name: EngineName = "sql"
+    threads = 2  # connections that a measurement takes of the pool
 
     def __init__(
         self,
@@ -190,6 +192,17 @@ class SqlEngine:
             with self._session.connection() as connection:
                 self._walk_misses[plan.effort] = _value(connection, "walk_misses", (plan.effort,))
         return self._walk_misses[plan.effort]
+
+    def plan_space(self, k: int, rows: int) -> SqlPlanSpace:
+        """Returns the plans of two stages over so many rows."""
+        info = self.info
+        return SqlPlanSpace(info.dims, info.low_dims, rows, k, info.index is not None)
+
+    def seconds_of_one(self, request: Request, query: NDArray[np.float32], plan: Plan) -> float:
+        """Returns how long one search takes."""
+        began = time.perf_counter()
+        self.search(request, query[np.newaxis], plan)
+        return time.perf_counter() - began
 
     def _is_stored(self, plan: Plan) -> bool:
         return self.info.plan is not None and plan == with_k(self.info.plan, plan.k)

@@ -180,8 +180,8 @@ def test_a_table_is_attached_once(db, execute):
 
 @pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
 @pytest.mark.parametrize("vector_type", ["vector", "halfvec"])
-def test_the_prefix_in_python_is_the_indexed_expression(db, execute, rng, metric, vector_type):
-    """The two spellings of the prefix (sql/queries/prefix.sql, mrl.prefix_expression) are one, or the index would not be used."""
+def test_the_prefix_of_a_search_is_the_indexed_expression(db, execute, rng, metric, vector_type):
+    """They must be one text, or the index would not be used."""
     execute(f"CREATE TABLE t (id bigint PRIMARY KEY, embedding {vector_type}(16))")
     docs = db.attach("t", nesting_dims=(8, 16), metric=metric, low_dim="index")
     docs.add(np.arange(5000), rng.standard_normal((5000, 16), dtype=np.float32))
@@ -189,10 +189,3 @@ def test_the_prefix_in_python_is_the_indexed_expression(db, execute, rng, metric
     execute("ANALYZE t")
 
     assert docs.explain(np.ones(16), k=5, shortlist=40).stages[0].name.startswith("hnsw")
-
-
-def test_the_default_shortlist_is_the_same_in_python_and_sql(db, execute):
-    from mrl_db.model.plan import default_keep
-
-    for k in (1, 5, 10, 11, 52, 53, 100, 1000, 10**6, 2**31 - 1001):
-        assert execute("SELECT mrl.default_keep(%s)", [k]) == [(max(k, default_keep(k)),)]

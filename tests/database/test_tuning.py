@@ -6,14 +6,11 @@ import uuid
 import warnings
 
 import numpy as np
-import psycopg
 import pytest
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
 from mrl_db.engines.native.engine import HiddenRows
-from mrl_db.engines.sql import funnel_statement
-from mrl_db.engines.tunable import walk_misses
 from mrl_db.evaluate.metrics import recall_at_k, recall_of
 from mrl_db.model.filters import AllOf
 from mrl_db.model.promise import drift_of_queries, quantiles
@@ -367,113 +364,6 @@ def test_native_searches_are_explained_stage_by_stage(docs, rows):
     assert trace.engine == "native"
     assert [stage.rows_out for stage in trace.stages][-1] == 10
     assert all(stage.microseconds is not None and stage.bytes_per_row for stage in trace.stages)
-
-
-def test_recall_in_sql_is_that_of_the_search_function(docs, rows, execute):
-    literal = ["[" + ",".join(map(str, query)) + "]" for query in rows[1][:60].tolist()]
-    docs.set_plan(Plan("hnsw", 16, (Stage(16, F16, 14), Stage(DIMS, F32, 10))))
-
-    given = execute("SELECT * FROM mrl.recall('docs', 10, 60, %s::vector[])", (literal,))[0]
-    of_rows = execute("SELECT * FROM mrl.recall('docs', queries => 30)")[0]
-
-    want = recall_at_k(docs.search(rows[1][:60]), docs.search(rows[1][:60], exact=True))
-    assert given[:2] == (60, pytest.approx(want.mean(), abs=0.02))
-    assert given[3] == pytest.approx(want.min(), abs=0.1)
-    assert of_rows[0] == 30
-    assert 0.3 < of_rows[1] <= 1.0
-    with pytest.raises(Exception, match="wanted at least 1"):
-        execute("SELECT * FROM mrl.recall('docs', 0)")
-
-
-def test_what_a_walk_misses_for_rows_is_counted_alike_in_sql(
-    docs, execute
-):  # docs: the schema is there
-    asked = [1, 10, 40, 41, 64, 99, 100, 101, 1000]
-
-    assert [
-        execute("SELECT mrl.walk_misses(%s)", (each,))[0][0] for each in asked
-    ] == pytest.approx([walk_misses(each) for each in asked])
-
-
-def test_a_scan_keeps_its_shortlist_in_memory(db, dsn):
-    """Else all rows are sorted on disk once the shortlist outgrows work_mem: three times as slow on
-    60,666 rows of 384 dims.
-    """
-    n, dims, keep = 4000, 384, 1500
-    rng = np.random.default_rng(3)
-    wide = db.create_collection("wide", dims=dims, nesting_dims=(64, dims))
-    wide.add(np.arange(n), rng.standard_normal((n, dims)).astype(np.float32))
-    plan = Plan("seqscan", 1, (Stage(64, F16, keep), Stage(dims, F32, 10)))
-    statement, _ = funnel_statement(Request(wide._info, AllOf(()), ()), plan)
-    text = statement.as_string(None)
-    query = "[" + ",".join(map(str, rng.standard_normal(dims))) + "]"
-
-    with psycopg.connect(dsn, options="-c work_mem=1MB") as connection:
-        told = str(
-            connection.execute("EXPLAIN (ANALYZE) " + text, (query,) * text.count("%s")).fetchall()
-        )
-
-    assert "top-N heapsort" in told
-    assert "external" not in told
-
-
-def test_a_search_is_explained_in_sql(docs, rows, execute):
-    literal = "[" + ",".join(map(str, rows[1][0].tolist())) + "]"
-    docs.set_plan(Plan("hnsw", 100, (Stage(16, F16, 80), Stage(32, F16, 30), Stage(DIMS, F32, 10))))
-
-    stages = execute("SELECT * FROM mrl.explain('docs', %s::vector)", (literal,))
-
-    assert [stage[0] for stage in stages] == [1, 2, 3]
-    assert [stage[2:5] for stage in stages] == [(N, 80, 32), (80, 30, 64), (30, 10, 256)]
-    assert all(stage[5] >= 0 for stage in stages)
-
-
-@pytest.mark.parametrize("route", ["hnsw", "seqscan"])
-def test_what_was_lost_in_sql(docs, rows, execute, route):
-    docs.set_plan(Plan(route, 16, (Stage(16, F16, 14), Stage(32, F16, 11), Stage(DIMS, F32, 10))))
-    seen = set()
-    for query in rows[1][:25]:
-        literal = "[" + ",".join(map(str, query.tolist())) + "]"
-        true = docs.search(query, k=12, exact=True).ids.tolist()
-        told = execute(
-            "SELECT * FROM mrl.lost('docs', %s::vector, %s)", (literal, [*map(str, true), "-5"])
-        )
-        found = [
-            key
-            for key, _ in execute(
-                "SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,)
-            )
-        ]
-
-        assert told[-1][2] == "not in the collection"
-        for place, (key, stage, reason, rank, keep) in enumerate(told[:-1]):
-            seen.add(reason.split(" ")[0])
-            assert (reason == "found") == (int(key) in found)
-            if reason.startswith("not among"):
-                assert place >= 10
-                assert rank == place + 1
-            elif reason.startswith("a keep"):
-                assert rank > keep == (14, 11)[stage - 1]
-    assert "a" in seen
-    assert route == "hnsw" or "the" not in seen  # a scan has no walk that could miss
-
-
-def test_a_stored_plan_that_scans_is_run_as_one_by_the_search_function(docs, rows, execute):
-    docs.set_plan(Plan("seqscan", 1, (Stage(16, F16, N), Stage(DIMS, F32, 10))))
-    literal = "[" + ",".join(map(str, rows[1][0].tolist())) + "]"
-
-    found = [
-        key
-        for key, _ in execute("SELECT id, distance FROM mrl.search_docs(%s::vector)", (literal,))
-    ]
-
-    assert found == docs.search(rows[1][0], exact=True).ids.tolist()
-    assert (
-        "0.0 + "
-        in execute("SELECT prosrc FROM pg_proc WHERE proname = 'search_docs'")[0][0].split(
-            "AS row_\n"
-        )[1]
-    )
 
 
 def test_plans_tell_themselves_and_come_back_from_json():
