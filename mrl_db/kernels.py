@@ -38,7 +38,7 @@ _NATIVE_METRIC = {
 
 
 def simd() -> str:
-    """Returns the instruction set in use: "scalar", "avx2", "avx512" or "avx512_vnni".
+    """Returns the name of the instruction set in use, one of `available_simd()`.
 
     Raises SimdError when MRL_DB_SIMD names one that is unknown or that this CPU lacks.
     """

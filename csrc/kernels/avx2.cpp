@@ -1,65 +1,11 @@
-// AVX2 + FMA (+ F16C, POPCNT are not needed). Compiled with -mavx2 -mfma; C headers only.
-#include <immintrin.h>
-#include <string.h>
-
-#include "code_loops.hpp"
-#include "float_loops.hpp"
+// AVX2 with FMA, F16C and POPCNT, as every CPU with AVX2 has them: Haswell, Zen and later.
+#include "avx2_lanes.hpp"
+#include "avx2_lines.hpp"
+#include "instruction_set.hpp"
 #include "tile_loops.hpp"
-#include "walk_loops.hpp"
 
 namespace mrl {
 namespace {
-
-// The first `count` of eight lanes, for vmaskmovps: it does not touch the memory of the lanes that
-// are off.
-inline __m256i first_lanes(size_t count) {
-    alignas(32) static const int32_t kWindow[16] = {-1, -1, -1, -1, -1, -1, -1, -1,
-                                                    0,  0,  0,  0,  0,  0,  0,  0};
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kWindow + 8 - count));
-}
-
-struct F32 {
-    using type = __m256;
-    static constexpr size_t lanes = 8;
-    static inline type zero() { return _mm256_setzero_ps(); }
-    static inline type broadcast(float x) { return _mm256_set1_ps(x); }
-    static inline type load(const float* p) { return _mm256_loadu_ps(p); }
-    static inline type load_first(const float* p, size_t count) {
-        return _mm256_maskload_ps(p, first_lanes(count));
-    }
-    static inline void store_first(float* p, type v, size_t count) {
-        _mm256_maskstore_ps(p, first_lanes(count), v);
-    }
-    static inline type fma(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
-    static inline type add(type a, type b) { return _mm256_add_ps(a, b); }
-    static inline type sub(type a, type b) { return _mm256_sub_ps(a, b); }
-    static inline type mul(type a, type b) { return _mm256_mul_ps(a, b); }
-    static inline type div(type a, type b) { return _mm256_div_ps(a, b); }
-    static inline type sqrt(type a) { return _mm256_sqrt_ps(a); }
-    static inline type min(type a, type b) { return _mm256_min_ps(a, b); }
-    static inline type max(type a, type b) { return _mm256_max_ps(a, b); }
-    static inline void sum4(type a, type b, type c, type d, float* out) {
-        const type abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-        _mm_storeu_ps(out,
-                      _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
-    }
-};
-
-struct Sums {
-    using type = __m256i;  // eight int32
-    using tail = size_t;
-    static inline tail tail_of(size_t count) { return count; }
-    static inline type add(type a, type b) { return _mm256_add_epi32(a, b); }
-    static inline type first_lane(int32_t x) {
-        return _mm256_zextsi128_si256(_mm_cvtsi32_si128(x));
-    }
-    static inline void sum4(type a, type b, type c, type d, int32_t* out) {
-        const type abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-        _mm_storeu_si128(
-            reinterpret_cast<__m128i*>(out),
-            _mm_add_epi32(_mm256_castsi256_si128(abcd), _mm256_extracti128_si256(abcd, 1)));
-    }
-};
 
 // int8 widened to int16, then vpmaddwd: vpmaddubsw would be one step shorter, and saturates at the
 // extremes.
@@ -69,17 +15,21 @@ struct Int8 : Sums {
     static inline wide load(const uint8_t* p) {
         return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
+    struct tail : Tail {
+        bool full;
+    };
+    static inline tail tail_of(size_t count) {  // count <= bytes
+        return {mrl::tail_of(count < bytes ? count : 0), count == bytes};
+    }
+    static inline wide load_tail(const uint8_t* p, const tail& t) {
+        return t.full ? load(p) : _mm256_cvtepi8_epi16(load_half_tail(p, t));
+    }
     static inline wide load_first(const uint8_t* p, size_t count) {
-        uint8_t padded[16] = {};
-        memcpy(padded, p, count);
-        return load(padded);
+        return load_tail(p, tail_of(count));
     }
     static inline wide load_query(const uint8_t* p) { return load(p); }
     static inline wide load_query_first(const uint8_t* p, size_t count) {
         return load_first(p, count);
-    }
-    static inline wide load_tail(const uint8_t* p, tail count) {
-        return count == bytes ? load(p) : load_first(p, count);
     }
     static inline type add_step(wide q, wide r, type sum) {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(q, r));
@@ -88,24 +38,7 @@ struct Int8 : Sums {
 
 // Popcount by two table look-ups of a nibble (Mula, Kurz, Lemire, arXiv:1611.07612), summed to
 // 64-bit lanes at once: no overflow.
-struct Bits : Sums {
-    using wide = __m256i;
-    static constexpr size_t bytes = 32;
-    static inline wide load(const uint8_t* p) {
-        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    }
-    static inline wide load_first(const uint8_t* p, size_t count) {
-        uint8_t padded[32] = {};
-        memcpy(padded, p, count);
-        return load(padded);
-    }
-    static inline wide load_query(const uint8_t* p) { return load(p); }
-    static inline wide load_query_first(const uint8_t* p, size_t count) {
-        return load_first(p, count);
-    }
-    static inline wide load_tail(const uint8_t* p, tail count) {
-        return count == bytes ? load(p) : load_first(p, count);
-    }
+struct Bits : Bytes {
     static inline type popcount(type x) {
         const type table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
                                             2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
@@ -168,40 +101,26 @@ size_t select_below_int32(const int32_t* scores, size_t n, int32_t threshold, ui
     return count;
 }
 
-// vpmaddubsw: two-bit codes times int8, four planes: at most 4 * 2 * 3 * 127 in an int16, no
-// saturation.
+// vpmaddubsw: two-bit codes times int8, four planes of two halves: at most 8 * 2 * 3 * 127 in an
+// int16, no saturation. The query stays in memory: it is eight registers of sixteen.
 struct Lines {
-    struct query {
-        __m256i half[8];  // plane p: halves 2p and 2p + 1
-    };
-    static inline query load_query(const LineQuery* q) {
-        query loaded;
-        for (size_t i = 0; i < 8; ++i)
-            loaded.half[i] =
-                _mm256_load_si256(reinterpret_cast<const __m256i*>(q->coordinates + 32 * i));
-        return loaded;
-    }
-    static inline void dot4(const query& q, const uint8_t* const* lines, int32_t* out) {
-        const __m256i three = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
-        __m256i sum[4];
-        for (size_t r = 0; r < 4; ++r) {
-            sum[r] = _mm256_setzero_si256();
-            for (size_t h = 0; h < 2; ++h) {
-                const __m256i line =
-                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lines[r] + 32 * h));
-                const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(line, three), q.half[h]);
-                const __m256i p1 = _mm256_maddubs_epi16(
-                    _mm256_and_si256(_mm256_srli_epi16(line, 2), three), q.half[2 + h]);
-                const __m256i p2 = _mm256_maddubs_epi16(
-                    _mm256_and_si256(_mm256_srli_epi16(line, 4), three), q.half[4 + h]);
-                const __m256i p3 = _mm256_maddubs_epi16(
-                    _mm256_and_si256(_mm256_srli_epi16(line, 6), three), q.half[6 + h]);
-                const __m256i planes =
-                    _mm256_add_epi16(_mm256_add_epi16(p0, p1), _mm256_add_epi16(p2, p3));
-                sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(planes, ones));
-            }
+    static inline __m256i products(const int8_t* query, const uint8_t* line) {
+        const __m256i three = _mm256_set1_epi8(3);
+        const auto* q = reinterpret_cast<const __m256i*>(query);
+        __m256i sum[2];
+        for (int half = 0; half < 2; ++half) {
+            const __m256i codes =
+                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32 * half));
+            const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(codes, three), q[half]);
+            const __m256i p1 = _mm256_maddubs_epi16(
+                _mm256_and_si256(_mm256_srli_epi16(codes, 2), three), q[2 + half]);
+            const __m256i p2 = _mm256_maddubs_epi16(
+                _mm256_and_si256(_mm256_srli_epi16(codes, 4), three), q[4 + half]);
+            const __m256i p3 = _mm256_maddubs_epi16(
+                _mm256_and_si256(_mm256_srli_epi16(codes, 6), three), q[6 + half]);
+            sum[half] = _mm256_add_epi16(_mm256_add_epi16(p0, p1), _mm256_add_epi16(p2, p3));
         }
-        Sums::sum4(sum[0], sum[1], sum[2], sum[3], out);
+        return _mm256_madd_epi16(_mm256_add_epi16(sum[0], sum[1]), _mm256_set1_epi16(1));
     }
 };
 
@@ -226,30 +145,37 @@ struct Pairs {
     }
 };
 
+void add(Kernels& table) {
+    table.inner_product = score_rows<F32, InnerProduct>;
+    table.squared_l2 = score_rows<F32, SquaredL2>;
+    table.cosine_distance = cosine_rows<F32>;
+    table.inner_product_int8 = score_int8<Int8>;
+    table.hamming = score_bits<BitXor>;
+    table.inner_product_bit = score_planes<BitAnd>;
+    table.select_below = select_below;
+    table.select_below_int32 = select_below_int32;
+    table.rank = rank_plain;
+    table.select_products = select_products_plain;
+    table.inner_product_int8_at = score_int8_at<Int8>;
+    table.tile_int8 = tile_pairs<Pairs>;
+    table.tile_int8_above = tile_above<tile_pairs<Pairs>>;
+    table.quantise_int8 = quantise_int8_plain;
+    table.score_high = score_high_in_registers<Lines>;
+    table.score_both = score_both_in_registers<Lines>;
+    table.pool_append = pool_append_plain;
+    table.pool_cut = pool_cut_plain;
+    table.pool_best = pool_best_plain;
+    table.pool_count = pool_count_plain;
+}
+
 }  // namespace
 
-const Kernels avx2_kernels = {
-    "avx2",
-    score_rows<F32, InnerProduct>,
-    score_rows<F32, SquaredL2>,
-    cosine_rows<F32>,
-    score_int8<Int8>,
-    score_bits<BitXor>,
-    score_planes<BitAnd>,
-    select_below,
-    select_below_int32,
-    rank_plain,
-    select_products_plain,
-    score_int8_at<Int8>,
-    tile_pairs<Pairs>,
-    tile_above<tile_pairs<Pairs>>,
-    quantise_int8_plain,
-    score_high<Lines>,
-    score_both<Lines>,
-    pool_append_plain,
-    pool_cut_plain,
-    pool_best_plain,
-    pool_count_plain,
+extern const InstructionSet scalar_set;
+extern constinit const InstructionSet avx2_set = {
+    .name = "avx2",
+    .base = &scalar_set,
+    .needs = cpu::kAvx2 | cpu::kFma | cpu::kF16c | cpu::kPopcnt,
+    .add = add,
 };
 
 }  // namespace mrl

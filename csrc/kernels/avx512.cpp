@@ -1,6 +1,9 @@
-// AVX-512 F, BW, VL and DQ: Skylake-X and later. Integer work without VNNI and VPOPCNTDQ.
+// AVX-512 F, BW, VL and DQ: Skylake-X and later. Integer work without VNNI and
+// VPOPCNTDQ.
 #include "avx512_lanes.hpp"
+#include "avx512_lines.hpp"
 #include "avx512_walk.hpp"
+#include "instruction_set.hpp"
 #include "tile_loops.hpp"
 
 namespace mrl {
@@ -91,30 +94,37 @@ struct Pairs {
     }
 };
 
+void add(Kernels& table) {
+    table.inner_product = score_rows<F32, InnerProduct>;
+    table.squared_l2 = score_rows<F32, SquaredL2>;
+    table.cosine_distance = cosine_rows<F32>;
+    table.inner_product_int8 = score_int8<Int8>;
+    table.hamming = score_bits<BitXor>;
+    table.inner_product_bit = score_planes<BitAnd>;
+    table.select_below = select_below;
+    table.select_below_int32 = select_below_int32;
+    table.rank = rank;
+    table.select_products = select_products;
+    table.inner_product_int8_at = score_int8_at<Int8>;
+    table.tile_int8 = tile_pairs<Pairs>;
+    table.tile_int8_above = tile_above<tile_pairs<Pairs>>;
+    table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
+    table.score_high = score_high_in_registers<Lines>;
+    table.score_both = score_both_in_registers<Lines>;
+    table.pool_append = pool_append;
+    table.pool_cut = pool_cut;
+    table.pool_best = pool_best;
+    table.pool_count = pool_count;
+}
+
 }  // namespace
 
-const Kernels avx512_kernels = {
-    "avx512",
-    score_rows<F32, InnerProduct>,
-    score_rows<F32, SquaredL2>,
-    cosine_rows<F32>,
-    score_int8<Int8>,
-    score_bits<BitXor>,
-    score_planes<BitAnd>,
-    select_below,
-    select_below_int32,
-    rank,
-    select_products,
-    score_int8_at<Int8>,
-    tile_pairs<Pairs>,
-    tile_above<tile_pairs<Pairs>>,
-    quantise_int8_plain,
-    score_high_in_registers<Lines>,
-    score_both_in_registers<Lines>,
-    pool_append,
-    pool_cut,
-    pool_best,
-    pool_count,
+extern const InstructionSet avx2_set;
+extern constinit const InstructionSet avx512_set = {
+    .name = "avx512",
+    .base = &avx2_set,
+    .needs = cpu::kAvx512f | cpu::kAvx512bw | cpu::kAvx512vl | cpu::kAvx512dq,
+    .add = add,
 };
 
 }  // namespace mrl

@@ -1,5 +1,5 @@
-// What the two AVX-512 levels share: float lanes, masks, reductions, selection. F, BW, VL and DQ
-// only. C headers only.
+// What the AVX-512 levels share: float lanes, masks, reductions. F, BW, VL and DQ only. C headers
+// only.
 #pragma once
 
 #include <immintrin.h>
@@ -88,44 +88,6 @@ struct Bytes : Sums {
         return load_first(p, count);
     }
 };
-
-// The register form of compress with a merge mask: on Zen 4 the memory form is microcode, and a
-// zeroing mask drags the old register along.
-inline size_t write_indices(__mmask16 mask, __m512i positions, uint32_t* indices) {
-    const size_t count = static_cast<size_t>(__builtin_popcount(mask));
-    const __m512i packed = _mm512_mask_compress_epi32(_mm512_setzero_si512(), mask, positions);
-    _mm512_mask_storeu_epi32(indices, first_lanes(count), packed);
-    return count;
-}
-
-inline __m512i positions_from(size_t first) {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(first)), lane);
-}
-
-size_t select_below(const float* scores, size_t n, float threshold, uint32_t* indices) {
-    size_t count = 0;
-    const __m512 limit = _mm512_set1_ps(threshold);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
-        const __mmask16 below = _mm512_mask_cmp_ps_mask(
-            valid, _mm512_maskz_loadu_ps(valid, scores + i), limit, _CMP_LT_OQ);
-        if (below != 0) count += write_indices(below, positions_from(i), indices + count);
-    }
-    return count;
-}
-
-size_t select_below_int32(const int32_t* scores, size_t n, int32_t threshold, uint32_t* indices) {
-    size_t count = 0;
-    const __m512i limit = _mm512_set1_epi32(threshold);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 valid = first_lanes(n - i < 16 ? n - i : 16);
-        const __mmask16 below =
-            _mm512_mask_cmplt_epi32_mask(valid, _mm512_maskz_loadu_epi32(valid, scores + i), limit);
-        if (below != 0) count += write_indices(below, positions_from(i), indices + count);
-    }
-    return count;
-}
 
 }  // namespace
 }  // namespace mrl

@@ -4,68 +4,83 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "instruction_set.hpp"
+
 namespace mrl {
+
+// Every instruction set of this build, the best last.
+#if defined(__x86_64__) && defined(MRL_WITHOUT_AVX_VNNI)  // gcc before 11
+#define MRL_INSTRUCTION_SETS(SET) \
+    SET(scalar) SET(avx2) SET(avx512) SET(avx512_vnni) SET(avx512_icelake)
+#elif defined(__x86_64__)
+#define MRL_INSTRUCTION_SETS(SET) \
+    SET(scalar) SET(avx2) SET(avx2_vnni) SET(avx512) SET(avx512_vnni) SET(avx512_icelake)
+#else
+#define MRL_INSTRUCTION_SETS(SET) SET(scalar)
+#endif
+
+#define MRL_DECLARE(name) extern const InstructionSet name##_set;
+MRL_INSTRUCTION_SETS(MRL_DECLARE)
+#undef MRL_DECLARE
+
 namespace {
 
-struct Offer {
-    const Kernels* kernels;
-    std::vector<std::string> lacking;  // CPU features that are missing here; empty when it runs
-};
+#define MRL_ADDRESS(name) &name##_set,
+constexpr const InstructionSet* kSets[] = {MRL_INSTRUCTION_SETS(MRL_ADDRESS)};
+#undef MRL_ADDRESS
 
-// Each CPUID bit is asked for by itself; __builtin_cpu_supports also asks whether the operating
-// system saves the registers.
-std::vector<Offer> offers() {
-    std::vector<Offer> all{{&scalar_kernels, {}}};
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const auto add = [&all](const Kernels& kernels,
-                            std::initializer_list<std::pair<const char*, bool>> features) {
-        Offer offer{&kernels, {}};
-        for (const auto& [feature, present] : features) {
-            if (!present) offer.lacking.emplace_back(feature);
+// CPU features that a set and its bases need and that are missing here.
+cpu::Features lacking(const InstructionSet& set) {
+    return (set.needs & ~cpu::features()) | (set.base == nullptr ? 0 : lacking(*set.base));
+}
+
+void fill(const InstructionSet& set, Kernels& table) {
+    if (set.base != nullptr) fill(*set.base, table);
+    set.add(table);
+    table.name = set.name;
+}
+
+// The tables of the sets that run here, made at the first use.
+const std::vector<Kernels>& tables() {
+    static const std::vector<Kernels> all = [] {
+        std::vector<Kernels> made;
+        for (const InstructionSet* set : kSets) {
+            if (lacking(*set) == 0) fill(*set, made.emplace_back());
         }
-        all.push_back(std::move(offer));
-    };
-    const bool f = __builtin_cpu_supports("avx512f"), bw = __builtin_cpu_supports("avx512bw");
-    const bool vl = __builtin_cpu_supports("avx512vl"), dq = __builtin_cpu_supports("avx512dq");
-    add(avx2_kernels,
-        {{"avx2", __builtin_cpu_supports("avx2")}, {"fma", __builtin_cpu_supports("fma")}});
-    add(avx512_kernels, {{"avx512f", f}, {"avx512bw", bw}, {"avx512vl", vl}, {"avx512dq", dq}});
-    add(avx512_vnni_kernels, {{"avx512f", f},
-                              {"avx512bw", bw},
-                              {"avx512vl", vl},
-                              {"avx512dq", dq},
-                              {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
-                              {"avx512vpopcntdq", __builtin_cpu_supports("avx512vpopcntdq")}});
-#endif
+        return made;
+    }();
+    return all;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+    std::string all;
+    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
     return all;
 }
 
 const Kernels& named(const std::string& name, const char* said_by) {
-    std::string known;
-    for (const Offer& offer : offers()) {
-        if (name != offer.kernels->name) {
-            if (offer.lacking.empty())
-                known += (known.empty() ? "" : ", ") + std::string(offer.kernels->name);
-            continue;
-        }
-        if (offer.lacking.empty()) return *offer.kernels;
-        std::string lacking;
-        for (const std::string& feature : offer.lacking)
-            lacking += (lacking.empty() ? "" : ", ") + feature;
-        throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name +
-                                 "\", this CPU lacks " + lacking +
-                                 "; unset it, and the best that runs here is chosen");
+    std::vector<std::string> running, missing;
+    for (const Kernels& table : tables()) {
+        if (name == table.name) return table;
+        running.emplace_back(table.name);
     }
-    throw std::runtime_error(std::string(said_by) + " asks for the instruction set \"" + name +
-                             "\", this build has " + known +
-                             " for this CPU; name one of these, or unset it");
+    for (const InstructionSet* set : kSets) {
+        if (name != set->name) continue;
+        for (cpu::Features bits = lacking(*set); bits != 0; bits &= bits - 1)
+            missing.emplace_back(cpu::name_of(bits & (~bits + 1)));
+    }
+    throw std::runtime_error(
+        std::string(said_by) + " asks for the instruction set \"" + name + "\", this " +
+        (missing.empty()
+             ? "build has " + joined(running) + " for this CPU; " + "name one of these, or unset it"
+             : "CPU lacks " + joined(missing) + "; unset it, and the best that runs here " +
+                   "is chosen"));
 }
 
 const Kernels& chosen() {
     const char* name = std::getenv("MRL_DB_SIMD");
     if (name != nullptr && *name != '\0') return named(name, "MRL_DB_SIMD");
-    return *available_kernels().back();
+    return tables().back();
 }
 
 std::atomic<const Kernels*> in_use{nullptr};
@@ -74,9 +89,7 @@ std::atomic<const Kernels*> in_use{nullptr};
 
 std::vector<const Kernels*> available_kernels() {
     std::vector<const Kernels*> running;
-    for (const Offer& offer : offers()) {
-        if (offer.lacking.empty()) running.push_back(offer.kernels);
-    }
+    for (const Kernels& table : tables()) running.push_back(&table);
     return running;
 }
 

@@ -1,7 +1,7 @@
 // The kernel contract: what one core does to a block of memory.
 //
-// Every instruction set provides one `Kernels` table; dispatch.hpp chooses one at run time. The
-// rules that hold for all of them:
+// Every instruction set fills one `Kernels` table (instruction_set.hpp); dispatch.hpp chooses one
+// at run time. The rules that hold for all of them:
 //
 // - One query against n rows. Row i starts at `rows + i * row_stride`; strides count elements
 // (float) or bytes (codes) and may exceed
@@ -152,12 +152,5 @@ struct Kernels {
     // How many candidates, popped ones included, have a key below the limit.
     size_t (*pool_count)(const Pool* pool, float limit);
 };
-
-extern const Kernels scalar_kernels;
-#if defined(__x86_64__)
-extern const Kernels avx2_kernels;
-extern const Kernels avx512_kernels;
-extern const Kernels avx512_vnni_kernels;
-#endif
 
 }  // namespace mrl

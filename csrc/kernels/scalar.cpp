@@ -5,6 +5,7 @@
 
 #include "code_loops.hpp"
 #include "float_loops.hpp"
+#include "instruction_set.hpp"
 #include "tile_loops.hpp"
 #include "walk_loops.hpp"
 
@@ -116,30 +117,36 @@ size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* in
     return count;
 }
 
+void add(Kernels& table) {
+    table.inner_product = score_rows<F32, InnerProduct>;
+    table.squared_l2 = score_rows<F32, SquaredL2>;
+    table.cosine_distance = cosine_rows<F32>;
+    table.inner_product_int8 = score_int8<Int8>;
+    table.hamming = score_bits<BitXor>;
+    table.inner_product_bit = score_planes<BitAnd>;
+    table.select_below = select_below<float>;
+    table.select_below_int32 = select_below<int32_t>;
+    table.rank = rank_plain;
+    table.select_products = select_products_plain;
+    table.inner_product_int8_at = score_int8_at<Int8>;
+    table.tile_int8 = tile_plain;
+    table.tile_int8_above = tile_above<tile_plain>;
+    table.quantise_int8 = quantise_int8_plain;
+    table.score_high = score_high<Lines>;
+    table.score_both = score_both<Lines>;
+    table.pool_append = pool_append_plain;
+    table.pool_cut = pool_cut_plain;
+    table.pool_best = pool_best_plain;
+    table.pool_count = pool_count_plain;
+}
+
 }  // namespace
 
-const Kernels scalar_kernels = {
-    "scalar",
-    score_rows<F32, InnerProduct>,
-    score_rows<F32, SquaredL2>,
-    cosine_rows<F32>,
-    score_int8<Int8>,
-    score_bits<BitXor>,
-    score_planes<BitAnd>,
-    select_below<float>,
-    select_below<int32_t>,
-    rank_plain,
-    select_products_plain,
-    score_int8_at<Int8>,
-    tile_plain,
-    tile_above<tile_plain>,
-    quantise_int8_plain,
-    score_high<Lines>,
-    score_both<Lines>,
-    pool_append_plain,
-    pool_cut_plain,
-    pool_best_plain,
-    pool_count_plain,
+extern constinit const InstructionSet scalar_set = {
+    .name = "scalar",
+    .base = nullptr,
+    .needs = 0,
+    .add = add,
 };
 
 }  // namespace mrl

@@ -15,6 +15,8 @@
 
 namespace {
 
+const mrl::Kernels& scalar() { return *mrl::available_kernels().front(); }
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 mrl::LineQuery make_query(std::mt19937& random) {
@@ -70,8 +72,8 @@ void check_lines(std::mt19937& random) {
         for (auto& id : ids) id = static_cast<std::uint32_t>(random() % kRows);
         if (n != 0) ids[0] = kRows - 1;
         std::vector<float> by_high(n), by_both(n);
-        mrl::scalar_kernels.score_high(&query, high, ids.data(), n, by_high.data());
-        mrl::scalar_kernels.score_both(&query, high, low, ids.data(), n, by_both.data());
+        scalar().score_high(&query, high, ids.data(), n, by_high.data());
+        scalar().score_both(&query, high, low, ids.data(), n, by_both.data());
         for (std::size_t i = 0; i < n; ++i) {
             double coarse = 0, fine = 0;
             for (std::size_t j = 0; j < mrl::kLineCoordinates; ++j) {
@@ -279,7 +281,7 @@ void check_quantising(std::mt19937& random) {
         for (std::size_t i = 0; i < n; ++i)
             values[i] = random() % 50 == 0 ? 0.0f : scale * normal(random);
         std::vector<std::int8_t> expected(n);
-        const float unit = mrl::scalar_kernels.quantise_int8(values, n, expected.data());
+        const float unit = scalar().quantise_int8(values, n, expected.data());
         for (std::size_t i = 0; i < n; ++i)
             CHECK(unit == 0 ? expected[i] == 0
                             : std::fabs(values[i] / unit - expected[i]) <= 0.5001f);

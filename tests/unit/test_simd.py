@@ -1,10 +1,22 @@
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
 import mrl_db
+
+# What each set needs beside what stands before it here, as Linux names it.
+ADDED_FEATURES = {
+    "x86_64": {
+        "avx2": {"avx2", "fma", "f16c", "popcnt"},
+        "avx2_vnni": {"avx_vnni"},
+        "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
+        "avx512_vnni": {"avx512_vnni"},
+        "avx512_icelake": {"avx512_vpopcntdq"},
+    },
+}.get(platform.machine(), {})
 
 
 def run_with(name):
@@ -33,3 +45,33 @@ def test_an_unknown_instruction_set_fails_by_name():
 
     assert '"sse9"' in said
     assert "scalar" in said
+
+
+@pytest.mark.parametrize("name", ADDED_FEATURES)
+def test_a_set_runs_or_its_refusal_names_what_the_cpu_lacks(name):
+    said = run_with(name)
+
+    if name in mrl_db.available_simd():
+        assert said == name
+    else:
+        assert f'"{name}", this CPU lacks ' in said
+        assert any(feature in said for features in ADDED_FEATURES.values() for feature in features)
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/cpuinfo"), reason="Linux lists the CPU's features there"
+)
+def test_what_runs_is_what_linux_says_the_cpu_has():
+    with open("/proc/cpuinfo") as file:
+        line = next((line for line in file if line.startswith("flags")), "")
+    flags, base = set(line.split()), {"avx2": (), "avx2_vnni": ("avx2",), "avx512": ("avx2",)}
+    base["avx512_vnni"] = ("avx2", "avx512")
+    base["avx512_icelake"] = ("avx2", "avx512", "avx512_vnni")
+
+    expected = [
+        name
+        for name in ADDED_FEATURES
+        if all(ADDED_FEATURES[each] <= flags for each in (*base[name], name))
+    ]
+
+    assert mrl_db.available_simd() == ("scalar", *expected)
