@@ -163,7 +163,7 @@ void add(Kernels& table) {
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;
     table.pool_append = pool_append_plain;
-    table.pool_cut = pool_cut_plain;
+    table.pool_cut = pool_cut<PlainPool>;
     table.pool_best = pool_best_plain;
     table.pool_count = pool_count_plain;
 }

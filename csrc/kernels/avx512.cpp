@@ -112,7 +112,7 @@ void add(Kernels& table) {
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;
     table.pool_append = pool_append;
-    table.pool_cut = pool_cut;
+    table.pool_cut = pool_cut<WholeRegisters>;
     table.pool_best = pool_best;
     table.pool_count = pool_count;
 }

@@ -159,48 +159,49 @@ size_t pool_count(const Pool* pool, float limit) {
     return count + static_cast<size_t>(__builtin_popcount(mask));
 }
 
-void pool_cut(Pool* pool, size_t keep) {
-    const size_t size = pool->size;
-    if (size <= keep) return;
-    const size_t registers = (size + 15) / 16;
-    for (size_t i = size; i < 16 * registers; ++i) pool->key[i] = pool->open[i] = INFINITY;
-    __m512 least = _mm512_load_ps(pool->key), most = _mm512_set1_ps(-INFINITY);
-    for (size_t i = 0; i < registers; ++i) {
-        const __m512 key = _mm512_load_ps(pool->key + 16 * i);
-        least = _mm512_min_ps(least, key);
-        most = _mm512_mask_max_ps(
-            most, _mm512_cmp_ps_mask(key, _mm512_set1_ps(INFINITY), _CMP_LT_OQ), most, key);
+struct WholeRegisters {
+    static inline size_t registers(const Pool* pool) { return (pool->size + 15) / 16; }
+    // What lies behind the last candidate in its register becomes +inf: no limit is above it.
+    static inline void range(Pool* pool, float* smallest, float* largest) {
+        for (size_t i = pool->size; i < 16 * registers(pool); ++i)
+            pool->key[i] = pool->open[i] = INFINITY;
+        const __m512 infinity = _mm512_set1_ps(INFINITY);
+        __m512 least = infinity, most = _mm512_set1_ps(-INFINITY);
+        for (size_t i = 0; i < registers(pool); ++i) {
+            const __m512 key = _mm512_load_ps(pool->key + 16 * i);
+            least = _mm512_min_ps(least, key);
+            most =
+                _mm512_mask_max_ps(most, _mm512_cmp_ps_mask(key, infinity, _CMP_LT_OQ), most, key);
+        }
+        *smallest = _mm512_reduce_min_ps(least);
+        *largest = _mm512_reduce_max_ps(most);
     }
-    const Cut cut = find_cut(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most), size, keep,
-                             [pool, registers](float limit) {
-                                 const __m512 below = _mm512_set1_ps(limit);
-                                 size_t count = 0;
-                                 for (size_t i = 0; i < registers; ++i) {
-                                     const __mmask16 mask = _mm512_cmp_ps_mask(
-                                         _mm512_load_ps(pool->key + 16 * i), below, _CMP_LT_OQ);
-                                     count += static_cast<size_t>(__builtin_popcount(mask));
-                                 }
-                                 return count;
-                             });
-    if (cut.below_high > keep + kPoolTies) {
-        cut_at_ties(pool, cut, keep);
-        return;
+    static inline size_t count(const Pool* pool, float limit) {
+        const __m512 below = _mm512_set1_ps(limit);
+        size_t count = 0;
+        for (size_t i = 0; i < registers(pool); ++i) {
+            const __m512 key = _mm512_load_ps(pool->key + 16 * i);
+            count +=
+                static_cast<size_t>(__builtin_popcount(_mm512_cmp_ps_mask(key, below, _CMP_LT_OQ)));
+        }
+        return count;
     }
-    const __m512 limit = _mm512_set1_ps(cut.high);
-    size_t kept = 0;
-    for (size_t i = 0; i < registers; ++i) {
-        const __m512 key = _mm512_load_ps(pool->key + 16 * i),
-                     open = _mm512_load_ps(pool->open + 16 * i);
-        const __m512i id = _mm512_load_si512(pool->id + 16 * i);
-        const __mmask16 below = _mm512_cmp_ps_mask(key, limit, _CMP_LT_OQ);
-        _mm512_storeu_ps(pool->key + kept, packed(below, key));
-        _mm512_storeu_ps(pool->open + kept, packed(below, open));
-        _mm512_storeu_si512(pool->id + kept, packed(below, id));
-        kept += static_cast<size_t>(__builtin_popcount(below));
+    static inline void keep_below(Pool* pool, float limit_key) {
+        const __m512 limit = _mm512_set1_ps(limit_key);
+        size_t kept = 0;
+        for (size_t i = 0; i < registers(pool); ++i) {
+            const __m512 key = _mm512_load_ps(pool->key + 16 * i),
+                         open = _mm512_load_ps(pool->open + 16 * i);
+            const __m512i id = _mm512_load_si512(pool->id + 16 * i);
+            const __mmask16 below = _mm512_cmp_ps_mask(key, limit, _CMP_LT_OQ);
+            _mm512_storeu_ps(pool->key + kept, packed(below, key));
+            _mm512_storeu_ps(pool->open + kept, packed(below, open));
+            _mm512_storeu_si512(pool->id + kept, packed(below, id));
+            kept += static_cast<size_t>(__builtin_popcount(below));
+        }
+        pool->size = kept;
     }
-    pool->size = kept;
-    pool->threshold = cut.high;
-}
+};
 
 size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
     const size_t registers = (pool->size + 15) / 16;

@@ -48,8 +48,9 @@ struct LineQuery {
 };
 
 // The candidates of a graph's walk: three arrays aligned to 64 bytes, with room for `size` + what
-// is appended + 16. A candidate's `open` is its key until it is popped, and +inf from then on. Keys
-// are finite.
+// is appended + 16. A candidate's `open` is its key until it is popped, and +inf from then on. A
+// key of +inf, never NaN, is a candidate that is not to be one: it is never popped, and a cut drops
+// it.
 struct Pool {
     float* key;
     float* open;
@@ -140,8 +141,9 @@ struct Kernels {
     // many.
     size_t (*pool_append)(Pool* pool, const float* scores, const uint32_t* ids, size_t n);
 
-    // Lowers the threshold so that about `keep` candidates are below it, never fewer, and drops the
-    // others; at most keep + kPoolTies stay.
+    // Where there are more than `keep` candidates: lowers the threshold so that about as many are
+    // below it, never fewer, and drops the others; at most keep + kPoolTies stay. When fewer have a
+    // key below +inf these stay, and so does the threshold.
     void (*pool_cut)(Pool* pool, size_t keep);
 
     // Writes the positions of the best open candidates, best first, at most `want` <= 16, one for

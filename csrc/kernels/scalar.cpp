@@ -135,7 +135,7 @@ void add(Kernels& table) {
     table.score_high = score_high<Lines>;
     table.score_both = score_both<Lines>;
     table.pool_append = pool_append_plain;
-    table.pool_cut = pool_cut_plain;
+    table.pool_cut = pool_cut<PlainPool>;
     table.pool_best = pool_best_plain;
     table.pool_count = pool_count_plain;
 }

@@ -7,6 +7,7 @@
 // C headers only (see kernels.hpp).
 #pragma once
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -165,13 +166,22 @@ struct Cut {
     size_t below_low, below_high;
 };
 
-// Found by counting, not by sorting: bisection between the smallest and the largest key, by
-// interpolation every other step. It ends when few more than wanted are left, or when what is
-// between low and high is one value.
+// Found by counting, not by sorting: bisection between the smallest and the largest key below +inf,
+// by interpolation every other step. Keys are near evenly spread about the cut, so that a step of
+// interpolation or two arrive; a share of a tenth at least keeps it from creeping, and the halving
+// in between from doing so at all. After eight steps it is halving alone, which ends: when few more
+// than wanted are left, or when what is between low and high is one value.
 template <class CountBelow>
-MRL_INLINE Cut find_cut(float smallest, float largest, size_t size, size_t keep,
-                        CountBelow&& count_below) {
-    Cut cut{smallest, nextafterf(largest, INFINITY), 0, size};
+MRL_INLINE Cut find_cut(float smallest, float largest, size_t keep, CountBelow&& count_below) {
+    Cut cut{smallest, nextafterf(largest, INFINITY), 0, 0};
+    cut.below_high = count_below(cut.high);
+    if (cut.below_high <= keep) return cut;  // those of +inf were too many already
+    if (smallest == -INFINITY) {
+        const size_t lowest = count_below(-FLT_MAX);
+        if (lowest >= keep) return {-INFINITY, -FLT_MAX, 0, lowest};
+        cut.low = -FLT_MAX;
+        cut.below_low = lowest;
+    }
     for (int step = 0; step < 8 || cut.below_high > keep + kPoolTies; ++step) {
         float share = 0.5f;
         if (step < 2 || (step % 2 == 0 && step < 8)) {
@@ -179,7 +189,9 @@ MRL_INLINE Cut find_cut(float smallest, float largest, size_t size, size_t keep,
                     static_cast<float>(cut.below_high - cut.below_low);
             share = share < 0.1f ? 0.1f : share > 0.9f ? 0.9f : share;
         }
-        const float middle = cut.low + (cut.high - cut.low) * share;
+        const float span = cut.high - cut.low;
+        const float middle =
+            span < INFINITY ? cut.low + span * share : 0.5f * cut.low + 0.5f * cut.high;
         if (!(middle > cut.low && middle < cut.high)) break;
         const size_t count = count_below(middle);
         if (count < keep) {
@@ -219,31 +231,50 @@ inline size_t pool_count_plain(const Pool* pool, float limit) {
     return count;
 }
 
-inline void pool_cut_plain(Pool* pool, size_t keep) {
+// P offers range (the smallest key, and the largest below +inf; it may write behind the pool's
+// end), count (of keys below a limit) and keep_below (which drops the other candidates).
+template <class P>
+void pool_cut(Pool* pool, size_t keep) {
     if (pool->size <= keep) return;
-    float smallest = pool->key[0], largest = pool->key[0];
-    for (size_t i = 1; i < pool->size; ++i) {
-        smallest = pool->key[i] < smallest ? pool->key[i] : smallest;
-        largest = pool->key[i] > largest ? pool->key[i] : largest;
-    }
-    const Cut cut = find_cut(smallest, largest, pool->size, keep,
-                             [pool](float limit) { return pool_count_plain(pool, limit); });
+    float smallest, largest;
+    P::range(pool, &smallest, &largest);
+    const Cut cut =
+        find_cut(smallest, largest, keep, [pool](float limit) { return P::count(pool, limit); });
     if (cut.below_high > keep + kPoolTies) {
         cut_at_ties(pool, cut, keep);
         return;
     }
-    size_t kept = 0;
-    for (size_t i = 0; i < pool->size; ++i) {
-        const float key = pool->key[i], open = pool->open[i];
-        const uint32_t id = pool->id[i];
-        pool->key[kept] = key;
-        pool->open[kept] = open;
-        pool->id[kept] = id;
-        kept += key < cut.high ? 1 : 0;
-    }
-    pool->size = kept;
-    pool->threshold = cut.high;
+    P::keep_below(pool, cut.high);
+    if (cut.below_high >= keep) pool->threshold = cut.high;
 }
+
+struct PlainPool {
+    static inline void range(const Pool* pool, float* smallest, float* largest) {
+        float least = INFINITY, most = -INFINITY;
+        for (size_t i = 0; i < pool->size; ++i) {
+            const float key = pool->key[i];
+            least = key < least ? key : least;
+            most = key > most && key < INFINITY ? key : most;
+        }
+        *smallest = least;
+        *largest = most;
+    }
+    static inline size_t count(const Pool* pool, float limit) {
+        return pool_count_plain(pool, limit);
+    }
+    static inline void keep_below(Pool* pool, float limit) {
+        size_t kept = 0;
+        for (size_t i = 0; i < pool->size; ++i) {
+            const float key = pool->key[i], open = pool->open[i];
+            const uint32_t id = pool->id[i];
+            pool->key[kept] = key;
+            pool->open[kept] = open;
+            pool->id[kept] = id;
+            kept += key < limit ? 1 : 0;
+        }
+        pool->size = kept;
+    }
+};
 
 inline size_t take_lane_minima(float* lane_key, const uint32_t* lane_position, size_t want,
                                uint32_t* positions) {

@@ -86,11 +86,9 @@ void Rows::replace(std::size_t row, const float* vector) { encode(row, vector); 
 
 void Rows::prepare(const float* query, RowQuery& prepared) const {
     prepared.values = query;
-    float square;
-    kernels().inner_product(query, query, 1, dims_, dims_, &square);
-    prepared.norm = std::isfinite(square) && square > 1e-30f
-                        ? std::sqrt(static_cast<double>(square))
-                        : std::sqrt(square_of(query, dims_));
+    // In float64, in one order: it is in the margin that ends a walk, and a walk is the same on
+    // every instruction set.
+    prepared.norm = std::sqrt(square_of(query, dims_));
     prepared.code.assign(code_stride_, 0);
     prepared.scale = kernels().quantise_int8(query, dims_, prepared.code.data());
     if (metric_ == Metric::cosine)

@@ -11,6 +11,7 @@
 #include "kernels/dispatch.hpp"
 #include "kernels/pack.hpp"
 #include "store/line_codes.hpp"
+#include "store/rows.hpp"
 #include "system/memory.hpp"
 
 namespace {
@@ -133,8 +134,10 @@ void check_ranks(std::mt19937& random) {
     }
 }
 
-// A life of appends, pops and cuts on every instruction set at once; `values` small makes ties.
-void check_pool(std::mt19937& random, unsigned values) {
+// A life of appends, pops and cuts on every instruction set at once; `values` small makes ties. Of
+// `infinite` keys one is infinite or 2^127 (0: none); +inf comes as well as a walk brings it in,
+// which hides a candidate.
+void check_pool(std::mt19937& random, unsigned values, unsigned infinite) {
     const auto all = mrl::available_kernels();
     std::vector<PoolMemory> pools(all.size());
     std::uint32_t next = 0;
@@ -144,13 +147,16 @@ void check_pool(std::mt19937& random, unsigned values) {
         std::vector<std::uint32_t> ids(n);
         for (std::size_t i = 0; i < n; ++i) {
             scores[i] = static_cast<float>(random() % values) - 100.0f;
+            if (infinite != 0 && random() % infinite == 0)
+                scores[i] = std::ldexp(random() % 2 == 0 ? -1.0f : 1.0f, 127 + random() % 2);
             ids[i] = next++;
         }
         const float limit = static_cast<float>(random() % values) - 100.0f;
-        std::vector<float> before(pools[0].pool.key, pools[0].pool.key + pools[0].pool.size);
+        const std::size_t hidden = infinite == 0 ? 1000 : random() % 80;
         for (std::size_t k = 0; k < all.size(); ++k) {
             mrl::Pool& pool = pools[k].pool;
             all[k]->pool_append(&pool, scores.data(), ids.data(), n);
+            if (hidden < pool.size) pool.key[hidden] = pool.open[hidden] = kInfinity;
             std::uint32_t best[16];
             const std::size_t found = all[k]->pool_best(&pool, want, best);
             float least = kInfinity;
@@ -163,9 +169,14 @@ void check_pool(std::mt19937& random, unsigned values) {
             if (step % 3 == 2) {
                 std::vector<float> sorted(pool.key, pool.key + pool.size);
                 std::sort(sorted.begin(), sorted.end());
+                const float before = pool.threshold;
                 all[k]->pool_cut(&pool, keep);
+                if (sorted.size() > keep)
+                    sorted.erase(std::lower_bound(sorted.begin(), sorted.end(), kInfinity),
+                                 sorted.end());
                 CHECK(pool.size >= std::min(keep, sorted.size()) &&
                       pool.size <= std::max(keep + mrl::kPoolTies, std::min(keep, sorted.size())));
+                if (sorted.size() < keep) CHECK(pool.threshold == before);
                 std::vector<float> kept(pool.key, pool.key + pool.size);
                 std::sort(kept.begin(), kept.end());
                 CHECK(std::equal(kept.begin(), kept.end(), sorted.begin()));  // the smallest ones
@@ -173,6 +184,31 @@ void check_pool(std::mt19937& random, unsigned values) {
             CHECK(pools[k].equals(pools[0]));
         }
     }
+}
+
+// The norm of a query is in the margin that ends its walk: one number on every instruction set.
+void check_query_norms(std::mt19937& random) {
+    constexpr std::size_t kDims = 384;
+    std::normal_distribution<float> normal;
+    const mrl::Rows rows(mrl::Metric::l2, kDims, true);
+    for (int round = 0; round < 20; ++round) {
+        std::vector<float> query(kDims);
+        double square = 0;
+        for (float& x : query) {
+            x = normal(random);
+            square += static_cast<double>(x) * x;
+        }
+        mrl::RowQuery first, prepared;
+        mrl::use_kernels("scalar");
+        rows.prepare(query.data(), first);
+        CHECK(std::fabs(first.norm - std::sqrt(square)) <= 1e-12 * std::sqrt(square));
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            mrl::use_kernels(kernels->name);
+            rows.prepare(query.data(), prepared);
+            CHECK(prepared.norm == first.norm);
+        }
+    }
+    mrl::use_kernels("");
 }
 
 // What is written is what was to be, and it is written wherever a product is above its row's bound.
@@ -332,8 +368,11 @@ int main() {
     std::mt19937 random(20261122);
     check_lines(random);
     check_ranks(random);
-    for (int round = 0; round < 40; ++round)
-        check_pool(random, round % 2 == 0 ? 1000000 : 1 + round);
+    for (unsigned round = 0; round < 160; ++round) {
+        const unsigned infinite[] = {0, 0, 20, 2};
+        check_pool(random, round % 2 == 0 ? 1000000 : 1 + round, infinite[round / 2 % 4]);
+    }
+    check_query_norms(random);
     check_tiles(random);
     check_gathers(random);
     check_quantising(random);
