@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "csrc"
 ORDER = [
-    {"system", "kernels"},
+    {"system"},
+    {"kernels"},
     {"store"},
     {"search"},
     {"graph"},
