@@ -32,6 +32,7 @@
 #define LEAST_KEEP 20     // candidates of a walk
 #define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
 #define MOST_EFFORT 4096  // of a walk
+#define SOUND_SHARE 0.6   // of a walk's candidates: what comes after them may have been missed
 
 typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
@@ -48,6 +49,8 @@ typedef struct MrlScan {
     uint32 generation;
     size_t effort, keep;
     int64 visited;
+    int64 returned;
+    uint32 read, visible;  // in this round
     double last;  // distance that went out
 
     MrlHit* hits;  // candidates, by estimate
@@ -78,13 +81,13 @@ static inline void set_met(MrlScan* scan, uint32 slot) {
     if (slot < scan->slots) scan->met[slot / 64] |= UINT64CONST(1) << (slot % 64);
 }
 
-// Remembers what was a candidate, so that the next round does not return it again.
+// Remembers the candidates that were read, so that the next round does not return them again.
 static void remember_hits(MrlScan* scan) {
     if (scan->met == NULL)
         scan->met =
             MemoryContextAllocExtended(scan->context, sizeof(uint64) * ((Size)scan->slots / 64 + 1),
                                        MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-    for (size_t i = 0; i < scan->n_hits; ++i) set_met(scan, scan->hits[i].slot);
+    for (size_t i = 0; i < scan->next_hit; ++i) set_met(scan, scan->hits[i].slot);
 }
 
 static MrlIndex* open_index(IndexScanDesc desc) {
@@ -110,6 +113,7 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
         scan->most_hits = n;
     }
     scan->n_hits = scan->next_hit = 0;
+    scan->read = scan->visible = 0;
     for (size_t i = 0; i < n; ++i)
         if (!was_met(scan, hits[i].slot)) scan->hits[scan->n_hits++] = hits[i];
 }
@@ -196,8 +200,11 @@ static bool read_candidates(IndexScanDesc desc) {
             break;
         CHECK_FOR_INTERRUPTS();
         if (index == NULL) index = open_index(desc);
-        if (read_distance(desc, index, hit->slot, &distance, &tid))
+        ++scan->read;
+        if (read_distance(desc, index, hit->slot, &distance, &tid)) {
+            ++scan->visible;
             waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
+        }
         ++scan->next_hit;
     }
     return scan->waiting.n > 0;
@@ -329,6 +336,14 @@ static void begin_search(IndexScanDesc desc) {
     MemoryContextSwitchTo(before);
 }
 
+// Whether as many rows went out as a walk of this effort finds surely: the nearer half of its
+// candidates, fewer where many of them are gone.
+static bool walked_out(const MrlScan* scan) {
+    double share = scan->read < 8 ? 1 : (double)scan->visible / scan->read;
+
+    return scan->phase == BY_WALK && scan->returned >= SOUND_SHARE * share * scan->keep;
+}
+
 bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
     MrlScan* scan = desc->opaque;
 
@@ -346,7 +361,7 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
                 scan->phase = ENDED;
                 return false;
             }
-        } else if (read_candidates(desc)) {
+        } else if (read_candidates(desc) && !walked_out(scan)) {
             Waiting nearest = waiting_pop(&scan->waiting);
 
             distance = nearest.distance;
@@ -357,6 +372,7 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
         }
         if (distance < scan->last && mrl_strict_order) continue;
         scan->last = Max(scan->last, distance);
+        ++scan->returned;
         desc->xs_heaptid = tid;
         return true;
     }

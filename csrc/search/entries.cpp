@@ -126,7 +126,8 @@ bool Entries::restore(const LineCodes& codes, std::size_t slots) {
                  std::is_sorted(begins_.begin(), begins_.end()) &&
                  lines_.size() == slots_.size() * kLineBytes;
     for (const std::uint32_t slot : slots_) valid &= slot < slots;
-    return valid && centres_.restore(codes.metric(), groups);
+    if (groups > 1) valid &= centres_.restore(codes.metric(), groups);  // one group has none
+    return valid;
 }
 
 std::size_t Entries::look(const Kernels& kernels, const LineQuery& query, Pool& pool) const {
