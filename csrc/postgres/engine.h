@@ -66,6 +66,12 @@ typedef struct {
     double nearest;   // it is hardly ever less
 } MrlHit;
 
+typedef enum {
+    MRL_WALK,
+    MRL_SCAN,    // by the lines of all slots
+    MRL_GATHER,  // a walk to a row's own place, for its links
+} MrlSearchKind;
+
 // What was done about the last request.
 typedef enum {
     MRL_READ,      // the pages can be found now
@@ -76,10 +82,11 @@ typedef enum {
 // What a backend keeps of an index beside its pages.
 MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
 void mrl_reader_free(MrlReader* reader);
-// One search at a time. meta: as it is now. `scan`: by the lines of all slots, without a walk.
+// One search at a time. meta: as it is now. `effort` and `keep` are not
+// asked for when it gathers.
 MrlStatus mrl_search_begin(MrlReader* reader, const struct MrlMeta* meta,
                            const struct MrlPageHost* host, const float* query, size_t effort,
-                           size_t keep, bool scan);
+                           size_t keep, MrlSearchKind kind);
 MrlStatus mrl_search_step(MrlReader* reader, MrlAnswer answer);
 const struct MrlPageRequest* mrl_search_request(const MrlReader* reader);
 const MrlHit* mrl_search_hits(const MrlReader* reader, size_t* n);
@@ -89,6 +96,29 @@ size_t mrl_search_scored(const MrlReader* reader);  // lines read
 // TID and flags.
 MrlStatus mrl_encode(MrlReader* reader, const float* vector, uint8_t* code,
                      uint8_t line[MRL_ITEM_BYTES], struct MrlTail* tail);
+
+// The vector that a row's code says.
+void mrl_decode(const MrlReader* reader, const uint8_t* code, const struct MrlTail* tail,
+                float* vector);
+
+// Linking rows that wait into the graph, a batch at a time (graph/batch_link.hpp)
+
+typedef struct MrlLinker MrlLinker;
+
+MrlStatus mrl_link_begin(const MrlReader* reader, MrlLinker** linker);
+void mrl_link_free(MrlLinker* linker);
+// The reader's last search gathered what is near this slot.
+MrlStatus mrl_link_add(MrlLinker* linker, uint32_t slot, const MrlReader* reader);
+// Slots whose lines are to be given before the next step, rising.
+MrlStatus mrl_link_missing(MrlLinker* linker, const uint32_t** slots, size_t* n);
+void mrl_link_give_line(MrlLinker* linker, uint32_t slot, const uint8_t line[MRL_ITEM_BYTES]);
+// Prunes; slots whose links are to be given then.
+MrlStatus mrl_link_prune(MrlLinker* linker, const uint32_t** slots, size_t* n);
+MrlStatus mrl_link_give_links(MrlLinker* linker, uint32_t slot, const uint32_t* links);
+// Ends, when the lines that are missing once more have been given.
+MrlStatus mrl_link_end(MrlLinker* linker, size_t* changes);
+// The links of a slot that are to be written; slots rise.
+const uint32_t* mrl_link_change(const MrlLinker* linker, size_t i, uint32_t* slot);
 
 #ifdef __cplusplus
 }

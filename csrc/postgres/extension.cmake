@@ -27,6 +27,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/build.c
     csrc/postgres/cost.c
     csrc/postgres/insert.c
+    csrc/postgres/link.c
     csrc/postgres/mrl_db.c
     csrc/postgres/pages.c
     csrc/postgres/scan.c
@@ -34,6 +35,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/vacuum.c
     csrc/postgres/write.c
     csrc/postgres/engine_build.cpp
+    csrc/postgres/engine_link.cpp
     csrc/postgres/engine_search.cpp)
   set_target_properties(mrl_pg${major} PROPERTIES PREFIX "" OUTPUT_NAME mrl_db SUFFIX ".so" C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/pg${major}/lib)

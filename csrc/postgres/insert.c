@@ -9,6 +9,8 @@
 #include "access/generic_xlog.h"
 #include "utils/memutils.h"
 
+#define MOST_WAITING 1024  // rows; searches look at each of them
+
 static struct MrlMeta* meta_of(Page page) { return (struct MrlMeta*)((char*)page + MRL_PAGE_HEAD); }
 
 static Buffer extend(Relation rel) {
@@ -94,6 +96,7 @@ static void append(Relation rel, const float* vector, ItemPointer tid) {
     UnlockReleaseBuffer(rows);
     UnlockReleaseBuffer(lines);
     UnlockReleaseBuffer(meta_buffer);
+    if (slot + 1 - index->meta.linked > MOST_WAITING) mrl_link_waiting(rel, MOST_WAITING / 2);
 }
 
 bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Relation heap,

@@ -74,14 +74,18 @@ typedef struct MrlIndex {
 
 void mrl_init_pages(void);
 MrlIndex* mrl_open(Relation rel);
+Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
 struct MrlLabel* mrl_label(Page page);
 void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
-                bool scan);
+                MrlSearchKind kind);
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
+
+// link.c
+void mrl_link_waiting(Relation rel, uint32 most);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);

@@ -264,7 +264,8 @@ Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number) {
     return ref->buffer;
 }
 
-static Buffer lock_page(Relation rel, MrlIndex* index, int section, uint32 number) {
+// The same, with a share lock, and its label looked at.
+Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number) {
     Buffer buffer = mrl_pin_page(rel, index, section, number);
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -280,7 +281,7 @@ static void read_pages(Relation rel, MrlIndex* index, const struct MrlPageReques
 
             if (ref->buffer > 0 && is_there(index, ref)) continue;
             if (reading)
-                UnlockReleaseBuffer(lock_page(rel, index, request->section, request->pages[i]));
+                UnlockReleaseBuffer(mrl_lock_page(rel, index, request->section, request->pages[i]));
             else
                 PrefetchBuffer(rel, MAIN_FORKNUM, ref->block);
         }
@@ -293,7 +294,7 @@ static void copy_items(Relation rel, MrlIndex* index, const struct MrlPageReques
     for (uint32 i = 0; i < request->n; ++i) {
         if (i == 0 || request->pages[i] != request->pages[i - 1]) {
             if (i != 0) UnlockReleaseBuffer(buffer);
-            buffer = lock_page(rel, index, request->section, request->pages[i]);
+            buffer = mrl_lock_page(rel, index, request->section, request->pages[i]);
         }
         memcpy(request->copies + (Size)i * request->bytes,
                (char*)BufferGetPage(buffer) + request->offsets[i], request->bytes);
@@ -313,7 +314,7 @@ static void touch_pages(Relation rel, Host* host) {
 
 // A whole search; the hits are the reader's.
 void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
-                bool scan) {
+                MrlSearchKind kind) {
     bool in_place = MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED &&
                     !RelationUsesLocalBuffers(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
@@ -325,7 +326,7 @@ void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort
 
     ++index->searches;
     mrl_check_status(
-        mrl_search_begin(index->reader, &index->meta, &pages, query, effort, keep, scan),
+        mrl_search_begin(index->reader, &index->meta, &pages, query, effort, keep, kind),
         "beginning a search");
     while ((status = mrl_search_step(index->reader, answer)) == MRL_PAGES) {
         const struct MrlPageRequest* request = mrl_search_request(index->reader);
@@ -348,7 +349,7 @@ void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort
 
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail) {
     uint32 each = index->meta.rows_per_page;
-    Buffer buffer = lock_page(rel, index, MRL_ROWS, slot / each);
+    Buffer buffer = mrl_lock_page(rel, index, MRL_ROWS, slot / each);
 
     memcpy(tail, (char*)BufferGetPage(buffer) + mrl_tail_at(&index->meta, slot % each),
            sizeof *tail);

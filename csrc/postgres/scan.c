@@ -51,7 +51,7 @@ typedef struct MrlScan {
     int64 visited;
     int64 returned;
     uint32 read, visible;  // in this round
-    double last;  // distance that went out
+    double last;           // distance that went out
 
     MrlHit* hits;  // candidates, by estimate
     size_t n_hits, next_hit;
@@ -122,7 +122,7 @@ static void walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     MrlIndex* index = open_index(desc);
 
-    mrl_search(desc->indexRelation, index, scan->query_values, scan->effort, scan->keep, false);
+    mrl_search(desc->indexRelation, index, scan->query_values, scan->effort, scan->keep, MRL_WALK);
     take_hits(scan, index);
 }
 
@@ -133,7 +133,7 @@ static void scan_lines(IndexScanDesc desc) {
 
     // What was met before may be among the best, and is taken out.
     mrl_search(desc->indexRelation, index, scan->query_values, 1,
-               (size_t)Min(scan->slots, left + scan->visited), true);
+               (size_t)Min(scan->slots, left + scan->visited), MRL_SCAN);
     take_hits(scan, index);
     scan->n_hits = Min(scan->n_hits, left);
 }

@@ -79,6 +79,7 @@ IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResu
 
 IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteResult* stats) {
     if (info->analyze_only) return stats;
+    mrl_link_waiting(info->index, 0);
     if (stats == NULL) {
         MrlIndex* index = mrl_open(info->index);
 

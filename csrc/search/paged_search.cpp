@@ -36,7 +36,7 @@ void PagedSearch::prepare(const Source& source, const MrlPageHost& host, const f
     host_ = host;
     options_ = options;
     kernels_ = &kernels();
-    copied_ = must_copy_ = false;
+    copied_ = must_copy_ = gathers_ = false;
     candidates_.clear();
     hits_.clear();
     hops_ = next_ = 0;
@@ -58,6 +58,13 @@ void PagedSearch::begin(const Source& source, const MrlPageHost& host, const flo
     walk_.prepare(meta_->linked, pool_keep_, source.entries.size());
     enter(source.entries, *kernels_, line_query_, walk_);
     state_ = State::pop;
+}
+
+void PagedSearch::begin_gather(const Source& source, const MrlPageHost& host, const float* query) {
+    begin(source, host, query, {kGatherHops, kGathered});
+    pool_keep_ = kGatherPool;
+    margin_ = kInfinity;
+    gathers_ = true;
 }
 
 void PagedSearch::begin_scan(const Source& source, const MrlPageHost& host, const float* query,
@@ -173,7 +180,7 @@ void PagedSearch::pop() {
         hops_ = options_.effort;
     }
     if (pops == 0) {
-        next_ = meta_->linked;
+        next_ = gathers_ ? meta_->slots : meta_->linked;
         next_tail();
         return;
     }
@@ -284,8 +291,16 @@ void PagedSearch::end_walk() {
     Pool& pool = walk_.pool;
     if (!refine_) kernels_->pool_cut(&pool, kHighKeep * options_.keep);
     for (std::size_t i = 0; i < pool.size; ++i) candidates_.emplace_back(pool.key[i], pool.id[i]);
+    if (gathers_) {
+        for (std::size_t i = 0; i < pool.size; ++i) walk_.popped.push_back(pool.id[i]);
+        std::sort(walk_.popped.begin(), walk_.popped.end());
+        walk_.popped.erase(std::unique(walk_.popped.begin(), walk_.popped.end()),
+                           walk_.popped.end());
+        candidates_.clear();
+        for (const std::uint32_t slot : walk_.popped) candidates_.emplace_back(0.0f, slot);
+    }
     next_ = 0;
-    if (refine_) {
+    if (refine_ && !gathers_) {
         cut_candidates(options_.keep);
         next_rows();
     } else {
@@ -299,7 +314,11 @@ void PagedSearch::next_both() {
     if (n_met_ == 0) {
         cut_candidates(options_.keep);
         next_ = 0;
-        next_rows();
+        if (gathers_) {
+            end_without_rows();
+        } else {
+            next_rows();
+        }
         return;
     }
     for (std::uint32_t i = 0; i < n_met_; ++i) met_[i] = candidates_[next_ + i].second;
@@ -366,8 +385,7 @@ void PagedSearch::next_scan() {
     for (; n_met_ < kBatch && next_ < meta_->slots; ++next_) met_[n_met_++] = next_;
     if (n_met_ == 0) {
         cut_candidates(options_.keep);
-        for (const auto& [score, slot] : candidates_) hits_.push_back({slot, score, 0.0f, 0.0f});
-        finish();
+        end_without_rows();
         return;
     }
     ask_items(MRL_LINES, met_, n_met_);
@@ -389,6 +407,11 @@ void PagedSearch::cut_candidates(std::size_t keep) {
     std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(keep),
                      candidates_.end());
     candidates_.resize(keep);
+}
+
+void PagedSearch::end_without_rows() {
+    for (const auto& [score, slot] : candidates_) hits_.push_back({slot, score, 0.0f, 0.0f});
+    finish();
 }
 
 void PagedSearch::finish() {

@@ -27,6 +27,9 @@ struct PagedOptions {
     std::size_t keep;    // candidates that come out
 };
 
+// A walk to a row's own place: all that it met, by both planes, the nearest kGathered of them.
+constexpr std::size_t kGatherHops = 128, kGatherPool = 160, kGathered = 96;
+
 struct PagedHit {
     std::uint32_t slot;
     float score;  // Rows' score, by the int8 code; by the lines in a scan
@@ -50,6 +53,8 @@ class PagedSearch {
     // Begins a search for `query` (dims floats, kept by the caller until it is done).
     void begin(const Source& source, const MrlPageHost& host, const float* query,
                const PagedOptions& options);
+    // Begins a walk for links: hits are what it met, without their rows.
+    void begin_gather(const Source& source, const MrlPageHost& host, const float* query);
     // Begins a look at the lines of all slots: the best `options.keep` by both planes.
     void begin_scan(const Source& source, const MrlPageHost& host, const float* query,
                     const PagedOptions& options);
@@ -91,6 +96,7 @@ class PagedSearch {
     void use_scan();
     bool far_behind(float key) const;
     void cut_candidates(std::size_t keep);
+    void end_without_rows();
     void finish();
 
     const Source* source_ = nullptr;
@@ -103,7 +109,7 @@ class PagedSearch {
     Walk walk_;
     std::size_t pool_keep_ = 0, hops_ = 0;
     float margin_ = 0;
-    bool refine_ = false;
+    bool refine_ = false, gathers_ = false;
     State state_ = State::done;
 
     MrlPageRequest request_{};

@@ -127,17 +127,24 @@ void LineCodes::encode(std::size_t slot, const float* z, float square) {
     put_tail(low, addend, length / with_both / unit_);
 }
 
-void LineCodes::decode(std::size_t slot, float* z) const {
-    const std::uint8_t *high = high_.data() + slot * kLineBytes,
-                       *low = low_.data() + slot * kLineBytes;
+float LineCodes::unpack(const std::uint8_t* high, const std::uint8_t* low,
+                        std::int8_t* coordinates) const {
     std::uint16_t half;
     std::memcpy(&half, low + kPlane + sizeof half, sizeof half);
-    const float factor = unit_ * half_to_float(half);
     for (std::size_t j = 0; j < kLineCoordinates; ++j) {
         const std::size_t byte = j % kPlane, shift = 2 * (j / kPlane);
-        z[j] =
-            factor *
-            (static_cast<float>(4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3)) - 7.5f);
+        const int code = 4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3);
+        coordinates[j] = static_cast<std::int8_t>(2 * code - 15);
+    }
+    return 0.5f * unit_ * half_to_float(half);
+}
+
+void LineCodes::decode(std::size_t slot, float* z) const {
+    std::int8_t coordinates[kLineCoordinates];
+    const float scale =
+        unpack(high_.data() + slot * kLineBytes, low_.data() + slot * kLineBytes, coordinates);
+    for (std::size_t j = 0; j < kLineCoordinates; ++j) {
+        z[j] = scale * static_cast<float>(coordinates[j]);
     }
 }
 

@@ -89,6 +89,9 @@ class LineCodes {
     void encode(std::size_t slot, const float* coordinates, float square);
     // The coordinates, about, as far as a code of all of a row tells them.
     void decode(std::size_t slot, float* coordinates) const;
+    // A code as int8 coordinates (kLineCoordinates of them, odd numbers), and what one unit is
+    // worth.
+    float unpack(const std::uint8_t* high, const std::uint8_t* low, std::int8_t* coordinates) const;
     // From the coordinates of a query.
     void prepare(const float* coordinates, LineQuery& query) const;
 

@@ -1,0 +1,75 @@
+// What a backend keeps of an index beside its pages.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "../search/paged_search.hpp"
+#include "engine.hpp"
+#include "engine_blob.hpp"
+
+using namespace mrl;
+
+struct MrlReader {
+    MrlMeta meta;
+    Rows rows;
+    Projection projection;
+    LineCodes lines;
+    Entries entries;
+    PagedSearch search;
+    PagedSearch::Source source{meta, rows, projection, lines, entries};
+    std::vector<MrlHit> hits;
+
+    MrlReader(const MrlMeta& with, const std::uint8_t* blob)
+        : meta(with), rows(metric_of(with.metric), with.dims, false) {
+        if (with.dims == 0 || with.dims > MRL_MOST_DIMS || with.code_stride != rows.code_stride() ||
+            with.rows_per_page != mrl_rows_per_page(with.code_stride) || with.linked > with.slots) {
+            throw std::runtime_error("the index's first page contradicts itself");
+        }
+        lines.reset(rows.metric(), with.unit);
+        BlobReader reader(blob, with.blob_bytes);
+        projection.fields(reader);
+        entries.whole(reader);
+        if (!projection.restore(rows.metric(), with.dims) || !entries.restore(lines, with.linked)) {
+            throw std::runtime_error("the index's blob does not fit it");
+        }
+    }
+
+    void encode(const float* vector, std::uint8_t* code, std::uint8_t* line, MrlTail* tail) const {
+        Rows one(rows.metric(), meta.dims, false);
+        one.append(vector, 1, meta.dims, 1);
+        constexpr std::uint32_t kFirst = 0;
+        float coordinates[kLineCoordinates], square;
+        projection.project(one, &kFirst, 1, coordinates, &square);
+        LineCodes lined;
+        lined.like(lines);
+        lined.resize(1);
+        lined.encode(0, coordinates, square);
+        std::memcpy(code, one.code(0), meta.code_stride);
+        std::memcpy(line, lined.high(), kLineBytes);
+        std::memcpy(line + kLineBytes, lined.low(), kLineBytes);
+        tail->scale = one.scale(0);
+        tail->square = one.square(0);
+    }
+
+    // Estimates as distances. An int8 code is off by a twelfth of its step's square in each dim,
+    // the query's too; five standard deviations below an estimate is where a distance hardly ever
+    // is.
+    void collect() {
+        hits.clear();
+        const RowQuery& query = search.query();
+        const bool cosine = rows.metric() == Metric::cosine;
+        for (const PagedHit& hit : search.hits()) {
+            const double length = cosine ? 1.0 : std::sqrt(static_cast<double>(hit.square));
+            const double with_row = hit.scale * (cosine ? 1.0 : query.norm),
+                         with_query = query.scale * length;
+            const double off =
+                5.0 * std::sqrt((with_row * with_row + with_query * with_query) / 12.0);
+            const double distance = rows.distance_of_score(query, hit.score);
+            hits.push_back({hit.slot, distance,
+                            rows.distance_of_score(query, static_cast<float>(hit.score - off))});
+        }
+    }
+};

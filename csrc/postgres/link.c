@@ -1,0 +1,147 @@
+// Linking: rows that wait are taken into the graph, a batch at a time, by whoever finds many of
+// them.
+//
+// Links to a batch's rows are written before the count of linked slots says that they are in the
+// graph, and a search follows no link to a slot beyond that count. So a crash in between leaves
+// links that nobody follows, and the next linker, who begins with the same rows, finds them made.
+#include "mrl.h"
+
+#include "access/generic_xlog.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+
+#define BATCH 256  // rows linked together
+
+static void free_linker(void* linker) { mrl_link_free(linker); }
+
+static MrlLinker* begin_linker(MrlIndex* index) {
+    MemoryContextCallback* callback = palloc0(sizeof *callback);
+    MrlLinker* linker;
+
+    mrl_check_status(mrl_link_begin(index->reader, &linker), "linking rows");
+    callback->func = free_linker;
+    callback->arg = linker;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    return linker;
+}
+
+// Walks to the place of a row that waits.
+static void walk_to(Relation rel, MrlIndex* index, MrlLinker* linker, uint32 slot) {
+    uint32 each = index->meta.rows_per_page, stride = index->meta.code_stride;
+    Buffer buffer = mrl_lock_page(rel, index, MRL_ROWS, slot / each);
+    const uint8* page = (const uint8*)BufferGetPage(buffer);
+    float* vector = palloc(sizeof(float) * index->meta.dims);
+    struct MrlTail tail;
+
+    memcpy(&tail, page + mrl_tail_at(&index->meta, slot % each), sizeof tail);
+    mrl_decode(index->reader, page + MRL_PAGE_HEAD + (Size)(slot % each) * stride, &tail, vector);
+    UnlockReleaseBuffer(buffer);
+    mrl_search(rel, index, vector, 0, 0, MRL_GATHER);
+    mrl_check_status(mrl_link_add(linker, slot, index->reader), "linking rows");
+    pfree(vector);
+}
+
+// Calls `take` with the items of slots, which rise: each page is locked once.
+static void read_items(Relation rel, MrlIndex* index, MrlLinker* linker, int section,
+                       const uint32* slots, size_t n) {
+    Buffer buffer = InvalidBuffer;
+    MrlStatus status = MRL_DONE;
+
+    for (size_t i = 0; i < n; ++i) {
+        const uint8* item;
+
+        if (i == 0 || slots[i] / MRL_ITEMS != slots[i - 1] / MRL_ITEMS) {
+            if (buffer != InvalidBuffer) UnlockReleaseBuffer(buffer);
+            CHECK_FOR_INTERRUPTS();
+            buffer = mrl_lock_page(rel, index, section, slots[i] / MRL_ITEMS);
+        }
+        item = (const uint8*)BufferGetPage(buffer) + MRL_PAGE_HEAD +
+               (Size)(slots[i] % MRL_ITEMS) * MRL_ITEM_BYTES;
+        if (section == MRL_LINES) {
+            mrl_link_give_line(linker, slots[i], item);
+        } else if (status == MRL_DONE) {
+            status = mrl_link_give_links(linker, slots[i], (const uint32*)item);
+        }
+    }
+    if (buffer != InvalidBuffer) UnlockReleaseBuffer(buffer);
+    mrl_check_status(status, "linking rows");
+}
+
+static void read_missing_lines(Relation rel, MrlIndex* index, MrlLinker* linker) {
+    const uint32* slots;
+    size_t n;
+
+    mrl_check_status(mrl_link_missing(linker, &slots, &n), "linking rows");
+    read_items(rel, index, linker, MRL_LINES, slots, n);
+}
+
+// Writes the links that changed, a WAL record for each page.
+static void write_links(Relation rel, MrlIndex* index, const MrlLinker* linker, size_t changes) {
+    for (size_t i = 0; i < changes;) {
+        uint32 slot, number;
+        const uint32* links = mrl_link_change(linker, i, &slot);
+        Buffer buffer = mrl_pin_page(rel, index, MRL_LINKS, slot / MRL_ITEMS);
+        GenericXLogState* log;
+        Page page;
+
+        CHECK_FOR_INTERRUPTS();
+        LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+        log = GenericXLogStart(rel);
+        page = GenericXLogRegisterBuffer(log, buffer, 0);
+        for (number = slot / MRL_ITEMS; slot / MRL_ITEMS == number;) {
+            memcpy((char*)page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, links,
+                   MRL_ITEM_BYTES);
+            if (++i == changes) break;
+            links = mrl_link_change(linker, i, &slot);
+        }
+        GenericXLogFinish(log);
+        UnlockReleaseBuffer(buffer);
+    }
+}
+
+static void set_linked(Relation rel, uint32 linked) {
+    Buffer buffer = ReadBuffer(rel, 0);
+    GenericXLogState* log;
+    Page page;
+
+    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+    log = GenericXLogStart(rel);
+    page = GenericXLogRegisterBuffer(log, buffer, 0);
+    ((struct MrlMeta*)((char*)page + MRL_PAGE_HEAD))->linked = linked;
+    GenericXLogFinish(log);
+    UnlockReleaseBuffer(buffer);
+}
+
+static void link_batch(Relation rel, MrlIndex* index) {
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "mrl linking", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(context);
+    uint32 first = index->meta.linked, end = Min(index->meta.slots, first + BATCH);
+    MrlLinker* linker = begin_linker(index);
+    const uint32* targets;
+    size_t n;
+
+    for (uint32 slot = first; slot < end; ++slot) walk_to(rel, index, linker, slot);
+    read_missing_lines(rel, index, linker);
+    mrl_check_status(mrl_link_prune(linker, &targets, &n), "linking rows");
+    read_items(rel, index, linker, MRL_LINKS, targets, n);
+    read_missing_lines(rel, index, linker);
+    mrl_check_status(mrl_link_end(linker, &n), "linking rows");
+    write_links(rel, index, linker, n);
+    set_linked(rel, end);
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(context);
+}
+
+// Links until at most so many wait, unless another backend does so already.
+void mrl_link_waiting(Relation rel, uint32 most) {
+    if (!ConditionalLockPage(rel, 0, ExclusiveLock)) return;
+    for (;;) {
+        MrlIndex* index = mrl_open(rel);
+
+        if (index->meta.linked == 0 || index->meta.slots - index->meta.linked <= most) break;
+        link_batch(rel, index);
+    }
+    UnlockPage(rel, 0, ExclusiveLock);
+}
