@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import psycopg
 import pytest
@@ -211,3 +213,36 @@ def test_after_a_crash(extension_server, new_database, kind):
             assert same_as_exact(session)
         else:
             assert [nearest(session, query) for query in QUERIES] == before
+
+
+def test_rows_that_waited_are_linked_and_found_by_walks(docs):
+    """More than a thousand rows wait at most; VACUUM leaves none."""
+    fill(docs, clustered(3000, DIMS, seed=5), first=10_000)
+    docs.execute("SET mrl.effort = 24")
+    queries = clustered(3000, DIMS, seed=5)[::100] + np.float32(0.03)
+
+    assert recall(docs, queries) >= 0.95
+    docs.execute("VACUUM docs")
+    assert recall(docs, queries) >= 0.95
+    docs.execute("REINDEX INDEX docs_mrl")
+    assert recall(docs, queries) >= 0.95
+
+
+def test_writers_and_readers_side_by_side(docs, new_database):
+    def write(number):
+        with psycopg.connect(new_database, autocommit=True) as session:
+            for step in range(6):
+                first = 20_000 + 10_000 * number + 200 * step
+                fill(session, clustered(200, DIMS, seed=first), first=first)
+                session.execute("DELETE FROM docs WHERE id BETWEEN %s AND %s", (first, first + 40))
+                nearest(session, QUERIES[step])
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, number) for number in range(3)]
+        for _ in range(6):
+            docs.execute("VACUUM docs")
+        for writer in writers:
+            writer.result()
+
+    assert same_as_exact(docs)
+    assert sorted(nearest(docs, QUERIES[0], 100_000)) == sorted(exact(docs, QUERIES[0], 100_000))
