@@ -12,11 +12,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "pages.hpp"
+
 namespace mrl {
 
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kPage = 4096;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 inline std::size_t round_up(std::size_t value, std::size_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
@@ -67,7 +68,7 @@ class Array {
         const std::size_t bytes = size * sizeof(T), pages = round_up(bytes, kPage);
         Array mapped;
         // Room behind it, in addresses only: a few rows more need no copy.
-        const std::size_t room = std::max(kHugePage, round_up(pages + bytes / 4, kPage));
+        const std::size_t room = std::max(kHugePage, round_up(pages + bytes / 4, kLargestPage));
         void* range = mmap(nullptr, room, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED) throw std::bad_alloc();
@@ -109,7 +110,7 @@ class Array {
   private:
     void map(std::size_t bytes) {
         const bool huge = bytes >= kHugePage;
-        mapped_ = round_up(std::max<std::size_t>(bytes, 1), huge ? kPage : kCacheLine);
+        mapped_ = round_up(std::max<std::size_t>(bytes, 1), huge ? kLargestPage : kCacheLine);
         if (!huge) {
             data_ = static_cast<T*>(::operator new(mapped_, std::align_val_t{kCacheLine}));
             std::memset(static_cast<void*>(data_), 0, mapped_);
@@ -117,7 +118,7 @@ class Array {
         }
         // The kernel gives pages of 2 MiB only to ranges that start at their multiple: map one
         // more, and give back what sticks out. The end stays in small pages, so that no array is
-        // larger than it must be.
+        // much larger than it must be.
         void* range = mmap(nullptr, mapped_ + kHugePage, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED) {
@@ -130,8 +131,7 @@ class Array {
         if (before != 0) munmap(begin, before);
         if (before != kHugePage) munmap(begin + before + mapped_, kHugePage - before);
         data_ = reinterpret_cast<T*>(begin + before);
-        madvise(static_cast<void*>(data_), mapped_,
-                MADV_HUGEPAGE);  // before the first touch; refused where huge pages are off
+        prefer_huge_pages(begin + before, mapped_);
     }
 
     void release() {

@@ -43,15 +43,6 @@ class Pool {
         if (job.error) std::rethrow_exception(job.error);
     }
 
-    ~Pool() {
-        {
-            const std::lock_guard lock(mutex_);
-            stopping_ = true;
-        }
-        wake_.notify_all();
-        for (std::thread& thread : threads_) thread.join();
-    }
-
   private:
     void work(Job& job, std::size_t worker) {
         inside_task = true;
@@ -69,8 +60,7 @@ class Pool {
     void serve() {
         std::unique_lock lock(mutex_);
         while (true) {
-            wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
-            if (stopping_) return;
+            wake_.wait(lock, [this] { return !waiting_.empty(); });
             Job& job = *waiting_.front();
             waiting_.pop_front();
             ++job.helping;
@@ -89,7 +79,6 @@ class Pool {
     std::condition_variable wake_, done_;
     std::deque<Job*> waiting_;
     std::vector<std::thread> threads_;
-    bool stopping_ = false;
 };
 
 thread_local bool Pool::inside_task = false;
@@ -127,9 +116,11 @@ void parallel_for(std::size_t threads, std::size_t items,
 }
 
 std::size_t available_threads() {
+#if defined(__linux__)  // a container or taskset may allow some only
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return std::max<std::size_t>(1, static_cast<std::size_t>(CPU_COUNT(&set)));
+#endif
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
