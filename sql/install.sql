@@ -115,12 +115,12 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '6c8c016d15dceab5613976cc0ef861aa7672f5c308db26c700db697f53e57e34'
+        AND checksum = 'f6d79e94e527b46a81fb3ea2b70f144fda1e69f091f15c0efd36240b96ce2389'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/search', '6c8c016d15dceab5613976cc0ef861aa7672f5c308db26c700db697f53e57e34', '0.1.0')
+VALUES ('functions/search', 'f6d79e94e527b46a81fb3ea2b70f144fda1e69f091f15c0efd36240b96ce2389', '0.1.0')
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif

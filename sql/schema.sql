@@ -138,7 +138,7 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
     NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '4860126a0e4213a80913c72f21a64f66';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'b7d508d2444878ba1a75e9f3cae06f65';
+    search_path=pg_catalog, pg_temp AS '95d80356cd5d22ed0c9c6c1f2a921c58';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'e9e9b0ae2481a044ed1ec493f7b76dcf';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
@@ -224,15 +224,13 @@ CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::j
     'd8fc1f392cf6b6a8fe1c325abfd875df';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS '160d67b16a322f2665374525baf04b65';
-CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE sql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '05bcd652293d128fc1aea9a98a9394ea';
+CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
+    '041a438f136f74b602df6b7851b22f80';
 CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
     void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'afecf5e5b57f75fe4e748037da6bcd50';
-CREATE FUNCTION mrl.setting_names() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-    '2986fa7111fee1aad99b4b21b2742768';
-CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE sql STABLE SET search_path=pg_catalog,
-    pg_temp AS '2744b7e2baed3f20528f48dc2a279d2a';
+CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE plpgsql STABLE AS
+    '2ce835448e2619a91e0ade2450ca6859';
 CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
     DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '7ef23aa6db171c64bb1baa454a19de4a';

@@ -124,29 +124,33 @@ COMMENT ON FUNCTION mrl.route_settings(mrl.collection, jsonb) IS
 
 CREATE OR REPLACE FUNCTION mrl.settings()
     RETURNS text[]
-    LANGUAGE sql STABLE
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE
 AS $$
-    SELECT array_agg(current_setting(name, true) ORDER BY number)
-    FROM unnest(mrl.setting_names()) WITH ORDINALITY AS s (name, number)
+BEGIN
+    RETURN ARRAY[
+        pg_catalog.current_setting('hnsw.ef_search', true),
+        pg_catalog.current_setting('hnsw.iterative_scan', true),
+        pg_catalog.current_setting('hnsw.max_scan_tuples', true),
+        pg_catalog.current_setting('work_mem')
+    ];
+END
 $$;
-COMMENT ON FUNCTION mrl.settings() IS 'The settings that a search may change, as they are now.';
+COMMENT ON FUNCTION mrl.settings() IS
+    'The settings that mrl.route_settings() may change, as they are now.';
 
 CREATE OR REPLACE FUNCTION mrl.set_back(settings text[])
     RETURNS void
-    LANGUAGE sql
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql
 AS $$
-    SELECT set_config(name, settings[number], true)
-    FROM unnest(mrl.setting_names()) WITH ORDINALITY AS s (name, number)
+BEGIN
+    PERFORM
+        pg_catalog.set_config('hnsw.ef_search', settings[1], true),
+        pg_catalog.set_config('hnsw.iterative_scan', settings[2], true),
+        pg_catalog.set_config('hnsw.max_scan_tuples', settings[3], true),
+        pg_catalog.set_config('work_mem', settings[4], true);
+END
 $$;
 COMMENT ON FUNCTION mrl.set_back(text[]) IS 'Makes the settings of mrl.settings() again.';
-
-CREATE OR REPLACE FUNCTION mrl.setting_names()
-    RETURNS text[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'hnsw.max_scan_tuples', 'work_mem'];
-COMMENT ON FUNCTION mrl.setting_names() IS 'What mrl.route_settings() may set.';
 
 CREATE OR REPLACE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb)
     RETURNS text
@@ -271,9 +275,7 @@ BEGIN
             USING ERRCODE = 'MR003';
     END IF;
     before := mrl.settings();
-    SELECT
-        array_agg(hit.id ORDER BY hit.distance, hit.id),
-        array_agg(hit.distance ORDER BY hit.distance, hit.id)
+    SELECT array_agg(hit.id), array_agg(hit.distance)  -- in the order of what they are of
     INTO ids, distances
     FROM (
 %7$s
@@ -281,9 +283,7 @@ BEGIN
     PERFORM mrl.set_back(before);
     IF coalesce(cardinality(ids), 0) < k THEN
         -- The index gave less than k.
-        SELECT
-            array_agg(hit.id ORDER BY hit.distance, hit.id),
-            array_agg(hit.distance ORDER BY hit.distance, hit.id)
+        SELECT array_agg(hit.id), array_agg(hit.distance)
         INTO ids, distances
         FROM (
 %8$s
