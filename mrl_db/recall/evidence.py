@@ -19,7 +19,7 @@ from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 from mrl_db.recall.explorer import Explorer
-from mrl_db.recall.measurement import measure, microseconds, summarise
+from mrl_db.recall.measurement import measure, summarise
 from mrl_db.recall.sample import Sample
 
 _ROWS = 20_000  # of which recall against dims and the energy are measured
@@ -28,16 +28,24 @@ _QUERIES_OF_PLANS = 300
 _EXPLAINED = 30
 _SHORTLIST = 100
 _RECALL_WORTH = 0.5  # below, a plan is no point of the figure
-_ROUNDS = 3  # of timing
+_ROUNDS = 5  # of timing, the plans in turns
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPoint:
-    """A plan with its recall, and the mean microseconds of one search."""
+    """A plan with its recall and its time.
+
+    Attributes:
+        plan: In words.
+        recall: The mean.
+        microseconds: Of one search: the mean over queries, in the round in the middle.
+        spread: The same in the fastest round, and in the slowest.
+    """
 
     plan: str
     recall: float
     microseconds: float
+    spread: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +143,7 @@ def gather(
         sample=scope.sample,
         seed=scope.seed,
     )
-    recall = summarise(recalls)
     timed = sample.queries[:_EXPLAINED]
-    times = microseconds(engine, request, [plan], timed, _ROUNDS)[0]
     explorer = Explorer(
         engine,
         request,
@@ -145,6 +151,8 @@ def gather(
         sample.part(0, min(len(sample), _QUERIES_OF_PLANS)),
         seconds=scope.seconds,
     )
+    recall = summarise(recalls)
+    chosen, points = _points(explorer, plan, recall.mean)
     vectors, qualities = _qualities(session, request, sample, plan.k, rows_in_all, scope)
     origin = (
         "given queries"
@@ -166,8 +174,8 @@ def gather(
         recalls=recalls.measured,
         qualities=qualities,
         shortlist=_SHORTLIST,
-        plans=_points(explorer),
-        chosen=PlanPoint(str(plan), recall.mean, float(np.median(times.mean(axis=1)))),
+        plans=points,
+        chosen=chosen,
         energy=energy(vectors),
         stages=_median_trace([engine.explain(request, query, plan) for query in timed]),
         made=f"Measured {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
@@ -204,23 +212,29 @@ def _qualities(
     return vectors, qualities
 
 
-def _points(explorer: Explorer) -> list[PlanPoint]:
-    """The ladder up to the first plan that finds all; timed in turns, so that noise meets all."""
+def _points(explorer: Explorer, chosen: Plan, recall: float) -> tuple[PlanPoint, list[PlanPoint]]:
+    """The chosen plan, whose recall was measured, and the ladder up to the first plan without miss.
+
+    All are timed in turns, so that noise meets all of them.
+    """
     recall_of: dict[Plan, float] = {}
+    ladder = []
     for plan in explorer.space.ladder():
         if explorer.late:
             break
         exact = len(plan.stages) == 1
-        recall = 1.0 if exact else float(explorer.recalls(plan).measured.mean())
-        if recall >= _RECALL_WORTH:
-            recall_of[plan] = recall
-        if recall == 1.0:
+        recall_of[plan] = 1.0 if exact else float(explorer.recalls(plan).measured.mean())
+        if recall_of[plan] >= _RECALL_WORTH:
+            ladder.append(plan)
+        if recall_of[plan] == 1.0:
             break
-    explorer.time(list(recall_of), rounds=_ROUNDS)
-    return [
-        PlanPoint(str(plan), recall, explorer.mean_microseconds(plan))
-        for plan, recall in recall_of.items()
-    ]
+    explorer.time(list(dict.fromkeys([chosen, *ladder])), rounds=_ROUNDS)
+
+    def point(plan: Plan, recall: float) -> PlanPoint:
+        mean, spread = explorer.mean_microseconds(plan), explorer.spread_microseconds(plan)
+        return PlanPoint(str(plan), recall, mean, spread)
+
+    return point(chosen, recall), [point(plan, recall_of[plan]) for plan in ladder]
 
 
 def _median_trace(traces: Sequence[Trace]) -> Trace:

@@ -140,6 +140,11 @@ class Explorer:
         seconds = self.engine.seconds_of_one(self.request, self.sample.queries[0], plan)
         return seconds * rounds * self.space.timed_queries > _MOST_SECONDS
 
+    def spread_microseconds(self, plan: Plan) -> tuple[float, float]:
+        """Returns the means over queries of the fastest round and of the slowest."""
+        means = self._times[plan].mean(axis=1)
+        return float(means.min()), float(means.max())
+
     def mean_microseconds(self, plan: Plan) -> float:
         """Returns the mean over queries, in the round in the middle."""
         return float(np.median(self._times[plan].mean(axis=1)))

@@ -130,6 +130,8 @@ def _plans(f: Evidence, axes: Axes) -> None:
         color=_BLUE,
         label="none faster finds more",
     )
+    for p in points:  # the rounds' spread
+        axes.plot(p.spread, [p.recall, p.recall], "-", color=_GREY, linewidth=0.8)
     axes.plot(
         f.chosen.microseconds,
         f.chosen.recall,
