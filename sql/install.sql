@@ -2,8 +2,8 @@
 --
 --     psql -d DATABASE -f sql/install.sql
 --
--- Needs CREATE EXTENSION vector before. connect() of the Python package does the same, and takes over
--- what this left. Written by `make schema`; a test holds it to the files.
+-- Needs CREATE EXTENSION vector before. connect() of the Python package does the same, and takes
+-- over what this left. Written by `make schema`; a test holds it to the files.
 \set ON_ERROR_STOP on
 BEGIN;
 \ir prepare.sql
@@ -15,7 +15,11 @@ SELECT NOT EXISTS (
 \if :missing
 \ir tables/0001_collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('tables/0001_collections', '3b65c88b4183579d165578cbc03f1941be5ce0afb57d3dce5bae1cab0f0002c6', '0.1.0')
+VALUES (
+    'tables/0001_collections',
+    '0fa3dd5ad5af0a65e07051f5f7eaa2553cc73dc6b11817b8cc4edd40bffad8a9',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
@@ -36,91 +40,123 @@ SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0002_changes')
 \if :missing
 \ir tables/0002_changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('tables/0002_changes', '7b141e0bd1a248ab94ba0600dd46819dfdcdd4da3b32cdce6d6762f28b0199aa', '0.1.0')
+VALUES (
+    'tables/0002_changes',
+    'db492e61b654b9fd18fa2d42905ad30e4480be5f824fc9a31c8988a4dca7bcb9',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/batches'
-        AND checksum = 'b7ffcc901da6669c96d250f0eb4321e4eca2525c2bb58d0e173cec508415a2b7'
+        AND checksum = '9a0a6454c89a9ac9bdc861d7493cf65fd4b58fba90d58cf2c783de81807eef7f'
 ) AS missing \gset
 \if :missing
 \ir functions/batches.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/batches', 'b7ffcc901da6669c96d250f0eb4321e4eca2525c2bb58d0e173cec508415a2b7', '0.1.0')
+VALUES (
+    'functions/batches',
+    '9a0a6454c89a9ac9bdc861d7493cf65fd4b58fba90d58cf2c783de81807eef7f',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'db597b9c13dd74bd1fea759c563b60d9a4c2832493225fedbcc331d94a2c1ff7'
+        AND checksum = '415bced55f010262b784d98894812694e6b4e71f216df3e7f9562e75fddb0b3c'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/catalog', 'db597b9c13dd74bd1fea759c563b60d9a4c2832493225fedbcc331d94a2c1ff7', '0.1.0')
+VALUES (
+    'functions/catalog',
+    '415bced55f010262b784d98894812694e6b4e71f216df3e7f9562e75fddb0b3c',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '23a767b3b1a1de42fd58dca91b10bd6f92ca0e9585f32f12bcf23d0523121d15'
+        AND checksum = '3eac0962695ce20fba24913fc182cf9d97a96006ff08c740beef947aea07514c'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/changes', '23a767b3b1a1de42fd58dca91b10bd6f92ca0e9585f32f12bcf23d0523121d15', '0.1.0')
+VALUES (
+    'functions/changes',
+    '3eac0962695ce20fba24913fc182cf9d97a96006ff08c740beef947aea07514c',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = 'b61cb2a0461a20c39f2b0227ef9ee40f47da912cb18aee7a404a718aba826f17'
+        AND checksum = 'cd154c9edaa1bb931e44adc359ef28ac927688d297e43f1e1a66fe565e13dbce'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/collections', 'b61cb2a0461a20c39f2b0227ef9ee40f47da912cb18aee7a404a718aba826f17', '0.1.0')
+VALUES (
+    'functions/collections',
+    'cd154c9edaa1bb931e44adc359ef28ac927688d297e43f1e1a66fe565e13dbce',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '6b3d64459483b49f731d7188c0f53c0190534f39b421e68608a83398fdd01a7c'
+        AND checksum = 'b892b950f077ff7860dc8fd674cccf9fa6ec6b4c92823eafdbd77c30c6c57090'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/plans', '6b3d64459483b49f731d7188c0f53c0190534f39b421e68608a83398fdd01a7c', '0.1.0')
+VALUES (
+    'functions/plans',
+    'b892b950f077ff7860dc8fd674cccf9fa6ec6b4c92823eafdbd77c30c6c57090',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = 'bd6e2cf77c6c3ea5044c16df629b09843e105a0b48c17882388e052758eae8e2'
+        AND checksum = '054d14986b3e40cab31ad89aff9b78b91e9c9824cacd941b43bcaa01d3108bdb'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/recall', 'bd6e2cf77c6c3ea5044c16df629b09843e105a0b48c17882388e052758eae8e2', '0.1.0')
+VALUES (
+    'functions/recall',
+    '054d14986b3e40cab31ad89aff9b78b91e9c9824cacd941b43bcaa01d3108bdb',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = 'f6d79e94e527b46a81fb3ea2b70f144fda1e69f091f15c0efd36240b96ce2389'
+        AND checksum = '9aa71cf01416c1721b0f1c2321fa4063d2f9c3c4a1b63df0ce8cc37243357dd2'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('functions/search', 'f6d79e94e527b46a81fb3ea2b70f144fda1e69f091f15c0efd36240b96ce2389', '0.1.0')
+VALUES (
+    'functions/search',
+    '9aa71cf01416c1721b0f1c2321fa4063d2f9c3c4a1b63df0ce8cc37243357dd2',
+    '0.1.0'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif

@@ -1,8 +1,8 @@
 -- What every installation begins with: one installer at a time, pgvector, and no older schema mrl.
 --
--- Needs only pgvector 0.8 or later, in any schema, and the right to create a schema.
--- Errors of our own carry SQLSTATEs of class MR: MR001 exists already, MR002 is not there, MR003 bad
--- value, MR004 the server lacks something, MR005 the schema is of another version.
+-- Needs only pgvector 0.8 or later, in any schema, and the right to create a schema. Errors of our
+-- own carry SQLSTATEs of class MR: MR001 exists already, MR002 is not there, MR003 bad value, MR004
+-- the server lacks something, MR005 the schema is of another version.
 
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('mrl_db migrations'));
 
@@ -21,14 +21,15 @@ BEGIN
             AND a.attname = 'version' AND a.atttypid = 'integer'::pg_catalog.regtype
     ) THEN
         RAISE EXCEPTION 'schema mrl is of a development version of mrl_db, from before 0.1'
-            USING ERRCODE = 'MR005', HINT = 'DROP SCHEMA mrl CASCADE leaves the tables of collections in '
-                'place; drop their low-dim columns (embedding_128, …), connect, and attach them again';
+            USING ERRCODE = 'MR005',
+                HINT = 'DROP SCHEMA mrl CASCADE leaves the tables of collections in place; drop '
+                    'their low-dim columns (embedding_128, …), connect, and attach them again';
     END IF;
 END
 $$;
 
--- pgvector's types are named bare in sql/functions, wherever the extension lives; the functions keep
--- what they were resolved to.
+-- pgvector's types are named bare in sql/functions, wherever the extension lives; the functions
+-- keep what they were resolved to.
 SELECT pg_catalog.set_config(
     'search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname), true
 )

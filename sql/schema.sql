@@ -109,7 +109,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
-    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'ee80f38542b7eb9cc2dcd3beb7ec2503';
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'b80c6bea57041ac5a0d595f5c5e92ddd';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
@@ -117,14 +117,14 @@ CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, t
     '40537e7efe74a389764384f22f612c83';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
-    search_path=pg_catalog, pg_temp AS '1fe959e262de2ad90513722f26cd86d1';
+    search_path=pg_catalog, pg_temp AS '7975fe49fdf32dd3633f612beab9c678';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'dbdaabd3ffc4dc173d8eab7ba315a366';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
     NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
     text DEFAULT "current_schema"()) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '4b89d23f7e0f196941076bb9a0984f52';
+    search_path=pg_catalog, pg_temp AS '5d47d453d12e462adf4e19940fe2d097';
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64) RETURNS regclass LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'f9b3f2159aeac253d80baa6d06be939d';
@@ -138,7 +138,7 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
     NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '4860126a0e4213a80913c72f21a64f66';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '95d80356cd5d22ed0c9c6c1f2a921c58';
+    search_path=pg_catalog, pg_temp AS '43abf5d909eb1ada48d4fefbe7c27309';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'e9e9b0ae2481a044ed1ec493f7b76dcf';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
@@ -152,10 +152,10 @@ CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void 
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'a38f6a58a3521c92022445b1b26690c2';
+    '1fe0f1a6796a452ef917d994fe759977';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
-    '1bb61e0ce14bae34e8d2f7326fbd82b1';
+    '38ea245a26d20e137e2e0cf1ea34bace';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     'e1066074c1088c599c96b16cf9e36728';
@@ -170,7 +170,7 @@ CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql ST
 CREATE FUNCTION mrl.index_comment(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS '7870ff1449e3e01b531396d41d9690f4';
 CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'e3df198d80a5fb6766131c4041c3f239';
+    search_path=pg_catalog, pg_temp AS '5c954e57093d33a3b1bcb61f40f27958';
 CREATE FUNCTION mrl.index_statement(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(index_name text, create_statement text,
     comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
@@ -181,14 +181,14 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'a4013c5724c942c51b3a51e655a10672';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '3b4d7ca9ab8e3aacae2adf3f2806d082';
+    search_path=pg_catalog, pg_temp AS '402372020b1495098b8fcbc729a05369';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'e7488974e0221bc5b7b6a83111c971d2';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS 'a8891f5abcdba989bb9122349d71a746';
+    search_path=pg_catalog, pg_temp AS '45fd76905e8e112cfc42e0095b5b09c9';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
     RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
-    STABLE SET search_path=pg_catalog, pg_temp AS '42fa3f0a1aff5c95cd85fd2a3e61f0b0';
+    STABLE SET search_path=pg_catalog, pg_temp AS '80f1d079312544c286e3c34d32c176e6';
 CREATE FUNCTION mrl.low_dim_sql(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
     SAFE AS '330ae1be46d61bc762d3d21d08915f69';
 CREATE FUNCTION mrl.matching(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE SET
@@ -209,31 +209,31 @@ CREATE FUNCTION mrl.prefix(embedding public.vector, dims integer) RETURNS public
     IMMUTABLE STRICT PARALLEL SAFE AS '344b0d65cf8e7aad658c0111d75c62cd';
 CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, vector_schema text
     DEFAULT quote_ident(mrl.vector_schema())) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    SET search_path=pg_catalog, pg_temp AS 'b9c9bac69b413b5f5450791d2977f057';
+    SET search_path=pg_catalog, pg_temp AS 'd51733a25bfd9aac7befc3b1ef590cf5';
 CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '6481a32884d5e4f2d4cb0eb4e551fa80';
+    '15febdc6306af1d51bd78ba75601c49e';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
-    STABLE SET search_path=pg_catalog, pg_temp AS '5f2cfd40abcdd7e5ea74234e1939d599';
+    STABLE SET search_path=pg_catalog, pg_temp AS 'a77f3e911760640a99429dca946f4d0b';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    'd8fc1f392cf6b6a8fe1c325abfd875df';
+    '250dff544346f13faa37b5efdf0b3b84';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
-    VOLATILE SET search_path=pg_catalog, pg_temp AS '160d67b16a322f2665374525baf04b65';
+    VOLATILE SET search_path=pg_catalog, pg_temp AS '2af423690fbd67b0b2a74a6f4c27de43';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
     '041a438f136f74b602df6b7851b22f80';
 CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
     void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'afecf5e5b57f75fe4e748037da6bcd50';
+    '73f0edaa83b8d1f501df43cdec5bd638';
 CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE plpgsql STABLE AS
     '2ce835448e2619a91e0ade2450ca6859';
 CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
     DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '7ef23aa6db171c64bb1baa454a19de4a';
+    search_path=pg_catalog, pg_temp AS '30d37c60d40207f73dc5b3ab2d22511b';
 CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text LANGUAGE sql STABLE
     SET search_path=pg_catalog, pg_temp AS '81f5c02fc3208ead80665cd2fa589f2d';
 CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
@@ -254,7 +254,7 @@ CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SA
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
-    STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '777ee9fbbd5675c55fec4688be5d59b9';
+    STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
 
 -- Triggers
 CREATE TRIGGER log_cut AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_rows FOR EACH

@@ -25,21 +25,37 @@ HEADER = """\
 # PostgreSQL 18 lists it as a constraint as well.
 PARTS = {
     "Tables": """
-        SELECT format(E'CREATE TABLE %s (\\n%s\\n);', r.oid::regclass, string_agg(part, E',\\n' ORDER BY kind, n))
-        FROM pg_class AS r CROSS JOIN LATERAL (
-            SELECT 1 AS kind, lpad(a.attnum::text, 4) AS n, format('    %I %s%s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
-                CASE WHEN a.attstorage <> t.typstorage THEN ' STORAGE ' || a.attstorage::text ELSE '' END,
-                CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END, ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid)) AS part
-            FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        SELECT format(
+            E'CREATE TABLE %s (\\n%s\\n);', r.oid::regclass,
+            string_agg(p.part, E',\\n' ORDER BY p.kind, p.number, p.part))
+        FROM pg_class AS r
+        CROSS JOIN LATERAL (
+            SELECT 1 AS kind, a.attnum AS number, format(
+                '    %I %s%s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+                CASE WHEN a.attstorage <> t.typstorage
+                THEN ' STORAGE ' || a.attstorage::text
+                END,
+                CASE WHEN a.attnotnull THEN ' NOT NULL' END,
+                ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid)) AS part
+            FROM pg_attribute AS a
+            JOIN pg_type AS t ON t.oid = a.atttypid
+            LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
             WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
             UNION ALL
-            SELECT 2, k.conname, format('    CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid))
-            FROM pg_constraint AS k WHERE k.conrelid = r.oid AND k.contype NOT IN ('n', 't')
+            SELECT 2, 0, format('    CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid))
+            FROM pg_constraint AS k
+            WHERE k.conrelid = r.oid AND k.contype NOT IN ('n', 't')
         ) AS p
-        WHERE r.relnamespace = 'mrl'::regnamespace AND r.relkind = 'r' GROUP BY r.oid ORDER BY r.oid::regclass::text""",
+        WHERE r.relnamespace = 'mrl'::regnamespace AND r.relkind = 'r'
+        GROUP BY r.oid
+        ORDER BY r.oid::regclass::text""",
     "Indexes": """
-        SELECT pg_get_indexdef(i.indexrelid) || ';' FROM pg_index AS i JOIN pg_class AS r ON r.oid = i.indexrelid
-        WHERE r.relnamespace = 'mrl'::regnamespace AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = r.oid) ORDER BY r.relname""",
+        SELECT pg_get_indexdef(i.indexrelid) || ';'
+        FROM pg_index AS i
+        JOIN pg_class AS r ON r.oid = i.indexrelid
+        WHERE r.relnamespace = 'mrl'::regnamespace
+            AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = r.oid)
+        ORDER BY r.relname""",
     "Functions": """
         SELECT format(
             'CREATE FUNCTION %s(%s) RETURNS %s LANGUAGE %s %s%s%s%s AS ''%s'';', p.oid::regproc,
@@ -58,29 +74,56 @@ PARTS = {
         WHERE p.pronamespace = 'mrl'::regnamespace
         ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)""",
     "Triggers": """
-        SELECT pg_get_triggerdef(t.oid) || CASE t.tgenabled WHEN 'O' THEN ';' ELSE '; -- enabled: ' || t.tgenabled::text END
-        FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid WHERE r.relnamespace = 'mrl'::regnamespace AND NOT t.tgisinternal
+        SELECT pg_get_triggerdef(t.oid)
+            || CASE t.tgenabled WHEN 'O' THEN ';' ELSE '; -- enabled: ' || t.tgenabled::text END
+        FROM pg_trigger AS t
+        JOIN pg_class AS r ON r.oid = t.tgrelid
+        WHERE r.relnamespace = 'mrl'::regnamespace AND NOT t.tgisinternal
         ORDER BY r.relname, t.tgname""",
     "Rights beside the owner's": """
-        SELECT format('GRANT %s ON %s TO %s;', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type), o.what,
-                      CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE x.grantee::regrole::text END)
+        SELECT format(
+            'GRANT %s ON %s TO %s;', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type),
+            o.what, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE x.grantee::regrole::text END)
         FROM (
-            SELECT 'SCHEMA mrl' AS what, nspacl AS acl, nspowner AS owner FROM pg_namespace WHERE nspname = 'mrl'
-            UNION ALL SELECT r.oid::regclass::text, r.relacl, r.relowner FROM pg_class AS r WHERE r.relnamespace = 'mrl'::regnamespace
-            UNION ALL SELECT format('%s (%I)', a.attrelid::regclass, a.attname), a.attacl, r.relowner
-            FROM pg_attribute AS a JOIN pg_class AS r ON r.oid = a.attrelid WHERE r.relnamespace = 'mrl'::regnamespace
-            UNION ALL SELECT p.oid::regprocedure::text, p.proacl, p.proowner FROM pg_proc AS p WHERE p.pronamespace = 'mrl'::regnamespace
-        ) AS o CROSS JOIN LATERAL aclexplode(o.acl) AS x
-        WHERE x.grantee <> o.owner GROUP BY o.what, x.grantee ORDER BY o.what, x.grantee""",
+            SELECT 'SCHEMA mrl' AS what, n.nspacl AS acl, n.nspowner AS owner
+            FROM pg_namespace AS n
+            WHERE n.nspname = 'mrl'
+            UNION ALL
+            SELECT r.oid::regclass::text, r.relacl, r.relowner
+            FROM pg_class AS r
+            WHERE r.relnamespace = 'mrl'::regnamespace
+            UNION ALL
+            SELECT format('%s (%I)', r.oid::regclass, a.attname), a.attacl, r.relowner
+            FROM pg_attribute AS a
+            JOIN pg_class AS r ON r.oid = a.attrelid
+            WHERE r.relnamespace = 'mrl'::regnamespace
+            UNION ALL
+            SELECT p.oid::regprocedure::text, p.proacl, p.proowner
+            FROM pg_proc AS p
+            WHERE p.pronamespace = 'mrl'::regnamespace
+        ) AS o
+        CROSS JOIN LATERAL aclexplode(o.acl) AS x
+        WHERE x.grantee <> o.owner
+        GROUP BY o.what, x.grantee
+        ORDER BY o.what, x.grantee""",
     "Comments": """
         SELECT format('COMMENT ON %s IS %L;', o.what, o.comment)
         FROM (
-            SELECT 'SCHEMA mrl' AS what, obj_description('mrl'::regnamespace, 'pg_namespace') AS comment, 0 AS kind
-            UNION ALL SELECT format('TABLE %s', r.oid::regclass), obj_description(r.oid, 'pg_class'), 1
-            FROM pg_class AS r WHERE r.relnamespace = 'mrl'::regnamespace AND r.relkind = 'r'
-            UNION ALL SELECT format('COLUMN %s.%I', r.oid::regclass, a.attname), col_description(r.oid, a.attnum), 2
-            FROM pg_class AS r JOIN pg_attribute AS a ON a.attrelid = r.oid WHERE r.relnamespace = 'mrl'::regnamespace
-        ) AS o WHERE o.comment IS NOT NULL ORDER BY o.kind, o.what""",
+            SELECT 0 AS kind, 'SCHEMA mrl' AS what,
+                obj_description('mrl'::regnamespace, 'pg_namespace') AS comment
+            UNION ALL
+            SELECT 1, format('TABLE %s', r.oid::regclass), obj_description(r.oid, 'pg_class')
+            FROM pg_class AS r
+            WHERE r.relnamespace = 'mrl'::regnamespace AND r.relkind = 'r'
+            UNION ALL
+            SELECT 2, format('COLUMN %s.%I', r.oid::regclass, a.attname),
+                col_description(r.oid, a.attnum)
+            FROM pg_class AS r
+            JOIN pg_attribute AS a ON a.attrelid = r.oid
+            WHERE r.relnamespace = 'mrl'::regnamespace
+        ) AS o
+        WHERE o.comment IS NOT NULL
+        ORDER BY o.kind, o.what""",
 }
 
 SCRIPT = """\
@@ -88,8 +131,8 @@ SCRIPT = """\
 --
 --     psql -d DATABASE -f sql/install.sql
 --
--- Needs CREATE EXTENSION vector before. connect() of the Python package does the same, and takes over
--- what this left. Written by `make schema`; a test holds it to the files.
+-- Needs CREATE EXTENSION vector before. connect() of the Python package does the same, and takes
+-- over what this left. Written by `make schema`; a test holds it to the files.
 \\set ON_ERROR_STOP on
 BEGIN;
 \\ir prepare.sql
@@ -102,7 +145,11 @@ SELECT NOT EXISTS ({there}) AS missing \\gset
 \\if :missing
 \\ir {name}.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
-VALUES ('{name}', '{checksum}', '{version}')
+VALUES (
+    '{name}',
+    '{checksum}',
+    '{version}'
+)
 ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \\endif

@@ -20,8 +20,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.begin_batch(oid, text) IS
-    'Claims a batch for this transaction, after any other that works at it has ended; returns the rows '
-    'that it wrote when it was committed before, else NULL.';
+    'Claims a batch for this transaction, after any other that works at it has ended; returns the '
+    'rows that it wrote when it was committed before, else NULL.';
 
 CREATE OR REPLACE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint)
     RETURNS void

@@ -34,7 +34,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.find(text, boolean) IS
-    'The catalogue row of a collection, or an error that names it. whole: its table must be there, too.';
+    'The catalogue row of a collection, or an error that names it. whole: its table must be there, '
+    'too.';
 
 CREATE OR REPLACE FUNCTION mrl.type_of(relation regclass, column_name text)
     RETURNS text
@@ -53,26 +54,27 @@ CREATE OR REPLACE FUNCTION mrl.prefix(embedding vector, dims integer)
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN l2_normalize(subvector(embedding, 1, dims));
 COMMENT ON FUNCTION mrl.prefix(vector, integer) IS
-    'First dims coordinates at unit length. Store it in a typed column: subvector() returns a shorter '
-    'vector, without an error, when the row has fewer coordinates than asked for.';
+    'First dims coordinates at unit length. Store it in a typed column: subvector() returns a '
+    'shorter vector, without an error, when the row has fewer coordinates than asked for.';
 
 CREATE OR REPLACE FUNCTION mrl.prefix_expression(
-    vector text, dims integer, metric text, vector_schema text DEFAULT quote_ident(mrl.vector_schema())
+    vector text, dims integer, metric text,
+    vector_schema text DEFAULT quote_ident(mrl.vector_schema())
 )
     RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format(
-        CASE metric
-            WHEN 'cosine' THEN '(%1$s.l2_normalize(%1$s.subvector(%2$s, 1, %3$s)))::%1$s.halfvec(%3$s)'
-            ELSE '(%1$s.subvector(%2$s, 1, %3$s))::%1$s.halfvec(%3$s)'
+        CASE WHEN metric = 'cosine'
+        THEN '(%1$s.l2_normalize(%1$s.subvector(%2$s, 1, %3$s)))::%1$s.halfvec(%3$s)'
+        ELSE '(%1$s.subvector(%2$s, 1, %3$s))::%1$s.halfvec(%3$s)'
         END,
         vector_schema, vector, dims)
 $$;
 COMMENT ON FUNCTION mrl.prefix_expression(text, integer, text, text) IS
-    'The SQL of a prefix as a halfvec: the one rule for the low-dim column, the expression index and the '
-    'query. vector and vector_schema are SQL text.';
+    'The SQL of a prefix as a halfvec: the one rule for the low-dim column, the expression index '
+    'and the query. vector and vector_schema are SQL text.';
 
 CREATE OR REPLACE FUNCTION mrl.low_dim_sql(c mrl.collection)
     RETURNS text
@@ -93,8 +95,8 @@ CREATE OR REPLACE FUNCTION mrl.metric_operator(metric text, prefix boolean)
         ELSE '<=>'
     END;
 COMMENT ON FUNCTION mrl.metric_operator(text, boolean) IS
-    'pgvector''s operator on full vectors or on prefixes; unit prefixes under cosine are compared by '
-    'inner product, which keeps zero ones.';
+    'pgvector''s operator on full vectors or on prefixes; unit prefixes under cosine are compared '
+    'by inner product, which keeps zero ones.';
 
 CREATE OR REPLACE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer)
     RETURNS integer
@@ -105,9 +107,9 @@ CREATE OR REPLACE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims int
         least(dims, 128)
     );
 COMMENT ON FUNCTION mrl.default_low_dims(integer[], integer) IS
-    'Width of the low-dim column where none was asked for: the narrowest nesting dims of at least 128, '
-    'below which real models lose too many neighbours for a short list; else the widest below the full '
-    'dims.';
+    'Width of the low-dim column where none was asked for: the narrowest nesting dims of at least '
+    '128, below which real models lose too many neighbours for a short list; else the widest below '
+    'the full dims.';
 
 CREATE OR REPLACE FUNCTION mrl.describe(collection text)
     RETURNS json
@@ -184,8 +186,8 @@ AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
 BEGIN
-    -- Ours carries its definition in a comment: an expression is compared as PostgreSQL prints it, so no
-    -- text of ours could equal it.
+    -- Ours carries its definition in a comment: an expression is compared as PostgreSQL prints it,
+    -- so no text of ours could equal it.
     RETURN (
         SELECT i.indexrelid
         FROM pg_index AS i
@@ -258,5 +260,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.create_index(text, integer, integer) IS
-    'Builds the HNSW index on the low-dim vectors unless it is there. Build it after the load: it is '
-    'several times faster.';
+    'Builds the HNSW index on the low-dim vectors unless it is there. Build it after the load: it '
+    'is several times faster.';

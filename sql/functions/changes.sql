@@ -1,9 +1,9 @@
--- The change log: what was written to a collection's table, by any client, so that a copy of its rows
--- elsewhere can follow.
+-- The change log: what was written to a collection's table, by any client, so that a copy of its
+-- rows elsewhere can follow.
 --
--- A statement that writes leaves one row: the table, its transaction and the keys. A reader remembers
--- a snapshot of the database; whatever is not visible in that snapshot it has not seen, in whatever
--- order transactions began and committed. Rows that no reader needs are removed by
+-- A statement that writes leaves one row: the table, its transaction and the keys. A reader
+-- remembers a snapshot of the database; whatever is not visible in that snapshot it has not seen,
+-- in whatever order transactions began and committed. Rows that no reader needs are removed by
 -- mrl.trim_changes(); a reader holds them for no longer than its lease.
 
 CREATE OR REPLACE FUNCTION mrl.log_change()
@@ -23,14 +23,15 @@ DECLARE
         ELSE format('(SELECT %1$I FROM old_rows UNION SELECT %1$I FROM new_rows)', key)
     END;
 BEGIN
-    -- The table's columns may have been renamed since the trigger was made, so the statement is made
-    -- here. A statement that wrote no row leaves none.
+    -- The table's columns may have been renamed since the trigger was made, so the statement is
+    -- made here. A statement that wrote no row leaves none.
     IF TG_OP = 'TRUNCATE' OR key IS NULL THEN
         INSERT INTO mrl.change (relation) VALUES (TG_RELID);
     ELSE
         EXECUTE format(
             'INSERT INTO mrl.change (relation, %I)
-             SELECT $1, k FROM (SELECT array_agg(r.%I) AS k FROM %s AS r) AS all_ WHERE k IS NOT NULL',
+             SELECT $1, k FROM (SELECT array_agg(r.%I) AS k FROM %s AS r) AS every
+             WHERE k IS NOT NULL',
             TG_ARGV[1], key, rows_)
         USING TG_RELID;
     END IF;
@@ -38,8 +39,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.log_change() IS
-    'Writes a statement''s keys into mrl.change. Arguments: the key''s attribute number, and the column '
-    'for its type.';
+    'Writes a statement''s keys into mrl.change. Arguments: the key''s attribute number, and the '
+    'column for its type.';
 
 CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
     RETURNS void
@@ -77,8 +78,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.log_changes(text) IS
-    'Makes the triggers that log what is written to a collection; create_collection and attach do. They '
-    'fire under session_replication_role = replica too. For the owner of the table.';
+    'Makes the triggers that log what is written to a collection; create_collection and attach do. '
+    'They fire under session_replication_role = replica too. For the owner of the table.';
 
 CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
     RETURNS void
@@ -138,7 +139,8 @@ BEGIN
                 WHERE a.attrelid = c.oid AND a.attname IN (m.key_column, m.vector_column)
             ),
             (
-                SELECT string_agg(format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
+                SELECT string_agg(
+                    format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND t.tgfoid = 'mrl.log_change'::regproc
             ))
@@ -149,9 +151,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
-    'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, key '
-    'and vector column, the triggers; each with the transaction that last changed it. NULL when the '
-    'table or the collection is gone.';
+    'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
+    'key and vector column, the triggers; each with the transaction that last changed it. NULL '
+    'when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -180,8 +182,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.check_log(text) IS
-    'Whether the log of a collection sees every write: what stands in its way, as flags; NULL when the '
-    'table is gone.';
+    'Whether the log of a collection sees every write: what stands in its way, as flags; NULL when '
+    'the table is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.on_log_cut()
     RETURNS trigger
@@ -238,9 +240,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.changes_since(oid, pg_snapshot, uuid, uuid) IS
-    'What a reader that has seen a snapshot has not: arrays of keys (null: any row), with the snapshot, '
-    'the server''s start and the fingerprint to remember, and whether the log held all of it for this '
-    'reader. All as of the calling statement''s snapshot.';
+    'What a reader that has seen a snapshot has not: arrays of keys (null: any row), with the '
+    'snapshot, the server''s start and the fingerprint to remember, and whether the log held all '
+    'of it for this reader. All as of the calling statement''s snapshot.';
 
 CREATE OR REPLACE FUNCTION mrl.news(
     relation oid, seen text, started text, reader uuid, token uuid
@@ -253,8 +255,8 @@ CREATE OR REPLACE FUNCTION mrl.news(
         ELSE mrl.changes_since(relation, seen::pg_snapshot, reader, token)
     END;
 COMMENT ON FUNCTION mrl.news(oid, text, text, uuid, uuid) IS
-    'mrl.changes_since(), or NULL without a look at the log when no transaction has begun or ended in '
-    'the whole server since then.';
+    'mrl.changes_since(), or NULL without a look at the log when no transaction has begun or ended '
+    'in the whole server since then.';
 
 CREATE OR REPLACE FUNCTION mrl.follow(relation oid, lease interval)
     RETURNS TABLE (id uuid, token uuid, seen text)
@@ -266,8 +268,8 @@ AS $$
     RETURNING r.id, r.token, r.seen::text
 $$;
 COMMENT ON FUNCTION mrl.follow(oid, interval) IS
-    'Registers a reader of the log: what is not visible to it now stays until it acknowledges, or its '
-    'lease ends.';
+    'Registers a reader of the log: what is not visible to it now stays until it acknowledges, or '
+    'its lease ends.';
 
 CREATE OR REPLACE FUNCTION mrl.follow_from(id uuid, token uuid, lease interval)
     RETURNS TABLE (id uuid, token uuid, seen text)
@@ -282,8 +284,8 @@ AS $$
     RETURNING r.id, r.token, r.seen::text
 $$;
 COMMENT ON FUNCTION mrl.follow_from(uuid, uuid, interval) IS
-    'Registers a reader that begins where another one stands; no row when that one is not registered '
-    'under this token.';
+    'Registers a reader that begins where another one stands; no row when that one is not '
+    'registered under this token.';
 
 CREATE OR REPLACE FUNCTION mrl.acknowledge(id uuid, token uuid, seen text, lease interval)
     RETURNS uuid
@@ -299,8 +301,9 @@ AS $$
     RETURNING r.token
 $$;
 COMMENT ON FUNCTION mrl.acknowledge(uuid, uuid, text, interval) IS
-    'Moves a reader on, and renews its lease; returns its new token. NULL when it is not registered '
-    'under this token: its lease ended, or the database is another one than it followed.';
+    'Moves a reader on, and renews its lease; returns its new token. NULL when it is not '
+    'registered under this token: its lease ended, or the database is another one than it '
+    'followed.';
 
 CREATE OR REPLACE FUNCTION mrl.trim_changes()
     RETURNS bigint
@@ -321,4 +324,5 @@ AS $$
     SELECT count(*) FROM gone
 $$;
 COMMENT ON FUNCTION mrl.trim_changes() IS
-    'Removes readers whose lease has ended, and changes that no reader needs; returns how many changes.';
+    'Removes readers whose lease has ended, and changes that no reader needs; returns how many '
+    'changes.';

@@ -9,8 +9,10 @@ CREATE OR REPLACE FUNCTION mrl.check_definition(
 AS $$
 BEGIN
     IF name IS NULL OR octet_length(name) NOT BETWEEN 1 AND 56 THEN
-        RAISE EXCEPTION 'the collection name has % bytes, wanted 1 to 56', coalesce(octet_length(name), 0)
-            USING ERRCODE = 'MR003', HINT = 'its function search_<name> must fit PostgreSQL''s 63 bytes';
+        RAISE EXCEPTION 'the collection name has % bytes, wanted 1 to 56',
+            coalesce(octet_length(name), 0)
+            USING ERRCODE = 'MR003',
+                HINT = 'its function search_<name> must fit PostgreSQL''s 63 bytes';
     END IF;
     IF EXISTS (SELECT FROM mrl.collection AS c WHERE c.name = check_definition.name) THEN
         RAISE EXCEPTION 'collection "%" exists already', name
@@ -25,14 +27,16 @@ BEGIN
     END IF;
     IF low_dims IS NULL OR low_dims NOT BETWEEN 1 AND least(dims, 4000) THEN
         RAISE EXCEPTION
-            'shortlist_dims is %, wanted 1 to % (the full dims, and at most 4000 in a halfvec index)',
+            'shortlist_dims is %, wanted 1 to % (the full dims, and at most 4000 in a halfvec '
+            'index)',
             low_dims, least(dims, 4000)
             USING ERRCODE = 'MR003';
     END IF;
     IF nesting_dims[cardinality(nesting_dims)] <> dims OR nesting_dims[1] < 1
         OR nesting_dims <> mrl.rising(nesting_dims)
     THEN
-        RAISE EXCEPTION 'nesting_dims is %, wanted rising widths from at least 1 to the full % dims',
+        RAISE EXCEPTION
+            'nesting_dims is %, wanted rising widths from at least 1 to the full % dims',
             nesting_dims, dims
             USING ERRCODE = 'MR003';
     END IF;
@@ -111,8 +115,9 @@ BEGIN
                 USING ERRCODE = 'MR003';
         END IF;
         IF mrl.plain_type(column_type) IS NULL THEN
-            RAISE EXCEPTION 'column "%" has type "%", wanted the plain name of a type, such as text, '
-                'integer or timestamptz', column_name, column_type
+            RAISE EXCEPTION
+                'column "%" has type "%", wanted the plain name of a type, such as text, integer '
+                'or timestamptz', column_name, column_type
                 USING ERRCODE = 'MR003';
         END IF;
         further := further || format(', %I %s', column_name, mrl.plain_type(column_type));
@@ -142,8 +147,8 @@ $$;
 COMMENT ON FUNCTION mrl.create_collection(
     text, integer, integer, integer[], text, text, json, text
 ) IS
-    'Creates a table with a key id, a column embedding and its low-dim column, and mrl.search_<name>. '
-    'columns: {"name": "type", …}.';
+    'Creates a table with a key id, a column embedding and its low-dim column, and '
+    'mrl.search_<name>. columns: {"name": "type", …}.';
 
 CREATE OR REPLACE FUNCTION mrl.attach(
     relation regclass,
@@ -173,13 +178,16 @@ DECLARE
     new_column text;
     others bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind IN ('r', 'p')) THEN
+    IF NOT EXISTS (
+        SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind IN ('r', 'p')
+    ) THEN
         RAISE EXCEPTION '% is not a table', relation
             USING ERRCODE = 'MR003', HINT = 'attach the table below the view';
     END IF;
     IF other IS NOT NULL THEN
         RAISE EXCEPTION 'table % is collection "%" already', relation, other
-            USING ERRCODE = 'MR001', HINT = 'open that one, or drop it first (an attached table stays)';
+            USING ERRCODE = 'MR001',
+                HINT = 'open that one, or drop it first (an attached table stays)';
     END IF;
     SELECT t.typname, nullif(a.atttypmod, -1) INTO vector_type, typed_dims
     FROM pg_attribute AS a
@@ -195,7 +203,8 @@ BEGIN
         'bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying'
     ) THEN
         RAISE EXCEPTION
-            'table % has % as key "%", wanted a column of type bigint, integer, smallint, uuid or text',
+            'table % has % as key "%", wanted a column of type bigint, integer, smallint, uuid or '
+            'text',
             relation, coalesce(key_type, 'nothing'), key
             USING ERRCODE = 'MR003', HINT = 'name the column with key => …';
     END IF;
@@ -219,10 +228,12 @@ BEGIN
             RAISE EXCEPTION 'column "%" does not say its dims', vector
                 USING ERRCODE = 'MR003', HINT = 'give them with dims => …';
         END IF;
-        EXECUTE format('SELECT count(*) FROM %s WHERE %I.vector_dims(%I) <> %s', relation, v, vector, dims)
+        EXECUTE format(
+            'SELECT count(*) FROM %s WHERE %I.vector_dims(%I) <> %s', relation, v, vector, dims)
         INTO others;
         IF others > 0 THEN
-            RAISE EXCEPTION '% rows of % have other than % dims in "%"', others, relation, dims, vector
+            RAISE EXCEPTION '% rows of % have other than % dims in "%"',
+                others, relation, dims, vector
                 USING ERRCODE = 'MR003';
         END IF;
         typed_dims := dims;
@@ -231,7 +242,8 @@ BEGIN
     widths := coalesce(nesting_dims, mrl.rising(ARRAY[low_dims, typed_dims]));
     PERFORM mrl.check_definition(collection_name, typed_dims, widths, low_dims, metric);
     IF low_dim IS NULL OR low_dim NOT IN ('column', 'index') THEN
-        RAISE EXCEPTION 'low_dim is "%", wanted "column" or "index"', low_dim USING ERRCODE = 'MR003';
+        RAISE EXCEPTION 'low_dim is "%", wanted "column" or "index"', low_dim
+            USING ERRCODE = 'MR003';
     END IF;
     IF low_dim = 'column' THEN
         new_column := vector || '_' || low_dims;
@@ -276,7 +288,8 @@ BEGIN
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', c.relation) INTO filled;
     IF filled OR c.adapted THEN
         RAISE EXCEPTION
-            'collection "%" has rows, or an adaptor; an adaptor is given to a new collection', collection
+            'collection "%" has rows, or an adaptor; an adaptor is given to a new collection',
+            collection
             USING ERRCODE = 'MR003';
     END IF;
     INSERT INTO mrl.adaptor (collection, adaptor) VALUES (c.name, set_adaptor.adaptor);
@@ -284,8 +297,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.set_adaptor(text, bytea) IS
-    'Gives a new, empty collection its adaptor, for good: so no client can hold vectors changed in one '
-    'way and queries changed in another.';
+    'Gives a new, empty collection its adaptor, for good: so no client can hold vectors changed in '
+    'one way and queries changed in another.';
 
 CREATE OR REPLACE FUNCTION mrl.drop_collection(collection text)
     RETURNS void

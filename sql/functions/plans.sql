@@ -5,17 +5,18 @@ CREATE OR REPLACE FUNCTION mrl.default_keep(k integer)
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN least(greatest(200, least(20::bigint * k, k::bigint + 1000), k), 2147483647)::integer;
 COMMENT ON FUNCTION mrl.default_keep(integer) IS
-    'Length of the shortlist for k answers where nothing was measured: at least 200 (the MRL paper''s), '
-    'twenty times k, at most 1,000 more than k. A guess: on 62,666 real rows, 128 of 384 dims, it gives '
-    'recall@10 .987 where the vectors are Matryoshka-ordered, .979 where they are cut as they come.';
+    'Length of the shortlist for k answers where nothing was measured: at least 200 (the MRL '
+    'paper''s), twenty times k, at most 1,000 more than k. A guess: on 62,666 real rows, 128 of '
+    '384 dims, it gives recall@10 .987 where the vectors are Matryoshka-ordered, .979 where they '
+    'are cut as they come.';
 
 CREATE OR REPLACE FUNCTION mrl.default_effort(keep integer)
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN least(1000, greatest(40, keep));
 COMMENT ON FUNCTION mrl.default_effort(integer) IS
-    'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW returns '
-    'no more rows than that, and takes 1,000 at most.';
+    'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW '
+    'returns no more rows than that, and takes 1,000 at most.';
 
 CREATE OR REPLACE FUNCTION mrl.plan_of(c mrl.collection)
     RETURNS jsonb
@@ -53,8 +54,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.default_plan(text, integer, integer) IS
-    'The plan of a search where nothing was measured: a shortlist from the low-dim vectors, then the '
-    'full ones.';
+    'The plan of a search where nothing was measured: a shortlist from the low-dim vectors, then '
+    'the full ones.';
 
 CREATE OR REPLACE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql')
     RETURNS void
@@ -76,11 +77,13 @@ BEGIN
             OR EXISTS (
                 SELECT
                 FROM jsonb_array_elements(plan -> 'stages') AS s
-                WHERE (s ->> 'dims')::integer NOT BETWEEN 1 AND c.dims OR (s ->> 'keep')::integer < 1
+                WHERE (s ->> 'dims')::integer NOT BETWEEN 1 AND c.dims
+                    OR (s ->> 'keep')::integer < 1
             )
         THEN
-            RAISE EXCEPTION 'the plan does not fit collection "%": stages must end with its % dims, '
-                'keeps and efforts be at least 1', collection, c.dims
+            RAISE EXCEPTION
+                'the plan does not fit collection "%": stages must end with its % dims, keeps and '
+                'efforts be at least 1', collection, c.dims
                 USING ERRCODE = 'MR003';
         END IF;
         INSERT INTO mrl.plan AS p (collection, engine, plan)
@@ -92,8 +95,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.set_plan(text, jsonb, text) IS
-    'Stores the plan of an engine (sql or native), or removes it (NULL), and its promise with it; makes '
-    'mrl.search_<collection> anew.';
+    'Stores the plan of an engine (sql or native), or removes it (NULL), and its promise with it; '
+    'makes mrl.search_<collection> anew.';
 
 CREATE OR REPLACE FUNCTION mrl.keep_promise(
     collection text, engine text, plan jsonb, promise jsonb

@@ -5,15 +5,15 @@ CREATE OR REPLACE FUNCTION mrl.walk_misses(ef_search integer)
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- A row's own node gives away its neighbours, all at once where the list of candidates is little
-    -- longer than a node's 32 links. Measured with pgvector 0.8 (m = 16, ef_construction = 64, 1,500
-    -- queries of each kind) on 60,666 real rows and 200,000 generated ones: 2.5 to 3.8 at ef_search 10
-    -- to 40, 2.2 to 2.6 at 64, 1.6 to 2.0 at 100, 1.3 to 1.9 at 130 to 800.
+    -- A row's own node gives away its neighbours, all at once where the list of candidates is
+    -- little longer than a node's 32 links. Measured with pgvector 0.8 (m = 16, ef_construction =
+    -- 64, 1,500 queries of each kind) on 60,666 real rows and 200,000 generated ones: 2.5 to 3.8 at
+    -- ef_search 10 to 40, 2.2 to 2.6 at 64, 1.6 to 2.0 at 100, 1.3 to 1.9 at 130 to 800.
     SELECT 4.0 - 2.0 * least(1.0, greatest(0.0, (ef_search - 40) / 60.0))
 $$;
 COMMENT ON FUNCTION mrl.walk_misses(integer) IS
-    'How many times as much a walk of pgvector''s misses for a query that is no row as for a row, whose '
-    'node gives away its neighbours.';
+    'How many times as much a walk of pgvector''s misses for a query that is no row as for a row, '
+    'whose node gives away its neighbours.';
 
 CREATE OR REPLACE FUNCTION mrl.recall(
     collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given vector[] DEFAULT NULL
@@ -60,8 +60,8 @@ DECLARE
         SELECT
             (SELECT count(*) FROM exact),
             (SELECT count(*) FROM missed),
-            -- pgvector walks through a row's own node, which leads to its neighbours: what that walk
-            -- misses, though the shortlist would have had room for it, counts more than once.
+            -- pgvector walks through a row's own node, which leads to its neighbours: what that
+            -- walk misses, though the shortlist would have had room for it, counts more than once.
             CASE WHEN $4 THEN (
                 SELECT count(*)
                 FROM missed AS m
@@ -116,9 +116,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.recall(text, integer, integer, vector[]) IS
-    'The recall of mrl.search_<collection> as it is now: mean, 5th percentile, minimum, and the mean''s '
-    '95 % interval (normal approximation), over rows drawn at random, each left out of its own answers, '
-    'or over given queries.';
+    'The recall of mrl.search_<collection> as it is now: mean, 5th percentile, minimum, and the '
+    'mean''s 95 % interval (normal approximation), over rows drawn at random, each left out of its '
+    'own answers, or over given queries.';
 
 CREATE OR REPLACE FUNCTION mrl.stage_times(explained jsonb)
     RETURNS TABLE (
@@ -162,8 +162,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.stage_times(jsonb) IS
-    'The stages of a search out of what EXPLAIN (ANALYZE, FORMAT JSON) says of its statement: how the '
-    'first gets its rows, how many rows each passes on, and the time that it adds.';
+    'The stages of a search out of what EXPLAIN (ANALYZE, FORMAT JSON) says of its statement: how '
+    'the first gets its rows, how many rows each passes on, and the time that it adds.';
 
 CREATE OR REPLACE FUNCTION mrl.explain(collection text, query vector, k integer DEFAULT 10)
     RETURNS TABLE (
@@ -182,7 +182,8 @@ DECLARE
     explained jsonb;
     one jsonb;
 BEGIN
-    EXECUTE format('SELECT count(*) FROM %s AS row_ WHERE row_.%I IS NOT NULL', c.relation, c.vector_column)
+    EXECUTE format(
+        'SELECT count(*) FROM %s AS row_ WHERE row_.%I IS NOT NULL', c.relation, c.vector_column)
     INTO rows_in;
     EXECUTE statement USING query, k, keep;  -- warms what it reads
     EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON, TIMING ON) ' || statement
@@ -233,7 +234,10 @@ BEGIN
         reason := NULL;
         EXECUTE format(
             'SELECT
-                EXISTS (SELECT FROM %1$s AS row_ WHERE row_.%2$I = $1::%3$s AND row_.%4$I IS NOT NULL),
+                EXISTS (
+                    SELECT FROM %1$s AS row_
+                    WHERE row_.%2$I = $1::%3$s AND row_.%4$I IS NOT NULL
+                ),
                 $1::%3$s::text = ANY ($2)',
             c.relation, c.key_column, key_type, c.vector_column)
         INTO present, hit
@@ -287,5 +291,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.lost(text, vector, text[], integer) IS
-    'For each wanted id the stage that lost it, its rank there, and the keep that the plan has; keys are '
-    'given as text.';
+    'For each wanted id the stage that lost it, its rank there, and the keep that the plan has; '
+    'keys are given as text.';

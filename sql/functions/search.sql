@@ -1,10 +1,12 @@
--- A plan becomes one statement: for mrl.search_<collection>, and for clients that send it themselves.
+-- A plan becomes one statement: for mrl.search_<collection>, and for clients that send it
+-- themselves.
 --
--- Stage by stage the statement nests. The innermost takes the rows of the table in the order of their
--- low-dim vector, by the HNSW index where there is one; each further stage orders what is left by more
--- dims; the last one computes the exact distance.
+-- Stage by stage the statement nests. The innermost takes the rows of the table in the order of
+-- their low-dim vector, by the HNSW index where there is one; each further stage orders what is
+-- left by more dims; the last one computes the exact distance.
 --
--- What is not known when it is made is left open: the statement is a template for format(), with marks
+-- What is not known when it is made is left open: the statement is a template for format(), with
+-- marks
 --
 --   %1$s  the query             %4$s   further columns, each after a comma
 --   %2$s  k                     %5$s   the effort, where the plan leaves it open
@@ -34,8 +36,8 @@ ORDER BY 2, 1
 LIMIT %%2$s$statement$,
             key, distance, mrl.doubled(c.relation::text), mrl.matching(c));
     END IF;
-    -- The settings are made by the statement itself, until the transaction ends: HNSW returns at most
-    -- ef_search rows, and the iterative scan goes on beyond them. As the first stage refers to
+    -- The settings are made by the statement itself, until the transaction ends: HNSW returns at
+    -- most ef_search rows, and the iterative scan goes on beyond them. As the first stage refers to
     -- settings.applied, the executor must run them first. So one message does all.
     RETURN format(
         $statement$WITH settings AS MATERIALIZED (
@@ -55,9 +57,9 @@ LIMIT %%2$s$statement$,
 END
 $$;
 COMMENT ON FUNCTION mrl.search_statement(text, jsonb) IS
-    'The statement of a search by a plan (the stored one, or the default): a template for format(), with '
-    'marks for the query, k, the filter, further columns, and the effort and keeps that the plan leaves '
-    'open.';
+    'The statement of a search by a plan (the stored one, or the default): a template for '
+    'format(), with marks for the query, k, the filter, further columns, and the effort and keeps '
+    'that the plan leaves open.';
 
 CREATE OR REPLACE FUNCTION mrl.shortlist_statement(
     c mrl.collection, plan jsonb, stages integer, ready text DEFAULT '', walk boolean DEFAULT true
@@ -76,7 +78,9 @@ BEGIN
             E'SELECT row_.*\nFROM %s AS row_%s\nORDER BY %s(%s)\nLIMIT greatest(%s, %%2$s)',
             CASE number WHEN 1 THEN relation ELSE format(E'(\n%s\n)', statement) END,
             CASE number WHEN 1 THEN E'\nWHERE ' || condition ELSE '' END,
-            CASE WHEN walk AND plan ->> 'route' IS DISTINCT FROM 'seqscan' THEN '' ELSE '0.0 + ' END,
+            CASE WHEN walk AND plan ->> 'route' IS DISTINCT FROM 'seqscan'
+            THEN '' ELSE '0.0 + '
+            END,
             mrl.stage_distance(c, plan -> 'stages' -> number - 1),
             mrl.keep_of(plan, number));
     END LOOP;
@@ -84,8 +88,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.shortlist_statement(mrl.collection, jsonb, integer, text, boolean) IS
-    'The first stages of a search, each a subquery of the next; a template as mrl.search_statement() '
-    'gives. ready: a further condition on the rows of the table. walk: whether an index may be used.';
+    'The first stages of a search, each a subquery of the next; a template as '
+    'mrl.search_statement() gives. ready: a further condition on the rows of the table. walk: '
+    'whether an index may be used.';
 
 CREATE OR REPLACE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb)
     RETURNS text
@@ -99,8 +104,8 @@ DECLARE
     bytes text := format('(%s * %s::bigint)', 4 * (4 * c.dims + 2 * c.low_dims + 256), keep);
 BEGIN
     IF plan ->> 'route' = 'seqscan' THEN
-        -- Memory for the shortlist, up to 64 MiB: so the nearest of a scan are kept by a heap, and not
-        -- all rows are sorted on disk.
+        -- Memory for the shortlist, up to 64 MiB: so the nearest of a scan are kept by a heap, and
+        -- not all rows are sorted on disk.
         RETURN format(
             $settings$        CASE
             WHEN %1$s BETWEEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) + 1
@@ -205,7 +210,8 @@ AS $$
     SELECT mrl.doubled(format('row_.%I IS NOT NULL', (c).vector_column)) || ' AND %3$s'
 $$;
 COMMENT ON FUNCTION mrl.matching(mrl.collection) IS
-    'The SQL of the rows that a search looks at: those with a vector that pass the filter; a template.';
+    'The SQL of the rows that a search looks at: those with a vector that pass the filter; a '
+    'template.';
 
 CREATE OR REPLACE FUNCTION mrl.keep_of(plan jsonb, number integer)
     RETURNS text
@@ -229,8 +235,9 @@ CREATE OR REPLACE FUNCTION mrl.filled(
 AS $$
     SELECT format(
         template,
-        VARIADIC ARRAY[query, k, filter, '', format('mrl.default_effort(greatest(%s, %s))', keep, k)]
-            || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
+        VARIADIC ARRAY[
+            query, k, filter, '', format('mrl.default_effort(greatest(%s, %s))', keep, k)
+        ] || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
 $$;
 COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text) IS
     'A template with its marks filled by SQL texts; every keep that is open is the same.';
@@ -293,13 +300,13 @@ BEGIN
 END
 $body$
         $function$,
-        'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims, c.name,
-        c.metric,
+        'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims,
+        c.name, c.metric,
         mrl.filled(mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep'),
         mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'));
     EXECUTE format('COMMENT ON FUNCTION mrl.%I IS %L', 'search_' || c.name,
-        format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, ties by '
-               'id: a shortlist of the given length on %s dims, reranked on all %s.',
+        format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, '
+               'ties by id: a shortlist of the given length on %s dims, reranked on all %s.',
                c.name, c.metric, c.low_dims, c.dims));
 END
 $$;

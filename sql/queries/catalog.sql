@@ -1,4 +1,5 @@
--- Collections, and what the catalogue keeps of them: plans, promises, adaptors, classifiers, indexes.
+-- Collections, and what the catalogue keeps of them: plans, promises, adaptors, classifiers,
+-- indexes.
 
 -- name: collections_list
 SELECT c.name FROM mrl.collection AS c ORDER BY c.name

@@ -1,5 +1,5 @@
--- Each operator of the filter language. A condition that is NULL counts as false; every negation says
--- so with IS NOT TRUE.
+-- Each operator of the filter language. A condition that is NULL counts as false; every negation
+-- says so with IS NOT TRUE.
 -- name: always
 TRUE
 -- name: never

@@ -25,18 +25,20 @@ SELECT row_.{key}
 FROM {source} AS row_
 WHERE {condition}
 
--- Some rows, each drawn with the same chance; the same ones for the same seed while the table stands
--- still.
+-- Some rows, each drawn with the same chance; the same ones for the same seed while the table
+-- stands still.
 -- name: rows_sample
 SELECT row_.{key}
 FROM {source} AS row_ TABLESAMPLE BERNOULLI ({percent}) REPEATABLE ({seed})
 WHERE {condition}
 
--- Of some rows, from blocks drawn at random, the share that came or was replaced since a transaction:
--- 32-bit ids go round.
+-- Of some rows, from blocks drawn at random, the share that came or was replaced since a
+-- transaction: 32-bit ids go round.
 -- name: rows_newer
 SELECT coalesce(
-    avg(((((row_.xmin::text::bigint - %s) %% 4294967296) + 4294967296) %% 4294967296 < 2147483648)::integer),
+    avg((
+        (((row_.xmin::text::bigint - %s) %% 4294967296) + 4294967296) %% 4294967296 < 2147483648
+    )::integer),
     0
 )::double precision
 FROM {source} AS row_ TABLESAMPLE SYSTEM ({percent})

@@ -13,8 +13,9 @@ CREATE TABLE mrl.migration (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mrl.migration IS
-    'The files of sql/ applied to this schema, each with its SHA-256 and the version of mrl_db that '
-    'applied it. A changed file of tables is an error; a changed file of functions is applied again.';
+    'The files of sql/ applied to this schema, each with its SHA-256 and the version of mrl_db '
+    'that applied it. A changed file of tables is an error; a changed file of functions is applied '
+    'again.';
 
 CREATE TABLE mrl.collection (
     name           text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 56),
@@ -32,12 +33,13 @@ CREATE TABLE mrl.collection (
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mrl.collection IS
-    'One row for each collection: a table, its key, its vector column, its low-dim column, metric and '
-    'nesting dims.';
+    'One row for each collection: a table, its key, its vector column, its low-dim column, metric '
+    'and nesting dims.';
 COMMENT ON COLUMN mrl.collection.low_dim_column IS
     'The stored generated column of the prefix; NULL when an expression index stands for it.';
 COMMENT ON COLUMN mrl.collection.owns_table IS
-    'Whether dropping the collection drops the table: true for create_collection, false for attach.';
+    'Whether dropping the collection drops the table: true for create_collection, false for '
+    'attach.';
 COMMENT ON COLUMN mrl.collection.owns_column IS
     'Whether the low-dim column was added by us, and goes when the collection goes.';
 COMMENT ON COLUMN mrl.collection.adapted IS 'Whether mrl.adaptor has a row for it.';
@@ -61,8 +63,8 @@ CREATE TABLE mrl.promise (
     FOREIGN KEY (collection, engine) REFERENCES mrl.plan ON DELETE CASCADE ON UPDATE CASCADE
 );
 COMMENT ON TABLE mrl.promise IS
-    'What the stored plan of a collection was measured to keep: recall, its statistic and k, and the '
-    'evidence. Goes when the plan goes.';
+    'What the stored plan of a collection was measured to keep: recall, its statistic and k, and '
+    'the evidence. Goes when the plan goes.';
 
 CREATE TABLE mrl.adaptor (
     collection text PRIMARY KEY REFERENCES mrl.collection ON DELETE CASCADE ON UPDATE CASCADE,
@@ -70,9 +72,9 @@ CREATE TABLE mrl.adaptor (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mrl.adaptor IS
-    'What changes vectors before they are stored in a collection, and queries before they are compared '
-    'with them, as an .npz file: a rotation, or a rotation with a small network. What writes or '
-    'searches by SQL gives vectors that were changed already.';
+    'What changes vectors before they are stored in a collection, and queries before they are '
+    'compared with them, as an .npz file: a rotation, or a rotation with a small network. What '
+    'writes or searches by SQL gives vectors that were changed already.';
 
 CREATE TABLE mrl.classifier (
     collection text NOT NULL REFERENCES mrl.collection ON DELETE CASCADE ON UPDATE CASCADE,
@@ -84,7 +86,7 @@ CREATE TABLE mrl.classifier (
     PRIMARY KEY (collection, name)
 );
 COMMENT ON TABLE mrl.classifier IS
-    'Cascades of heads over prefixes of a collection''s vectors, each as an .npz file, with what it was '
-    'proven to keep.';
+    'Cascades of heads over prefixes of a collection''s vectors, each as an .npz file, with what '
+    'it was proven to keep.';
 COMMENT ON COLUMN mrl.classifier.about IS
     'The report of its stopping rule: target, accuracy, dims, and their bounds.';

@@ -124,7 +124,8 @@ def test_an_edited_table_file_is_an_error(db, dsn, execute):
     "later",
     [
         "INSERT INTO mrl.migration VALUES ('tables/9999_future', 'x', '99.0.0')",
-        "UPDATE mrl.migration SET checksum = 'x', version = '99.0.0' WHERE name = 'functions/plans'",
+        "UPDATE mrl.migration SET checksum = 'x', version = '99.0.0' "
+        "WHERE name = 'functions/plans'",
     ],
 )
 def test_a_database_from_a_later_version_is_an_error(db, dsn, execute, psql, later):

@@ -229,7 +229,7 @@ def test_recall_in_sql_is_that_of_the_search_function(docs, rows, execute):
 
 
 def test_a_scan_keeps_its_shortlist_in_memory(db, dsn):
-    """Else all rows are sorted on disk once the shortlist outgrows work_mem: three times as slow."""
+    """Else all rows are sorted on disk once it outgrows work_mem: three times as slow."""
     n, dims, keep = 4000, 384, 1500
     rng = np.random.default_rng(3)
     wide = db.create_collection("wide", dims=dims, nesting_dims=(64, dims))
