@@ -183,7 +183,7 @@ def apply_speed(db: mrl_db.Database, vectors: np.ndarray, rounds: int) -> dict[s
             docs.loaded.sync(0)
             rates[what].append(many / (time.perf_counter() - began))
             assert docs.loaded.rows == half + (0 if what == "deleted" else many)
-        while docs.loaded._live.index.waiting:
+        while docs.loaded.index.waiting:
             time.sleep(0.01)
     stop.set()
     thread.join()

@@ -18,7 +18,7 @@ import psycopg
 
 import mrl_db
 from mrl_db import _kernels
-from mrl_db.postgres import ingest
+from mrl_db.door import checked_rows
 
 
 def formatted(keys, vectors, piece_rows: int = 170) -> list[bytes]:
@@ -84,7 +84,7 @@ def main() -> None:
                     if number:  # the first round warms up
                         times[name].append(elapsed)
             began = time.perf_counter()
-            ingest.check_batch(keys, vectors, {}, docs._info)
+            checked_rows(keys, vectors, {}, docs._opened.info)
             results["door_seconds"] = time.perf_counter() - began
             results["encode_seconds"] = _timed(lambda: formatted(keys, vectors))
             bytes_ = connection.execute("SELECT pg_total_relation_size('docs')").fetchone()

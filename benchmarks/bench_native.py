@@ -32,7 +32,7 @@ from curves import at_recall
 
 import mrl_db
 from mrl_db import Precision, _kernels, flat_plan, graph_plan
-from mrl_db.engines.native.index import footprint
+from mrl_db.engines.native.memory import footprint
 
 K = 10
 NOT_ASKED = 3600.0  # seconds of staleness that are allowed: no search asks PostgreSQL what is new, which bench_freshness.py measures
@@ -138,7 +138,7 @@ def life(
     docs.add(np.arange(first, len(rows)), rows[first:])
     native.sync()
     found = time.perf_counter() - began
-    while native._live.index.waiting:
+    while native.index.waiting:
         time.sleep(0.01)
     inserting = time.perf_counter() - began
     fresh = db.open("life")
@@ -204,13 +204,13 @@ def filters(
         assert ids.shape == (len(queries), min(K, len(allowed)))
         assert np.isin(ids, allowed).all()
         native = docs.loaded
-        request, plan = docs._request(where), docs.loaded.plan
-        plain = docs._request(None)
+        request, plan = docs._opened.request(where), docs.loaded.plan(K)
+        plain = docs._opened.request()
 
         def timed(asked, native=native, plan=plan) -> float:
             began = time.perf_counter()
             for query in queries:
-                native.search(asked, query[np.newaxis], K, plan)
+                native.search(asked, query[np.newaxis], plan)
             return time.perf_counter() - began
 
         ratios = [timed(request) / timed(plain) for _ in range(rounds)]
@@ -250,7 +250,10 @@ def main() -> None:
             docs.load(**arguments)
             taken = time.perf_counter() - began
             expected = footprint(
-                len(rows), docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory
+                len(rows),
+                docs._opened.info,
+                docs.loaded.followed_plan,
+                in_memory=docs.loaded.in_memory,
             )
             beside = docs.loaded.bytes - docs.loaded.vector_bytes
             memory[name] = {

@@ -153,8 +153,8 @@ def timed(
     docs: mrl_db.Collection, engine: str, plans: list[Plan], queries: np.ndarray, rounds: int = 5
 ) -> np.ndarray:
     """Returns the mean microseconds of a search by each plan, in each round, taken in turns."""
-    request = Request(docs._info, AllOf(()), ())
-    tunable = docs._tunable(engine == "native")
+    request = Request(docs._opened.info, AllOf(()), ())
+    tunable = docs._opened.engine(engine)
     return np.array(
         [
             times.mean(axis=1)
@@ -210,7 +210,9 @@ def kept(
             if what.given is not None and target > 0.98:
                 continue  # 800 claims prove no more, and the tool refuses them
             for seed in range(seeds if engine == "native" or len(what.rows) < 100_000 else 1):
-                docs._log = QueryLog()  # the fresh queries were asked, and are not to be tuned with
+                docs._opened.log = (
+                    QueryLog()
+                )  # the fresh queries were asked, and are not to be tuned with
                 began = time.perf_counter()
                 promise = docs.tune(
                     recall=target, k=K, engine=engine, queries=what.given, seed=seed
@@ -347,7 +349,7 @@ def p05(db: mrl_db.Database, what: Set) -> list[dict[str, Any]]:
     exact, cases = truth(docs, what.fresh), []
     for engine in ("native", "sql"):
         for target in (0.8, 0.9, 1 - 1e-9):
-            docs._log = QueryLog()
+            docs._opened.log = QueryLog()
             promise = docs.tune(
                 recall=target, k=K, statistic="p05", engine=engine, queries=what.given
             )
@@ -373,7 +375,7 @@ def early(what: Set) -> list[dict[str, Any]]:
     request = Request(ours._info, AllOf(()), ())
     dims = what.rows.shape[1]
     scan = Plan("flat", 1, (Stage(dims, Precision.float32, K),))
-    exact = ours.engine.search(request, what.fresh, K, scan, 2)
+    exact = ours.engine.search(request, what.fresh, scan, threads=2)
     curves: dict[float, list[tuple[float, int]]] = {}
     for share in (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, math.inf):
         for effort in (round(10 * 1.22**step) for step in range(24)):
@@ -384,7 +386,7 @@ def early(what: Set) -> list[dict[str, Any]]:
                 last,
             )
             plan = Plan("graph", effort, stages, share * _kernels.margin_of_effort(effort))
-            hits = ours.engine.search(request, what.fresh, K, plan, 2)
+            hits = ours.engine.search(request, what.fresh, plan, threads=2)
             curves.setdefault(share, []).append(
                 (float(recall_at_k(hits, exact).mean()), hits.trace.stages[0].rows_in or 0)
             )

@@ -24,7 +24,7 @@ from curves import at_recall
 import mrl_db
 from mrl_db.evaluate.metrics import recall_at_k
 from mrl_db.hits import Hits
-from mrl_db.postgres.session import VectorParameter, _VectorDumper
+from mrl_db.postgres.vectors import VectorDumper, VectorParameter
 
 TARGETS = (0.9, 0.95, 0.98, 0.99, 0.995)
 K = 10
@@ -38,7 +38,7 @@ class Rival:
     def __init__(self, dsn: str, table: str, vector_type: str, dims: int, oid: int) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True)
         self.connection.adapters.register_dumper(
-            VectorParameter, type("D", (_VectorDumper,), {"oid": oid})
+            VectorParameter, type("D", (VectorDumper,), {"oid": oid})
         )
         cast = "" if vector_type == "vector" else f"::halfvec({dims})"
         target = "%s" if vector_type == "vector" else f"%s::halfvec({dims})"

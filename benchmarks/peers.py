@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mrl_db import _kernels, graph_plan, kernels
-from mrl_db.engines.native.index import BUILDS
+from mrl_db.engines.native.index import BUILDS, Loading
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.model.metric import Metric
 from mrl_db.postgres.catalog import CollectionInfo
@@ -89,9 +89,7 @@ class Ours(System):
         live = SimpleNamespace(
             index=index, info=info, follows=False, generation=0, close=lambda: None
         )  # follows no table
-        self.engine = NativeEngine(
-            None, live, graph_plan(dims=dims), in_memory=True, threads=1, max_staleness=0.0
-        )  # type: ignore[arg-type]
+        self.engine = NativeEngine(None, live, Loading(graph_plan(dims=dims)))  # type: ignore[arg-type]
         self._info, self._dims = info, dims
 
     def set(self, point: int, k: int, threads: int) -> None:
@@ -100,17 +98,16 @@ class Ours(System):
 
         self._k, self._threads = k, threads
         self._plan = graph_plan(dims=self._dims, k=k, effort=point)
-        self.engine._plan = self._plan
-        self.engine._plans_of_k.clear()
+        self.engine.follow_plan(self._plan)
         self._request = Request(self._info, AllOf(()), ())
 
     def one(self, query: np.ndarray) -> np.ndarray:
-        hits = self.engine.search_plainly(query, self._k)
+        hits = self.engine.search_one(query, self._k)
         assert hits is not None
         return hits.ids
 
     def many(self, queries: np.ndarray) -> np.ndarray:
-        return self.engine.search(self._request, queries, self._k, self._plan, self._threads).ids
+        return self.engine.search(self._request, queries, self._plan, threads=self._threads).ids
 
 
 class Projected:
@@ -347,7 +344,7 @@ class Pgvector(System):
         import psycopg
 
         import mrl_db
-        from mrl_db.postgres.session import VectorParameter, _VectorDumper
+        from mrl_db.postgres.vectors import VectorDumper, VectorParameter
 
         self._folder = tempfile.TemporaryDirectory()
         self._db = mrl_db.connect(home=Path(self._folder.name) / "home")
@@ -357,7 +354,7 @@ class Pgvector(System):
         self._connection = psycopg.connect(self._db.dsn, autocommit=True)
         oid = self._connection.execute("SELECT 'vector'::regtype::oid").fetchone()[0]  # type: ignore[index]
         self._connection.adapters.register_dumper(
-            VectorParameter, type("D", (_VectorDumper,), {"oid": oid})
+            VectorParameter, type("D", (VectorDumper,), {"oid": oid})
         )
         self._connection.execute("SET maintenance_work_mem = '2GB'")
         self._half = f"halfvec({rows.shape[1]})"

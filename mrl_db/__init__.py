@@ -5,15 +5,21 @@
 True
 """
 
-from mrl_db.kernels import (  # first: says what to do when the compiled module is missing
-    available_simd,
-    simd,
-)
+from pathlib import Path as _Path
 
-# isort: split
+from mrl_db.model.errors import MissingDependencyError
+
+try:
+    from mrl_db import _kernels  # noqa: F401
+except ImportError:
+    raise MissingDependencyError(
+        f"the compiled module is not in {_Path(__file__).parent}: this is a source tree that was "
+        "not installed; run pip install -e . in it, or start Python in another folder"
+    ) from None
 from mrl_db.collection import Collection, Records
 from mrl_db.database import Database, LargeTableWarning, connect
 from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.kernels import available_simd, simd
 from mrl_db.model.errors import (
     CancelledError,
     CollectionExistsError,
@@ -28,7 +34,6 @@ from mrl_db.model.errors import (
     FreshnessError,
     MemoryLimitError,
     MigrationError,
-    MissingDependencyError,
     MrlDbError,
     NotFittedError,
     NotLoadedError,

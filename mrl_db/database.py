@@ -6,16 +6,20 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from mrl_db.collection import Collection, open_collection
+from mrl_db.door import checked_choice
 from mrl_db.learn.change import Change, check_change
 from mrl_db.model.errors import ValueRangeError
-from mrl_db.model.metric import Metric
+from mrl_db.model.key import KeyName
+from mrl_db.model.metric import Metric, MetricName
 from mrl_db.postgres import catalog, changes, migrations
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import Session
 
-# Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock would be held for longer than 5 s.
+# Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
+# would be held for longer than 5 s.
 _REWRITE_BYTES = 512 << 20
 
 
@@ -24,7 +28,7 @@ class LargeTableWarning(UserWarning):
 
 
 class Database:
-    """A connection pool to a database with the schema mrl; use it as a context manager, or close it."""
+    """A pool of connections to a database with the schema mrl; close it, or use it in `with`."""
 
     def __init__(self, session: Session, server: embedded.EmbeddedServer | None) -> None:
         """Not for callers: use `mrl_db.connect`."""
@@ -32,7 +36,6 @@ class Database:
         self._server = server
 
     def __enter__(self) -> Database:
-        """Returns itself."""
         return self
 
     def __exit__(
@@ -41,16 +44,14 @@ class Database:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the connections."""
         self.close()
 
     def __repr__(self) -> str:
-        """Tells where it is connected, without user or password."""
         return f"Database({self._session.where})"
 
     @property
     def dsn(self) -> str:
-        """The connection string, for psql and other clients. It may hold a password: do not log it."""
+        """The connection string, for other clients. It may hold a password: do not log it."""
         return self._session.dsn
 
     @property
@@ -81,38 +82,46 @@ class Database:
         dims: int,
         nesting_dims: Sequence[int] | None = None,
         shortlist_dims: int | None = None,
-        metric: Metric | str = Metric.cosine,
-        key_type: str = "bigint",
+        metric: Metric | MetricName = Metric.cosine,
+        key_type: KeyName = "bigint",
         columns: Mapping[str, str] | None = None,
         schema: str | None = None,
         adaptor: Change | None = None,
     ) -> Collection:
-        """Creates a table with a key `id`, vectors `embedding` and the low-dim column, and returns its collection.
+        """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
 
-        dims: of every vector. nesting_dims: the rising widths at which the model's vectors may be cut, the last one dims. shortlist_dims:
-        the width of the low-dim column; by default the narrowest nesting dims of at least 128. metric: "cosine", "inner_product" or "l2".
-        key_type: "bigint", "integer", "smallint", "uuid" or "text". columns: metadata, name to SQL type. schema: of the table; by default
-        the first of the search path. adaptor: a `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector that is written
-        or asked for through a collection's methods is changed by it first. Raises CollectionExistsError or ValueRangeError.
+        Args:
+            name: Of the collection and of its table.
+            dims: Of every vector.
+            nesting_dims: The rising widths at which the model's vectors may be cut, the last dims.
+            shortlist_dims: Width of the low-dim column; by default the narrowest nesting dims of at
+                least 128.
+            metric: "cosine", "inner_product" or "l2".
+            key_type: "bigint", "integer", "smallint", "uuid" or "text".
+            columns: Metadata, name to SQL type.
+            schema: Of the table; by default the first of the search path.
+            adaptor: A `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector that
+                is written or searched for through a collection's methods is changed by it first.
+
+        Raises:
+            CollectionExistsError: The name is taken.
+            ValueRangeError: An argument cannot be meant.
         """
-        widths = None if nesting_dims is None else tuple(nesting_dims)
-        wanted = catalog.Wanted(
+        definition = catalog.Definition(
             name,
             dims,
-            widths,
+            None if nesting_dims is None else tuple(nesting_dims),
             shortlist_dims,
             Metric.of(metric),
             key_type,
             dict(columns or {}),
             schema,
         )
-        kept = (
-            None
-            if adaptor is None
-            else check_change(adaptor, wanted.dims, wanted.metric).to_bytes()
-        )
+        stored = None
+        if adaptor is not None:
+            stored = check_change(adaptor, definition.dims, definition.metric).to_bytes()
         with self._session.transaction() as connection:
-            catalog.create(connection, wanted, kept)
+            catalog.create(connection, definition, stored)
         return self.open(name)
 
     def attach(
@@ -125,32 +134,40 @@ class Database:
         dims: int | None = None,
         nesting_dims: Sequence[int] | None = None,
         shortlist_dims: int | None = None,
-        metric: Metric | str = Metric.cosine,
-        low_dim: str = "auto",
+        metric: Metric | MetricName = Metric.cosine,
+        low_dim: Literal["auto", "column", "index"] = "auto",
     ) -> Collection:
         """Makes a collection of a table that exists already, with the data in it.
 
-        table: as SQL writes it, 'public.articles' or 'public."My Table"'. vector: its column of type vector or halfvec. key: its unique
-        column of type bigint, integer, smallint, uuid or text. name: of the collection; by default the table's. dims: only where the
-        column's type does not say them. low_dim: "column" adds the stored low-dim column, which rewrites the table under an exclusive
-        lock; "index" leaves the table alone and indexes the expression; "auto" adds the column to tables up to 512 MB, and otherwise
-        uses the index and says so in a LargeTableWarning.
+        Args:
+            table: As SQL writes it, 'public.articles' or 'public."My Table"'.
+            vector: Its column of type vector or halfvec.
+            key: Its unique column of type bigint, integer, smallint, uuid or text.
+            name: Of the collection; by default the table's.
+            dims: Only where the column's type does not say them.
+            nesting_dims: As for `create_collection`.
+            shortlist_dims: As for `create_collection`.
+            metric: As for `create_collection`.
+            low_dim: "column" adds the stored low-dim column, which rewrites the table under an
+                exclusive lock; "index" leaves the table alone and indexes the expression; "auto"
+                adds the column to tables up to 512 MB, and otherwise uses the index and says so in
+                a LargeTableWarning.
         """
-        if low_dim not in ("auto", "column", "index"):
-            raise ValueRangeError(f"low_dim is {low_dim!r}, wanted 'auto', 'column' or 'index'")
+        checked_choice(low_dim, "low_dim", ("auto", "column", "index"))
         relation, size = catalog.find_table(self._session, table)
-        chosen = low_dim
+        chosen: str = low_dim
         if low_dim == "auto":
             chosen = "column" if size <= _REWRITE_BYTES else "index"
             if chosen == "index":
                 warnings.warn(
-                    f"table {table} holds {size / 2**30:.1f} GB: a low-dim column would rewrite it under an exclusive lock, about "
-                    f"{size / 1e8:.0f} s at 100 MB/s, so an expression index stands for it; low_dim='column' adds the column all the "
+                    f"table {table} holds {size / 2**30:.1f} GB: a low-dim column would rewrite it "
+                    f"under an exclusive lock, about {size / 1e8:.0f} s at 100 MB/s, so an "
+                    "expression index stands for it; low_dim='column' adds the column all the "
                     "same, low_dim='index' silences this",
                     LargeTableWarning,
                     stacklevel=2,
                 )
-        made = catalog.attach(
+        attached = catalog.attach(
             self._session,
             relation,
             name=name,
@@ -162,14 +179,17 @@ class Database:
             metric=Metric.of(metric),
             low_dim=chosen,
         )
-        return self.open(made)
+        return self.open(attached)
 
     def open(self, name: str) -> Collection:
         """Returns a collection by its name; raises CollectionNotFoundError."""
         return open_collection(self._session, name)
 
     def drop(self, name: str) -> None:
-        """Drops a collection: with its table if it was created here; an attached table stays, without what attach() added."""
+        """Drops a collection, with its table if it was created here.
+
+        An attached table stays, without what attach() added.
+        """
         catalog.drop(self._session, name)
 
     def list(self) -> list[str]:
@@ -190,20 +210,28 @@ def connect(
 ) -> Database:
     """Connects to a server, or starts (or joins) an embedded one, and brings the schema mrl up to date.
 
-    dsn: of any server with pgvector 0.8 or later; no superuser is needed where the extension is there already. None: an embedded server in
-    `home`, by default MRL_DB_HOME or the user's data folder; every process that connects shares it, and it stops with the last one.
-    postgres_version: 18 (default) or 16, for a new embedded cluster. settings: further lines of its configuration.
+    Args:
+        dsn: Of any server with pgvector 0.8 or later; no superuser is needed where the extension is
+            there already. None: an embedded server, which every process that connects shares and
+            which stops with the last one.
+        home: Its folder; by default MRL_DB_HOME or the user's data folder.
+        postgres_version: 18 (default) or 16, for a new embedded cluster.
+        settings: Further lines of its configuration.
+        pool_size: Connections at most.
+        connect_timeout: Seconds.
+        statement_timeout: Seconds. A statement that takes longer raises CancelledError; a server
+            that says nothing for two seconds more, ConnectError.
+        prepare: False where a pooler in between cannot keep prepared statements; nothing else here
+            needs a session of its own.
 
-    pool_size: connections at most. connect_timeout, statement_timeout: seconds; a statement that takes longer raises CancelledError, and a
-    server that says nothing for two seconds more, ConnectError. prepare: False where a pooler in between cannot keep prepared statements;
-    nothing else here needs a session of its own.
-
-    Raises ConnectError, ServerError or MigrationError; no message shows the connection string.
+    Raises:
+        ConnectError, ServerError, MigrationError: No message shows the connection string.
     """
     if dsn is not None:
         if home is not None or postgres_version is not None or settings is not None:
             raise ValueRangeError(
-                "home, postgres_version and settings are for the embedded server; a dsn names a server of yours"
+                "home, postgres_version and settings are for the embedded server; a dsn names a "
+                "server of yours"
             )
         return Database(_session(dsn, pool_size, connect_timeout, statement_timeout, prepare), None)
     server = embedded.EmbeddedServer(
@@ -212,12 +240,10 @@ def connect(
         settings=settings,
     )
     try:
-        return Database(
-            _session(
-                server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive
-            ),
-            server,
+        session = _session(
+            server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive
         )
+        return Database(session, server)
     except BaseException:
         server.release()
         raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageTrace:
-    """One stage of one search: what it looked at, rows in and out, and its time where it was measured (`explain`)."""
+    """One stage of one search; what was not measured is None.
+
+    Attributes:
+        name: What it looked at.
+        rows_in: Rows that it looked at.
+        rows_out: Rows that it passed on.
+        bytes_per_row: Bytes that it read of each.
+        microseconds: Its time (`explain`).
+    """
 
     name: str
     rows_in: int | None
@@ -29,16 +37,23 @@ class StageTrace:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How the hits were found: the engine, the whole time of the call in microseconds, the stages in order, and what the plan promises."""
+    """How hits were found.
+
+    Attributes:
+        engine: Whose they are.
+        microseconds: The whole time of the call.
+        stages: In order.
+        promise: What the plan promises.
+        fates: Of the rows that `explain(want=)` named (`mrl_db.recall.fates.Fate`).
+    """
 
     engine: str
     microseconds: float
     stages: tuple[StageTrace, ...]
     promise: str | None = None
-    fates: tuple[Any, ...] = ()  # of wanted rows (`explain`): mrl_db.recall.fates.Fate
+    fates: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        """Tells the trace, a line each stage."""
         lines = [f"{self.engine}: {self.microseconds:.0f} µs"]
         for stage in self.stages:
             time = "" if stage.microseconds is None else f", {stage.microseconds:.0f} µs"
@@ -54,16 +69,18 @@ class Trace:
 class Hits:
     """The nearest rows, the nearest first, ties by id.
 
-    One query gives arrays of shape (k,), a batch of n gives (n, k). Fewer than k columns come back only when fewer rows match.
+    One query gives arrays of shape (k,), a batch of n gives (n, k). Fewer than k columns come back
+    only when fewer rows match.
 
-    ids: int64 for integer keys; objects (`uuid.UUID`, `str`) for the others.
-    distances: float64, the value of pgvector's operator for the collection's metric.
-    columns: for each column asked for, an object array of the same shape.
-    certified: whether the answer is proven to be the exact one: every row was compared by its full vector, or no stage had to leave one
-    out.
+    Attributes:
+        ids: int64 for integer keys; objects (`uuid.UUID`, `str`) for the others.
+        distances: float64, the value of pgvector's operator for the collection's metric.
+        columns: For each column asked for, an object array of the same shape.
+        certified: Whether the answer is proven to be the exact one: every row was compared by its
+            full vector, or no stage had to leave one out.
     """
 
-    __slots__ = ("_trace", "certified", "columns", "distances", "ids")
+    __slots__ = ("_promise", "_trace", "certified", "columns", "distances", "ids")
 
     def __init__(
         self,
@@ -74,15 +91,15 @@ class Hits:
         *,
         certified: bool = False,
     ) -> None:
-        """trace: or a function that makes it when it is looked at: a search in this process is over sooner than a trace is made."""
+        # A function makes the trace when it is read: a search in this process is over sooner.
         self.ids = ids
         self.distances = distances
         self._trace = trace
+        self._promise: Callable[[], str | None] | None = None
         self.columns = columns
         self.certified = certified
 
     def __repr__(self) -> str:
-        """Shows ids and distances."""
         return f"Hits(ids={self.ids!r}, distances={self.distances!r})"
 
     @property
@@ -90,10 +107,28 @@ class Hits:
         """How the hits were found."""
         if not isinstance(self._trace, Trace):
             self._trace = self._trace()
+        if self._promise is not None:
+            self._trace, self._promise = replace(self._trace, promise=self._promise()), None
         return self._trace
 
+    def promised(self, promise: Callable[[], str | None]) -> Hits:
+        """Returns these hits; their trace tells what `promise` does when it is read."""
+        self._promise = promise
+        return self
+
+    def without(self, keys: Sequence[Any], k: int) -> Hits:
+        """Returns the k best of a batch without one row each, `keys`; the last where it is not there."""
+        own = self.ids == np.array(keys, dtype=self.ids.dtype)[:, np.newaxis]
+        n, width = own.shape
+        if width == 0:
+            return self
+        left_out = np.where(own.any(axis=1), own.argmax(axis=1), width - 1)
+        kept = np.arange(width) != left_out[:, np.newaxis]
+        ids, distances = (each[kept].reshape(n, -1)[:, :k] for each in (self.ids, self.distances))
+        columns = {name: c[kept].reshape(n, -1)[:, :k] for name, c in self.columns.items()}
+        return Hits(ids, distances, self._trace, columns, certified=self.certified)
+
     def __len__(self) -> int:
-        """Hits of one query, or queries of a batch."""
         return len(self.ids)
 
     def __iter__(self) -> Iterator[tuple[Any, float]]:
@@ -106,30 +141,32 @@ class Hits:
 
     def __getitem__(self, query: int) -> Hits:
         """The hits of one query of a batch."""
-        columns = {name: values[query] for name, values in self.columns.items()}
-        return Hits(
-            self.ids[query], self.distances[query], self._trace, columns, certified=self.certified
+        hits = Hits(
+            self.ids[query],
+            self.distances[query],
+            self._trace,
+            {name: values[query] for name, values in self.columns.items()},
+            certified=self.certified,
         )
+        hits._promise = self._promise
+        return hits
 
     def to_list(self) -> list[Any]:
-        """Returns dicts of id, distance and the columns asked for; a list of such lists for a batch."""
+        """Returns dicts of id, distance and columns; a list of such lists for a batch."""
         if self.ids.ndim == 2:
             return [self[row].to_list() for row in range(len(self.ids))]
-        rows = []
-        for i, (key, distance) in enumerate(
-            zip(self.ids.tolist(), self.distances.tolist(), strict=True)
-        ):
-            rows.append(
-                {
-                    "id": key,
-                    "distance": distance,
-                    **{name: values[i] for name, values in self.columns.items()},
-                }
-            )
-        return rows
+        pairs = zip(self.ids.tolist(), self.distances.tolist(), strict=True)
+        return [
+            {
+                "id": key,
+                "distance": distance,
+                **{name: values[rank] for name, values in self.columns.items()},
+            }
+            for rank, (key, distance) in enumerate(pairs)
+        ]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Returns a DataFrame of id, distance and the columns asked for; a batch gains the columns query and rank."""
+        """Returns a DataFrame of id, distance and columns; that of a batch has query and rank too."""
         try:
             import pandas as pd
         except ImportError:
@@ -142,3 +179,21 @@ class Hits:
             n, k = self.ids.shape
             frame = {"query": np.repeat(np.arange(n), k), "rank": np.tile(np.arange(k), n), **frame}
         return pd.DataFrame(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows as they are stored, in one order.
+
+    Attributes:
+        ids: (n,).
+        vectors: (n, dims) float32.
+        columns: Metadata columns as lists of n values.
+    """
+
+    ids: NDArray[Any]
+    vectors: NDArray[np.float32]
+    columns: Mapping[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.ids)

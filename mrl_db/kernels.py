@@ -8,33 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db import _kernels
+from mrl_db.door import checked_count
 from mrl_db.model.errors import (
     DtypeError,
-    MissingDependencyError,
     ShapeError,
     SimdError,
     ValueRangeError,
 )
+from mrl_db.model.key import KEY_TYPES
 from mrl_db.model.metric import Metric
 
-try:
-    from mrl_db import _kernels
-except ImportError:
-    raise MissingDependencyError(
-        f"the compiled module is not in {Path(__file__).parent}: this is a source tree that was not installed; run pip install -e . in it, "
-        "or start Python in another folder"
-    ) from None
+_VECTOR_TYPES = {"vector": _kernels.VectorType.float32, "halfvec": _kernels.VectorType.float16}
 
-_NATIVE_METRIC = {
-    Metric.cosine: _kernels.Metric.cosine,
-    Metric.inner_product: _kernels.Metric.inner_product,
-    Metric.l2: _kernels.Metric.l2,
-}
+
+def native_metric(metric: Metric) -> _kernels.Metric:
+    """Returns the compiled module's name of a metric."""
+    return _kernels.Metric.__members__[metric.value]
+
+
+def key_type(name: str) -> _kernels.KeyType:
+    """Returns the compiled module's name of a key's SQL type."""
+    return _kernels.KeyType.__members__[KEY_TYPES[name].wire]
+
+
+def vector_type(name: str) -> _kernels.VectorType:
+    """Returns the compiled module's name of a vector's SQL type."""
+    return _VECTOR_TYPES[name]
 
 
 def simd() -> str:
@@ -131,21 +135,27 @@ def top_k(
     zero vector under cosine) comes back as infinity, last.
     """
     width = _checked(query, rows, dims, np.float32)
-    return _kernels.top_k(_NATIVE_METRIC[Metric.of(metric)], query, rows, width, _checked_k(k))
+    return _kernels.top_k(
+        native_metric(Metric.of(metric)), query, rows, width, checked_count(k, "k")
+    )
 
 
 def top_k_int8(
     query: NDArray[np.int8], rows: NDArray[np.int8], k: int, *, dims: int | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Returns (minus the inner product, positions) of the k rows of int8 codes with the largest one, ties by position."""
-    return _kernels.top_k_int8(query, rows, _checked(query, rows, dims, np.int8), _checked_k(k))
+    return _kernels.top_k_int8(
+        query, rows, _checked(query, rows, dims, np.int8), checked_count(k, "k")
+    )
 
 
 def top_k_hamming(
     query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Returns (differing bits, positions) of the k rows of bit codes with the fewest, ties by position."""
-    return _kernels.top_k_hamming(query, rows, _checked(query, rows, None, np.uint8), _checked_k(k))
+    return _kernels.top_k_hamming(
+        query, rows, _checked(query, rows, None, np.uint8), checked_count(k, "k")
+    )
 
 
 def rerank(
@@ -185,13 +195,15 @@ def rerank(
             f"candidate {candidates.max()} is beyond the last of {len(rows)} rows"
         )
     return _kernels.rerank(
-        _NATIVE_METRIC[Metric.of(metric)], queries, rows, candidates, _checked_k(k), threads
+        native_metric(Metric.of(metric)), queries, rows, candidates, checked_count(k, "k"), threads
     )
 
 
 def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
     """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/search/exact_scan.hpp)."""
-    return _kernels.ExactScan(_NATIVE_METRIC[metric], np.ascontiguousarray(queries), _checked_k(k))
+    return _kernels.ExactScan(
+        native_metric(metric), np.ascontiguousarray(queries), checked_count(k, "k")
+    )
 
 
 def _checked(
@@ -224,11 +236,3 @@ def _checked(
     if query.shape[0] > 1 and query.strides[0] != query.itemsize:
         raise ShapeError("query is not contiguous; copy it with numpy.ascontiguousarray")
     return width
-
-
-def _checked_k(k: object) -> int:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise ValueRangeError(f"k is {k!r}, wanted an integer of at least 1")
-    if k < 1:
-        raise ValueRangeError(f"k is {k}, wanted at least 1")
-    return int(k)

@@ -32,8 +32,8 @@ from mrl_db.classify.heads import (
 )
 from mrl_db.classify.stopping import pareto
 from mrl_db.classify.targets import Judged
+from mrl_db.door import checked_nesting_dims
 from mrl_db.model.errors import NotFittedError, ShapeError, ValueRangeError
-from mrl_db.model.nesting import check_nesting_dims
 
 _FORMAT = 1
 _FEWEST_ROWS = 20  # to calibrate with at all
@@ -79,7 +79,7 @@ class Cascade:
         """
         if not len(dims):
             raise ValueRangeError("dims is empty, wanted at least one width")
-        self.dims = check_nesting_dims(dims, int(dims[-1]))
+        self.dims = checked_nesting_dims(dims, int(dims[-1]))
         if head not in HEADS:
             raise ValueRangeError(f"head is {head!r}, wanted one of {', '.join(map(repr, HEADS))}")
         if not l2 >= 0 or neighbours < 1:

@@ -15,16 +15,16 @@ from psycopg.types.json import Jsonb
 
 from mrl_db.classify.answers import Answer, joined
 from mrl_db.classify.cascade import Cascade
+from mrl_db.door import checked_name
 from mrl_db.engines.native.engine import Coordinates, NativeEngine
 from mrl_db.model.errors import NotFittedError, ShapeError
+from mrl_db.model.key import decode, id_array
 from mrl_db.postgres import statements
-from mrl_db.postgres.catalog import CollectionInfo, check_name
-from mrl_db.postgres.copy_out import copy_rows
-from mrl_db.postgres.ingest import plain_keys
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
-_BLOCK_BYTES = 4 << 20  # of coordinates that come from the server at once
 _KEYS_AT_ONCE = 10_000  # that are sent to it
 _BLOCK_ROWS = 16_384  # that are classified at once in this process
 _ATTEMPTS = 3  # in this process, before the database is asked instead
@@ -61,13 +61,10 @@ def classify(
         dims: asks this one head only.
     """
     check_cascade(cascade, request.info)
-    with session.transaction() as connection:
-        connection.execute(statements.query("repeatable_read"))
+    with session.snapshot() as connection:
         rows = _StoredRows(connection, request, cascade.dims[0] if dims is None else dims)
         answer = cascade.predict_stages(len(rows.keys), rows.read, dims=dims)
-    plain = request.info.key_type in ("bigint", "integer", "smallint")
-    ids = np.empty(len(rows.keys), dtype=np.int64 if plain else np.object_)
-    ids[:] = rows.keys
+    ids = id_array(rows.keys, request.info.key_type)
     return Classified(ids, answer, rows.coordinate_bytes, rows.key_bytes)
 
 
@@ -101,10 +98,9 @@ class _StoredRows:
     def _blocks(
         self, begin: int, end: int, keys: list[Any] | None
     ) -> Iterator[tuple[list[Any], NDArray[np.float32]]]:
-        block = max(1, _BLOCK_BYTES // (4 * (end - begin)))
-        part = (begin, end)
+        block, part = block_rows(end - begin), (begin, end)
         for encoded, vectors in copy_rows(self._connection, self._request, block, keys, part):
-            plain = plain_keys(encoded, self._request.info.key_type)
+            plain = decode(encoded, self._request.info.key_type)
             self.coordinate_bytes += vectors.nbytes
             self.key_bytes += sum(len(key) if isinstance(key, str) else 8 for key in plain)
             yield plain, vectors
@@ -162,7 +158,7 @@ def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
 
 def save(session: Session, collection: str, name: str, cascade: Cascade) -> None:
     """Stores a fitted cascade under a name, in place of one that is there."""
-    check_name(name, "the classifier's name")
+    checked_name(name, "the classifier's name")
     about = {} if cascade.report is None else asdict(cascade.report)
     with session.transaction() as connection:
         values = (collection, name, list(cascade.dims), Jsonb(about), cascade.to_bytes())

@@ -23,7 +23,10 @@ EngineName = Literal["sql", "native", "exact"]
 
 
 class Engine(Protocol):
-    """Searches one collection. Arguments were checked at the door (`mrl_db.door`)."""
+    """Searches one collection. Arguments were checked at the door (`mrl_db.door`).
+
+    Engines derive from it, so that they have what most of them need not do otherwise.
+    """
 
     @property
     def name(self) -> EngineName:
@@ -35,13 +38,23 @@ class Engine(Protocol):
         """The collection as the engine last saw it; a request for it carries this."""
         ...
 
-    def sync(self, max_staleness: float | None = None) -> None:
+    def sync(self, max_staleness: float | None = None) -> None:  # noqa: ARG002
         """Makes the engine see what any client committed before this call.
+
+        Nothing is to be done where each search asks the database.
 
         Args:
             max_staleness: Seconds that it may be behind instead; None: as the engine was made.
         """
-        ...
+        return
+
+    def written(self) -> None:
+        """Makes the next search see what this process has committed, however stale it may be."""
+        return
+
+    def close(self) -> None:
+        """Gives back what the engine holds."""
+        return
 
     def plan(self, k: int, shortlist: int | None = None) -> Plan:
         """Returns the plan that a search for k answers follows unless it brings one.
@@ -92,25 +105,25 @@ class Engine(Protocol):
         """
         ...
 
-    def search_one(self, query: object, k: object) -> Hits | None:
-        """Returns the hits of one query in the shortest way there is, with no filter and no columns.
+    def search_one(self, query: object, k: object) -> Hits | None:  # noqa: ARG002
+        """Returns the hits of one query in the shortest way there is, without filter and columns.
 
         The one method whose arguments were not checked: None means that there is no short way for
         them, and `search` is to be used.
         """
-        ...
+        return None
 
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
         """Returns how one search for `query`, (dims,), goes: rows, bytes and time of each stage."""
         ...
 
-    def misses_for_rows(self, plan: Plan) -> float:
+    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
         """Returns how many times as much the plan misses for a fresh query as for a hidden row.
 
         1.0 where hiding a row leaves no trace of it; more where its node still leads the walk to
         its neighbours (pgvector's HNSW, docs/recall.md).
         """
-        ...
+        return 1.0
 
 
 class TunableEngine(Engine, Protocol):
@@ -119,6 +132,10 @@ class TunableEngine(Engine, Protocol):
     @property
     def threads(self) -> int:
         """Threads, or connections, that batches are measured with: `search(threads=)`."""
+        ...
+
+    def follow_plan(self, plan: Plan) -> None:
+        """Makes it the plan of searches that bring none."""
         ...
 
     def plan_space(self, k: int, rows: int) -> PlanSpace:

@@ -14,24 +14,26 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from mrl_db.engines.engine import EngineName
+from mrl_db.engines.engine import TunableEngine
 from mrl_db.engines.sql_plans import SqlPlanSpace
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.model.errors import DatabaseError, PlanError
 from mrl_db.model.filters import AllOf
+from mrl_db.model.key import id_dtype
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.precision import Precision
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Connection, Session, VectorParameter
+from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.vectors import VectorParameter
 
 _PIPELINE = 64  # statements in flight of a batch: they hide the round trip, and memory is bounded
 _KEPT = 256  # statements: composing one costs .14 ms of a search's .5
@@ -55,35 +57,34 @@ class _Statement:
         return [value for mark in self.marks for value in of_mark[mark]]
 
 
-class SqlEngine:
+class SqlEngine(TunableEngine):
     """Searches one collection inside PostgreSQL (`mrl_db.engines.engine.TunableEngine`)."""
 
-    name: EngineName = "sql"
+    name: Literal["sql"] = "sql"
     threads = 2  # connections that a measurement takes of the pool
 
-    def __init__(
-        self,
-        session: Session,
-        info: CollectionInfo,
-        note: Callable[[], str | None] = lambda: None,
-    ) -> None:
+    def __init__(self, session: Session, info: CollectionInfo) -> None:
         """Asks the database for nothing yet.
 
         Args:
             session: Where the statements are run.
             info: The collection; a later description takes a new engine.
-            note: Says what the stored plan promises, when the trace of a search by it is read.
         """
-        self.info = info
+        self._info = info
         self._session = session
-        self._note = note
         self._templates: dict[tuple[Any, ...], str] = {}
         self._statements: dict[tuple[tuple[str, ...], Plan], _Statement] = {}
         self._default_plans: dict[tuple[int, int | None], Plan] = {}
         self._walk_misses: dict[int, float] = {}
 
-    def sync(self, max_staleness: float | None = None) -> None:
-        """Does nothing: PostgreSQL sees what was committed."""
+    @property
+    def info(self) -> CollectionInfo:
+        """The collection as it was when the engine was made."""
+        return self._info
+
+    def follow_plan(self, plan: Plan) -> None:
+        """Makes it the plan of searches that bring none."""
+        self._info = replace(self._info, plan=plan)
 
     def plan(self, k: int, shortlist: int | None = None) -> Plan:
         """Returns the stored plan for k answers, or the default with a shortlist of this length."""
@@ -140,7 +141,7 @@ class SqlEngine:
             longer = [replace(stage, keep=stage.keep + 1) for stage in plan.stages]
             every = replace(plan, stages=tuple(longer))
             hits = self.search(request, queries, every, threads=threads, fill=fill)
-            return leave_out(hits, hidden, plan.k)
+            return hits.without(hidden, plan.k)
         began = time.perf_counter()
         parts = np.array_split(queries, min(threads or 1, len(queries)))
         if len(parts) == 1:
@@ -151,18 +152,13 @@ class SqlEngine:
         results = [hits for part, _ in done for hits in part]
         exactly = all(exact for _, exact in done)
         microseconds = (time.perf_counter() - began) * 1e6
-        note = self._note if self._is_stored(plan) else lambda: None
         hits = collect(
             request,
             results,
-            lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly), note()),
+            lambda: Trace("sql", microseconds, _stages(plan, results, exact=exactly)),
         )
         hits.certified = exactly or plan.leaves_out_none(2**62)
         return hits
-
-    def search_one(self, query: object, k: object) -> Hits | None:  # noqa: ARG002
-        """Returns None: there is no shorter way."""
-        return None
 
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
         """Returns the trace of one search as EXPLAIN ANALYZE measured it, after one that warms."""
@@ -203,9 +199,6 @@ class SqlEngine:
         began = time.perf_counter()
         self.search(request, query[np.newaxis], plan)
         return time.perf_counter() - began
-
-    def _is_stored(self, plan: Plan) -> bool:
-        return self.info.plan is not None and plan == with_k(self.info.plan, plan.k)
 
     def _run(
         self, request: Request, queries: NDArray[np.float32], plan: Plan, fill: bool
@@ -274,7 +267,7 @@ class SqlEngine:
 def collect(request: Request, results: Sequence[Rows], trace: Trace | Callable[[], Trace]) -> Hits:
     """Returns the rows of each query, equally many, as hits."""
     n, k = len(results), min(len(hits) for hits in results)
-    ids = np.empty((n, k), dtype=key_dtype(request.info))
+    ids = np.empty((n, k), dtype=id_dtype(request.info.key_type))
     distances = np.empty((n, k))
     columns = {name: np.empty((n, k), dtype=object) for name in request.columns}
     for query, hits in enumerate(results):
@@ -284,27 +277,6 @@ def collect(request: Request, results: Sequence[Rows], trace: Trace | Callable[[
             for number, name in enumerate(request.columns, 3):
                 columns[name][query, rank] = row[number]
     return Hits(ids, distances, trace, columns)
-
-
-def leave_out(hits: Hits, keys: Sequence[Any], k: int) -> Hits:
-    """Returns at most k hits of each query, without one key of each; else without the last."""
-    own = hits.ids == np.array(keys, dtype=hits.ids.dtype)[:, np.newaxis]
-    n, listed = own.shape
-    if listed == 0:
-        return hits
-    kept = np.ones(own.shape, dtype=bool)
-    kept[np.arange(n), np.where(own.any(axis=1), own.argmax(axis=1), listed - 1)] = False
-
-    def left(values: NDArray[Any]) -> NDArray[Any]:
-        return values[kept].reshape(n, listed - 1)[:, :k]
-
-    columns = {name: left(values) for name, values in hits.columns.items()}
-    return Hits(left(hits.ids), left(hits.distances), lambda: hits.trace, columns)
-
-
-def key_dtype(info: CollectionInfo) -> type[Any]:
-    """Returns the dtype of ids: int64 for integer keys, object for uuid and text."""
-    return np.int64 if info.key_type in ("bigint", "integer", "smallint") else np.object_
 
 
 def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> _Statement:
@@ -359,21 +331,3 @@ def _stages(plan: Plan, results: Sequence[Rows], *, exact: bool) -> tuple[StageT
         traces.append(StageTrace(name, None, passed, stage.precision.bytes(stage.dims)))
     traces.append(StageTrace(str(plan.stages[-1]), rows_in, rows_out, bytes_full))
     return tuple(traces)
-
-
-def search(
-    session: Session,
-    request: Request,
-    queries: NDArray[np.float32],
-    plan: Plan,
-    *,
-    fill: bool = True,
-    note: Callable[[], str | None] = lambda: None,
-) -> Hits:
-    """Searches once, with an engine of its own."""
-    return SqlEngine(session, request.info, note).search(request, queries, plan, fill=fill)
-
-
-def explain(session: Session, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
-    """Explains one search, with an engine of its own."""
-    return SqlEngine(session, request.info).explain(request, query, plan)

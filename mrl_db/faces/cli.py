@@ -19,11 +19,13 @@ from rich.table import Table
 
 import mrl_db
 from mrl_db.collection import Collection
+from mrl_db.collection.opened import EngineChoice
 from mrl_db.database import Database
 from mrl_db.faces.demo.walkthrough import run_demo
 from mrl_db.faces.doctor import examine
 from mrl_db.hits import Hits
 from mrl_db.model.errors import MissingDependencyError, MrlDbError, ValueRangeError
+from mrl_db.model.metric import Metric
 from mrl_db.model.promise import Statistic
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.server.upgrade import upgrade as upgrade_cluster
@@ -157,7 +159,12 @@ def _create_for(
             f"--nesting-dims is {nesting_dims!r}, wanted widths such as 64,128,{dims}"
         ) from None
     db.create_collection(
-        name, dims=dims, nesting_dims=widths, metric=metric, key_type=key_type, columns=columns
+        name,
+        dims=dims,
+        nesting_dims=widths,
+        metric=Metric.of(metric),
+        key_type=key_type,
+        columns=columns,
     )
     listed = escape(", ".join(columns) or "none")
     out.print(f"created collection {escape(name)}: {dims} dims, key {key_type}, columns {listed}")
@@ -221,13 +228,13 @@ def _hits_table(hits: Hits) -> Table:
     return table
 
 
-def _engine(docs: Collection, engine: str) -> Collection:
+def _engine(docs: Collection, engine: str) -> tuple[Collection, EngineChoice]:
     """Loads the rows where the native engine is to be measured."""
     if engine not in ("sql", "native"):
         raise ValueRangeError(f"--engine is {engine!r}, wanted sql or native")
     if engine == "native":
         docs.load(progress=True)
-    return docs
+    return docs, cast("EngineChoice", engine)
 
 
 def _queries(path: Path | None) -> Any:
@@ -258,14 +265,14 @@ def tune(
 ) -> None:
     """Measures plans, stores the fastest one proven to reach a recall, and shows the evidence."""
     with _connect(dsn, home) as db:
-        docs = _engine(db.open(collection), engine)
+        docs, choice = _engine(db.open(collection), engine)
         promise = docs.tune(
             recall=recall,
             k=k,
             statistic=cast("Statistic", statistic),  # the door checks it
             p95_ms=p95_ms,
             queries=_queries(queries),
-            engine=engine,
+            engine=choice,
             budget_seconds=budget_seconds,
             progress=True,
         )
@@ -299,8 +306,8 @@ def recall(
 ) -> None:
     """Measures the recall of searches as they are now."""
     with _connect(dsn, home) as db:
-        docs = _engine(db.open(collection), engine)
-        r = docs.recall(_queries(queries), k=k, where=_filter(where), sample=sample, engine=engine)
+        docs, choice = _engine(db.open(collection), engine)
+        r = docs.recall(_queries(queries), k=k, where=_filter(where), sample=sample, engine=choice)
         table = Table("queries", "mean", "from", "to", "5th percentile", "minimum", box=None)
         bounds = (f"{share:.4f}" for share in (r.mean, r.low, r.high))
         table.add_row(str(r.queries), *bounds, f"{r.p05:.2f}", f"{r.minimum:.2f}")
@@ -327,7 +334,7 @@ def explain(
 ) -> None:
     """Shows a search stage by stage, and what became of wanted rows."""
     with _connect(dsn, home) as db:
-        docs = _engine(db.open(collection), engine)
+        docs, choice = _engine(db.open(collection), engine)
         keys = [docs.parse_key(text) for text in want or ()]
         trace = docs.explain(
             _query(docs, like, vector),
@@ -335,7 +342,7 @@ def explain(
             want=keys or None,
             k=k,
             where=_filter(where),
-            engine=engine,
+            engine=choice,
         )
         table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)
         for stage in trace.stages:
@@ -361,8 +368,8 @@ def report(
 ) -> None:
     """Measures a collection and writes a page: recall by dims, plans, queries, energy, stages."""
     with _connect(dsn, home) as db:
-        docs = _engine(db.open(collection), engine)
-        page = docs.report(folder, queries=_queries(queries), k=k, engine=engine)
+        docs, choice = _engine(db.open(collection), engine)
+        page = docs.report(folder, queries=_queries(queries), k=k, engine=choice)
         out.print(str(page), highlight=False, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.model.errors import DtypeError, MissingDependencyError, ShapeError, ValueRangeError
+from mrl_db.model.key import KeyName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +132,7 @@ def _parquet(
 
 def parquet_schema(
     path: str | os.PathLike[str], id: str, vector: str
-) -> tuple[str, int, dict[str, str]]:
+) -> tuple[KeyName, int, dict[str, str]]:
     """Returns (key type, dims, {column: SQL type}) of a collection that fits a Parquet file."""
     import pyarrow as pa
 
@@ -146,7 +147,7 @@ def parquet_schema(
         if field.name not in (id, vector):
             columns[field.name] = _sql_type(field.type)
     key = pq.read_schema(path).field(id).type
-    key_type = "bigint" if pa.types.is_integer(key) else "text"
+    key_type: KeyName = "bigint" if pa.types.is_integer(key) else "text"
     return key_type, np.asarray(first[1]).shape[1], columns
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mrl_db.door import checked_nesting_dims
 from mrl_db.learn.rotation import Rotation
 from mrl_db.model.errors import ShapeError, ValueRangeError
-from mrl_db.model.nesting import check_nesting_dims
 
 _BLOCK = 16_384  # rows that are adapted at once, so that memory stays small
 _MATRICES = ("rotation", "inner", "inner_bias", "outer", "outer_bias")
@@ -100,7 +100,7 @@ class Adaptor:
                 f"vectors have shape {array.shape}, "
                 f"wanted (n, dims) with n of at least {2 * neighbours}"
             )
-        widths = check_nesting_dims(nesting_dims, array.shape[1])
+        widths = checked_nesting_dims(nesting_dims, array.shape[1])
         if (queries is None) != (judgements is None):
             raise ValueRangeError("queries= and judgements= come together")
         from mrl_db.learn.training import Examples, Settings, train

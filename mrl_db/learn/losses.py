@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mrl_db.door import checked_nesting_dims
 from mrl_db.learn.pytorch import torch
 from mrl_db.model.errors import ValueRangeError
-from mrl_db.model.nesting import check_nesting_dims
 
 
 class MatryoshkaLoss(torch.nn.Module):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class MatryoshkaLoss(torch.nn.Module):  # type: ignore[misc]
             ValueRangeError: an argument is out of its range; the message says which.
         """
         super().__init__()
-        self.dims = check_nesting_dims(dims, int(dims[-1]) if len(dims) else 0)
+        self.dims = checked_nesting_dims(dims, int(dims[-1]) if len(dims) else 0)
         self.weights = _checked_weights(self.dims, weights)
         if reduction not in ("sum", "mean"):
             raise ValueRangeError(f"reduction is {reduction!r}, wanted 'sum' or 'mean'")
@@ -116,7 +116,7 @@ class NestedLinear(torch.nn.Module):  # type: ignore[misc]
             ValueRangeError: dims do not rise, or there are fewer than two classes.
         """
         super().__init__()
-        self.dims, self.tied = check_nesting_dims(dims, int(dims[-1]) if len(dims) else 0), tied
+        self.dims, self.tied = checked_nesting_dims(dims, int(dims[-1]) if len(dims) else 0), tied
         if classes < 2:
             raise ValueRangeError(f"classes is {classes}, wanted at least 2")
         widths = self.dims[-1:] if tied else self.dims

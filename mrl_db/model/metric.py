@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrl_db.model.errors import ValueRangeError
+
+MetricName = Literal["cosine", "inner_product", "l2"]
 
 
 class Metric(Enum):
@@ -50,3 +56,22 @@ class Metric(Enum):
     def normalised_prefix(self) -> bool:
         """Whether a prefix is brought to unit length on its own (MRL, arXiv:2205.13147, section 3)."""
         return self is Metric.cosine
+
+    def distances(
+        self, query: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Returns the operator's value of a query (dims,) and each row of (n, dims), in float64.
+
+        NaN where cosine has no direction to compare.
+
+        >>> Metric.l2.distances(np.zeros(2), np.array([[3.0, 4.0]])).tolist()
+        [5.0]
+        """
+        if self is Metric.l2:
+            return np.asarray(np.linalg.norm(rows - query, axis=1), dtype=np.float64)
+        products = rows @ query
+        if self is Metric.inner_product:
+            return np.asarray(-products, dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines = products / (np.linalg.norm(rows, axis=1) * np.linalg.norm(query))
+        return np.asarray(1.0 - np.clip(cosines, -1.0, 1.0), dtype=np.float64)

@@ -8,50 +8,17 @@ scales.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db.door import checked_dims
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.metric import Metric
-from mrl_db.model.precision import MAX_STORED_DIMS
-
-
-def check_dims(dims: object) -> int:
-    """Returns dims as an int when pgvector can store such vectors."""
-    if isinstance(dims, bool) or not isinstance(dims, (int, np.integer)):
-        raise ValueRangeError(f"dims is {dims!r}, wanted an integer")
-    if not 1 <= dims <= MAX_STORED_DIMS:
-        raise ValueRangeError(f"dims is {dims}, pgvector stores 1 to {MAX_STORED_DIMS}")
-    return int(dims)
-
-
-def check_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, ...]:
-    """Returns the nesting dims as a tuple when they rise and end with the full dims.
-
-    >>> check_nesting_dims((64, 768), 768)
-    (64, 768)
-    """
-    widths = []
-    for width in nesting_dims:
-        if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
-            raise ValueRangeError(f"nesting_dims holds {width!r}, wanted integers")
-        widths.append(int(width))
-    if (
-        not widths
-        or widths[0] < 1
-        or any(a >= b for a, b in pairwise(widths))
-        or widths[-1] != dims
-    ):
-        raise ValueRangeError(
-            f"nesting_dims is {tuple(nesting_dims)}, wanted rising widths from at least 1 to the full {dims} dims"
-        )
-    return tuple(widths)
 
 
 def prefix(vectors: NDArray[np.floating[Any]], dims: int, metric: Metric) -> NDArray[np.float32]:
@@ -192,7 +159,7 @@ def truncate(
         raise ShapeError(
             f"vectors are {array.dtype} of shape {array.shape}, wanted floats (dims,) or (n, dims)"
         )
-    width = check_dims(dims)
+    width = checked_dims(dims)
     if model is not None:
         rule = rule_of(model)
         if array.shape[-1] != rule.dims:

@@ -1,4 +1,4 @@
-"""A collection copied, with its vectors changed: a new table, filled from one snapshot of the old one, all or nothing."""
+"""A copy of a collection with its vectors changed: from one snapshot, all or nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.postgres import catalog, ingest, rows, statements
-from mrl_db.postgres.catalog import Wanted
+from mrl_db import door
+from mrl_db.postgres import catalog, rows, statements
+from mrl_db.postgres.copy_out import block_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
+from mrl_db.postgres.write import write
 
 _BLOCK_BYTES = 16 << 20
 
@@ -18,35 +20,56 @@ _BLOCK_BYTES = 16 << 20
 def copy_changed(
     session: Session,
     source: Request,
-    wanted: Wanted,
+    name: str,
     adaptor: bytes,
     change: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Makes the collection, and copies the rows that the request selects, with the wanted columns; returns how many."""
-    names = tuple(wanted.columns)
+    """Makes a collection, and copies rows into it.
+
+    Args:
+        session: To read and write by.
+        source: The rows, of a collection that the new one is otherwise like.
+        name: Of the new collection.
+        adaptor: What is kept with the new collection.
+        change: What it does to vectors (n, dims).
+        progress: Gets the rows copied so far.
+
+    Returns:
+        How many rows were copied.
+    """
+    info = source.info
+    columns = {each.name: each.type for each in info.columns.values() if not each.generated}
+    definition = catalog.Definition(
+        name,
+        info.dims,
+        info.nesting_dims,
+        info.low_dims,
+        info.metric,
+        info.key_type,
+        columns,
+        info.schema,
+    )
+    names = tuple(columns)
     condition, parameters = source.condition()
     statement = statements.query("rows_all").format(
-        key=statements.identifier(source.info.key),
-        vector=statements.identifier(source.info.vector),
+        key=statements.identifier(info.key),
+        vector=statements.identifier(info.vector),
         columns=rows.further_columns(names),
-        source=source.info.relation,
+        source=info.relation,
         condition=condition,
     )
-    block = max(1, _BLOCK_BYTES // (4 * wanted.dims))
     count = 0
     with session.transaction() as connection:
-        catalog.create(connection, wanted, adaptor)
-        info = catalog.describe_in(connection, wanted.name)
+        catalog.create(connection, definition, adaptor)
+        made = catalog.describe_in(connection, name)
         with connection.cursor("mrl_db_rows") as cursor:
             cursor.execute(statement, parameters, binary=True)
-            while found := cursor.fetchmany(block):
-                vectors = change(np.stack([row[1] for row in found]))
-                columns = {
-                    name: [row[2 + place] for row in found] for place, name in enumerate(names)
-                }
-                batch = ingest.check_batch([row[0] for row in found], vectors, columns, info)
-                count += ingest.write(connection, info, [batch], upsert=False)
+            while block := cursor.fetchmany(block_rows(info.dims, _BLOCK_BYTES)):
+                keys, vectors, *values = zip(*block, strict=True)
+                further = dict(zip(names, values, strict=True))
+                batch = door.checked_rows(keys, change(np.stack(vectors)), further, made)
+                count += write(connection, made, [batch], upsert=False)
                 if progress is not None:
                     progress(count)
     return count

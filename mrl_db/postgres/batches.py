@@ -4,26 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mrl_db.model.errors import ValueRangeError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Connection, Session
-
-MAX_BYTES = 200
-
-
-def check_batch_id(batch_id: object) -> str | None:
-    """Returns a batch_id that the database can keep, None for none."""
-    if batch_id is None:
-        return None
-    if not isinstance(batch_id, str) or "\0" in batch_id:
-        raise ValueRangeError(
-            f"batch_id is {batch_id!r:.60}, wanted a string without NUL characters"
-        )
-    size = len(batch_id.encode("utf-8", "surrogatepass"))
-    if not 1 <= size <= MAX_BYTES or not batch_id.isprintable():
-        raise ValueRangeError(f"batch_id has {size} bytes, wanted 1 to {MAX_BYTES}, all printable")
-    return batch_id
 
 
 def write_once(

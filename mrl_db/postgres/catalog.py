@@ -12,7 +12,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
-from mrl_db.model import nesting
+from mrl_db import door
 from mrl_db.model.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -25,9 +25,6 @@ from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
-
-MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL cuts longer names in silence
-MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
 
 _OF_SQLSTATE: dict[str, type[MrlDbError]] = {
     "MR001": CollectionExistsError,
@@ -75,23 +72,6 @@ class CollectionInfo:
         return statements.identifier(self.schema, self.table)
 
 
-def check_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:
-    """Returns the name when PostgreSQL would keep it as it is."""
-    if not isinstance(name, str):
-        raise ValueRangeError(f"{what} is {name!r}, wanted a string")
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        raise ValueRangeError(f"{what} {name!r} is no valid Unicode") from None
-    if "\0" in name:
-        raise ValueRangeError(
-            f"{what} {name!r} contains a NUL character, at which PostgreSQL would cut it"
-        )
-    if not 1 <= len(encoded) <= limit:
-        raise ValueRangeError(f"{what} {name[:80]!r} has {len(encoded)} bytes, wanted 1 to {limit}")
-    return name
-
-
 def list_collections(session: Session) -> list[str]:
     """Returns the names of all collections, sorted."""
     with session.connection() as connection:
@@ -108,13 +88,13 @@ def describe(session: Session, name: str) -> CollectionInfo:
 
 def describe_in(connection: Connection, name: str) -> CollectionInfo:
     """The same, in a transaction of the caller's."""
-    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+    door.checked_collection_name(name)
     return _info(_call(connection, "collection_describe", (name,)))
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A collection to be made; checked."""
+class Definition:
+    """A collection to be made. What PostgreSQL would take in silence is checked when one is made."""
 
     name: str
     dims: int
@@ -126,37 +106,38 @@ class Wanted:
     schema: str | None
 
     def __post_init__(self) -> None:
-        """Checks what PostgreSQL would take in silence."""
-        check_name(self.name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+        door.checked_collection_name(self.name)
         for column, sql_type in self.columns.items():
-            check_name(column, "the column name")
-            check_name(sql_type, f"the type of column {column!r}")
-        nesting.check_dims(self.dims)
+            door.checked_name(column, "the column name")
+            door.checked_name(sql_type, f"the type of column {column!r}")
+        door.checked_dims(self.dims)
         if self.nesting_dims is not None:
-            nesting.check_nesting_dims(self.nesting_dims, self.dims)
+            door.checked_nesting_dims(self.nesting_dims, self.dims)
         if self.shortlist_dims is not None:
-            nesting.check_dims(self.shortlist_dims)
+            door.checked_dims(self.shortlist_dims)
         if self.schema is not None:
-            check_name(self.schema, "the schema name")
+            door.checked_name(self.schema, "the schema name")
 
 
-def create(connection: Connection, wanted: Wanted, adaptor: bytes | None = None) -> None:
+def create(connection: Connection, definition: Definition, adaptor: bytes | None = None) -> None:
     """Creates a table and its collection (mrl.create_collection), with its adaptor, in a transaction of the caller's."""
     values = {
-        "name": wanted.name,
-        "dims": int(wanted.dims),
+        "name": definition.name,
+        "dims": int(definition.dims),
         "nesting_dims": None
-        if wanted.nesting_dims is None
-        else [int(width) for width in wanted.nesting_dims],
-        "shortlist_dims": None if wanted.shortlist_dims is None else int(wanted.shortlist_dims),
-        "metric": wanted.metric.value,
-        "key_type": wanted.key_type,
-        "columns": Json(dict(wanted.columns)),
-        "schema": wanted.schema,
+        if definition.nesting_dims is None
+        else [int(width) for width in definition.nesting_dims],
+        "shortlist_dims": None
+        if definition.shortlist_dims is None
+        else int(definition.shortlist_dims),
+        "metric": definition.metric.value,
+        "key_type": definition.key_type,
+        "columns": Json(dict(definition.columns)),
+        "schema": definition.schema,
     }
     _call(connection, "collection_create", values)
     if adaptor is not None:
-        _call(connection, "adaptor_set", (wanted.name, adaptor))
+        _call(connection, "adaptor_set", (definition.name, adaptor))
 
 
 def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
@@ -204,16 +185,14 @@ def attach(
     """Makes a collection of a table with data (mrl.attach); returns its name."""
     values = {
         "relation": relation,
-        "name": None
-        if name is None
-        else check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES),
-        "vector": check_name(vector, "the vector column"),
-        "key": check_name(key, "the key column"),
-        "dims": None if dims is None else nesting.check_dims(dims),
+        "name": None if name is None else door.checked_collection_name(name),
+        "vector": door.checked_name(vector, "the vector column"),
+        "key": door.checked_name(key, "the key column"),
+        "dims": None if dims is None else door.checked_dims(dims),
         "nesting_dims": None
         if nesting_dims is None
-        else list(nesting.check_nesting_dims(nesting_dims, nesting_dims[-1])),
-        "shortlist_dims": None if shortlist_dims is None else nesting.check_dims(shortlist_dims),
+        else list(door.checked_nesting_dims(nesting_dims, nesting_dims[-1])),
+        "shortlist_dims": None if shortlist_dims is None else door.checked_dims(shortlist_dims),
         "metric": metric.value,
         "low_dim": low_dim,
     }
@@ -223,7 +202,7 @@ def attach(
 
 def drop(session: Session, name: str) -> None:
     """Drops a collection (mrl.drop_collection)."""
-    check_name(name, "the collection name", MAX_COLLECTION_NAME_BYTES)
+    door.checked_collection_name(name)
     with session.transaction() as connection:
         _call(connection, "collection_drop", (name,))
 

@@ -9,15 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from mrl_db import _kernels
+from mrl_db import _kernels, kernels
 from mrl_db.model.errors import DatabaseError
 from mrl_db.postgres import statements
 from mrl_db.postgres.conditions import conjunction
-from mrl_db.postgres.ingest import KEY_TYPES, VECTOR_TYPES
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection
 
 _PIECES = 64  # COPY messages handed to the decoder at once: a message is one row
+
+
+def block_rows(dims: int, size: int = 4 << 20) -> int:
+    """Returns how many float32 vectors of so many dims make a block of about `size` bytes."""
+    return max(1, size // (4 * dims))
 
 
 def copy_rows(
@@ -35,7 +39,7 @@ def copy_rows(
     info = request.info
     begin, end = (0, info.dims) if part is None else part
     decoder = _kernels.CopyDecoder(
-        KEY_TYPES[info.key_type], VECTOR_TYPES[info.vector_type], end - begin
+        kernels.key_type(info.key_type), kernels.vector_type(info.vector_type), end - begin
     )
     condition, parameters = request.condition()
     if keys is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
+from mrl_db.model.key import Encoded, encode
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
@@ -68,7 +69,7 @@ def count_in(connection: Connection, request: Request) -> int:
     return 0 if row is None else int(row[0])
 
 
-def keys_where(session: Session, request: Request) -> NDArray[np.uint8] | list[bytes]:
+def keys_where(session: Session, request: Request) -> Encoded:
     """Returns the keys of the rows with a vector that pass the filter, as the index takes them: uint8 (n, bytes), or bytes for text."""
     condition, parameters = request.condition()
     statement = statements.query("rows_keys").format(
@@ -77,24 +78,10 @@ def keys_where(session: Session, request: Request) -> NDArray[np.uint8] | list[b
         condition=condition,
     )
     with session.connection() as connection:
-        return encoded_keys(
+        return encode(
             [row[0] for row in _execute(connection, statement, parameters).fetchall()],
             request.info.key_type,
         )
-
-
-def encoded_keys(keys: Sequence[Any], key_type: str) -> NDArray[np.uint8] | list[bytes]:
-    """Returns keys out of the database as the index takes them: uint8 (n, bytes), or bytes for text."""
-    dtype = {"smallint": np.int16, "integer": np.int32, "bigint": np.int64}.get(key_type)
-    if dtype is not None:
-        return (
-            np.array(keys, dtype=dtype).view(np.uint8).reshape(len(keys), np.dtype(dtype).itemsize)
-        )
-    if key_type == "uuid":
-        return np.frombuffer(b"".join(key.bytes for key in keys), dtype=np.uint8).reshape(
-            len(keys), 16
-        )
-    return [key.encode() for key in keys]
 
 
 def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[Any]:
@@ -139,7 +126,17 @@ def share_newer(session: Session, info: CollectionInfo, transaction: int, total:
 def columns_of(
     session: Session, request: Request, ids: NDArray[Any]
 ) -> dict[str, NDArray[np.object_]]:
-    """Returns the request's columns of some rows (n, k), each of the same shape; None for a row that is gone."""
+    """Returns the request's columns of some rows (n, k), in that shape; None for a row that is gone."""
+    if not request.columns:
+        return {}
+    with session.connection() as connection:
+        return columns_in(connection, request, ids)
+
+
+def columns_in(
+    connection: Connection, request: Request, ids: NDArray[Any]
+) -> dict[str, NDArray[np.object_]]:
+    """The same, in a transaction of the caller's."""
     if not request.columns:
         return {}
     statement = statements.query("rows_columns").format(
@@ -147,17 +144,14 @@ def columns_of(
         columns=further_columns(request.columns),
         source=request.info.relation,
     )
-    wanted = ids.ravel().tolist()
-    with session.connection() as connection:
-        found = {
-            row[0]: row[1:]
-            for row in _execute(connection, statement, [list(set(wanted))]).fetchall()
-        }
+    keys = ids.ravel().tolist()
+    rows = _execute(connection, statement, [list(set(keys))]).fetchall()
+    of_key = {row[0]: row[1:] for row in rows}
     nothing = (None,) * len(request.columns)
     columns = {}
-    for place, name in enumerate(request.columns):
-        values = np.empty(len(wanted), dtype=object)
-        values[:] = [found.get(key, nothing)[place] for key in wanted]
+    for position, name in enumerate(request.columns):
+        values = np.empty(len(keys), dtype=object)
+        values[:] = [of_key.get(key, nothing)[position] for key in keys]
         columns[name] = values.reshape(ids.shape)
     return columns
 

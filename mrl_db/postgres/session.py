@@ -1,24 +1,15 @@
-"""Connections: a pool, the binary form of vectors, and errors that never show the connection string."""
+"""Connections: a pool, transactions, and errors that never show the connection string."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg import conninfo
-from psycopg.abc import PQGen
-from psycopg.adapt import Buffer, Dumper, Loader
-from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.model.errors import (
@@ -29,9 +20,9 @@ from mrl_db.model.errors import (
     from_psycopg,
     is_connection_lost,
 )
-from mrl_db.postgres import statements
+from mrl_db.postgres import statements, vectors, watch
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+Connection = watch.Connection
 
 MIN_PGVECTOR = (0, 8)
 _KEEPALIVES = {
@@ -42,39 +33,6 @@ _KEEPALIVES = {
 }  # s, s, tries, ms
 _SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
-
-
-class VectorParameter:
-    """A float32 vector on its way to the server as a value of type vector."""
-
-    __slots__ = ("wire",)
-
-    def __init__(self, vector: NDArray[np.float32]) -> None:
-        """Encodes the vector in pgvector's binary format: int16 dims, int16 zero, big-endian float4."""
-        self.wire = (
-            np.array([vector.shape[0], 0], dtype=">i2").tobytes() + vector.astype(">f4").tobytes()
-        )
-
-
-class _VectorDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: VectorParameter) -> Buffer:
-        return obj.wire
-
-
-class _VectorLoader(Loader):
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> NDArray[np.float32]:
-        return np.frombuffer(data, dtype=">f4", offset=4).astype(np.float32)
-
-
-class _HalfvecLoader(Loader):
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> NDArray[np.float32]:
-        return np.frombuffer(data, dtype=">f2", offset=4).astype(np.float32)
 
 
 class Session:
@@ -97,9 +55,9 @@ class Session:
         self._revive = revive
         self._lost = False
         self._dsn = _checked_dsn(dsn, statement_timeout)
-        self._class = _connection_class(
-            None if statement_timeout is None else _Watch(statement_timeout + _GRACE)
-        )
+        self._class: type[Connection] = psycopg.Connection
+        if statement_timeout is not None:
+            self._class = watch.Watch(statement_timeout + _GRACE).connection_class()
         self._prepare_threshold = 5 if prepare else None
         self._connect_timeout = connect_timeout
         self._vector_oids: dict[str, int] = {}
@@ -192,6 +150,13 @@ class Session:
                 ) from None
             raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Lends a connection inside a transaction whose statements all see one state of the data."""
+        with self.transaction() as connection:
+            connection.execute(statements.query("repeatable_read"))
+            yield connection
+
     def own_connection(self) -> Connection:
         """Returns a connection that is the caller's alone, outside any transaction, until `give_back()` or the session is closed."""
         try:
@@ -243,66 +208,7 @@ class Session:
         )
 
     def _configure(self, connection: Connection) -> None:
-        connection.adapters.register_dumper(
-            VectorParameter, type("Dumper", (_VectorDumper,), {"oid": self._vector_oids["vector"]})
-        )
-        connection.adapters.register_loader(self._vector_oids["vector"], _VectorLoader)
-        connection.adapters.register_loader(self._vector_oids["halfvec"], _HalfvecLoader)
-
-
-class _Watch:
-    """Shuts down the sockets on which a server has been silent for longer than it may: a cable, or a proxy, may be dead."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: dict[Connection, float] = {}
-        self._thread: threading.Thread | None = None
-
-    def begin(self, connection: Connection) -> None:
-        """Tells that somebody waits for the server."""
-        self._since[connection] = time.monotonic()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="mrl_db watch", daemon=True)
-            self._thread.start()
-
-    def end(self, connection: Connection) -> None:
-        """Tells that it has answered."""
-        self._since.pop(connection, None)
-
-    def _run(self) -> None:
-        idle_since = time.monotonic()
-        while time.monotonic() - idle_since < 60:
-            time.sleep(min(0.25, self._seconds / 4))
-            for connection, since in list(self._since.items()):
-                idle_since = time.monotonic()
-                if idle_since - since > self._seconds:
-                    self.end(connection)
-                    with (
-                        contextlib.suppress(OSError, psycopg.Error),
-                        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
-                    ):
-                        line.shutdown(socket.SHUT_RDWR)
-
-
-def _connection_class(watch: _Watch | None) -> type[Connection]:
-    """Returns the class of connections whose waits are watched."""
-    if watch is None:
-        return psycopg.Connection
-    watching = watch
-
-    class Watched(psycopg.Connection[tuple[Any, ...]]):
-        def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
-            watching.begin(self)
-            try:
-                return (
-                    super().wait(gen, interval)
-                    if timeout is None
-                    else super().wait(gen, interval, timeout)
-                )
-            finally:
-                watching.end(self)
-
-    return Watched
+        vectors.adapt(connection, self._vector_oids)
 
 
 def _check_alive(connection: Connection) -> None:

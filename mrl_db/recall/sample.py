@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.engines import exact
+from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.plan_space import MAX_RANK, PlanSpace
 from mrl_db.model.errors import PromiseWarning, ShapeError, ValueRangeError
 from mrl_db.model.promise import SampleKind, Target, drift_of_queries, quantiles
@@ -150,7 +149,8 @@ def sample_of_queries(
     kind: SampleKind = "given",
 ) -> Sample:
     """Returns queries with their k exact answers; fewer where fewer rows match."""
-    hits = exact.search(session, request, queries, k)
+    engine = ExactEngine(session, request.info)
+    hits = engine.search(request, queries, engine.plan(k))
     return Sample(kind, queries, hits.ids, hits.distances)
 
 
@@ -169,28 +169,19 @@ def sample_of_rows(session: Session, request: Request, n: int, k: int, seed: int
             f'collection "{request.info.name}" has {len(keys)} rows that can be queries, '
             "2 are needed; or give queries="
         )
-    hits = exact.search(session, request, vectors, k + 1)
-    ids, distances = without_own(keys, hits.ids, hits.distances, hits.ids.shape[1] - 1)
-    return Sample("rows", vectors, ids, distances, tuple(keys))
+    engine = ExactEngine(session, request.info)
+    hits = engine.search(request, vectors, engine.plan(k), hidden=keys)
+    return Sample("rows", vectors, hits.ids, hits.distances, tuple(keys))
 
 
 def with_prefix_ranks(session: Session, request: Request, sample: Sample, dims: int) -> Sample:
     """Returns the sample with the rank of each exact answer among the prefixes of `dims` dims."""
     # A row as a query is the nearest to itself; where it is not, a rank is one too good.
     own = 0 if sample.keys is None else 1
-    ranks = exact.prefix_ranks(session, request, sample.queries, dims, sample.ids, MAX_RANK + own)
+    ranks = ExactEngine(session, request.info).prefix_ranks(
+        request, sample.queries, dims, sample.ids, MAX_RANK + own
+    )
     return replace(sample, prefix=PrefixRanks(dims, ranks - own))
-
-
-def without_own(
-    keys: Sequence[Any], ids: NDArray[Any], distances: NDArray[np.float64], k: int
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Returns k answers of each query, its own row left out; where it is not there, the last is."""
-    own = ids == np.array(keys, dtype=ids.dtype)[:, np.newaxis]
-    left_out = np.where(own.any(axis=1), own.argmax(axis=1), ids.shape[1] - 1)
-    kept = np.ones(ids.shape, dtype=bool)
-    kept[np.arange(len(ids)), left_out] = False
-    return ids[kept].reshape(len(ids), -1)[:, :k], distances[kept].reshape(len(ids), -1)[:, :k]
 
 
 def _check_enough(n: int, target: Target | None) -> None:

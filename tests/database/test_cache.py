@@ -33,9 +33,9 @@ def docs(db, vectors, tmp_path, monkeypatch):
 def reads(monkeypatch):
     """Counts how often rows are read from the table and built."""
     counted = []
-    read = mrl_db.engines.native.index.read
+    read = mrl_db.engines.native.engine.read
     monkeypatch.setattr(
-        "mrl_db.engines.native.index.read",
+        "mrl_db.engines.native.engine.read",
         lambda *args, **options: counted.append(1) or read(*args, **options),
     )
     return counted

@@ -10,6 +10,10 @@ import psycopg
 import pytest
 
 import mrl_db
+from mrl_db import graph_plan
+from mrl_db.engines.native.engine import load
+from mrl_db.engines.native.following import Following, boot_time
+from mrl_db.engines.native.index import Loading
 
 DIMS, N = 24, 500
 KEYS = {
@@ -32,6 +36,25 @@ def docs(db, vectors):
     docs.add(np.arange(N), vectors[:N], year=np.arange(N) % 10)
     docs.load(cache=False)
     return docs
+
+
+class Clock:
+    """The clock of leases, which a test puts forward."""
+
+    ahead = 0.0
+
+    def __call__(self):
+        return boot_time() + self.ahead
+
+
+def load_following(docs, **limits):
+    """Loads as `docs.load(cache=False)` does, with other limits than its own."""
+    opened = docs._opened
+    docs.unload()
+    loading = Loading(graph_plan(dims=DIMS), cache=False)
+    engine = load(opened.session, opened.info, loading, following=Following(**limits))
+    opened.engines["native"] = engine
+    return engine
 
 
 def text(vector):
@@ -276,7 +299,7 @@ def test_a_collection_made_anew_under_the_old_name_is_not_taken_for_the_old_one(
 
 @pytest.mark.superuser
 def test_maintenance_is_no_change(docs, vectors, execute):
-    before = docs.loaded._live.generation
+    before = docs.loaded.generation
     for statement in (
         "ANALYZE docs",
         "VACUUM docs",
@@ -286,7 +309,7 @@ def test_maintenance_is_no_change(docs, vectors, execute):
     ):
         execute(statement)
         assert nearest(docs, vectors[4])[0] == 4
-    assert docs.loaded._live.generation == before
+    assert docs.loaded.generation == before
 
 
 def test_row_level_security_is_noticed(docs, vectors, execute):
@@ -316,14 +339,15 @@ def test_tables_whose_writes_cannot_be_logged_are_refused(db, execute, vectors):
 
 
 def test_the_log_is_kept_for_readers_and_cut_behind_them(docs, vectors, execute):
+    clock = Clock()
+    load_following(docs, clock=clock)
     for i in range(N, N + 10):
         execute(ROW, (i, text(vectors[i])))
     assert changes(execute) >= 10
 
     assert execute("SELECT mrl.trim_changes()")[0][0] == 0  # the reader has not acknowledged
     assert nearest(docs, vectors[N + 3])[0] == N + 3
-    docs.loaded._live._renewed_at = -np.inf
-    docs.loaded._live.expire()
+    clock.ahead += 61
     nearest(docs, vectors[0])
 
     execute("SELECT mrl.trim_changes()")
@@ -355,10 +379,10 @@ def test_a_log_that_was_cut_by_hand_is_noticed_at_once(docs, vectors, execute, c
     execute(cut)
     execute("DELETE FROM mrl.change")
     assert_equal_to_the_database(docs, vectors[:3])
-    generation = docs.loaded._live.generation
+    generation = docs.loaded.generation
     execute("DELETE FROM mrl.change")  # nothing that was needed
     nearest(docs, vectors[0])
-    assert docs.loaded._live.generation == generation
+    assert docs.loaded.generation == generation
 
 
 def test_the_health_of_the_log(docs, vectors, execute):
@@ -395,11 +419,10 @@ def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
     assert_equal_to_the_database(docs, vectors[:3])
 
 
-def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors, monkeypatch):
-    monkeypatch.setattr("mrl_db.engines.native.following._FEW", 100)
+def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors):
     docs = db.create_collection("docs", dims=DIMS)
-    docs.load(cache=False)
-    first = docs.loaded._live.index
+    engine = load_following(docs, few=100)
+    first = engine.index
 
     for begin in range(0, N, 50):
         docs.add(np.arange(begin, begin + 50), vectors[begin : begin + 50])
@@ -407,23 +430,19 @@ def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors, 
             range(begin, begin + 50)
         )
 
-    deadline = time.monotonic() + 60
-    while docs.loaded._live.index is first and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert docs.loaded._live.index is not first
+    engine.settle()
+    assert engine.index is not first
     docs.delete([3])
-    docs.loaded._live._rebuilder.join()
     assert_equal_to_the_database(docs, vectors[:3])
     docs.unload()
 
 
-def test_another_collection_in_its_place_is_built_anew(docs, vectors, execute, monkeypatch):
-    monkeypatch.setattr("mrl_db.engines.native.following._FEW", 100)
-    first = docs.loaded._live.index
+def test_another_collection_in_its_place_is_built_anew(docs, vectors, execute):
+    first = load_following(docs, few=100).index
     with_all = "INSERT INTO docs (id, embedding) SELECT id + 1000, embedding FROM copied"
     execute(f"CREATE TABLE copied AS TABLE docs; TRUNCATE docs; {with_all}; DROP TABLE copied")
     assert_equal_to_the_database(docs, vectors[:3])
-    assert docs.loaded._live.index is not first
+    assert docs.loaded.index is not first
 
 
 # Staleness that is allowed
@@ -519,16 +538,15 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
             execute(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; GRANT SELECT ON mrl.change TO reader_of_docs"
             )
-            mine.load()
-            with psycopg.connect(
-                dsn, autocommit=True
-            ) as writer:  # a role that knows nothing of mrl
+            clock = Clock()
+            load_following(mine, clock=clock)
+            with psycopg.connect(dsn, autocommit=True) as writer:  # it knows nothing of mrl
                 writer.execute("SET ROLE writer_of_docs")
                 writer.execute(ROW, (N, text(vectors[N])))
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     writer.execute("DELETE FROM mrl.change")
             assert nearest(mine, vectors[N])[0] == N
-            mine.loaded._live._renewed_at = -np.inf
+            clock.ahead += 61
             assert nearest(mine, vectors[N])[0] == N
             execute("REVOKE SELECT ON docs FROM reader_of_docs")
             with pytest.raises(mrl_db.PrivilegeError):

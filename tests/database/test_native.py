@@ -78,7 +78,7 @@ def test_the_trace_tells_rows_and_time_of_every_stage(docs, vectors):
     trace = docs.search(vectors[0], k=10).trace
 
     assert [stage.name for stage in trace.stages] == [
-        str(s) if i else f"graph, {s}" for i, s in enumerate(docs.loaded.plan.stages)
+        str(s) if i else f"graph, {s}" for i, s in enumerate(docs.loaded.followed_plan.stages)
     ]
     assert [stage.rows_out for stage in trace.stages] == [20, 11, 10]
     assert trace.stages[1].rows_in == 20
@@ -189,16 +189,18 @@ def test_memory_is_refused_before_a_row_is_read(docs):
 )
 def test_memory_is_what_the_formula_says(docs, options):
     """Within a tenth; small arrays are rounded up to cache lines only."""
-    from mrl_db.engines.native.index import footprint
+    from mrl_db.engines.native.memory import footprint
 
     docs.load(**options)
 
-    expected = footprint(N, docs._info, docs.loaded.plan, in_memory=docs.loaded.in_memory)
+    expected = footprint(
+        N, docs._opened.info, docs.loaded.followed_plan, in_memory=docs.loaded.in_memory
+    )
     assert docs.loaded.vector_bytes == pytest.approx(expected.vectors, rel=0.1)
     # The projection and the copies of entry lines are a constant, the larger the fewer rows there are.
     constant = (
         (2 * 256 + 256) * 64
-        if any(stage.space == "projection" for stage in docs.loaded.plan.stages)
+        if any(stage.space == "projection" for stage in docs.loaded.followed_plan.stages)
         else 0
     )
     assert docs.loaded.bytes - docs.loaded.vector_bytes == pytest.approx(
@@ -259,7 +261,7 @@ def test_what_is_not_loaded_is_said(docs, vectors):
     [
         ({"route": "hnsw"}, "wanted 'graph' or 'flat'"),
         ({"rows": "disk"}, "wanted 'memory' or 'postgres'"),
-        ({"build": "slow"}, "'default', 'fast'"),
+        ({"build": "slow"}, "'default' or 'fast'"),
         ({"threads": 0}, "threads is 0"),
         ({"effort": 0}, "effort is 0"),
         ({"effort": 10, "plan": flat_plan(dims=DIMS)}, "both given"),
@@ -360,7 +362,9 @@ def test_a_forked_child_searches_on(docs, vectors):
     if child == 0:  # the engine by itself: connections do not survive a fork
         try:
             same = (
-                docs.loaded.search(docs._request(None), vectors[:64], 5, None, 2).ids.tolist()
+                docs.loaded.search(
+                    docs._opened.request(), vectors[:64], docs.loaded.followed_plan(5), threads=2
+                ).ids.tolist()
                 == expected
             )
         except BaseException:
@@ -395,4 +399,5 @@ def test_threads_search_while_others_write(docs, vectors, rng):
         thread.join()
 
     assert problems == []
+    docs.search(vectors[0])  # sees the last write, whenever the threads ended
     assert docs.loaded.rows == N == docs.count()

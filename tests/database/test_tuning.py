@@ -10,14 +10,12 @@ import pytest
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
-from mrl_db.engines.native.engine import HiddenRows
 from mrl_db.evaluate.metrics import recall_at_k, recall_of
 from mrl_db.model.filters import AllOf
 from mrl_db.model.promise import drift_of_queries, quantiles
 from mrl_db.postgres.request import Request
 from mrl_db.recall.bounds import mean_lower_bound, mean_upper_bound
 from mrl_db.recall.fates import fates, up_to
-from mrl_db.recall.sample import without_own
 
 DIMS, N, FRESH = 64, 4000, 500
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
@@ -64,7 +62,7 @@ def test_a_promise_is_kept_on_fresh_queries_and_followed_by_every_handle(db, doc
     other = db.open("docs")
     if engine == "native":
         other.load()
-        assert other.loaded.plan == promise.plan
+        assert other.loaded.followed_plan == promise.plan
     else:
         assert other.plan == promise.plan
     assert str(other.promise) == str(docs.promise)
@@ -192,7 +190,7 @@ def test_queries_of_another_kind_make_a_promise_stale_and_are_warned_of(docs, ro
 def test_the_log_of_queries_is_tuned_with_once_it_is_long_enough(docs, rows):
     docs.load()
     docs.search(rows[1])
-    assert len(docs._log) == 250  # every second one
+    assert len(docs._opened.log) == 250  # every second one
     docs.search(rows[1][:250])
 
     assert docs.tune(recall=0.9).kind == "log"
@@ -203,7 +201,7 @@ def test_single_native_searches_are_logged_one_in_sixteen(docs, rows):
     for query in rows[1][:64]:
         docs.search(query)
 
-    assert len(docs._log) == 4
+    assert len(docs._opened.log) == 4
 
 
 def test_drift_is_told_from_chance():
@@ -275,10 +273,10 @@ def test_a_hidden_row_is_as_if_it_were_not_there(db, rows, key_type, metric):
         Plan("flat", 1, (everything, Stage(DIMS, F32, 10))),
     ]
     few.load()
-    request = Request(few._info, AllOf(()), ())
+    request = Request(few._opened.info, AllOf(()), ())
 
     for plan in [*plans, graph_plan(dims=DIMS, effort=400)]:
-        hits = few.loaded.search(request, rows[0][:50], 10, plan, hidden=HiddenRows(keys[:50]))
+        hits = few.loaded.search(request, rows[0][:50], plan, hidden=keys[:50])
         for place in range(50):
             exact = few.search(rows[0][place], k=11, exact=True)
             others = [each for each in exact.ids.tolist() if each != keys[place]][:10]
@@ -291,9 +289,7 @@ def test_hidden_keys_are_one_a_query(docs, rows):
     docs.load()
 
     with pytest.raises(ValueError, match="2 hidden rows for 3 queries"):
-        docs.loaded.search(
-            Request(docs._info, AllOf(()), ()), rows[1][:3], 10, None, hidden=HiddenRows([1, 2])
-        )
+        docs.loaded.search(docs._opened.request(), rows[1][:3], docs.loaded.plan(10), hidden=[1, 2])
 
 
 @pytest.mark.parametrize("engine", ["native", "sql"])
@@ -435,10 +431,8 @@ def test_recall_is_shown_as_measured_and_weighted_in_the_lower_bound_alone(db, r
 
     hits = few.search(rows[0][:600], k=11, plan=longer)
     exact = few.search(rows[0][:600], k=11, exact=True)
-    measured = recall_of(
-        *without_own(range(600), hits.ids, hits.distances, 10),
-        *without_own(range(600), exact.ids, exact.distances, 10),
-    )
+    own, others = hits.without(range(600), 10), exact.without(range(600), 10)
+    measured = recall_of(own.ids, own.distances, others.ids, others.distances)
     assert recall.queries == 600
     assert recall.mean == pytest.approx(measured.mean())
     assert recall.minimum == pytest.approx(measured.min())

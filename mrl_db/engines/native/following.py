@@ -1,51 +1,74 @@
-"""An index in this process that follows its table: before a search, what was committed and is not yet here is fetched and applied.
+"""An index in this process that follows its table: a search sees what was committed before it.
 
-A sync asks the change log, in one round trip, for what is not visible in the snapshot that was seen. Mostly there is nothing. The keys
-written to are fetched as they are now, whatever was done to them, so that applying a change twice, or late, does no harm.
+A sync asks the change log, in one round trip, for what is not visible in the snapshot that was
+seen. Mostly there is nothing. The keys written to are fetched as they are now, whatever was done to
+them, so that applying a change twice, or late, does no harm.
 
-Where the log cannot tell all - TRUNCATE, a table that was rewritten or whose triggers were off, a lease that ended, a restored backup -
-the rows themselves are compared with those here, by one COPY. After a restart of the server the log is read from the last acknowledgement,
-and what was applied since is fetched again: a crash may give ids of transactions that wrote nothing a second time, and what was committed
-after a backup is gone when that is restored (`mrl_db.postgres.changes`).
+Where the log cannot tell all (TRUNCATE, a table that was rewritten or whose triggers were off, a
+lease that ended, a restored backup) the rows themselves are compared with those here, by one COPY.
+After a restart of the server the log is read from the last acknowledgement, and what was applied
+since is fetched again: a crash may give ids of transactions that wrote nothing a second time, and
+what was committed after a backup is gone when that is restored (`mrl_db.postgres.changes`).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from mrl_db import _kernels
+from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
 from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
 from mrl_db.model.filters import AllOf
-from mrl_db.postgres import catalog, statements
+from mrl_db.model.key import decode, encode
+from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, News, Position, trim
-from mrl_db.postgres.copy_out import copy_rows
-from mrl_db.postgres.ingest import check_keys, plain_keys
+from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
 Read = Callable[[CollectionInfo, ChangeLog | None], tuple[_kernels.Index, Position | None]]
 NEVER = math.inf
-
-_LEASE = 600.0  # seconds for which the log keeps what this reader has not acknowledged
-_LOADING_LEASE = 86_400.0  # … while it loads
-_RENEW = 60.0
-_TOUCHED = 100_000  # keys applied since the last acknowledgement that are remembered
 _KEYS_AT_ONCE = 8_192
-_BLOCK_BYTES = 4 << 20
-_LINKED_AT_ONCE = 256
-_MANY_WAIT = 4096  # rows without links: more slow searches down, and are linked by all cores
-_FEW = 10_000  # rows: whatever share of a small index changes, it is changed and not built anew
+# What may not change under an index: with it, all that is here would be another thing.
+_FORM = ("dims", "metric", "key", "key_type", "vector", "vector_type")
+
+
+def boot_time() -> float:
+    """Returns seconds on a clock that also runs while the machine sleeps, as leases do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How an index follows its table.
+
+    Attributes:
+        lease: Seconds for which the log keeps what this reader has not acknowledged.
+        loading_lease: The same while it loads.
+        renew: Seconds after which a sync acknowledges, and renews the lease.
+        touched: Keys applied since the last acknowledgement, after which a sync acknowledges.
+        few: Rows; whatever share of so small an index changes, it is changed and not built anew.
+        clock: Seconds, for the leases.
+    """
+
+    lease: float = 600.0
+    loading_lease: float = 86_400.0
+    renew: float = 60.0
+    touched: int = 100_000
+    few: int = 10_000
+    clock: Callable[[], float] = boot_time
 
 
 class LiveIndex:
@@ -60,10 +83,18 @@ class LiveIndex:
         allow_rls_bypass: bool,
         follow: bool,
         cache: dict[str, Any] | None,
+        following: Following,
     ) -> None:
-        """Loads. read: makes an index of the table as it is, and says as of when. follow: without it the rows stay as they were read.
+        """Loads.
 
-        cache: what makes the index another one than those of the same table, where it is to be kept as a file.
+        Args:
+            session: To follow by.
+            info: The collection.
+            read: Makes an index of the table as it is, and says as of when.
+            allow_rls_bypass: Load a table under row-level security.
+            follow: Without it the rows stay as they were read.
+            cache: What makes the index another one than those of the same table; None: no file.
+            following: Leases and limits.
         """
         self.info = info
         self.generation = 0  # counts the syncs that changed something
@@ -71,9 +102,10 @@ class LiveIndex:
         self._read = read
         self._allow_rls_bypass = allow_rls_bypass
         self._lock = threading.Lock()
+        self._following = following
         self._link: Connection | None = None
-        self._linker: threading.Thread | None = None
-        self._rebuilder: threading.Thread | None = None
+        self._linker = background.Task("linker")
+        self._rebuilder = background.Task("rebuilder")
         self._process = self._linked_in = os.getpid()
         self._synced_at = -math.inf
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
@@ -86,7 +118,7 @@ class LiveIndex:
             self._load()
             return
         with self._file.locked():
-            found = self._file.open(self._log, _LEASE)
+            found = self._file.open(self._log, following.lease)
             if found is None:
                 self._load()
                 self._save()
@@ -107,18 +139,20 @@ class LiveIndex:
     def sync(self, max_staleness: float = 0.0) -> None:
         """Sees to it that everything committed `max_staleness` seconds before this call is here.
 
-        Raises ConnectError when the database cannot be asked, CollectionNotFoundError when the collection is gone, FreshnessError when it
-        has changed its form or cannot be followed any more.
+        Raises:
+            ConnectError: The database cannot be asked.
+            CollectionNotFoundError: The collection is gone.
+            FreshnessError: It has changed its form, or cannot be followed any more.
         """
         if self._log is None:
             return
-        called = _now()
+        called = self._following.clock()
         if called - self._synced_at <= max_staleness:
             return
         with self._lock:
             if called - self._synced_at <= max_staleness:  # another thread asked meanwhile
                 return
-            self._sync(self._log, _now())
+            self._sync(self._log, self._following.clock())
 
     def expire(self) -> None:
         """Makes the next search ask, whatever staleness it allows: this process has written."""
@@ -130,8 +164,13 @@ class LiveIndex:
             self._load()
             self._save()
 
+    def settle(self) -> None:
+        """Waits for what goes on beside searches: new rows being linked, an index built anew."""
+        self._linker.join()
+        self._rebuilder.join()
+
     def close(self) -> None:
-        """Ends the registration, after the file is brought up to date; the rows stay as they are."""
+        """Ends the registration, once the file is up to date; the rows stay as they are."""
         with self._lock:
             log = self._log
             if log is not None and self._process == os.getpid():
@@ -146,9 +185,9 @@ class LiveIndex:
 
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
-        began = _now()
+        began = self._following.clock()
         if self._log is not None:
-            self._reader = self._log.register(_LOADING_LEASE)
+            self._reader = self._log.register(self._following.loading_lease)
         self._index, position = self._read(self.info, self._log)
         self._rows_then = self._index.rows
         self.generation += 1
@@ -165,7 +204,7 @@ class LiveIndex:
     def _take(self, cached: Cached) -> None:
         """Begins with an index out of a file; the first search brings it up to date."""
         self._index, self._position = cached.index, cached.position
-        self._rows_then, self._renewed_at = cached.built_rows, _now()
+        self._rows_then, self._renewed_at = cached.built_rows, self._following.clock()
         self._touched, self._unsaved = set(), 0
         self.generation += 1
 
@@ -207,9 +246,9 @@ class LiveIndex:
     def _follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
         if self._process != os.getpid():
             self._after_fork(log)
-        if (began - self._renewed_at > _RENEW or len(self._touched) > _TOUCHED) and not self._renew(
-            log, connection
-        ):
+        late = began - self._renewed_at > self._following.renew
+        full = len(self._touched) > self._following.touched
+        if (late or full) and not self._renew(log, connection):
             self._compare(log)
             return
         news = log.news(connection, self._position, self._reader)
@@ -223,22 +262,18 @@ class LiveIndex:
         if news.keys:
             self._apply(connection, list(news.keys))
         self._position = news.position
-        if self._index.rows > 2 * self._rows_then + _FEW and (
-            self._rebuilder is None or not self._rebuilder.is_alive()
-        ):
-            # The projection was fitted to another collection. What is here is right, and answers until the new one is ready.
+        grown = self._index.rows > 2 * self._rows_then + self._following.few
+        # Then the projection was fitted to another collection. What is here is right, and answers
+        # until the new one is ready.
+        if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
             self._rows_then = self._index.rows
-            self._rebuilder = threading.Thread(
-                target=_rebuild, args=(weakref.ref(self),), name="mrl_db rebuilder", daemon=True
-            )
-            self._rebuilder.start()
 
     def rebuild(self) -> None:
-        """Reads all rows again while searches and syncs go on with what is here, then takes the new index in its place."""
+        """Reads all rows again while searches and syncs go on, then takes the new index."""
         log, info = self._log, self.info
         if log is None:
             return
-        reader = log.register(_LOADING_LEASE)  # holds what is committed meanwhile
+        reader = log.register(self._following.loading_lease)  # holds what is committed meanwhile
         try:
             index, position = self._read(info, log)
             with self._lock:
@@ -256,14 +291,14 @@ class LiveIndex:
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""
-        began = _now()
-        reader = log.acknowledge(connection, self._reader, self._position, _LEASE)
+        began = self._following.clock()
+        reader = log.acknowledge(connection, self._reader, self._position, self._following.lease)
         if reader is None:
             return False
         self._reader, self._renewed_at = reader, began
         self._touched.clear()
         trim(connection)
-        if 5 * self._unsaved > self._index.rows + _FEW:
+        if 5 * self._unsaved > self._index.rows + self._following.few:
             self._save()
         return True
 
@@ -275,14 +310,13 @@ class LiveIndex:
 
     def _after_fork(self, log: ChangeLog) -> None:
         """A forked child follows for itself, from where its parent had acknowledged."""
-        reader = log.register_from(self._reader, _LEASE)
+        reader = log.register_from(self._reader, self._following.lease)
         self._process = os.getpid()
         if reader is None:
-            self._renewed_at = (
-                -math.inf
-            )  # the parent has moved on: the next renewal fails, and rows are compared
+            # The parent has moved on: the next renewal fails, and rows are compared.
+            self._renewed_at = -math.inf
         else:
-            self._reader, self._renewed_at = reader, _now()
+            self._reader, self._renewed_at = reader, self._following.clock()
 
     def _apply(self, connection: Connection, keys: list[Any]) -> None:
         """Fetches rows as they are now, and makes the index so."""
@@ -292,53 +326,46 @@ class LiveIndex:
         request = Request(self.info, AllOf(()), ())
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             piece = keys[begin : begin + _KEYS_AT_ONCE]
-            found: set[Any] = set()
-            for encoded, vectors in copy_rows(connection, request, _block_rows(self.info), piece):
+            present: set[Any] = set()
+            for encoded, vectors in copy_rows(
+                connection, request, block_rows(self.info.dims), piece
+            ):
                 if len(vectors):
                     self._index.upsert(encoded, vectors)
-                    found.update(plain_keys(encoded, self.info.key_type))
-            gone = [key for key in piece if key not in found]
+                    present.update(decode(encoded, self.info.key_type))
+            gone = [key for key in piece if key not in present]
             if gone:
-                self._index.erase(check_keys(gone, self.info.key_type)[0])
-        if self._index.waiting and (self._linker is None or not self._linker.is_alive()):
-            self._linker = threading.Thread(
-                target=_link, args=(self._index,), name="mrl_db linker", daemon=True
-            )
-            self._linker.start()
+                self._index.erase(encode(gone, self.info.key_type))
+        if self._index.waiting:
+            self._linker.start(partial(background.link, self._index))
 
     def _compare(self, log: ChangeLog) -> None:
         """Makes the index equal to the table, row by row, and follows from there."""
         info = catalog.describe(self._session, self.info.name)
-        for what in ("dims", "metric", "key", "key_type", "vector", "vector_type"):
-            if getattr(info, what) != getattr(self.info, what):
+        for what in _FORM:
+            before, now = getattr(self.info, what), getattr(info, what)
+            if before != now:
                 raise FreshnessError(
-                    f'collection "{info.name}" has changed its form ({what} was {getattr(self.info, what)}, is {getattr(info, what)}); '
-                    "open it again and load() it"
+                    f'collection "{info.name}" has changed its form ({what} was {before}, is {now})'
+                    "; open it again and load() it"
                 )
         relation = log.relation
         log.relation = log.check(info)
         self.info = info
         if log.relation != relation or not self._registered(log):
-            self._reader = log.register(_LOADING_LEASE)
+            self._reader = log.register(self._following.loading_lease)
         comparison = _kernels.Comparison()
         differing: list[Any] = []
-        with self._session.transaction() as connection:
-            connection.execute(statements.query("repeatable_read"))
+        with self._session.snapshot() as connection:
             position = log.position(connection)
             if position is None:
                 raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')
-            for encoded, vectors in copy_rows(
-                connection, Request(info, AllOf(()), ()), _block_rows(info)
-            ):
+            request = Request(info, AllOf(()), ())
+            for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
                 if len(vectors):
-                    places = self._index.compare(encoded, vectors, comparison)
-                    differing += plain_keys(
-                        encoded[places]
-                        if not isinstance(encoded, list)
-                        else [encoded[i] for i in places.tolist()],
-                        info.key_type,
-                    )
-        if len(differing) > max(_FEW, self._index.rows // 2):
+                    differ = self._index.compare(encoded, vectors, comparison).tolist()
+                    differing += decode([encoded[i] for i in differ], info.key_type)
+        if len(differing) > max(self._following.few, self._index.rows // 2):
             self._load()
             return
         self.generation += 1
@@ -347,7 +374,8 @@ class LiveIndex:
         self._position = position
         if not self._renew(log, self._connection()):
             raise FreshnessError(
-                "the registration in mrl.reader was taken away while rows were compared; search again"
+                "the registration in mrl.reader was taken away while rows were compared; "
+                "search again"
             )
 
     def _registered(self, log: ChangeLog) -> bool:
@@ -365,60 +393,3 @@ class LiveIndex:
         if self._link is not None:
             self._link = None
             self._cut()
-
-
-class Follower(threading.Thread):
-    """Syncs in the background, so that searches that allow some staleness never wait for the database."""
-
-    def __init__(self, live: LiveIndex, max_staleness: float) -> None:
-        """max_staleness: what searches allow; it syncs twice as often."""
-        super().__init__(name="mrl_db follower", daemon=True)
-        self._live = weakref.ref(live)
-        self._interval = max_staleness / 2
-        self._stop = threading.Event()
-
-    def run(self) -> None:
-        """Until `stop()`, or the index is gone. A search notices for itself what goes wrong here."""
-        while not self._stop.wait(self._interval):
-            live = self._live()
-            if live is None or not live.follows:
-                return
-            try:
-                live.sync(self._interval)
-            except MrlDbError:
-                continue
-            finally:
-                del live
-
-    def stop(self) -> None:
-        """Ends the thread soon."""
-        self._stop.set()
-
-
-def _rebuild(live: weakref.ref[LiveIndex]) -> None:
-    found = live()
-    if found is not None:
-        try:
-            found.rebuild()
-        except (
-            MrlDbError,
-            psycopg.Error,
-        ) as error:  # what is here stays right; it is tried again after as much growth
-            logging.getLogger("mrl_db").warning("the index could not be built anew: %s", error)
-
-
-def _link(index: _kernels.Index) -> None:
-    """Brings new rows into the graph, beside searches; they are found before that, at the price of a look at each."""
-    while index.link_waiting(
-        _LINKED_AT_ONCE, _kernels.available_threads() if index.waiting > _MANY_WAIT else 1
-    ):
-        continue
-
-
-def _block_rows(info: CollectionInfo) -> int:
-    return max(1, _BLOCK_BYTES // (4 * info.dims))
-
-
-def _now() -> float:
-    """Seconds on a clock that also runs while the machine sleeps, as leases do."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

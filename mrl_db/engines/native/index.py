@@ -1,57 +1,45 @@
-"""Loading a collection into this process: rows by COPY, decoded and encoded in C++ while they stream, then codes and the graph.
-
-What it takes, in bytes a row (docs/native.md shows the sum):
-
-    float32 rows              4 dims, unless they stay in PostgreSQL
-    int8 codes                dims, rounded up to 64, and 8 for scale and square (12 under cosine)
-    keys                      their bytes (text: 12 more), and 5.3 to 10.7 for the table that finds them
-    marks                     4.1
-    line codes                128, where the plan has an int4 stage
-    graph                     136
-    prefix codes              dims of the prefix (or an eighth of it) and 4 to 10, where the plan has such a stage
-    while the graph is built  1,350 more
-"""
+"""Reading a collection into this process: rows by COPY, decoded and encoded in C++ while they stream,
+then codes and the graph."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 
-from mrl_db import _kernels
-from mrl_db.engines.native.engine import NativeEngine
-from mrl_db.engines.native.following import NEVER, LiveIndex
+from mrl_db import _kernels, kernels
+from mrl_db.door import checked_choice, checked_count
+from mrl_db.engines.native.memory import check_memory, footprint
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
-from mrl_db.faces.progress import Report, reporting
-from mrl_db.model.errors import MemoryLimitError, PlanError, ValueRangeError
+from mrl_db.faces.progress import Progress, reporting
+from mrl_db.model.errors import PlanError
 from mrl_db.model.filters import AllOf
-from mrl_db.model.metric import Metric
-from mrl_db.model.plan import Plan
+from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
-from mrl_db.postgres import rows as stored_rows
-from mrl_db.postgres import statements
+from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, Position
-from mrl_db.postgres.copy_out import copy_rows
-from mrl_db.postgres.ingest import KEY_TYPES
+from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 
+BuildName = Literal["default", "fast"]
 _BLOCK_BYTES = 8 << 20  # of decoded rows that are encoded together
-_BUILD_BYTES = 1350
-_TEXT_KEY_BYTES = 24  # a guess, for the arithmetic only
-_KEY_BYTES = {"smallint": 2, "integer": 4, "bigint": 8, "uuid": 16}
-_NATIVE_METRIC = {
-    Metric.cosine: _kernels.Metric.cosine,
-    Metric.inner_product: _kernels.Metric.inner_product,
-    Metric.l2: _kernels.Metric.l2,
-}
 
 
-# How much work goes into the graph: candidates that cells give, rows compared with each row, rounds of walks and their length.
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What `csrc/index/build.hpp` calls BuildOptions."""
+    """How much work goes into the graph; `csrc/index/build.hpp` calls it BuildOptions.
+
+    Attributes:
+        candidates: For each row, from the cells that it lies in.
+        compared_rows: Rows that each is compared with to find these.
+        rounds: Of walks that find better ones.
+        walk_hops: Of each walk.
+        walk_pool: Rows that a walk keeps.
+        alpha: Of the pruning rule.
+    """
 
     candidates: int
     compared_rows: int
@@ -61,104 +49,72 @@ class Build:
     alpha: float = 1.2
 
 
-BUILDS = {
-    "default": Build(candidates=96, compared_rows=4096, rounds=2, walk_hops=128, walk_pool=160),
-    "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=112, walk_pool=128),
-}
+BUILDS: Mapping[str, Build] = MappingProxyType(
+    {
+        "default": Build(candidates=96, compared_rows=4096, rounds=2, walk_hops=128, walk_pool=160),
+        "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=112, walk_pool=128),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
-    """Bytes that a loaded collection takes: its float32 vectors, all else, and what only the building of the graph needs."""
+class Loading:
+    """What to load, and how; checked at the door.
 
-    vectors: int
-    resident: int
-    building: int
+    Attributes:
+        plan: Its stages say which codes are made; the plan of searches that bring none.
+        in_memory: Whether the float32 vectors are kept here, or stay in PostgreSQL.
+        max_memory: Bytes that may be taken; None: what is free.
+        build: A name of `BUILDS`.
+        threads: To build and to search batches with.
+        max_staleness: Seconds that searches may be behind the database; infinity: no following.
+        allow_rls_bypass: Load a table under row-level security.
+        cache: Keep what was built as a file.
+    """
+
+    plan: Plan
+    in_memory: bool = True
+    max_memory: int | None = None
+    build: str = "default"
+    threads: int = 1
+    max_staleness: float = 0.0
+    allow_rls_bypass: bool = False
+    cache: bool = True
 
     @property
-    def peak(self) -> int:
-        """The most that is held at once."""
-        return self.vectors + self.resident + self.building
+    def form(self) -> dict[str, Any]:
+        """What makes an index another one than others of the same table; lengths of shortlists do not."""
+        codes = [[stage.space, stage.dims, stage.precision.value] for stage in self.plan.stages]
+        return {
+            "route": self.plan.route,
+            "codes": codes,
+            "in_memory": self.in_memory,
+            "build": self.build,
+        }
 
 
-def footprint(count: int, info: CollectionInfo, plan: Plan, *, in_memory: bool) -> Footprint:
-    """Returns the bytes that loading `count` rows for a plan takes."""
-    table = 64
-    while 4 * count > 3 * table:
-        table *= 2
-    a_row = (
-        -(-info.dims // 64) * 64
-        + (12 if info.metric is Metric.cosine else 8)
-        + _KEY_BYTES.get(info.key_type, _TEXT_KEY_BYTES + 12)
-        + 4.125
-    )
-    for stage in plan.stages:
-        width = _kernels.PROJECTION_DIMS if stage.space == "projection" else stage.dims
-        if stage.precision is Precision.int4:
-            a_row += 128
-        elif stage.precision is Precision.bit:
-            a_row += -(-width // 64) * 8 + 6 + (4 if info.metric is Metric.l2 else 0)
-        elif stage.precision is Precision.int8 and (
-            stage.dims < info.dims or stage.space == "projection"
-        ):
-            a_row += -(-width // 16) * 16 + 4 + (4 if info.metric is Metric.l2 else 0)
-    graph = plan.route == "graph"
-    resident = int(count * (a_row + (136 if graph else 0))) + 4 * table
-    return Footprint(
-        4 * info.dims * count if in_memory else 0, resident, _BUILD_BYTES * count if graph else 0
-    )
+def plan_to_load(
+    info: CollectionInfo, route: str, plan: Plan | None, effort: int | None, promised: Plan | None
+) -> Plan:
+    """Returns the plan to load codes for: the given, the promised, or the default one of a route.
 
-
-def load(
-    session: Session,
-    info: CollectionInfo,
-    plan: Plan,
-    *,
-    in_memory: bool,
-    max_memory: int | None,
-    build: str,
-    threads: int,
-    max_staleness: float,
-    allow_rls_bypass: bool,
-    cache: bool,
-    progress: Report | bool,
-) -> NativeEngine:
-    """Returns the engine over all rows with a vector.
-
-    progress: of the rows, then of the graph in per cent. Raises MemoryLimitError before a row is read.
+    Raises:
+        ValueRangeError: There is no such route, or effort is no count.
+        PlanError: effort and plan were both given.
     """
-    if build not in BUILDS:
-        raise ValueRangeError(f"build is {build!r}, wanted one of {', '.join(map(repr, BUILDS))}")
-    check_native(plan, info)
-
-    def read_rows(
-        now: CollectionInfo, log: ChangeLog | None
-    ) -> tuple[_kernels.Index, Position | None]:
-        return read(
-            session,
-            now,
-            log,
-            plan,
-            in_memory=in_memory,
-            max_memory=max_memory,
-            build=build,
-            threads=threads,
-            progress=progress,
-        )
-
-    # What makes an index another one; how long its shortlists are does not.
-    codes = [[stage.space, stage.dims, stage.precision.value] for stage in plan.stages]
-    form = {"route": plan.route, "codes": codes, "in_memory": in_memory, "build": build}
-    live = LiveIndex(
-        session,
-        info,
-        read_rows,
-        allow_rls_bypass=allow_rls_bypass,
-        follow=max_staleness < NEVER,
-        cache=form if cache else None,
-    )
-    return NativeEngine(
-        session, live, plan, in_memory=in_memory, threads=threads, max_staleness=max_staleness
+    checked_choice(route, "route", ("graph", "flat"))
+    if plan is not None:
+        if effort is not None:
+            raise PlanError("effort= and plan= were both given; the plan says its effort")
+        return plan
+    if effort is not None:
+        checked_count(effort, "effort")
+    elif promised is not None and promised.route == route:
+        return promised
+    if route == "flat":
+        return flat_plan(dims=info.dims)
+    return (
+        graph_plan(dims=info.dims) if effort is None else graph_plan(dims=info.dims, effort=effort)
     )
 
 
@@ -166,29 +122,43 @@ def read(
     session: Session,
     info: CollectionInfo,
     log: ChangeLog | None,
-    plan: Plan,
-    *,
-    in_memory: bool,
-    max_memory: int | None,
-    build: str,
-    threads: int,
-    progress: Report | bool,
+    loading: Loading,
+    progress: Progress | bool,
 ) -> tuple[_kernels.Index, Position | None]:
-    """Returns the index of a table as one snapshot of the database sees it, and where a reader of its log stands that has seen this."""
+    """Returns the index of a table as one snapshot of the database sees it.
+
+    Args:
+        session: To read by.
+        info: The collection.
+        log: Its change log, where it is to be followed.
+        loading: What to make.
+        progress: Of the rows, then of the graph in per cent.
+
+    Returns:
+        The index, and where a reader of the log stands that has seen this; None without a log, or
+        when the collection is gone.
+
+    Raises:
+        MemoryLimitError: Before a row is read.
+    """
     request = Request(info, AllOf(()), ())
-    with session.transaction() as connection:
-        connection.execute(statements.query("repeatable_read"))
-        count = stored_rows.count_in(connection, request)
+    plan, threads = loading.plan, loading.threads
+    with session.snapshot() as connection:
+        count = rows.count_in(connection, request)
         position = None if log is None else log.position(connection)
-        _check_memory(footprint(count, info, plan, in_memory=in_memory), count, max_memory)
+        needed = footprint(count, info, plan, in_memory=loading.in_memory)
+        check_memory(needed, count, loading.max_memory)
         index = _kernels.Index(
-            _NATIVE_METRIC[info.metric], info.dims, KEY_TYPES[info.key_type], in_memory
+            kernels.native_metric(info.metric),
+            info.dims,
+            kernels.key_type(info.key_type),
+            loading.in_memory,
         )
         index.reserve(count)
         done = 0
         with reporting(progress, "rows") as report:
             for keys, vectors in copy_rows(
-                connection, request, max(1, _BLOCK_BYTES // (4 * info.dims))
+                connection, request, block_rows(info.dims, _BLOCK_BYTES)
             ):
                 index.append(keys, vectors, threads)
                 done += len(vectors)
@@ -197,38 +167,37 @@ def read(
     _add_codes(index, plan, threads)
     if plan.route == "graph":
         with reporting(progress, "graph, %") as report:
-            told = (
+            percent = (
                 None if report is None else lambda part, whole: report(int(100 * part / whole), 100)
             )
-            index.build(threads=threads, progress=told, **asdict(BUILDS[build]))
+            index.build(threads=threads, progress=percent, **asdict(BUILDS[loading.build]))
     return index, position
 
 
-def check_native(plan: Plan, info: CollectionInfo) -> None:
+def check_plan(plan: Plan, info: CollectionInfo) -> None:
     """Raises PlanError when the native engine has no codes for a stage of the plan."""
     if not plan.native:
         raise PlanError(
-            f"the plan's route {plan.route!r} is PostgreSQL's, the native engine's are 'graph' and 'flat'"
+            f"the plan's route {plan.route!r} is PostgreSQL's, the native engine's are 'graph' and "
+            "'flat'"
         )
     if plan.dims != info.dims:
         raise PlanError(
             f'the plan ends at {plan.dims} dims, collection "{info.name}" has {info.dims}'
         )
+    projected = min(info.dims, _kernels.PROJECTION_DIMS)
     for stage in plan.stages:
         if stage.precision is Precision.float16:
-            raise PlanError(
-                f"stage ({stage}): the native engine has bit, int4, int8 and float32 codes, no float16"
-            )
-        if stage.precision is Precision.int4 and stage.space != "projection":
-            raise PlanError(f"stage ({stage}): int4 codes are of the projection")
-        if stage.precision is Precision.float32 and stage.space != "prefix":
-            raise PlanError(
-                f"stage ({stage}): the projection has bit, int4 and int8 codes, no float32"
-            )
-        if stage.space == "projection" and stage.dims != min(info.dims, _kernels.PROJECTION_DIMS):
-            raise PlanError(
-                f"stage ({stage}): the projection has {min(info.dims, _kernels.PROJECTION_DIMS)} dims here"
-            )
+            why = "the native engine has bit, int4, int8 and float32 codes, no float16"
+        elif stage.precision is Precision.int4 and stage.space != "projection":
+            why = "int4 codes are of the projection"
+        elif stage.precision is Precision.float32 and stage.space != "prefix":
+            why = "the projection has bit, int4 and int8 codes, no float32"
+        elif stage.space == "projection" and stage.dims != projected:
+            why = f"the projection has {projected} dims here"
+        else:
+            continue
+        raise PlanError(f"stage ({stage}): {why}")
 
 
 def _add_codes(index: _kernels.Index, plan: Plan, threads: int) -> None:
@@ -251,36 +220,3 @@ def _add_codes(index: _kernels.Index, plan: Plan, threads: int) -> None:
             index.add_flat_codes(prefix, stage.dims, _kernels.Precision.bit, mean, threads)
         elif stage.precision is Precision.int8 and stage.dims < plan.dims:
             index.add_flat_codes(prefix, stage.dims, _kernels.Precision.int8, None, threads)
-
-
-def _check_memory(needed: Footprint, count: int, max_memory: int | None) -> None:
-    limit = _available_memory() if max_memory is None else max_memory
-    if needed.peak <= limit:
-        return
-    whose = "is free here" if max_memory is None else "max_memory= allows"
-    raise MemoryLimitError(
-        f"{count} rows take {_megabytes(needed.vectors)} of float32 vectors, {_megabytes(needed.resident)} of codes, keys and links, and "
-        f"{_megabytes(needed.building)} more while the graph is built: {_megabytes(needed.peak)}, and {_megabytes(limit)} {whose}; "
-        "rows='postgres' leaves the vectors in PostgreSQL, route='flat' needs no graph, engine='sql' loads nothing"
-    )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
-
-
-def _available_memory() -> int:
-    """What this process may still take without swapping: the system's figure, and the control group's where that is smaller."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, StopIteration):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return available if limit == "max" else min(available, max(0, int(limit) - used))
-    except (OSError, ValueError):
-        return available

@@ -1,0 +1,160 @@
+"""An open collection: its description, its engines, and how arguments become requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrl_db import door
+from mrl_db.engines.engine import Engine, TunableEngine
+from mrl_db.engines.exact import ExactEngine
+from mrl_db.engines.native.engine import NativeEngine
+from mrl_db.engines.sql import SqlEngine
+from mrl_db.hits import Hits
+from mrl_db.learn.change import change_from_bytes
+from mrl_db.model.errors import NotLoadedError, PlanError
+from mrl_db.model.plan import Plan, with_k
+from mrl_db.model.promise import Promise
+from mrl_db.postgres import batches, catalog
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Connection, Session
+from mrl_db.recall import promises
+from mrl_db.recall.explorer import Measured
+from mrl_db.recall.query_log import QueryLog
+
+EngineChoice = Literal["auto", "sql", "native"]
+Where = Mapping[str, Any]
+_CHOICES = ("auto", "sql", "native")
+
+
+class Opened:
+    """The state of a collection object; all of it."""
+
+    def __init__(self, session: Session, info: CollectionInfo) -> None:
+        self.session = session
+        self.info = info
+        self.engines: dict[str, TunableEngine] = {}
+        self.describe(info)
+        self.log = QueryLog()
+        self.promises = promises.stored(session, info.name)
+        adaptor = catalog.adaptor_of(session, info)
+        self.adaptor = None if adaptor is None else change_from_bytes(adaptor)
+        self.tried: tuple[Measured, ...] = ()
+
+    def describe(self, info: CollectionInfo | None = None) -> None:
+        """Takes the collection as it is described now; None: as the catalogue describes it."""
+        self.info = catalog.describe(self.session, self.info.name) if info is None else info
+        self.engines["sql"] = SqlEngine(self.session, self.info)
+        self.exact = ExactEngine(self.session, self.info)
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """The metadata columns with their SQL types."""
+        return {name: column.type for name, column in self.info.columns.items()}
+
+    # Engines and plans
+
+    def engine(
+        self, choice: str, plan: Plan | None = None, shortlist: int | None = None
+    ) -> TunableEngine:
+        """Returns the engine that a search is for; raises NotLoadedError."""
+        door.checked_choice(choice, "engine", _CHOICES)
+        if choice == "auto":
+            loaded = "native" in self.engines and shortlist is None
+            choice = "native" if (loaded if plan is None else plan.native) else "sql"
+        engine = self.engines.get(choice)
+        if engine is None:
+            raise NotLoadedError(
+                f'collection "{self.info.name}" is not loaded; call load(), or search with '
+                'engine="sql"'
+            )
+        return engine
+
+    def synced(
+        self, choice: str, plan: Plan | None = None, shortlist: int | None = None
+    ) -> TunableEngine:
+        """Returns the engine, once it sees what was committed before this call."""
+        engine = self.engine(choice, plan, shortlist)
+        engine.sync()
+        self.follow_name(engine)
+        return engine
+
+    def follow_name(self, engine: Engine) -> None:
+        """Takes the table's name from an engine that saw another client rename it."""
+        if engine.info is not self.info and engine.info.relation != self.info.relation:
+            self.describe(engine.info)
+
+    def native(self) -> NativeEngine:
+        """Returns the engine over the rows in this process; raises NotLoadedError."""
+        engine = self.engine("native")
+        assert isinstance(engine, NativeEngine)
+        return engine
+
+    def plan_of(
+        self, engine: Engine, k: int, shortlist: int | None = None, plan: Plan | None = None
+    ) -> Plan:
+        """Returns the plan that a search for k answers follows; raises PlanError."""
+        if plan is None:
+            return engine.plan(
+                k, None if shortlist is None else door.checked_count(shortlist, "shortlist")
+            )
+        if shortlist is not None:
+            raise PlanError(
+                "shortlist= and plan= were both given; the plan says how long its shortlists are"
+            )
+        engine.check(plan)
+        return plan if plan.k == k else with_k(plan, k)
+
+    # Arguments
+
+    def queries(
+        self, query: ArrayLike, as_stored: bool = False
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Returns (n, dims), as they are compared with what is stored, and whether it was one."""
+        queries, single = door.checked_queries(query, self.info)
+        if self.adaptor is not None and not as_stored:
+            queries = self.adaptor.apply(queries)
+        return queries, single
+
+    def request(self, where: Where | None = None, columns: Sequence[str] = ()) -> Request:
+        """Returns a filter and columns, checked."""
+        node = door.checked_filter(where, self.info)
+        return Request(self.info, node, door.checked_column_names(columns, self.info))
+
+    def batch(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any]) -> door.Batch:
+        """Returns rows, checked, as they are stored."""
+        batch = door.checked_rows(ids, vectors, columns, self.info)
+        if self.adaptor is None:
+            return batch
+        return replace(batch, vectors=self.adaptor.apply(batch.vectors))
+
+    def write(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
+        """Runs a write in a transaction, once for each batch_id; returns its rows."""
+        checked = door.checked_batch_id(batch_id)
+        try:
+            return batches.write_once(self.session, self.info, checked, write)
+        finally:  # it may be there, whatever was raised
+            for engine in self.engines.values():
+                engine.written()
+
+    # Promises
+
+    def promised(self, hits: Hits, engine: Engine) -> Hits:
+        """Returns the hits of an engine's own plan; their trace tells what it promises."""
+        promise = self.promises.get(engine.name)
+        return hits if promise is None else hits.promised(partial(self._told, promise))
+
+    def _told(self, promise: Promise) -> str:
+        return str(replace(promise, stale=promise.stale or promises.drift_since(promise, self.log)))
+
+
+class Face(Protocol):
+    """Whatever has an open collection: the functions of this package are methods of it."""
+
+    _opened: Opened

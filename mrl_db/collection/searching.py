@@ -1,0 +1,148 @@
+"""Reading and searching: rows by key, nearest rows, and how a search went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from mrl_db import door
+from mrl_db.collection.opened import EngineChoice, Face, Where
+from mrl_db.hits import Hits, Records, Trace
+from mrl_db.model.errors import ShapeError
+from mrl_db.model.key import id_array
+from mrl_db.model.plan import Plan
+from mrl_db.postgres import catalog, rows
+from mrl_db.recall import fates
+
+
+def get(self: Face, ids: Any, *, columns: Sequence[str] | None = None) -> Records:
+    """Returns the rows with these ids in that order, without those that are not there.
+
+    Args:
+        ids: One key, or several.
+        columns: Metadata to bring along; None: all.
+    """
+    opened = self._opened
+    info = opened.info
+    names = door.checked_column_names(tuple(info.columns) if columns is None else columns, info)
+    keys = door.checked_keys_or_key(ids, info.key_type)
+    present, vectors, values = rows.get(opened.session, info, keys, names)
+    return Records(id_array(present, info.key_type), vectors, values)
+
+
+def count(self: Face, where: Where | None = None) -> int:
+    """Returns the number of rows with a vector, of those that pass the filter."""
+    opened = self._opened
+    return rows.count(opened.session, opened.request(where))
+
+
+def search(
+    self: Face,
+    query: ArrayLike,
+    *,
+    k: int = 10,
+    where: Where | None = None,
+    columns: Sequence[str] = (),
+    shortlist: int | None = None,
+    plan: Plan | None = None,
+    engine: EngineChoice = "auto",
+    threads: int | None = None,
+    max_staleness: float | None = None,
+    exact: bool = False,
+    as_stored: bool = False,
+) -> Hits:
+    """Returns the k nearest rows, the nearest first, ties by id; fewer only where fewer match.
+
+    Args:
+        query: (dims,), giving arrays of shape (k,), or (n, dims), giving (n, k).
+        k: Answers.
+        where: As above.
+        columns: Metadata to bring along.
+        shortlist: Rows that the low-dim stage passes on, in PostgreSQL.
+        plan: As above.
+        engine: As above.
+        threads: For a batch in the native engine.
+        max_staleness: Seconds that the native engine may be behind; None: as it was loaded.
+        exact: The brute-force answer, from the rows in PostgreSQL; no plan is followed.
+        as_stored: The query is a vector as `get` returns it, which the collection's adaptor, if
+            it has one, is not to change again.
+
+    Raises:
+        NotLoadedError: engine="native", and nothing, or not what the plan needs, is loaded.
+    """
+    opened = self._opened
+    if exact:
+        plan = shortlist = None
+    runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
+    runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
+    own_plan = plan is None and shortlist is None
+    if own_plan and where is None and not columns and opened.adaptor is None:
+        hits = runner.search_one(query, k)
+        if hits is not None:
+            opened.log.pass_by(query, hits, k)
+            return opened.promised(hits, runner)
+    opened.follow_name(runner)
+    k = door.checked_count(k, "k")
+    queries, single = opened.queries(query, as_stored)
+    request = opened.request(where, columns)
+    hits = runner.search(
+        request,
+        queries,
+        opened.plan_of(runner, k, shortlist, plan),
+        threads=None if threads is None else door.checked_count(threads, "threads"),
+    )
+    if own_plan:
+        opened.promised(hits, runner)
+    if where is None:
+        opened.log.note(queries, hits.distances, k)
+    return hits[0] if single else hits
+
+
+def explain(
+    self: Face,
+    query: ArrayLike,
+    *,
+    want: Any = None,
+    k: int = 10,
+    where: Where | None = None,
+    shortlist: int | None = None,
+    plan: Plan | None = None,
+    engine: EngineChoice = "auto",
+    as_stored: bool = False,
+) -> Trace:
+    """Returns how one search goes: rows, bytes and time of each stage, and the fate of rows.
+
+    Args:
+        query: (dims,).
+        want: Ids. `trace.fates` says of each whether it was found, else the stage that lost it,
+            its rank there, and the least keep (or, where the walk did not meet it, effort) that
+            would have saved it.
+        k, where, shortlist, plan, engine, as_stored: As for `search`.
+    """
+    opened = self._opened
+    queries, single = opened.queries(query, as_stored)
+    if not single:
+        raise ShapeError(
+            f"query has shape {queries.shape}, explain() takes one query: ({opened.info.dims},)"
+        )
+    runner = opened.synced(engine, plan, shortlist)
+    used = opened.plan_of(runner, door.checked_count(k, "k"), shortlist, plan)
+    request = opened.request(where)
+    keys = () if want is None else door.checked_keys_or_key(want, opened.info.key_type)
+    return fates.explain(runner, opened.session, request, queries[0], used, keys)
+
+
+def set_plan(self: Face, plan: Plan | None) -> None:
+    """Stores a plan for the SQL engine, here and for `mrl.search_<collection>`.
+
+    Args:
+        plan: None returns to the default.
+    """
+    opened = self._opened
+    if plan is not None:
+        opened.engines["sql"].check(plan)
+    catalog.set_plan(opened.session, opened.info.name, plan)
+    opened.promises.pop("sql", None)
+    opened.describe()

@@ -1,0 +1,176 @@
+"""Writing: rows by key, many rows at once, and the index that the load comes before."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from mrl_db import door
+from mrl_db.collection.opened import Face, Where
+from mrl_db.faces import sources
+from mrl_db.faces.progress import Progress, reporting
+from mrl_db.learn.change import Change, check_change
+from mrl_db.model.errors import ValueRangeError
+from mrl_db.postgres import adapting, indexing, rows
+from mrl_db.postgres import write as writing
+
+_INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchmarks/record)
+
+
+def add(
+    self: Face, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+) -> int:
+    """Adds new rows, all or none.
+
+    Args:
+        ids: n keys of the collection's key type.
+        vectors: (n, dims) float32; float16 and float64 are converted.
+        batch_id: As above.
+        **columns: n values for each metadata column; one left out gets its default.
+
+    Returns:
+        How many rows were added.
+
+    Raises:
+        ShapeError, DtypeError, ValueRangeError: Before anything is sent.
+        DuplicateKeyError: A key stands twice, or is there already.
+        CommitUncertain: The connection was lost while the server committed.
+    """
+    opened = self._opened
+    batch = opened.batch(ids, vectors, columns)
+    return opened.write(
+        batch_id, partial(writing.write, info=opened.info, batches=[batch], upsert=False)
+    )
+
+
+def upsert(
+    self: Face, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+) -> int:
+    """Adds rows as `add`, and replaces those whose key is there; their other columns stay."""
+    opened = self._opened
+    batch = opened.batch(ids, vectors, columns)
+    return opened.write(
+        batch_id, partial(writing.write, info=opened.info, batches=[batch], upsert=True)
+    )
+
+
+def ingest(
+    self: Face,
+    source: sources.Source,
+    vectors: ArrayLike | None = None,
+    *,
+    id: str = "id",  # the column's name, as everybody calls it
+    vector: str = "embedding",
+    upsert: bool = False,
+    index: bool = True,
+    progress: Progress | bool = False,
+    batch_id: str | None = None,
+    **columns: Any,
+) -> int:
+    """Loads many rows in one transaction, with bounded memory, then builds the index.
+
+    Args:
+        source: A path of a Parquet file, an Arrow table or record-batch reader, an array of ids
+            (with `vectors` and columns, as for `add`), or an iterable of batches: (ids,
+            vectors), (ids, vectors, {column: values}), or Arrow record batches.
+        vectors: For an array of ids.
+        id: The key's name in Parquet and Arrow data.
+        vector: The vector's name there; other columns go to those of the same name.
+        upsert: Replace rows whose key is there.
+        index: Build the HNSW index where there is none and the rows are many enough.
+        progress: As above.
+        batch_id: As above.
+        **columns: For an array of ids.
+
+    Returns:
+        How many rows were written.
+    """
+    opened = self._opened
+    total, parts = sources.open_source(
+        source, vectors, columns, id=id, vector=vector, known=opened.column_types
+    )
+    checked = (opened.batch(ids, part, further) for ids, part, further in parts)
+    with reporting(progress, "rows") as report:
+        each = None if report is None else lambda done: report(done, total)
+        send = partial(
+            writing.write, info=opened.info, batches=checked, upsert=upsert, progress=each
+        )
+        count = opened.write(batch_id, send)
+    if index and rows.count(opened.session, opened.request()) >= _INDEX_WORTH_ROWS:
+        create_index(self, progress=progress is True)
+    return count
+
+
+def delete(
+    self: Face, ids: Any = None, *, where: Where | None = None, batch_id: str | None = None
+) -> int:
+    """Deletes the rows with these ids, or those that a filter selects; returns how many."""
+    opened = self._opened
+    if (ids is None) == (where is None):
+        raise ValueRangeError(
+            "delete() takes ids or where=, one of the two; where={} deletes all rows"
+        )
+    if ids is None:
+        return opened.write(batch_id, partial(rows.delete_where, request=opened.request(where)))
+    keys = door.checked_keys_or_key(ids, opened.info.key_type)
+    return opened.write(batch_id, partial(rows.delete_ids, info=opened.info, keys=keys))
+
+
+def adapt(self: Face, name: str, adaptor: Change, *, progress: Progress | bool = False) -> None:
+    """Copies the collection into a new one whose vectors are changed by an adaptor.
+
+    Key, vectors and metadata columns are copied, from one snapshot; constraints, defaults and
+    indexes of the table are not.
+
+    Args:
+        name: Of the new collection.
+        adaptor: A `mrl_db.learn.Rotation` or `Adaptor` for these dims. It stays with the new
+            collection, whose methods change what is written and searched for alike.
+        progress: As above.
+    """
+    opened = self._opened
+    if opened.adaptor is not None:
+        raise ValueRangeError(
+            f'the vectors of collection "{opened.info.name}" are adapted already; adapt the '
+            "collection that they came from"
+        )
+    check_change(adaptor, opened.info.dims, opened.info.metric)
+    source = opened.request()
+    total = rows.count(opened.session, source)
+    with reporting(progress, "rows") as report:
+        each = None if report is None else lambda done: report(done, total)
+        adapting.copy_changed(opened.session, source, name, adaptor.to_bytes(), adaptor.apply, each)
+
+
+def create_index(
+    self: Face,
+    *,
+    m: int = 16,
+    ef_construction: int = 64,
+    concurrently: bool = False,
+    progress: Progress | bool = False,
+) -> None:
+    """Builds the HNSW index on the low-dim vectors, unless it is there; best after the load.
+
+    Args:
+        m: pgvector's links a node.
+        ef_construction: Its candidates while building.
+        concurrently: Without locking out writers, at about twice the time.
+        progress: As above, in blocks of the table.
+    """
+    opened = self._opened
+    door.checked_index(m, ef_construction)
+    # Another client may have built or dropped it.
+    opened.describe()
+    with reporting(progress, "index") as report:
+        indexing.create_index(
+            opened.session,
+            opened.info,
+            m=m,
+            ef_construction=ef_construction,
+            concurrently=concurrently,
+            progress=report,
+        )
+    opened.describe()

@@ -1,0 +1,82 @@
+"""Rows as PostgreSQL's binary COPY has them: keys and vectors by C++, further columns by psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
+
+from mrl_db import _kernels, kernels
+from mrl_db.door import Batch
+from mrl_db.model.errors import DtypeError, ShapeError
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.session import Connection
+
+# A COPY message: large enough to make calls cheap, small enough to overlap with the server's work.
+_PIECE_BYTES = 1 << 18
+
+
+def pieces(
+    connection: Connection, info: CollectionInfo, batches: Iterable[Batch]
+) -> Iterator[tuple[int, bytes]]:
+    """Yields (rows, bytes) pieces of a COPY stream; raises ShapeError when columns change."""
+    names: tuple[str, ...] | None = None
+    for batch in batches:
+        names = tuple(batch.columns) if names is None else names
+        if tuple(batch.columns) != names:
+            raise ShapeError(
+                f"a batch has the columns {tuple(batch.columns)}, the first one had {names}; "
+                "wanted the same in all"
+            )
+        yield from _pieces(connection, info, batch, names)
+
+
+def _pieces(
+    connection: Connection, info: CollectionInfo, batch: Batch, names: tuple[str, ...]
+) -> Iterator[tuple[int, bytes]]:
+    step = max(1, _PIECE_BYTES // (4 * info.dims + 64))
+    dump = _column_dumper(connection, info, names)
+    for begin in range(0, len(batch), step):
+        end = min(begin + step, len(batch))
+        fields: list[Any] = []
+        if names:
+            for row in range(begin, end):
+                fields += dump(row, [batch.columns[name][row] for name in names])
+        yield (
+            end - begin,
+            _kernels.encode_rows(
+                kernels.key_type(info.key_type),
+                batch.keys[begin:end],
+                kernels.vector_type(info.vector_type),
+                batch.vectors[begin:end],
+                fields,
+                len(names),
+            ),
+        )
+
+
+def _column_dumper(
+    connection: Connection, info: CollectionInfo, names: Sequence[str]
+) -> Callable[[int, list[Any]], Sequence[Any]]:
+    """Returns a function from one row's values to their binary fields, by psycopg's dumpers."""
+    transformer = Transformer(connection)
+    transformer.set_dumper_types([info.columns[name].oid for name in names], Format.BINARY)
+    formats = [PyFormat.BINARY] * len(names)
+
+    def dump(row: int, values: list[Any]) -> Sequence[Any]:
+        try:
+            fields = transformer.dump_sequence(values, formats)
+            return [None if field is None else bytes(field) for field in fields]
+        except (psycopg.Error, TypeError, ValueError, AttributeError, OverflowError) as error:
+            pairs = zip(names, values, strict=True)
+            shown = ", ".join(f"{name}={value!r:.60}" for name, value in pairs)
+            types = ", ".join(f"{name} is {info.columns[name].type}" for name in names)
+            raise DtypeError(
+                f"row {row}: a value does not fit its column ({shown}); {types} "
+                f"({type(error).__name__})"
+            ) from None
+
+    return dump

@@ -1,0 +1,67 @@
+"""Connections whose waits are watched: a cable or a proxy may be dead without saying so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import psycopg
+from psycopg.abc import PQGen
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+_IDLE_SECONDS = 60.0  # without a wait to watch, after which the thread ends
+
+
+class Watch:
+    """Shuts down the sockets on which a server has been silent for longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[Connection, float] = {}
+        self._thread: threading.Thread | None = None
+
+    def connection_class(self) -> type[Connection]:
+        """Returns the class of connections that this watches."""
+        watch = self
+
+        class Watched(psycopg.Connection[tuple[Any, ...]]):
+            def wait(
+                self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None
+            ) -> Any:
+                watch.begin(self)
+                further = () if timeout is None else (timeout,)
+                try:
+                    return super().wait(gen, interval, *further)
+                finally:
+                    watch.end(self)
+
+        return Watched
+
+    def begin(self, connection: Connection) -> None:
+        """Notes that somebody waits for the server."""
+        self._since[connection] = time.monotonic()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="mrl_db watch", daemon=True)
+            self._thread.start()
+
+    def end(self, connection: Connection) -> None:
+        """Notes that it has answered."""
+        self._since.pop(connection, None)
+
+    def _run(self) -> None:
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < _IDLE_SECONDS:
+            time.sleep(min(0.25, self._seconds / 4))
+            for connection, since in list(self._since.items()):
+                idle_since = time.monotonic()
+                if idle_since - since > self._seconds:
+                    self.end(connection)
+                    with (
+                        contextlib.suppress(OSError, psycopg.Error),
+                        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
+                    ):
+                        line.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,99 @@
+"""Writing rows: sent by COPY in binary, all or nothing; an upsert merges them out of a table of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from psycopg import sql
+
+from mrl_db import _kernels
+from mrl_db.door import Batch
+from mrl_db.postgres import statements
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.encode import pieces
+from mrl_db.postgres.session import Connection
+
+# A COPY statement. The change log's trigger sees a statement's rows in a transition table, which
+# PostgreSQL keeps in memory up to work_mem (4 MB as it comes) and in a file beyond.
+_STATEMENT_BYTES = 1 << 21
+_STAGING = "mrl_db_staging"
+
+
+def write(
+    connection: Connection,
+    info: CollectionInfo,
+    batches: Iterable[Batch],
+    *,
+    upsert: bool,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Writes rows in the connection's transaction.
+
+    Args:
+        connection: Inside a transaction.
+        info: The collection.
+        batches: Rows that passed the door, with the same columns in all.
+        upsert: Rows whose key is there already get the new vector and the columns given.
+        progress: Gets the number of rows sent so far.
+
+    Returns:
+        The number of rows.
+    """
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        return 0
+    columns = [
+        statements.identifier(name) for name in (info.key, info.vector, *tuple(first.columns))
+    ]
+    stream = pieces(connection, info, itertools.chain([first], iterator))
+    if not upsert:
+        return _copy(connection, info.relation, columns, stream, progress)
+    create = statements.query("staging_create").format(
+        staging=statements.identifier(_STAGING),
+        columns=sql.SQL(", ").join(columns),
+        target=info.relation,
+    )
+    connection.execute(create, ())
+    staging = statements.identifier("pg_temp", _STAGING)
+    count = _copy(connection, staging, columns, stream, progress)
+    update = statements.fragments("columns")["update"]
+    merge = statements.query("staging_merge").format(
+        target=info.relation,
+        columns=sql.SQL(", ").join(columns),
+        staging=staging,
+        key=columns[0],
+        updates=sql.SQL(", ").join(update.format(column=column) for column in columns[1:]),
+    )
+    connection.execute(merge, ())
+    return count
+
+
+def _copy(
+    connection: Connection,
+    target: sql.Composable,
+    columns: Sequence[sql.Composable],
+    stream: Iterator[tuple[int, bytes]],
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Sends the pieces by as many COPY statements as their size takes; returns the rows."""
+    statement = statements.without_parameters(
+        statements.query("copy_in").format(target=target, columns=sql.SQL(", ").join(columns)),
+        connection,
+    )
+    count = 0
+    piece = next(stream, None)
+    while piece is not None:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_kernels.copy_header())
+            sent = 0
+            while piece is not None and sent < _STATEMENT_BYTES:
+                copy.write(piece[1])
+                sent += len(piece[1])
+                count += piece[0]
+                if progress is not None:
+                    progress(count)
+                piece = next(stream, None)
+            copy.write(_kernels.copy_trailer())
+    return count
