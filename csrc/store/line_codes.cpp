@@ -131,10 +131,12 @@ float LineCodes::unpack(const std::uint8_t* high, const std::uint8_t* low,
                         std::int8_t* coordinates) const {
     std::uint16_t half;
     std::memcpy(&half, low + kPlane + sizeof half, sizeof half);
-    for (std::size_t j = 0; j < kLineCoordinates; ++j) {
-        const std::size_t byte = j % kPlane, shift = 2 * (j / kPlane);
-        const int code = 4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3);
-        coordinates[j] = static_cast<std::int8_t>(2 * code - 15);
+    for (std::size_t plane = 0; plane < 4; ++plane) {
+        const std::size_t shift = 2 * plane;
+        for (std::size_t byte = 0; byte < kPlane; ++byte) {
+            const int code = 4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3);
+            coordinates[kPlane * plane + byte] = static_cast<std::int8_t>(2 * code - 15);
+        }
     }
     return 0.5f * unit_ * half_to_float(half);
 }
