@@ -12,7 +12,7 @@ def test_the_page_begins_with_what_runs(connection):
     rows = clustered(300, 24)
     connection.execute("DROP EXTENSION mrl_db; DROP EXTENSION vector")
     block = re.search(r"^```postgresql\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    statements = re.sub(r"--.*", "", block[1]).strip().split(";\n")
+    statements = re.split(r";\s*\n", re.sub(r"--.*", "", block[1]).strip())
     connection.execute(statements[0])
     fill(connection, rows, table="articles", column="vector(24)")
     connection.execute("ALTER TABLE articles ADD title text")
