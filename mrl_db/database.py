@@ -100,8 +100,8 @@ class Database:
             key_type: "bigint", "integer", "smallint", "uuid" or "text".
             columns: Metadata, name to SQL type.
             schema: Of the table; by default the first of the search path.
-            adaptor: A `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector that
-                is written or searched for through a collection's methods is changed by it first.
+            adaptor: A `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector
+                that is written or searched for through a collection's methods goes through it.
 
         Raises:
             CollectionExistsError: The name is taken.
@@ -208,7 +208,7 @@ def connect(
     statement_timeout: float | None = None,
     prepare: bool = True,
 ) -> Database:
-    """Connects to a server, or starts (or joins) an embedded one, and brings the schema mrl up to date.
+    """Connects to a server, or starts or joins an embedded one, and updates the schema mrl.
 
     Args:
         dsn: Of any server with pgvector 0.8 or later; no superuser is needed where the extension is

@@ -117,7 +117,7 @@ class Hits:
         return self
 
     def without(self, keys: Sequence[Any], k: int) -> Hits:
-        """Returns the k best of a batch without one row each, `keys`; the last where it is not there."""
+        """Returns a batch's k best without one key each; without the last where it is missing."""
         own = self.ids == np.array(keys, dtype=self.ids.dtype)[:, np.newaxis]
         n, width = own.shape
         if width == 0:
@@ -166,7 +166,7 @@ class Hits:
         ]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Returns a DataFrame of id, distance and columns; that of a batch has query and rank too."""
+        """Returns a DataFrame of id, distance and columns; for a batch, of query and rank too."""
         try:
             import pandas as pd
         except ImportError:

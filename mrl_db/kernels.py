@@ -1,7 +1,8 @@
-"""The NumPy door to the compiled kernels: one query against the rows of a matrix, on any prefix of the row.
+"""The NumPy door to the compiled kernels: one query against the rows of a matrix, on any prefix.
 
-dtypes are exact (float32, int8, uint8) and nothing is copied: rows may be any matrix whose rows are contiguous, a slice of a wider one
-included. The instruction set is chosen at the first call by what the CPU offers, or by the environment variable MRL_DB_SIMD.
+dtypes are exact (float32, int8, uint8) and nothing is copied: rows may be any matrix whose rows are
+contiguous, a slice of a wider one included. The instruction set is chosen at the first call by what
+the CPU offers, or by the environment variable MRL_DB_SIMD.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def available_simd() -> tuple[str, ...]:
 
 @contextmanager
 def using_simd(name: str) -> Iterator[None]:
-    """Forces an instruction set inside the block, for the whole process: for tests and benchmarks."""
+    """Forces an instruction set for the whole process: for tests and benchmarks."""
     before = simd()
     try:
         _kernels.use_simd(name)
@@ -74,7 +75,15 @@ def using_simd(name: str) -> Iterator[None]:
 def inner_product(
     query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
 ) -> NDArray[np.float32]:
-    """Returns sum q_j r_j over the first dims (all by default) for query (dims,) and rows (n, dims): float32 (n,).
+    """Returns the inner product of a query with each row, over the first dims.
+
+    Args:
+        query: (dims,) float32.
+        rows: (n, dims) float32.
+        dims: Of the prefixes; None: all.
+
+    Returns:
+        float32 (n,).
 
     >>> inner_product(np.float32([1, 2]), np.float32([[3, 4], [5, 6]])).tolist()
     [11.0, 17.0]
@@ -85,34 +94,44 @@ def inner_product(
 def squared_l2(
     query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
 ) -> NDArray[np.float32]:
-    """Returns sum (q_j - r_j)^2 over the first dims (all by default): float32 (n,)."""
+    """Returns sum (q_j - r_j)^2 over the first dims: float32 (n,); as `inner_product` otherwise."""
     return _kernels.squared_l2(query, rows, _checked(query, rows, dims, np.float32))
 
 
 def cosine_distance(
     query: NDArray[np.float32], rows: NDArray[np.float32], *, dims: int | None = None
 ) -> NDArray[np.float32]:
-    """Returns 1 - cosine over the first dims (all by default), each prefix by its own norm: float32 (n,) in [0, 2], NaN for a zero one."""
+    """Returns 1 - cosine over the first dims, each prefix by its own norm.
+
+    Returns:
+        float32 (n,) in [0, 2]; NaN for a zero prefix.
+    """
     return _kernels.cosine_distance(query, rows, _checked(query, rows, dims, np.float32))
 
 
 def inner_product_int8(
     query: NDArray[np.int8], rows: NDArray[np.int8], *, dims: int | None = None
 ) -> NDArray[np.int32]:
-    """Returns sum q_j r_j of int8 codes over the first dims, at most 65,536: int32 (n,), exact, equal on every instruction set."""
+    """Returns sum q_j r_j of int8 codes over the first dims, at most 65,536.
+
+    Returns:
+        int32 (n,), exact, equal on every instruction set.
+    """
     return _kernels.inner_product_int8(query, rows, _checked(query, rows, dims, np.int8))
 
 
 def hamming(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Returns the number of differing bits of bit codes, packed eight dims a byte (`numpy.packbits`): int32 (n,)."""
+    """Returns the number of differing bits of codes packed by `numpy.packbits`: int32 (n,)."""
     return _kernels.hamming(query, rows, _checked(query, rows, None, np.uint8))
 
 
 def inner_product_bit(planes: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Returns sum over planes p of 2^p popcount(plane_p AND row): int32 (n,).
 
-    planes: (bytes,) or (1 to 8, bytes), the least significant first: a query quantised to that many bits, against rows of 0/1 codes
-    (RaBitQ, arXiv:2405.12497, section 3.3).
+    Args:
+        planes: (bytes,) or (1 to 8, bytes), the least significant first: a query quantised to that
+            many bits (RaBitQ, arXiv:2405.12497, section 3.3).
+        rows: (n, bytes) of 0/1 codes.
     """
     stacked = planes[np.newaxis] if planes.ndim == 1 else planes
     if not 1 <= stacked.shape[0] <= 8:
@@ -129,10 +148,19 @@ def top_k(
     metric: Metric | str = Metric.cosine,
     dims: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Returns (distances, positions) of the k nearest rows, the nearest first, ties by position; all n rows when k > n.
+    """Returns the k nearest rows, the nearest first, ties by position; the scan is one pass.
 
-    The scan and the selection are one pass. Distances are float32; under l2 they are squared, as the kernel makes them. A NaN distance (a
-    zero vector under cosine) comes back as infinity, last.
+    Args:
+        query: (dims,) float32.
+        rows: (n, dims) float32.
+        k: Rows; all n when k > n.
+        metric: By name, or a Metric.
+        dims: Of the prefixes; None: all.
+
+    Returns:
+        distances: float32, squared under l2. A NaN distance (a zero vector under cosine) comes back
+            as infinity, last.
+        positions: int64.
     """
     width = _checked(query, rows, dims, np.float32)
     return _kernels.top_k(
@@ -143,7 +171,7 @@ def top_k(
 def top_k_int8(
     query: NDArray[np.int8], rows: NDArray[np.int8], k: int, *, dims: int | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Returns (minus the inner product, positions) of the k rows of int8 codes with the largest one, ties by position."""
+    """Returns (minus the inner product, positions) of the k rows with the largest, as `top_k`."""
     return _kernels.top_k_int8(
         query, rows, _checked(query, rows, dims, np.int8), checked_count(k, "k")
     )
@@ -152,7 +180,7 @@ def top_k_int8(
 def top_k_hamming(
     query: NDArray[np.uint8], rows: NDArray[np.uint8], k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Returns (differing bits, positions) of the k rows of bit codes with the fewest, ties by position."""
+    """Returns (differing bits, positions) of the k rows with the fewest, as `top_k`."""
     return _kernels.top_k_hamming(
         query, rows, _checked(query, rows, None, np.uint8), checked_count(k, "k")
     )
@@ -167,10 +195,20 @@ def rerank(
     metric: Metric | str = Metric.cosine,
     threads: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Returns (distances, positions), (n, k) each: the k nearest of each query's own candidates, by all dims, the nearest first.
+    """Returns the k nearest of each query's own candidates, the nearest first, ties by position.
 
-    queries: (n, dims). rows: (rows, dims). candidates: (n, m) positions of rows, negative ones passed over, as other libraries fill short
-    lists. Ties go by position; where fewer than k are left, NaN and -1. Distances are float32, squared under l2.
+    Args:
+        queries: (n, dims) float32.
+        rows: (rows, dims) float32.
+        candidates: (n, m) int64 positions of rows; negative ones are passed over, as other
+            libraries fill short lists.
+        k: Rows of each query.
+        metric: By name, or a Metric.
+        threads: That share the queries.
+
+    Returns:
+        distances: (n, k) float32, squared under l2; NaN where fewer than k are left.
+        positions: (n, k) int64; -1 there.
 
     >>> rows = np.float32([[0, 1], [1, 0], [1, 1]])
     >>> rerank(np.float32([[1, 0]]), rows, np.int64([[0, 2, -1]]), 1)[1].tolist()
@@ -184,11 +222,13 @@ def rerank(
     )
     if queries.ndim != 2 or candidates.ndim != 2 or len(queries) != len(candidates):
         raise ShapeError(
-            f"queries have shape {queries.shape} and candidates {candidates.shape}, wanted (n, dims) and (n, m)"
+            f"queries have shape {queries.shape} and candidates {candidates.shape}, "
+            "wanted (n, dims) and (n, m)"
         )
     if candidates.dtype != np.int64:
         raise DtypeError(
-            f"candidates are {candidates.dtype}, wanted int64; convert them with .astype(numpy.int64)"
+            f"candidates are {candidates.dtype}, wanted int64; convert them with "
+            ".astype(numpy.int64)"
         )
     if candidates.size and candidates.max() >= len(rows):
         raise ValueRangeError(
@@ -200,7 +240,7 @@ def rerank(
 
 
 def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels.ExactScan:
-    """Returns a scan that takes blocks of rows and keeps the k nearest of each query by float64 distance (csrc/search/exact_scan.hpp)."""
+    """Returns a scan of blocks that keeps the k nearest of each query by float64 distance."""
     return _kernels.ExactScan(
         native_metric(metric), np.ascontiguousarray(queries), checked_count(k, "k")
     )
@@ -209,7 +249,7 @@ def exact_scan(metric: Metric, queries: NDArray[np.float32], k: int) -> _kernels
 def _checked(
     query: NDArray[np.generic], rows: NDArray[np.generic], dims: int | None, dtype: type[np.generic]
 ) -> int:
-    """Returns the width to use once query and rows fit each other; the compiled side checks strides."""
+    """Returns the width to use once query and rows fit each other."""
     wanted = np.dtype(dtype)
     for name, array in (("query", query), ("rows", rows)):
         if not isinstance(array, np.ndarray):

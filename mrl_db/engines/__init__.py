@@ -1,1 +1,1 @@
-"""Who runs a plan and returns hits: `sql` inside PostgreSQL, `exact` by brute force in this process."""
+"""Who runs a plan: `sql` inside PostgreSQL, `native` over loaded rows, `exact` by brute force."""

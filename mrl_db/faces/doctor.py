@@ -16,7 +16,7 @@ from rich.table import Table
 import mrl_db
 from mrl_db.database import Database
 from mrl_db.model.errors import MrlDbError, PrivilegeError
-from mrl_db.postgres.server import embedded
+from mrl_db.postgres.server import programs
 
 _ROWS_TO_INDEX = 10_000  # from so many rows on, a missing index is worth a word
 _Value = TypeVar("_Value")
@@ -54,7 +54,7 @@ def examine(connect: Callable[[], Database], home: Path | None, out: Console) ->
     if home is not None:
         check(
             "embedded PostgreSQL",
-            lambda: embedded.find_binaries(18).folder,
+            lambda: programs.find_binaries(18).folder,
             lambda folder: f"{folder}; data in {home}",
         )
     db = check("connection", connect, repr)

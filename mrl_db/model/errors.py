@@ -1,7 +1,8 @@
 """Every error that mrl_db raises, and the one map from psycopg's errors to ours.
 
-Each derives from `MrlDbError` and from the built-in that a caller would expect. A message says what came, what was wanted and the way
-out. No message, cause or context shows a connection string: psycopg's text may quote a malformed one, password included.
+Each derives from `MrlDbError` and from the built-in that a caller would expect. A message says what
+came, what was wanted and the way out. No message, cause or context shows a connection string:
+psycopg's text may quote a malformed one, password included.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class DtypeError(MrlDbError, TypeError):
 
 
 class ValueRangeError(MrlDbError, ValueError):
-    """A value is out of its range: NaN, infinity, a zero vector under cosine, k below 1, a name that PostgreSQL would cut."""
+    """A value is out of its range.
+
+    NaN, infinity, a zero vector under cosine, k below 1, a name that PostgreSQL would cut.
+    """
 
 
 class FilterError(MrlDbError, ValueError):
@@ -35,7 +39,7 @@ class PlanError(MrlDbError, ValueError):
 
 
 class TargetNotMetError(MrlDbError, RuntimeError):
-    """No plan that was tried meets the recall that was asked for; the message says what the best one reaches."""
+    """No plan that was tried meets the target; the message says what the best one reaches."""
 
 
 class NotFittedError(MrlDbError, RuntimeError):
@@ -43,15 +47,15 @@ class NotFittedError(MrlDbError, RuntimeError):
 
 
 class PromiseWarning(UserWarning):
-    """A promise of recall does not speak of the searches that are being made: their queries are of another kind, or the rows are."""
+    """A promise does not speak of today's searches: queries or rows are of another kind."""
 
 
 class NotLoadedError(MrlDbError, RuntimeError):
-    """The native engine was asked for, and the collection is not loaded, or not with the codes that the plan needs."""
+    """The collection is not loaded, or not with the codes that the plan needs."""
 
 
 class FreshnessError(MrlDbError, RuntimeError):
-    """What was loaded cannot be kept as fresh as the database: its writes are not all logged, or it has changed its form."""
+    """What was loaded cannot follow its table: not all writes are logged, or its form changed."""
 
 
 class RowSecurityError(MrlDbError, PermissionError):
@@ -83,22 +87,27 @@ class ConnectError(MrlDbError, ConnectionError):
 
 
 class CommitUncertain(MrlDbError, ConnectionError):  # noqa: N818 - a state, not a mistake
-    """The connection was lost after COMMIT was sent and before the server answered: the write is whole, in the database or not at all.
+    """The connection was lost after COMMIT was sent and before the server answered.
+
+    The write is whole, in the database or not at all.
 
     The same call with the same `batch_id=` finds out: it writes unless it was written.
     """
 
 
 class CancelledError(MrlDbError, TimeoutError):
-    """The server gave a statement up: it took longer than `statement_timeout=`, or somebody cancelled it. Nothing was written."""
+    """A statement took longer than `statement_timeout=`, or was cancelled. Nothing was written."""
 
 
 class ConflictError(MrlDbError, RuntimeError):
-    """The transaction met another one (a deadlock, a serialization failure) and was rolled back; the same call may succeed now."""
+    """The transaction met another one, and was rolled back; the same call may succeed now.
+
+    A deadlock, a serialization failure.
+    """
 
 
 class ServerError(MrlDbError, RuntimeError):
-    """The server lacks what is needed (pgvector, its version), or the embedded server cannot start."""
+    """The server lacks what is needed, or the embedded server cannot start."""
 
 
 class MigrationError(MrlDbError, RuntimeError):

@@ -1,10 +1,12 @@
-"""The filter language: a dict over metadata columns, checked and made into a tree that knows nothing of SQL.
+"""The filter language: a dict over metadata columns becomes a tree that knows nothing of SQL.
 
-`{"year": {"$gte": 2020}, "title": {"$ilike": "%funnel%"}}` means both. A bare value means `$eq`. Operators: `$eq $ne $lt $lte $gt
-$gte $in $nin $exists $like $ilike` on a column, `$and $or` over a list of filters, `$not` over one.
+`{"year": {"$gte": 2020}, "title": {"$ilike": "%funnel%"}}` means both. A bare value means `$eq`.
+Operators: `$eq $ne $lt $lte $gt $gte $in $nin $exists $like $ilike` on a column, `$and $or` over a
+list of filters, `$not` over one.
 
-A NULL satisfies nothing but `$ne` (of a value), `$nin`, `$exists: False`, `$eq: None` and negations: two-valued logic, as in Python, where
-SQL alone would answer "unknown". Values must fit their column; nothing is converted in silence.
+A NULL satisfies nothing but `$ne` (of a value), `$nin`, `$exists: False`, `$eq: None` and
+negations: two-valued logic, as in Python, where SQL alone would answer "unknown". Values must fit
+their column; nothing is converted in silence.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ JUNCTIONS = ("$and", "$or", "$not")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator on one column: a comparison, `$in` with a tuple, or a pattern. None never stands in a value (see Null)."""
+    """One operator on one column: a comparison, `$in` with a tuple, or a pattern; never None."""
 
     column: str
     operator: str
@@ -65,7 +67,14 @@ Node = Condition | Null | AllOf | AnyOf | Not
 
 
 def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> Node:
-    """Returns the tree of a filter over columns of these SQL types (as `format_type` writes them); raises FilterError.
+    """Returns the tree of a filter.
+
+    Args:
+        where: A dict; None: no filter.
+        column_types: The SQL type of each column, as `format_type` writes it.
+
+    Raises:
+        FilterError: A name, an operator or a value cannot be meant.
 
     >>> parse({"year": {"$gte": 2020}}, {"year": "integer"})
     Condition(column='year', operator='$gte', value=2020)
@@ -74,7 +83,8 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
         return AllOf(())
     if not isinstance(where, Mapping):
         raise FilterError(
-            f"a filter is a {type(where).__name__}, wanted a dict such as {{'year': {{'$gte': 2020}}}}"
+            f"a filter is a {type(where).__name__}, wanted a dict such as "
+            "{'year': {'$gte': 2020}}"
         )
     parts = []
     for name, value in where.items():
@@ -85,7 +95,8 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
         elif name.startswith("$") and name not in column_types:
             known = ", ".join(JUNCTIONS)
             raise FilterError(
-                f"operator {name!r} cannot stand here, wanted one of {known} or a column; known on columns: {', '.join(OPERATORS)}"
+                f"operator {name!r} cannot stand here, wanted one of {known} or a column; known on "
+                f"columns: {', '.join(OPERATORS)}"
             )
         elif name not in column_types:
             known = ", ".join(column_types) or "none"
@@ -124,7 +135,8 @@ def _operator(name: str, operator: object, value: Any, sql_type: str) -> Node:
         return Not(_column(name, value, sql_type))
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise FilterError(
-            f"operator {operator!r} on column {name!r} is not known; choose one of {', '.join(OPERATORS)} or $not"
+            f"operator {operator!r} on column {name!r} is not known; choose one of "
+            f"{', '.join(OPERATORS)} or $not"
         )
     if operator == "$exists":
         if not isinstance(value, bool):
@@ -133,7 +145,8 @@ def _operator(name: str, operator: object, value: Any, sql_type: str) -> Node:
     if operator in MEMBERSHIPS:
         if not _is_list(value):
             raise FilterError(
-                f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a list of values"
+                f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a list of "
+                "values"
             )
         values = tuple(_value(name, each, sql_type) for each in value if each is not None)
         member: Node = Condition(name, "$in", values)
@@ -145,7 +158,8 @@ def _operator(name: str, operator: object, value: Any, sql_type: str) -> Node:
             raise FilterError(f"{operator} needs text, column {name!r} is {sql_type}")
         if not isinstance(value, str):
             raise FilterError(
-                f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a pattern such as 'abc%'"
+                f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a pattern "
+                "such as 'abc%'"
             )
         if len(value) - len(value.rstrip("\\")) & 1:
             raise FilterError(
@@ -168,7 +182,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _value(name: str, value: Any, sql_type: str) -> Any:
-    """Returns the value when it fits the column, as a plain Python value. Types that we know nothing of take their text form."""
+    """Returns a value that fits the column, as plain Python; unknown types take their text form."""
     plain = plain_value(value)
     wanted = misfit(plain, sql_type if knows(sql_type) else "text")
     if wanted is None and isinstance(plain, float) and math.isnan(plain):

@@ -1,4 +1,4 @@
-"""Key types: what the key of a collection may be, how its values travel, and in what order they tie.
+"""Key types: what the key of a collection may be, how its values travel, and their order.
 
 =================  ================  ==========================  ==============================
 SQL type           Python value      ids in an array             in COPY and in the index

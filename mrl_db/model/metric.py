@@ -1,4 +1,4 @@
-"""The metrics: for each one its operator in pgvector, its operator class, its kernel and its distance."""
+"""The metrics: each one's operator in pgvector, its prefixes, and its distance in float64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MetricName = Literal["cosine", "inner_product", "l2"]
 
 
 class Metric(Enum):
-    """How two vectors are compared. Every distance is the value of pgvector's operator: the smaller, the nearer.
+    """How two vectors are compared. Every distance is pgvector's: the smaller, the nearer.
 
     ============== ======== =============================== ====================================
     metric         operator distance                        prefix
@@ -49,12 +49,16 @@ class Metric(Enum):
 
     @property
     def prefix_operator(self) -> str:
-        """The operator on prefixes. Unit prefixes are ordered by inner product as by cosine, for less, and a zero prefix keeps its row."""
+        """The operator on prefixes.
+
+        Unit prefixes are ordered by inner product as by cosine, for less, and a zero prefix keeps
+        its row.
+        """
         return "<->" if self is Metric.l2 else "<#>"
 
     @property
     def normalised_prefix(self) -> bool:
-        """Whether a prefix is brought to unit length on its own (MRL, arXiv:2205.13147, section 3)."""
+        """Whether a prefix is brought to unit length (MRL, arXiv:2205.13147, section 3)."""
         return self is Metric.cosine
 
     def distances(

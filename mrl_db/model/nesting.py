@@ -1,9 +1,10 @@
 """Nesting dims: the prefix widths at which a model's vectors may be cut, and how a prefix is taken.
 
-Models differ in the rule: which widths they were trained for, whether the full vector is layer-normalised before the cut, and whether what
-comes out of their API has unit length (`RULES`, each with its source). A cut is always brought to unit length here, unless told otherwise:
-each prefix is a representation of its own (arXiv:2205.13147, section 3), and distances of prefixes of different widths are on different
-scales.
+Models differ in the rule: which widths they were trained for, whether the full vector is
+layer-normalised before the cut, and whether what comes out of their API has unit length (`RULES`,
+each with its source). A cut is always brought to unit length here, unless told otherwise: each
+prefix is a representation of its own (arXiv:2205.13147, section 3), and distances of prefixes of
+different widths are on different scales.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from mrl_db.model.metric import Metric
 
 
 def prefix(vectors: NDArray[np.floating[Any]], dims: int, metric: Metric) -> NDArray[np.float32]:
-    """Returns the first dims of each vector, (dims,) or (n, dims), at unit length where the metric is cosine; a zero prefix stays zero.
+    """Returns the first dims of each vector, (dims,) or (n, dims).
 
-    This is the Python twin of the low-dim column (`mrl.prefix` in SQL); a test holds the two together.
+    They are at unit length where the metric is cosine; a zero prefix stays zero. This is the Python
+    twin of the low-dim column (`mrl.prefix` in SQL); a test holds the two together.
     """
     if not 1 <= dims <= vectors.shape[-1]:
         raise ShapeError(f"a prefix of {dims} dims of vectors of {vectors.shape[-1]}")
@@ -40,9 +42,14 @@ def prefix(vectors: NDArray[np.floating[Any]], dims: int, metric: Metric) -> NDA
 class Rule:
     """How a model's vectors may be cut.
 
-    dims: of the full vector. listed: the widths that its makers name, rising, the full dims last. any_from: every width from this one on is
-    legal; None where only the listed ones are. layer_norm: the full vector is layer-normalised before the cut (mean 0, variance 1 over its
-    dims, no learned scale). unit: whether the full vector comes at unit length. source: where this stands.
+    Attributes:
+        dims: Of the full vector.
+        listed: The widths that its makers name, rising, the full dims last.
+        any_from: Every width from this one on is legal; None: only the listed ones.
+        layer_norm: The full vector is layer-normalised before the cut (mean 0, variance 1 over its
+            dims, no learned scale).
+        unit: Whether the full vector comes at unit length.
+        source: Where this stands.
     """
 
     dims: int
@@ -59,7 +66,7 @@ class Rule:
         )
 
 
-_OPENAI = "OpenAI, embeddings guide, reducing embedding dimensions: the API's dimensions= equals cutting and normalising"
+_OPENAI = "OpenAI, embeddings guide: the API's dimensions= equals cutting and normalising"
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "text-embedding-3-small": Rule(1536, (512, 1536), 1, False, True, _OPENAI),
@@ -70,7 +77,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             128,
             False,
             True,
-            "Google, Gemini API embeddings guide: only 3072 comes normalised; normalise shorter ones",
+            "Google, Gemini API embeddings guide: only 3072 comes normalised",
         ),
         "embeddinggemma-300m": Rule(
             768, (128, 256, 512, 768), None, False, True, "EmbeddingGemma, arXiv:2509.20354"
@@ -128,11 +135,16 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 
 def rule_of(model: str) -> Rule:
-    """Returns the rule of a model, by its name without its maker's; raises ValueRangeError for one that is not known here."""
+    """Returns the rule of a model, by its name without its maker's.
+
+    Raises:
+        ValueRangeError: The model is not known here.
+    """
     found = RULES.get(model.rsplit("/", 1)[-1].lower())
     if found is None:
         raise ValueRangeError(
-            f"no rule for model {model!r} is known; there are: {', '.join(RULES)}. Without model= vectors are cut anywhere"
+            f"no rule for model {model!r} is known; there are: {', '.join(RULES)}. Without model= "
+            "vectors are cut anywhere"
         )
     return found
 
@@ -144,12 +156,18 @@ def truncate(
     model: str | None = None,
     normalise: bool = True,
 ) -> NDArray[np.float32]:
-    """Returns the first dims of vectors, (dims,) or (n, dims) float32, as the model's makers say it is done.
+    """Returns the first dims of vectors, (dims,) or (n, dims) float32, as the model's makers do it.
 
-    vectors: full ones, (full,) or (n, full). model: a name in `RULES`; None cuts and normalises. normalise: brings each to unit length;
-    False leaves the lengths of the cut, for inner products that are meant so.
+    Args:
+        vectors: Full ones, (full,) or (n, full).
+        dims: To cut to.
+        model: A name in `RULES`; None cuts and normalises.
+        normalise: Brings each to unit length; False leaves the lengths of the cut, for inner
+            products that are meant so.
 
-    Raises ValueRangeError for a model that is not known, dims that it was not trained for, and vectors that are not its full ones.
+    Raises:
+        ValueRangeError: The model is not known, or not trained for these dims, or the vectors are
+            not its full ones.
 
     >>> truncate(np.array([3.0, 4.0, 12.0]), 2).tolist()
     [0.6000000238418579, 0.800000011920929]
@@ -169,7 +187,8 @@ def truncate(
         if not rule.allows(width):
             anywhere = "" if rule.any_from is None else f", and any from {rule.any_from} on"
             raise ValueRangeError(
-                f"{model} is not made to be cut to {width} dims, but to {', '.join(map(str, rule.listed))}{anywhere}"
+                f"{model} is not made to be cut to {width} dims, but to "
+                f"{', '.join(map(str, rule.listed))}{anywhere}"
             )
         if rule.layer_norm:
             exact = array.astype(np.float64)

@@ -1,13 +1,15 @@
 """A plan: which stages a search goes through, as pure data with its laws.
 
-A plan is a route (where the first stage gets its rows from), an effort (the route's search width) and stages. Every stage looks at the
-rows that are left, with a few dims or a low precision first, and keeps the best of them. The laws, checked when a plan is made:
+A plan is a route (where the first stage gets its rows from), an effort (the route's search width)
+and stages. Every stage looks at the rows that are left, with a few dims or a low precision first,
+and keeps the best of them. The laws, checked when a plan is made:
 
 1. dims rise, or precision rises at equal dims, from stage to stage;
 2. keeps fall, and the last keep is k;
 3. the last stage looks at the full vector at float32.
 
-A plan whose keeps all equal the number of rows gives exactly the brute-force answer, whatever its stages (docs/design.md, law 1).
+A plan whose keeps all equal the number of rows gives exactly the brute-force answer, whatever its
+stages (docs/design.md, law 1).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ Space = Literal["prefix", "projection"]
 MAX_EFFORT = 1000
 # A walk of the native engine's graph may go on for longer; at some point the flat route is faster.
 MAX_HOPS = 100_000
-# The coordinates of the projection that the native engine's line codes hold (csrc/index/line_codes.hpp).
+# Coordinates of the projection that line codes hold (csrc/store/line_codes.hpp).
 PROJECTION_DIMS = 240
 _SQL_ROUTES = ("hnsw", "seqscan")
 _NATIVE_ROUTES = ("graph", "flat")
@@ -35,7 +37,14 @@ _NATIVE_ROUTES = ("graph", "flat")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One look at the rows that are left: in which space, how many dims, how precisely, and how many rows it keeps."""
+    """One look at the rows that are left.
+
+    Attributes:
+        dims: Coordinates that it looks at, the first ones.
+        precision: How they are stored.
+        keep: Rows that it passes on.
+        space: "prefix" of the vector, or of its "projection".
+    """
 
     dims: int
     precision: Precision
@@ -49,12 +58,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A route, its effort and the stages of a search over vectors of `stages[-1].dims` dims. Raises PlanError when a law is broken.
+    """How a search goes. Raises PlanError when a law is broken.
 
-    route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process. effort: `hnsw.ef_search`, or how many hops a walk over the
-    graph makes at most; the other two routes make nothing of it. margin: a walk over the graph ends earlier when the next row to follow is
-    farther than the last answer so far by this much, as an inner product of vectors of length 1; so an easy query takes fewer hops than a
-    hard one. None: what goes with the effort; infinity: all hops, for every query.
+    Attributes:
+        route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process.
+        effort: `hnsw.ef_search`, or how many hops a walk over the graph makes at most; the other
+            two routes make nothing of it.
+        stages: The last one looks at the full vector.
+        margin: A walk over the graph ends earlier when the next row to follow is farther than the
+            last answer so far by this much, as an inner product of vectors of length 1; so an easy
+            query takes fewer hops than a hard one. None: what goes with the effort; infinity: all
+            hops, for every query.
     """
 
     route: Route
@@ -66,7 +80,8 @@ class Plan:
         """Checks the laws."""
         if self.route not in (*_SQL_ROUTES, *_NATIVE_ROUTES):
             raise PlanError(
-                f"route is {self.route!r}, wanted 'hnsw' or 'seqscan' in PostgreSQL, 'graph' or 'flat' in this process"
+                f"route is {self.route!r}, wanted 'hnsw' or 'seqscan' in PostgreSQL, 'graph' or "
+                "'flat' in this process"
             )
         if not 1 <= self.effort <= (MAX_HOPS if self.native else MAX_EFFORT):
             limit = (
@@ -77,7 +92,8 @@ class Plan:
             raise PlanError(f"effort is {self.effort}, {limit}")
         if self.margin is not None and (self.route != "graph" or not self.margin >= 0):
             raise PlanError(
-                f"margin is {self.margin} on route {self.route!r}; a walk over the graph takes one of at least 0"
+                f"margin is {self.margin} on route {self.route!r}; a walk over the graph takes one "
+                "of at least 0"
             )
         if not self.stages:
             raise PlanError(
@@ -133,7 +149,7 @@ class Plan:
         return self.stages[-1].dims
 
     def leaves_out_none(self, rows: int) -> bool:
-        """Whether it compares every one of so many rows by its full vector (law 1), so that its answer is exact."""
+        """Whether it compares each of so many rows by its full vector: it is exact (law 1)."""
         return self.route in ("flat", "seqscan") and all(
             stage.keep >= rows for stage in self.stages[:-1]
         )
@@ -181,23 +197,17 @@ class Plan:
         return f"{walked}{margin}: " + " → ".join(str(stage) for stage in self.stages)
 
 
-def default_plan(*, dims: int, low_dims: int, k: int, keep: int | None = None) -> Plan:
-    """Returns the plan that a search uses when nothing was measured: a shortlist from the low-dim column, then the full vectors.
-
-    `keep` is the length of the shortlist; None means `default_keep(k)`. The effort is the shortlist's length, because HNSW in pgvector
-    returns no more rows than its search width.
-    """
-    length = max(k, default_keep(k) if keep is None else keep)
-    low = Stage(dims=low_dims, precision=Precision.float16, keep=length)
-    full = Stage(dims=dims, precision=Precision.float32, keep=k)
-    return Plan(route="hnsw", effort=min(MAX_EFFORT, max(40, length)), stages=(low, full))
-
-
 def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
-    """Returns the native engine's plan over its graph: a walk by int4 codes of the projection, then int8, then float32.
+    """Returns a plan over the native engine's graph: int4 of the projection, int8, then float32.
 
-    effort: hops of the walk. More hops find more and take longer; how many passes each stage keeps grows with them. On 62,666 real rows
-    (benchmarks/record/peers_debian.json) efforts of 22, 48 and 130 give recall@10 of about .95, .98 and .99; larger collections need more.
+    On 62,666 real rows (benchmarks/record/peers_debian.json) efforts of 22, 48 and 130 give
+    recall@10 of about .95, .98 and .99; larger collections need more.
+
+    Args:
+        dims: Of the collection.
+        k: Answers.
+        effort: Hops of the walk. More hops find more and take longer; the stages' keeps grow with
+            them.
     """
     walked = Stage(
         min(dims, PROJECTION_DIMS), Precision.int4, max(2 * k, k + effort // 8), "projection"
@@ -215,10 +225,15 @@ def flat_plan(
     keep: int | None = None,
     space: Space | None = None,
 ) -> Plan:
-    """Returns a plan of the native engine that scans a code of every row, and orders `keep` rows by int8, then float32.
+    """Returns a plan of the native engine that scans a code of every row, then int8, then float32.
 
-    precision: int4, of the projection; or int8 or bit, of the first `low_dims` dims (all by default) or, with space="projection", of that.
-    keep: rows that the scan passes on; by default four times k, at least 40.
+    Args:
+        dims: Of the collection.
+        k: Answers.
+        low_dims: Of the prefix codes; None: all.
+        precision: int4, of the projection; or int8 or bit, of the prefix or the projection.
+        keep: Rows that the scan passes on; None: four times k, at least 40.
+        space: "projection" for int8 or bit codes of it.
     """
     if space == "prefix" and precision is Precision.int4:
         raise PlanError("int4 codes are of the projection")
@@ -234,17 +249,11 @@ def flat_plan(
     )
 
 
-def default_keep(k: int) -> int:
-    """Returns the length of a shortlist for k answers: at least 200 (the MRL paper's), twenty times k, at most 1,000 more than k.
-
-    A guess: on 62,666 real rows, 128 of 384 dims, it gives recall@10 .987 where the vectors are Matryoshka-ordered, .979 where they are
-    cut as they come (benchmarks/record/sql.json). Give shortlist= where that is not enough.
-    """
-    return max(200, min(20 * k, k + 1000))
-
-
 def with_k(plan: Plan, k: int) -> Plan:
-    """Returns the plan for another k: earlier stages keep at least k; the native engine's as many times more as k has grown."""
+    """Returns the plan for another k.
+
+    Earlier stages keep at least k; the native engine's as many times more as k has grown.
+    """
     growth = max(1.0, k / plan.k) if plan.native else 1.0
     stages = [
         replace(stage, keep=max(math.ceil(stage.keep * growth), k)) for stage in plan.stages[:-1]

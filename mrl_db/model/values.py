@@ -1,6 +1,7 @@
-"""Which Python values a column of an SQL type takes: one rule for what is written and what is filtered by.
+"""Which Python values a column of an SQL type takes, for writing and for filters alike.
 
-psycopg's binary dumpers are fast and trusting: an int beyond int4 is cut in silence. So values are checked before they reach one.
+psycopg's binary dumpers are fast and trusting: an int beyond int4 is cut in silence. So values are
+checked before they reach one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any
 
 
 def misfit(value: Any, sql_type: str) -> str | None:
-    """Returns None when the value fits a column of this type (as `format_type` writes it) or the type is unknown; else what is wanted.
+    """Returns what is wanted instead of a value; None when it fits, or the type is unknown.
+
+    Args:
+        value: As it came.
+        sql_type: As `format_type` writes it.
 
     >>> misfit(2**40, "integer")
     'an integer from -2147483648 to 2147483647'

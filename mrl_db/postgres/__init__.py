@@ -1,1 +1,1 @@
-"""Every effect on a database: the embedded server, connections, migrations, the catalogue, statements and writing."""
+"""Every effect on a database: connections, migrations, the catalogue, statements, writing."""

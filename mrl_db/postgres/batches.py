@@ -1,4 +1,4 @@
-"""Writes that may be sent again: each with a batch_id is committed once, however often it is tried."""
+"""Writes that may be sent again: with a batch_id each is committed once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from mrl_db.postgres.session import Connection, Session
 def write_once(
     session: Session, info: CollectionInfo, batch_id: str | None, write: Callable[[Connection], int]
 ) -> int:
-    """Runs a write in a transaction and returns its rows; with a batch_id that was committed before, only returns the rows of then.
+    """Runs a write in a transaction and returns its rows.
 
-    Raises CommitUncertain when the connection is lost at the last moment: the same call with the same batch_id then finds out.
+    With a batch_id that was committed before it only returns the rows of then.
+
+    Raises:
+        CommitUncertain: The connection was lost at the last moment. The same call with the same
+            batch_id then finds out.
     """
     with session.transaction() as connection:
         if batch_id is None:

@@ -1,4 +1,4 @@
-"""The catalogue: what the database knows of a collection, as data, and the doors of its functions."""
+"""The catalogue: what the database knows of a collection, and calls of the functions in mrl."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ _OF_SQLSTATE: dict[str, type[MrlDbError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A metadata column: its SQL type as PostgreSQL writes it, and whether the server computes it."""
+    """A metadata column.
+
+    Attributes:
+        name: In the table.
+        type: As PostgreSQL's `format_type` writes it.
+        oid: Of the type.
+        generated: Whether the server computes it.
+    """
 
     name: str
     type: str
@@ -94,7 +101,7 @@ def describe_in(connection: Connection, name: str) -> CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A collection to be made. What PostgreSQL would take in silence is checked when one is made."""
+    """A collection to be made; what PostgreSQL would take in silence is checked."""
 
     name: str
     dims: int
@@ -120,7 +127,7 @@ class Definition:
 
 
 def create(connection: Connection, definition: Definition, adaptor: bytes | None = None) -> None:
-    """Creates a table and its collection (mrl.create_collection), with its adaptor, in a transaction of the caller's."""
+    """Creates a table and its collection, with its adaptor, in a transaction of the caller's."""
     values = {
         "name": definition.name,
         "dims": int(definition.dims),
@@ -160,7 +167,8 @@ def find_table(session: Session, table: str) -> tuple[int, int]:
             row = connection.execute(statements.query("table_find"), (table,)).fetchone()
         except (pg.InvalidName, pg.SyntaxError, pg.FeatureNotSupported):
             raise ValueRangeError(
-                f"the table name {table!r} is not one that SQL could read; quote odd names: 'public.\"My Table\"'"
+                f"the table name {table!r} is not one that SQL could read; quote odd names: "
+                "'public.\"My Table\"'"
             ) from None
     if row is None:
         raise CollectionNotFoundError(

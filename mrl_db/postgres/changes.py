@@ -1,10 +1,12 @@
-"""The change log as a reader sees it: where it stands, what it has not seen, and that nothing of it was cut.
+"""The change log as a reader sees it: where it stands, what is new, and that nothing was cut.
 
-A position is a snapshot of the database with the server's start and the log's fingerprint (`mrl.log_fingerprint`). A change is news when
-its transaction is not visible in that snapshot, in whatever order transactions began and committed.
+A position is a snapshot of the database with the server's start and the log's fingerprint
+(`mrl.log_fingerprint`). A change is news when its transaction is not visible in that snapshot, in
+whatever order transactions began and committed.
 
-A reader that is registered holds the changes it has not acknowledged, until its lease ends. Its token is new at every acknowledgement: a
-reader whose token is not there follows a log that was cut, or another history of the database (a restored backup), and must compare rows.
+A reader that is registered holds the changes it has not acknowledged, until its lease ends. Its
+token is new at every acknowledgement: a reader whose token is not there follows a log that was cut,
+or another history of the database (a restored backup), and must compare rows.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What has been seen of a collection: everything visible in `snapshot`, while server and fingerprint are these."""
+    """What was seen of a collection: all of `snapshot`, while server and fingerprint are these."""
 
     snapshot: str
     started: str
@@ -40,9 +42,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a reader has not seen, and where it stands once it has: the keys written to; None when any row may have changed.
+    """What a reader has not seen, and where it stands once it has.
 
-    It may when the log says so, and when the reader is not registered under its token: then it may have been cut.
+    Attributes:
+        position: Where it stands then.
+        keys: Written to. None when any row may have changed: the log says so, or the reader is not
+            registered under its token, and the log may have been cut.
     """
 
     position: Position
@@ -62,7 +67,12 @@ class ChangeLog:
     """The log of one collection's table."""
 
     def __init__(self, session: Session, info: CollectionInfo, *, allow_rls_bypass: bool) -> None:
-        """Checks that the log sees every write; raises FreshnessError or RowSecurityError when it cannot."""
+        """Checks that the log sees every write.
+
+        Raises:
+            FreshnessError: It does not.
+            RowSecurityError: Policies would not bind readers of the rows.
+        """
         self._session = session
         self._allow_rls_bypass = allow_rls_bypass
         self._uuids = info.key_type == "uuid"
@@ -71,32 +81,33 @@ class ChangeLog:
     def check(self, info: CollectionInfo) -> int:
         """Returns the table's oid, once nothing stands in the way of following it."""
         with self._session.connection() as connection:
-            found = _one(connection, "log_check", info.name)
-        if found is None:
+            state = _one(connection, "log_check", info.name)
+        if state is None:
             raise CollectionNotFoundError(
                 f'collection "{info.name}" lost its table: it was dropped outside mrl_db'
             )
-        if found["row_security"] and not self._allow_rls_bypass:
+        if state["row_security"] and not self._allow_rls_bypass:
             raise RowSecurityError(
-                f'table "{info.schema}.{info.table}" is under row-level security, which rows in this process would not be: '
-                'search with engine="sql", or say load(allow_rls_bypass=True)'
+                f'table "{info.schema}.{info.table}" is under row-level security, which rows in '
+                'this process would not be: search with engine="sql", or say '
+                "load(allow_rls_bypass=True)"
             )
-        if found["partitioned"] or found["subscribed"]:
+        if state["partitioned"] or state["subscribed"]:
             why = (
                 "a subscription's worker, which fires no triggers,"
-                if found["subscribed"]
+                if state["subscribed"]
                 else "statements on its partitions or children"
             )
             raise FreshnessError(
-                f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: load(max_staleness=float("inf")) takes the rows '
-                "as they are now, until refresh()"
+                f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: '
+                'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'
             )
-        if found["triggers"] != _TRIGGERS:
+        if state["triggers"] != _TRIGGERS:
             raise FreshnessError(
-                f"writes to table \"{info.schema}.{info.table}\" are not logged: its owner may call SELECT mrl.log_changes('{info.name}'), "
-                "which makes the triggers"
+                f'writes to table "{info.schema}.{info.table}" are not logged: its owner may call '
+                f"SELECT mrl.log_changes('{info.name}'), which makes the triggers"
             )
-        return int(found["relation"])
+        return int(state["relation"])
 
     def register(self, lease: float) -> Reader:
         """Registers a reader that needs what is not visible now, for `lease` seconds."""
@@ -107,14 +118,14 @@ class ChangeLog:
                 ).fetchone()
         except PrivilegeError as error:
             raise PrivilegeError(
-                f"{error} (to follow writes takes INSERT, SELECT, UPDATE and DELETE on mrl.reader, and SELECT on mrl.change; "
-                'load(max_staleness=float("inf")) follows none)'
+                f"{error} (to follow writes takes INSERT, SELECT, UPDATE and DELETE on mrl.reader, "
+                'and SELECT on mrl.change; load(max_staleness=float("inf")) follows none)'
             ) from None
         assert row is not None
         return Reader(*row)
 
     def register_from(self, other: Reader, lease: float) -> Reader | None:
-        """Registers a reader that begins where another one was acknowledged; None when that one is not there any more."""
+        """Registers a reader that begins where another one was acknowledged; None: it is gone."""
         with self._session.connection() as connection:
             row = connection.execute(
                 statements.query("log_follow_from"), (other.id, other.token, lease)
@@ -127,13 +138,17 @@ class ChangeLog:
             connection.execute(statements.query("log_renew"), (lease, reader.id, reader.token))
 
     def position(self, connection: Connection) -> Position | None:
-        """Returns where a reader stands that sees what this transaction sees; None when the collection is gone."""
+        """Returns where a reader of this transaction stands; None when the collection is gone."""
         row = connection.execute(statements.query("log_position"), (self.relation,)).fetchone()
         return None if row is None or row[2] is None else Position(*row)
 
     def news(self, connection: Connection, position: Position, reader: Reader) -> News | None:
-        """Returns what came since a position, None when nothing did; one round trip. Raises CollectionNotFoundError."""
-        found = _one(
+        """Returns what came since a position, None when nothing did; one round trip.
+
+        Raises:
+            CollectionNotFoundError: The collection, or its table, was dropped.
+        """
+        entry = _one(
             connection,
             "log_news",
             self.relation,
@@ -142,7 +157,7 @@ class ChangeLog:
             reader.id,
             reader.token,
         )
-        return None if found is None else self._news(found)
+        return None if entry is None else self._news(entry)
 
     def since_acknowledged(self, connection: Connection, reader: Reader) -> News:
         """Returns what came since the reader's last acknowledgement."""
@@ -153,16 +168,19 @@ class ChangeLog:
         )
 
     def holds(self, connection: Connection, reader: Reader) -> bool:
-        """Whether the reader is registered under its token, so that the log has all that it has not acknowledged."""
+        """Whether the reader is registered under its token, so that the log has all it needs."""
         return bool(_one(connection, "log_holds", reader.id, reader.token))
 
     def acknowledge(
         self, connection: Connection, reader: Reader, position: Position, lease: float
     ) -> Reader | None:
-        """Lets go of the changes seen at a position, and renews the lease; None when the reader is not registered under its token.
+        """Lets go of the changes seen at a position, and renews the lease.
 
-        The position must have been taken before: then no transaction after a crash of the server gets an id that the position takes for
-        seen.
+        The position must have been taken before: then no transaction after a crash of the server
+        gets an id that the position takes for seen.
+
+        Returns:
+            The reader as it is now; None when it is not registered under its token.
         """
         token = _one(
             connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease
@@ -174,14 +192,14 @@ class ChangeLog:
         with self._session.connection() as connection:
             connection.execute(statements.query("log_leave"), (reader.id,))
 
-    def _news(self, found: dict[str, Any]) -> News:
-        if found["fingerprint"] is None:
+    def _news(self, entry: dict[str, Any]) -> News:
+        if entry["fingerprint"] is None:
             raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
-        position = Position(found["snapshot"], found["started"], found["fingerprint"])
-        if not found["held"]:
+        position = Position(entry["snapshot"], entry["started"], entry["fingerprint"])
+        if not entry["held"]:
             return News(position, None)
         keys: set[Any] = set()
-        for change in found["changes"] or ():
+        for change in entry["changes"] or ():
             if change is None:
                 return News(position, None)
             keys.update(change)
@@ -189,7 +207,7 @@ class ChangeLog:
 
 
 def health(session: Session, collection: str) -> tuple[int, int, bool]:
-    """Returns (changes that the log holds for a collection, its readers, whether all its writes are logged)."""
+    """Returns (changes that the log holds, its readers, whether all writes are logged)."""
     with session.connection() as connection:
         row = connection.execute(statements.query("log_health"), (collection,)).fetchone()
     if row is None:

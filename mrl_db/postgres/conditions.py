@@ -52,5 +52,5 @@ def present(column: str) -> sql.Composable:
 
 
 def _type(sql_type: str) -> sql.SQL:
-    """The type that a value is cast to. The name is PostgreSQL's own (format_type), quoted by it; strings go as text, uncut."""
+    """The type that a value is cast to: format_type's name, quoted by it; strings go as text."""
     return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))

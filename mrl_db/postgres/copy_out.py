@@ -31,10 +31,18 @@ def copy_rows(
     keys: list[Any] | None = None,
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Any, NDArray[np.float32]]]:
-    """Yields (keys, vectors) of the rows that pass the request's filter, in blocks of at least `block_rows` but for the last.
+    """Streams the rows that pass a filter out of PostgreSQL.
 
-    Keys: uint8 (n, bytes) in the machine's order, or a list of str. Vectors: float32 (n, dims). keys: only of rows with one of these. part:
-    only these coordinates, from the first to before the second.
+    Args:
+        connection: To copy by.
+        request: The filter.
+        block_rows: Rows of a block, at least, but for the last.
+        keys: Only rows with one of these.
+        part: Only these coordinates, from the first to before the second.
+
+    Yields:
+        (keys, vectors): uint8 (n, bytes) in the machine's order, or a list of str for text; float32
+        (n, dims).
     """
     info = request.info
     begin, end = (0, info.dims) if part is None else part
@@ -81,7 +89,7 @@ def copy_rows(
 def _copy(
     connection: Connection, cursor: Any, statement: sql.Composed, parameters: list[Any]
 ) -> Any:
-    """Starts the COPY. It takes no parameters in PostgreSQL: psycopg writes them into the statement, quoted."""
+    """Starts the COPY. It takes no parameters: psycopg writes them into the text, quoted."""
     return (
         cursor.copy(statement, parameters)
         if parameters

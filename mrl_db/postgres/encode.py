@@ -1,4 +1,4 @@
-"""Rows as PostgreSQL's binary COPY has them: keys and vectors by C++, further columns by psycopg."""
+"""Rows as binary COPY has them: keys and vectors by C++, further columns by psycopg's dumpers."""
 
 from __future__ import annotations
 

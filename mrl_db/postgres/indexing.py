@@ -24,7 +24,16 @@ def create_index(
     concurrently: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
-    """Builds the index unless it is there; progress gets (blocks of the table, blocks in all) about twice a second."""
+    """Builds the index unless it is there.
+
+    Args:
+        session: To build by; progress takes a second connection of it.
+        info: The collection.
+        m: pgvector's links a node.
+        ef_construction: Its candidates while building.
+        concurrently: Without locking out writers.
+        progress: Gets (blocks of the table, blocks in all) about twice a second.
+    """
     if info.index is not None:
         return
     values = {
@@ -33,7 +42,8 @@ def create_index(
         "ef_construction": ef_construction,
         "concurrently": concurrently,
     }
-    # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a transaction with it.
+    # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a
+    # transaction with it.
     with session.connection() if concurrently else session.transaction() as connection:
         row = connection.execute(statements.query("index_statement"), values).fetchone()
         if row is None:

@@ -30,6 +30,6 @@ class Request:
         return compile_condition(self.where, self.column_types)
 
     def condition(self) -> tuple[sql.Composable, list[Any]]:
-        """The rows that a search looks at: those with a vector that pass the filter; with the parameters."""
+        """The condition of the rows with a vector that pass the filter, with its parameters."""
         condition, parameters = self.filter()
         return conjunction(present(self.info.vector), condition), parameters

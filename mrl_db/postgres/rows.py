@@ -21,7 +21,11 @@ _LOOKED_AT = 20_000  # rows, to learn how many are new
 def get(
     session: Session, info: CollectionInfo, keys: list[Any], columns: Sequence[str]
 ) -> tuple[list[Any], NDArray[np.float32], dict[str, list[Any]]]:
-    """Returns (keys, vectors (n, dims), columns) of the rows that are there and have a vector, in the order of the keys."""
+    """Returns rows by key, in the order of the keys, without those that lack a vector.
+
+    Returns:
+        Keys, vectors (n, dims), and columns as lists.
+    """
     statement = statements.query("rows_get").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),
@@ -29,8 +33,8 @@ def get(
         source=info.relation,
     )
     with session.connection() as connection:
-        found = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
-    rows = [found[key] for key in keys if key in found and found[key][1] is not None]
+        present = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
+    rows = [present[key] for key in keys if key in present and present[key][1] is not None]
     vectors = (
         np.stack([row[1] for row in rows]) if rows else np.empty((0, info.dims), dtype=np.float32)
     )
@@ -70,7 +74,7 @@ def count_in(connection: Connection, request: Request) -> int:
 
 
 def keys_where(session: Session, request: Request) -> Encoded:
-    """Returns the keys of the rows with a vector that pass the filter, as the index takes them: uint8 (n, bytes), or bytes for text."""
+    """Returns the keys of the rows with a vector that pass the filter, as the index takes them."""
     condition, parameters = request.condition()
     statement = statements.query("rows_keys").format(
         key=statements.identifier(request.info.key),
@@ -85,7 +89,7 @@ def keys_where(session: Session, request: Request) -> Encoded:
 
 
 def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[Any]:
-    """Returns the keys of some n rows with a vector that pass the filter, drawn at random; all of them when there are fewer."""
+    """Returns the keys of n rows with a vector that pass the filter, drawn at random, or of all."""
     total = count(session, request)
     condition, parameters = request.condition()
     # A fifth and 50 more than wanted, as each row is drawn by itself.
@@ -98,20 +102,27 @@ def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[A
         condition=condition,
     )
     with session.connection() as connection:
-        found = [row[0] for row in _execute(connection, statement, parameters).fetchall()]
-    chosen = np.random.default_rng(seed).permutation(len(found))[:n]
-    return [found[place] for place in chosen]
+        keys = [row[0] for row in _execute(connection, statement, parameters).fetchall()]
+    chosen = np.random.default_rng(seed).permutation(len(keys))[:n]
+    return [keys[position] for position in chosen]
 
 
 def next_transaction(session: Session) -> int:
-    """Returns the id that the next transaction will have: what is written from now on bears this or a later one."""
+    """Returns the id of the next transaction: later writes have this one or a later one."""
     with session.connection() as connection:
         row = connection.execute(statements.query("next_transaction")).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def share_newer(session: Session, info: CollectionInfo, transaction: int, total: int) -> float:
-    """Returns the share of the rows, of which there are about `total`, that came or were replaced since a transaction; of a sample."""
+    """Returns the share of the rows that were written since a transaction, by a sample.
+
+    Args:
+        session: To ask.
+        info: The collection.
+        transaction: The first that counts.
+        total: How many rows there are, about.
+    """
     percent = min(100.0, 100.0 * _LOOKED_AT / max(total, 1))
     statement = statements.query("rows_newer").format(
         source=info.relation,
@@ -126,7 +137,7 @@ def share_newer(session: Session, info: CollectionInfo, transaction: int, total:
 def columns_of(
     session: Session, request: Request, ids: NDArray[Any]
 ) -> dict[str, NDArray[np.object_]]:
-    """Returns the request's columns of some rows (n, k), in that shape; None for a row that is gone."""
+    """Returns columns of some rows (n, k), in that shape; None for a row that is gone."""
     if not request.columns:
         return {}
     with session.connection() as connection:

@@ -26,11 +26,11 @@ Connection = watch.Connection
 
 MIN_PGVECTOR = (0, 8)
 _KEEPALIVES = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
+    "keepalives_idle": 30,  # seconds
+    "keepalives_interval": 10,  # seconds
     "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}  # s, s, tries, ms
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 _SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
 
@@ -48,9 +48,20 @@ class Session:
         prepare: bool = True,
         revive: Callable[[], None] | None = None,
     ) -> None:
-        """Connects; makes the extension vector if it is missing and this role may. Raises ConnectError or ServerError.
+        """Connects, and makes the extension vector if it is missing and this role may.
 
-        revive: starts a server that is ours again; called before the next use of a session whose last one lost its connection.
+        Args:
+            dsn: The connection string.
+            pool_size: Connections at most.
+            connect_timeout: Seconds.
+            statement_timeout: Seconds; None: no limit.
+            prepare: Whether statements are prepared after some uses.
+            revive: Starts a server that is ours again; called before the next use of a session
+                that lost a connection.
+
+        Raises:
+            ConnectError: There is no such server, or it refuses.
+            ServerError: It lacks pgvector.
         """
         self._revive = revive
         self._lost = False
@@ -90,7 +101,6 @@ class Session:
         return f"{parts.get('host', 'the default host')}, database {parts.get('dbname', 'default')}"
 
     def __repr__(self) -> str:
-        """Shows where it is connected, never how."""
         return f"Session({self.where})"
 
     @contextmanager
@@ -109,14 +119,15 @@ class Session:
                 self._pool.putconn(connection)
         except PoolTimeout:
             raise ConnectError(
-                f"no connection to {self.where} was free in time; close idle ones, or raise pool_size"
+                f"no connection to {self.where} was free in time; close idle ones, or raise "
+                "pool_size"
             ) from None
         except psycopg.Error as error:
             self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
 
     def _borrow(self) -> Connection:
-        """Takes a connection out of the pool; where none comes soon from a server of ours, sees to it that it runs."""
+        """Takes a connection out of the pool; starts a server of ours where none comes soon."""
         if self._revive is not None:
             try:
                 return self._pool.getconn(timeout=min(_SOON, self._connect_timeout))
@@ -125,7 +136,7 @@ class Session:
         return self._pool.getconn()
 
     def _after_loss(self) -> None:
-        """A connection was lost: those that are left may be, too, and a server of ours may have to be started."""
+        """Checks the others once a connection was lost; a server of ours may have to be started."""
         self._lost = False
         if self._revive is not None:
             self._revive()
@@ -133,9 +144,10 @@ class Session:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction: committed at the end of the block, rolled back when it raises.
+        """Lends a connection inside a transaction: committed at the end, rolled back on an error.
 
-        Raises CommitUncertain when the connection is lost while it is committed.
+        Raises:
+            CommitUncertain: The connection was lost while the server committed.
         """
         committing = False
         try:
@@ -145,20 +157,21 @@ class Session:
         except ConnectError:
             if committing:
                 raise CommitUncertain(
-                    f"the connection to {self.where} was lost while a write was committed: it is there as a whole, or not at all; the "
-                    "same call with the same batch_id= writes it unless it is there"
+                    f"the connection to {self.where} was lost while a write was committed: it is "
+                    "there as a whole, or not at all; the same call with the same batch_id= writes "
+                    "it unless it is there"
                 ) from None
             raise
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction whose statements all see one state of the data."""
+        """Lends a connection inside a transaction whose statements all see one state."""
         with self.transaction() as connection:
             connection.execute(statements.query("repeatable_read"))
             yield connection
 
     def own_connection(self) -> Connection:
-        """Returns a connection that is the caller's alone, outside any transaction, until `give_back()` or the session is closed."""
+        """Returns a connection of the caller's own, until `give_back()` or `close()`."""
         try:
             connection = self._connect()
         except ConnectError:
@@ -182,7 +195,7 @@ class Session:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
 
     def give_back(self, connection: Connection, process: int) -> None:
-        """Closes a connection that `own_connection()` made in a process; in a forked child it is the parent's, and left alone."""
+        """Closes a connection of `own_connection()`, but in a forked child: it is the parent's."""
         if os.getpid() == process:
             self._lent.discard(connection)
             connection.close()
@@ -212,31 +225,34 @@ class Session:
 
 
 def _check_alive(connection: Connection) -> None:
-    """Raises when the server has said something on an idle connection, or closed it: both are an end. Costs no round trip."""
+    """Raises when the server spoke on an idle connection, or closed it: both are an end.
+
+    It costs no round trip.
+    """
     if select.select([connection.pgconn.socket], [], [], 0)[0]:
         connection.close()  # else the pool takes it back
         raise psycopg.OperationalError("the server closed the connection")
 
 
 def _checked_dsn(dsn: str, statement_timeout: float | None) -> str:
-    """Returns the connection string, when it parses, with what it does not say itself: keepalives, the server's timeout.
+    """Returns the connection string with keepalives and the timeout, unless it says its own.
 
     libpq's own message would quote a malformed one, password included.
     """
     try:
-        said = conninfo.conninfo_to_dict(dsn)
+        given = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
         raise ConnectError(
-            "the connection string is malformed; wanted postgresql://user@host:port/database, with special characters percent-encoded, "
-            "or host=… dbname=… user=…"
+            "the connection string is malformed; wanted postgresql://user@host:port/database, with "
+            "special characters percent-encoded, or host=… dbname=… user=…"
         ) from None
     further: dict[str, Any] = {
-        name: value for name, value in _KEEPALIVES.items() if name not in said
+        name: value for name, value in _KEEPALIVES.items() if name not in given
     }
     if statement_timeout is not None:
-        further["options"] = (
-            f"{said.get('options') or ''} -c statement_timeout={max(1, round(statement_timeout * 1000))}".strip()
-        )
+        timeout_ms = max(1, round(statement_timeout * 1000))
+        options = f"{given.get('options') or ''} -c statement_timeout={timeout_ms}"
+        further["options"] = options.strip()
     return conninfo.make_conninfo(dsn, **further)
 
 
@@ -246,12 +262,13 @@ def _reason(error: psycopg.OperationalError) -> str:
 
 
 def _ensure_pgvector(connection: Connection) -> str:
-    """Returns the version of pgvector in this database, creating the extension where it is missing and allowed."""
+    """Returns pgvector's version; creates the extension where it is missing and allowed."""
     row = connection.execute(statements.query("pgvector_version")).fetchone()
     if row is None:
         if connection.execute(statements.query("pgvector_available")).fetchone() is None:
             raise ServerError(
-                "this server has no pgvector; install it (package postgresql-<version>-pgvector, or a service that offers it)"
+                "this server has no pgvector; install it (package postgresql-<version>-pgvector, "
+                "or a service that offers it)"
             )
         try:
             # IF NOT EXISTS alone lets two clients that come at once both try, and one fail.
@@ -260,7 +277,8 @@ def _ensure_pgvector(connection: Connection) -> str:
                 connection.execute(statements.query("create_pgvector"))
         except psycopg.errors.InsufficientPrivilege:
             raise ServerError(
-                "this database lacks the extension vector, and this role may not create it; have an owner run CREATE EXTENSION vector"
+                "this database lacks the extension vector, and this role may not create it; have "
+                "an owner run CREATE EXTENSION vector"
             ) from None
         row = connection.execute(statements.query("pgvector_version")).fetchone()
         if row is None:
@@ -269,6 +287,7 @@ def _ensure_pgvector(connection: Connection) -> str:
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
         wanted = ".".join(str(part) for part in MIN_PGVECTOR)
         raise ServerError(
-            f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER EXTENSION vector UPDATE"
+            f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER "
+            "EXTENSION vector UPDATE"
         )
     return version

@@ -1,4 +1,4 @@
-"""Writing rows: sent by COPY in binary, all or nothing; an upsert merges them out of a table of its own."""
+"""Writing rows: by binary COPY, all or nothing; an upsert merges them out of a temporary table."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ postgres.migrations postgres.catalog
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing
 postgres.copy_out postgres.rows postgres.write
 postgres.adapting
-postgres.server postgres.server.folders
+postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
 postgres.server.embedded
 postgres.server.upgrade
 engines engines.plan_space

@@ -1,6 +1,6 @@
 """What goes on in threads beside searches: following, linking new rows, building anew.
 
-Each holds the index weakly, or for no longer than one step, so that an engine that nobody uses goes.
+Each holds the index weakly, or for one step only, so that an engine that nobody uses goes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Follower(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Syncs until `end()`, or the index is gone. A search finds for itself what goes wrong here."""
+        """Syncs until `end()`, or the index is gone; a search sees for itself what goes wrong."""
         while not self._ended.wait(self._interval):
             live = self._live()
             if live is None or not live.follows:
@@ -86,7 +86,7 @@ class Task:
 
 
 def rebuild(live: weakref.ref[Live]) -> None:
-    """Builds an index anew; where that fails, what is here stays right, and it is tried again later."""
+    """Builds an index anew; where that fails, what is here stays right, and it is tried again."""
     target = live()
     if target is not None:
         try:

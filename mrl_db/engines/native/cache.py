@@ -1,8 +1,10 @@
-"""Loaded collections as files: what took seconds to build is mapped by the next process in a moment.
+"""Loaded collections as files: what took seconds to build is mapped by the next process at once.
 
-A file holds an index exactly as of one position of the change log, and the log keeps what came after for a reader that stands for the file
-(`mrl.reader`, with a lease of a week). Whoever opens the file begins where that reader stands, and applies what came since. A file whose
-reader is gone is of no use, and is made again; so is one that is damaged, or of another version. Any of them may be deleted at any time.
+A file holds an index exactly as of one position of the change log, and the log keeps what came
+after for a reader that stands for the file (`mrl.reader`, a lease of a week). Whoever opens the
+file begins where that reader stands, and applies what came since. A file whose reader is gone is of
+no use, and is made again; so is one that is damaged, or of another version. Any of them may be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _log = logging.getLogger("mrl_db")
 
 
 def cache_folder() -> Path:
-    """Returns the folder of cached indexes: MRL_DB_CACHE, or `mrl_db` in the user's cache folder."""
+    """Returns the folder of the files: MRL_DB_CACHE, or `mrl_db` in the user's cache folder."""
     named = os.environ.get("MRL_DB_CACHE")
     return Path(named) if named else platformdirs.user_cache_path("mrl_db")
 
@@ -59,7 +61,17 @@ class CacheFile:
     def __init__(
         self, session: Session, info: CollectionInfo, relation: int, form: dict[str, Any]
     ) -> None:
-        """form: what else makes an index another one: its plan, how it was built. Raises ServerError when there is no folder for it."""
+        """Names the file.
+
+        Args:
+            session: To ask which database it is.
+            info: The collection.
+            relation: The table's oid.
+            form: What else makes an index another one (`Loading.form`).
+
+        Raises:
+            ServerError: There is no private folder for it.
+        """
         with session.connection() as connection:
             row = connection.execute(statements.query("database_identity")).fetchone()
         self._identity = {
@@ -95,7 +107,7 @@ class CacheFile:
             os.close(handle)
 
     def open(self, log: ChangeLog, lease: float) -> Cached | None:
-        """Maps the file and registers a reader that begins where it stands; None when there is none, or none of use."""
+        """Maps the file and registers a reader that begins where it stands; None: of no use."""
         try:
             index, text = _kernels.Index.open(os.fspath(self.path))
             about = json.loads(text)
@@ -117,7 +129,10 @@ class CacheFile:
         return Cached(index, reader, position, built_rows)
 
     def save(self, log: ChangeLog, cached: Cached) -> None:
-        """Writes the file. The reader must have acknowledged just what the index holds. What cannot be written is logged, and left."""
+        """Writes the file, or logs why it cannot.
+
+        The reader must have acknowledged just what the index holds.
+        """
         needed = cached.index.bytes
         free = shutil.disk_usage(self.path.parent).free
         if free < needed + needed // 4:
@@ -168,7 +183,7 @@ def cache_file(
 
 
 def _sweep(folder: Path) -> None:
-    """Removes files that nobody opened for longer than their lease: the log has gone on without them."""
+    """Removes files that nobody opened within their lease: the log has gone on without them."""
     for path in (*folder.glob("*.mrl"), *folder.glob("*.new"), *folder.glob("*.lock")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > FILE_LEASE:

@@ -186,7 +186,7 @@ class NativeEngine(TunableEngine):
         self._plans_of_k = {}
 
     def check(self, plan: Plan) -> None:
-        """Raises PlanError for another engine's plan, NotLoadedError for codes that are not here."""
+        """Raises PlanError for another engine's plan, NotLoadedError for missing codes."""
         check_plan(plan, self.info)
         self._native(plan)
 

@@ -1,5 +1,4 @@
-"""Reading a collection into this process: rows by COPY, decoded and encoded in C++ while they stream,
-then codes and the graph."""
+"""Reading a collection into this process: rows by COPY, then their codes, then the graph."""
 
 from __future__ import annotations
 
@@ -83,7 +82,7 @@ class Loading:
 
     @property
     def form(self) -> dict[str, Any]:
-        """What makes an index another one than others of the same table; lengths of shortlists do not."""
+        """What tells an index from others of the table; lengths of shortlists do not."""
         codes = [[stage.space, stage.dims, stage.precision.value] for stage in self.plan.stages]
         return {
             "route": self.plan.route,

@@ -1,7 +1,9 @@
-"""The projection that line codes hold: PCA of a sample, mixed by a random rotation, so that every coordinate carries the same share.
+"""The projection that line codes hold: PCA of a sample, mixed by a random rotation.
 
-An orthogonal projection leaves inner products as they are but for what it cuts off; PCA cuts off the least. The rotation inside the kept
-dims is there for the codes: int4 of equal steps wastes nothing where all coordinates are alike (the idea of RaBitQ, arXiv:2405.12497).
+An orthogonal projection leaves inner products as they are but for what it cuts off; PCA cuts off
+the least. The rotation inside the kept dims gives every coordinate the same share, for the codes:
+int4 of equal steps wastes nothing where all coordinates are alike (the idea of RaBitQ,
+arXiv:2405.12497).
 """
 
 from __future__ import annotations
@@ -13,14 +15,22 @@ from mrl_db.model.pca import leading_directions, principal_directions
 from mrl_db.model.plan import PROJECTION_DIMS
 
 SAMPLE_ROWS = 20_000
-_EXACT_DIMS = 1100  # wider vectors get their leading directions by subspace iteration: a whole eigendecomposition grows with the cube
+# Wider vectors get their leading directions by subspace iteration: the time of a whole
+# eigendecomposition grows with the cube of the dims.
+_EXACT_DIMS = 1100
 _SEED = 20261122
 
 
 def fit_projection(sample: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns (projection (dims, 240), mean (dims,)) of a sample (n, dims) as the metric sees it; n may be small, even 0.
+    """Fits the projection to a sample.
 
-    The columns of the projection span the sample's leading directions; where dims < 240 its rows are orthonormal and nothing is cut off.
+    Args:
+        sample: (n, dims) as the metric sees it; n may be small, even 0.
+
+    Returns:
+        projection: (dims, 240). Its columns span the sample's leading directions; where dims < 240
+            its rows are orthonormal and nothing is cut off.
+        mean: (dims,).
     """
     dims = sample.shape[1]
     kept = min(dims, PROJECTION_DIMS)

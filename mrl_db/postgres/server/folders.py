@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from mrl_db.model.errors import ServerError
 
 
 def private_folder(path: Path, variable: str) -> None:
-    """Makes a folder that only this user can enter. One that is there keeps its permissions, and is refused when they let others in.
+    """Makes a folder that only this user can enter.
 
-    variable: the environment variable that names another one, for the message. An ordinary user's files are 0700 and 0600 themselves; what
-    root's server writes belongs to nobody, and only the folder above keeps others out.
+    One that is there keeps its permissions. An ordinary user's files are 0700 and 0600 themselves;
+    what root's server writes belongs to nobody, and only the folder above keeps others out.
+
+    Args:
+        path: Of the folder.
+        variable: The environment variable that names another one, for the message.
+
+    Raises:
+        ServerError: It cannot be made, or lets others in.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ServerError(
-            f"cannot make the folder {path}: {error.strerror}; set {variable} to one that you can write to"
+            f"cannot make the folder {path}: {error.strerror}; set {variable} to one that you can "
+            "write to"
         ) from None
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    entry = path.lstat()
+    if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
         raise ServerError(f"{path} is not a folder of this user; set {variable} to one that is")
     forbidden = 0o077 if os.geteuid() == 0 else 0o022
-    if stat.S_IMODE(found.st_mode) & forbidden:
+    if stat.S_IMODE(entry.st_mode) & forbidden:
         raise ServerError(
-            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or set {variable} to another folder"
+            f"{path} is open to other users (mode {stat.S_IMODE(entry.st_mode):o}); chmod 700 it, "
+            f"or set {variable} to another folder"
         )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file for the block; the kernel drops it when the process dies."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,7 +1,8 @@
 """An embedded cluster brought to a newer PostgreSQL, with its data.
 
-pg_upgrade writes a new cluster beside the old one; only when it has succeeded do they change places, and the old one stays until the new
-one has answered. Whatever fails before that leaves the old cluster as it was.
+pg_upgrade writes a new cluster beside the old one; only when it has succeeded do they change
+places, and the old one stays until the new one has answered. Whatever fails before that leaves the
+old cluster as it was.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import shutil
 from pathlib import Path
 
 from mrl_db.model.errors import ServerError
-from mrl_db.postgres.server.embedded import (
+from mrl_db.postgres.server.embedded import EmbeddedServer
+from mrl_db.postgres.server.folders import locked
+from mrl_db.postgres.server.programs import (
     SUPERUSER,
     Binaries,
-    EmbeddedServer,
     find_binaries,
     let_in,
-    locked,
     make_cluster,
     owned_by_server,
     pg_ctl,
@@ -28,9 +29,13 @@ from mrl_db.postgres.server.embedded import (
 
 
 def upgrade(home: Path, version: int = 18) -> tuple[int, int]:
-    """Upgrades the cluster in `home`; returns (version before, version now), the same when there was nothing to do.
+    """Upgrades the cluster in `home`.
 
-    Raises ServerError when a process uses the server, or when pg_upgrade refuses, with what it said.
+    Returns:
+        The version before, and the version now; the same when there was nothing to do.
+
+    Raises:
+        ServerError: A process uses the server, or pg_upgrade refuses; with what it said.
     """
     home = home.absolute()
     data = home / "data"
