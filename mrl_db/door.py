@@ -157,10 +157,8 @@ def checked_filter(where: Mapping[str, Any] | None, info: Described) -> filters.
 def checked_index(m: int, ef_construction: int) -> None:
     """Checks what pgvector builds an HNSW index with."""
     if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
-        raise ValueRangeError(
-            f"m is {m} and ef_construction {ef_construction}, pgvector takes 2 to 100, and 2 * m "
-            "to 1000"
-        )
+        taken = "pgvector takes 2 to 100, and 2 * m to 1000"
+        raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, {taken}")
 
 
 # Dims

@@ -94,9 +94,8 @@ def demo(dsn: Dsn = None, home: Home = None) -> None:
 def collections(dsn: Dsn = None, home: Home = None) -> None:
     """Lists the collections."""
     with _connect(dsn, home) as db:
-        table = Table(
-            "collection", "table", "rows", "dims", "low dims", "metric", "index", box=None
-        )
+        titles = "collection", "table", "rows", "dims", "low dims", "metric", "index"
+        table = Table(*titles, box=None)
         for name in db.list():
             docs = db.open(name)
             widths = str(docs.dims), str(docs.low_dims)
@@ -114,12 +113,8 @@ def ingest(
     id: Annotated[str, typer.Option(help="The column with the key.")] = "id",
     vector: Annotated[str, typer.Option(help="The column with the vectors.")] = "embedding",
     upsert: Annotated[bool, typer.Option(help="Replace rows whose key is there already.")] = False,
-    metric: Annotated[
-        str, typer.Option(help="For a new collection: cosine, inner_product or l2.")
-    ] = "cosine",
-    nesting_dims: Annotated[
-        str | None, typer.Option(help="For a new collection: 64,128,768.")
-    ] = None,
+    metric: Annotated[str, typer.Option(help="New ones: cosine, inner_product or l2.")] = "cosine",
+    nesting_dims: Annotated[str | None, typer.Option(help="New ones: 64,128,768.")] = None,
     dsn: Dsn = None,
     home: Home = None,
 ) -> None:
@@ -158,13 +153,9 @@ def _create_for(
         raise ValueRangeError(
             f"--nesting-dims is {nesting_dims!r}, wanted widths such as 64,128,{dims}"
         ) from None
+    how = Metric.of(metric)
     db.create_collection(
-        name,
-        dims=dims,
-        nesting_dims=widths,
-        metric=Metric.of(metric),
-        key_type=key_type,
-        columns=columns,
+        name, dims=dims, nesting_dims=widths, metric=how, key_type=key_type, columns=columns
     )
     listed = escape(", ".join(columns) or "none")
     out.print(f"created collection {escape(name)}: {dims} dims, key {key_type}, columns {listed}")
