@@ -11,8 +11,6 @@ from rich.console import Console
 Progress = Callable[[int, "int | None"], None]
 """Called with (done, total): rows, or blocks of the table while indexing; total may be None."""
 
-Report = Progress  # the name of before, until no module imports it
-
 
 @contextmanager
 def reporting(progress: Progress | bool, what: str) -> Iterator[Progress | None]:

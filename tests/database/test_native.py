@@ -363,7 +363,7 @@ def test_a_forked_child_searches_on(docs, vectors):
         try:
             same = (
                 docs.loaded.search(
-                    docs._opened.request(), vectors[:64], docs.loaded.followed_plan(5), threads=2
+                    docs._opened.request(), vectors[:64], docs.loaded.plan(5), threads=2
                 ).ids.tolist()
                 == expected
             )
