@@ -10,7 +10,7 @@ from typing import Literal
 
 from mrl_db.collection import Collection, open_collection
 from mrl_db.door import checked_choice
-from mrl_db.learn.change import Change, check_change
+from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
@@ -86,7 +86,7 @@ class Database:
         key_type: KeyName = "bigint",
         columns: Mapping[str, str] | None = None,
         schema: str | None = None,
-        adaptor: Change | None = None,
+        adaptor: Transform | None = None,
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
 
@@ -119,7 +119,7 @@ class Database:
         )
         stored = None
         if adaptor is not None:
-            stored = check_change(adaptor, definition.dims, definition.metric).to_bytes()
+            stored = check_transform(adaptor, definition.dims, definition.metric).to_bytes()
         with self._session.transaction() as connection:
             catalog.create(connection, definition, stored)
         return self.open(name)

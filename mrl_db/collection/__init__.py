@@ -14,7 +14,7 @@ from mrl_db.collection.opened import Opened
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Records
-from mrl_db.learn.change import Change
+from mrl_db.learn.transform import Transform
 from mrl_db.model import key
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
@@ -95,7 +95,7 @@ class Collection:
         return self._opened.info.index is not None
 
     @property
-    def adaptor(self) -> Change | None:
+    def adaptor(self) -> Transform | None:
         """What changes vectors before they are written, and queries alike; None in most."""
         return self._opened.adaptor
 
@@ -154,7 +154,9 @@ class Collection:
     save_classifier = classifying.save_classifier
     classifier = classifying.load_classifier
 
-    def adapt(self, name: str, adaptor: Change, *, progress: Progress | bool = False) -> Collection:
+    def adapt(
+        self, name: str, adaptor: Transform, *, progress: Progress | bool = False
+    ) -> Collection:
         """Copies this collection into a new one whose vectors are changed by an adaptor.
 
         Key, vectors and metadata columns are copied, from one snapshot; constraints, defaults and

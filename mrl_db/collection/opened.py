@@ -16,7 +16,7 @@ from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.engines.sql import SqlEngine
 from mrl_db.hits import Hits
-from mrl_db.learn.change import change_from_bytes
+from mrl_db.learn.transform import transform_from_bytes
 from mrl_db.model.errors import NotLoadedError, PlanError
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
@@ -44,7 +44,7 @@ class Opened:
         self.log = QueryLog()
         self.promises = promises.stored(session, info.name)
         adaptor = catalog.adaptor_of(session, info)
-        self.adaptor = None if adaptor is None else change_from_bytes(adaptor)
+        self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)
         self.tried: tuple[Measured, ...] = ()
 
     def describe(self, info: CollectionInfo | None = None) -> None:

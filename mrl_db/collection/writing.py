@@ -11,7 +11,7 @@ from mrl_db import door
 from mrl_db.collection.opened import Face, Where
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
-from mrl_db.learn.change import Change, check_change
+from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.postgres import adapting, indexing, rows
 from mrl_db.postgres import write as writing
@@ -89,7 +89,7 @@ def ingest(
     """
     opened = self._opened
     total, parts = sources.open_source(
-        source, vectors, columns, id=id, vector=vector, known=opened.column_types
+        source, vectors, columns, id=id, vector=vector, declared=opened.column_types
     )
     checked = (opened.batch(ids, part, further) for ids, part, further in parts)
     with reporting(progress, "rows") as report:
@@ -118,7 +118,7 @@ def delete(
     return opened.write(batch_id, partial(rows.delete_ids, info=opened.info, keys=keys))
 
 
-def adapt(self: Face, name: str, adaptor: Change, *, progress: Progress | bool = False) -> None:
+def adapt(self: Face, name: str, adaptor: Transform, *, progress: Progress | bool = False) -> None:
     """Copies the collection into a new one whose vectors are changed by an adaptor.
 
     Key, vectors and metadata columns are copied, from one snapshot; constraints, defaults and
@@ -136,7 +136,7 @@ def adapt(self: Face, name: str, adaptor: Change, *, progress: Progress | bool =
             f'the vectors of collection "{opened.info.name}" are adapted already; adapt the '
             "collection that they came from"
         )
-    check_change(adaptor, opened.info.dims, opened.info.metric)
+    check_transform(adaptor, opened.info.dims, opened.info.metric)
     source = opened.request()
     total = rows.count(opened.session, source)
     with reporting(progress, "rows") as report:

@@ -31,7 +31,7 @@ def open_source(
     *,
     id: str,
     vector: str,
-    known: Mapping[str, str],
+    declared: Mapping[str, str],
 ) -> tuple[int | None, Iterator[RawBatch]]:
     """Opens what `Collection.ingest` was given.
 
@@ -41,7 +41,7 @@ def open_source(
         columns: with an array of ids, {column: values}.
         id: the column of Arrow data that holds the key.
         vector: the column of Arrow data that holds the vectors.
-        known: the metadata columns of the collection; others in Arrow data are left out.
+        declared: the metadata columns of the collection; others in Arrow data are left out.
 
     Returns:
         The number of rows, None where unknown, and the batches.
@@ -54,7 +54,7 @@ def open_source(
             "batches and files bring their own columns"
         )
     if isinstance(source, (str, os.PathLike)):
-        return _parquet(source, id, vector, known)
+        return _parquet(source, id, vector, declared)
     if hasattr(source, "to_batches") or hasattr(
         source, "read_next_batch"
     ):  # a table; a record-batch reader
@@ -64,7 +64,7 @@ def open_source(
             else source
         )
         return getattr(source, "num_rows", None), (
-            _arrow(batch, id, vector, known) for batch in batches if batch.num_rows
+            _arrow(batch, id, vector, declared) for batch in batches if batch.num_rows
         )
     if isinstance(source, np.ndarray):
         raise ShapeError("ids were given without vectors; wanted ingest(ids, vectors, …)")
@@ -73,7 +73,7 @@ def open_source(
             f"source is a {type(source).__name__}, wanted a path, an Arrow table, "
             "ids with vectors, or an iterable of batches"
         )
-    return None, (_batch(batch, id, vector, known) for batch in source)
+    return None, (_batch(batch, id, vector, declared) for batch in source)
 
 
 def _slices(ids: Any, vectors: Any, columns: Mapping[str, Any]) -> Iterator[RawBatch]:
@@ -93,9 +93,9 @@ def _slices(ids: Any, vectors: Any, columns: Mapping[str, Any]) -> Iterator[RawB
         )
 
 
-def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:
+def _batch(batch: Any, id: str, vector: str, declared: Mapping[str, str]) -> RawBatch:
     if hasattr(batch, "num_rows"):
-        return _arrow(batch, id, vector, known)
+        return _arrow(batch, id, vector, declared)
     if isinstance(batch, tuple) and len(batch) == 2:
         return batch[0], batch[1], {}
     if isinstance(batch, tuple) and len(batch) == 3 and isinstance(batch[2], Mapping):
@@ -107,7 +107,7 @@ def _batch(batch: Any, id: str, vector: str, known: Mapping[str, str]) -> RawBat
 
 
 def _parquet(
-    path: str | os.PathLike[str], id: str, vector: str, known: Mapping[str, str]
+    path: str | os.PathLike[str], id: str, vector: str, declared: Mapping[str, str]
 ) -> tuple[int, Iterator[RawBatch]]:
     try:
         import pyarrow.parquet as pq
@@ -125,9 +125,9 @@ def _parquet(
         ) from None
     names = file.schema_arrow.names
     _check_names(names, id, vector)
-    columns = [name for name in names if name in (id, vector) or name in known]
+    columns = [name for name in names if name in (id, vector) or name in declared]
     batches = file.iter_batches(batch_size=_ROWS_OF_A_BATCH, columns=columns)
-    return file.metadata.num_rows, (_arrow(batch, id, vector, known) for batch in batches)
+    return file.metadata.num_rows, (_arrow(batch, id, vector, declared) for batch in batches)
 
 
 def parquet_schema(
@@ -182,7 +182,7 @@ def _check_names(names: list[str], id: str, vector: str) -> None:
             )
 
 
-def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]) -> RawBatch:
+def _arrow(batch: pa.RecordBatch, id: str, vector: str, declared: Mapping[str, str]) -> RawBatch:
     """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
     names = batch.schema.names
     _check_names(names, id, vector)
@@ -195,7 +195,7 @@ def _arrow(batch: pa.RecordBatch, id: str, vector: str, known: Mapping[str, str]
     further = {
         name: batch.column(position).to_pylist()
         for position, name in enumerate(names)
-        if name in known and name not in (id, vector)
+        if name in declared and name not in (id, vector)
     }
     return _arrow_ids(ids), _arrow_vectors(embedded), further
 

@@ -47,7 +47,6 @@ learn.pytorch learn.rotation
 learn.training
 learn.adaptor learn.losses
 learn learn.transform
-learn.change
 classify.heads classify.stopping
 classify.answers classify.targets
 classify.evidence
