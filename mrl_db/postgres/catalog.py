@@ -14,24 +14,13 @@ from psycopg.types.json import Json, Jsonb
 
 from mrl_db import door
 from mrl_db.model.errors import (
-    CollectionExistsError,
     CollectionNotFoundError,
-    MrlDbError,
-    ServerError,
     ValueRangeError,
-    from_psycopg,
 )
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
-
-_OF_SQLSTATE: dict[str, type[MrlDbError]] = {
-    "MR001": CollectionExistsError,
-    "MR002": CollectionNotFoundError,
-    "MR003": ValueRangeError,
-    "MR004": ServerError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,18 +233,8 @@ def stored_plans(
 
 
 def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequence[Any]) -> Any:
-    """Calls a function of schema mrl; its errors of class MR become ours."""
-    try:
-        row = connection.execute(statements.query(name), values).fetchone()
-    except pg.Error as error:
-        own = _OF_SQLSTATE.get(error.sqlstate or "")
-        if own is None:
-            raise from_psycopg(error) from None
-        raise own(
-            "; ".join(
-                part for part in (error.diag.message_primary, error.diag.message_hint) if part
-            )
-        ) from None
+    """Calls a function of schema mrl."""
+    row = connection.execute(statements.query(name), values).fetchone()
     return None if row is None else row[0]
 
 

@@ -169,7 +169,7 @@ def columns_in(
 
 def further_columns(columns: Sequence[str]) -> sql.Composed:
     """Returns the columns as they follow others in a SELECT."""
-    further = statements.fragments("columns")["further"]
+    further = statements.query("further")
     return sql.SQL("").join(
         [further.format(column=statements.identifier(column)) for column in columns]
     )

@@ -58,7 +58,7 @@ def write(
     connection.execute(create, ())
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
-    update = statements.fragments("columns")["update"]
+    update = statements.query("update")
     merge = statements.query("staging_merge").format(
         target=info.relation,
         columns=sql.SQL(", ").join(columns),

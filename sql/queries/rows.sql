@@ -80,3 +80,11 @@ SELECT {columns}
 FROM {staging}
 ON CONFLICT ({key}) DO UPDATE
 SET {updates}
+
+-- One column of a list of updates.
+-- name: update
+{column} = excluded.{column}
+
+-- One column after others.
+-- name: further
+, row_.{column}

@@ -1,6 +1,0 @@
--- Parts of lists of columns.
-
--- name: update
-{column} = excluded.{column}
--- name: further
-, row_.{column}
