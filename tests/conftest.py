@@ -1,4 +1,4 @@
-"""Fixtures: one embedded server for the run, one database for each test, made from a template with the schema in it."""
+"""Fixtures: one embedded server for the run, a database for each test, made from a template."""
 
 from __future__ import annotations
 

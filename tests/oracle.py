@@ -1,4 +1,4 @@
-"""Plain float64 and integer twins of the kernels, and the brute-force search: what every fast path is judged by."""
+"""Float64 and integer twins of the kernels, and brute force: what fast paths are judged by."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 
 def gamma(n):
-    """Bound on the relative error of a float32 sum of n products in any order (Higham, ASNA, section 3.1)."""
+    """Bound on the relative error of a float32 sum of n products (Higham, ASNA, section 3.1)."""
     return (n + 2) * UNIT_ROUNDOFF / (1 - (n + 2) * UNIT_ROUNDOFF)
 
 
@@ -53,7 +53,7 @@ def distance(metric, query, rows):
 
 
 def nearest(metric, query, ids, rows, k):
-    """Returns the k (distance, id) pairs of the brute-force answer: by distance, ties by id, NaN last."""
+    """Returns the k (distance, id) pairs by brute force: by distance, ties by id, NaN last."""
     found = distance(metric, query, rows)
     order = sorted(
         range(len(ids)),
@@ -63,7 +63,7 @@ def nearest(metric, query, ids, rows, k):
 
 
 def assert_same_answer(hits, want, tolerance=2e-6):
-    """Holds the hits of one query to the brute-force answer: the same distances, and the same ids but for ties within float32's rounding."""
+    """Holds hits to brute force: the same distances, and ids but for ties within rounding."""
     assert len(hits.ids) == len(want)
     wanted = np.array([distance for distance, _ in want])
     np.testing.assert_allclose(hits.distances, wanted, rtol=2e-6, atol=tolerance)

@@ -1,4 +1,4 @@
-"""A proxy in front of a server's Unix socket that fails as lines do: cut, slow or deaf, from a byte of one's choice on."""
+"""A proxy before a server's socket that fails as lines do: cut, slow or deaf from a byte on."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ class Proxy:
     def arm(self, fault, after):
         """Lets `after` bytes pass, both ways together, then fails once: "cut", "deaf" or "slow".
 
-        "commit" waits for the client's COMMIT, and cuts the line once `after` bytes of it have gone to the server.
+        "commit" waits for the client's COMMIT, and cuts the line after `after` bytes of it.
         """
         with self._lock:
             self._fault, self._left = fault, after

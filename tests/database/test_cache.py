@@ -1,4 +1,4 @@
-"""Loaded collections as files: opened in a moment, as fresh as the database, shared, and never believed when they are damaged."""
+"""Loaded collections as files: as fresh as the database, shared, never believed when damaged."""
 
 import json
 import logging
@@ -238,7 +238,8 @@ def test_a_process_killed_while_it_holds_the_lock_holds_nobody_up(docs, vectors,
         [
             sys.executable,
             "-c",
-            f"import fcntl, sys; f = open({str(lock)!r}, 'a'); fcntl.flock(f, 2); print('held', flush=True); sys.stdin.read()",
+            f"import fcntl, sys; f = open({str(lock)!r}, 'a'); fcntl.flock(f, 2); "
+            "print('held', flush=True); sys.stdin.read()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

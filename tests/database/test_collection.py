@@ -23,7 +23,7 @@ def keys_of(kind, n):
 @pytest.mark.parametrize("key_type", ["bigint", "integer", "smallint", "uuid", "text"])
 @pytest.mark.parametrize("metric", METRICS)
 def test_both_engines_give_the_brute_force_answer(db, rng, metric, key_type):
-    """Law 3, exact side: exact search, and a funnel that keeps everything, equal the float64 twin for every metric and key."""
+    """Law 3: exact search, and a funnel that keeps everything, equal the float64 twin."""
     vectors = rng.standard_normal((300, 24), dtype=np.float32)
     keys = keys_of(key_type, 300)
     docs = db.create_collection(
@@ -108,7 +108,7 @@ def test_ties_are_broken_by_id(db, exact):
 
 @pytest.mark.parametrize("keep", [50, 200, 1500])
 def test_the_shortlist_is_never_cut_by_ef_search(db, execute, rng, keep):
-    """pgvector's HNSW returns at most ef_search rows; the shortlist must have the length that the plan says."""
+    """HNSW returns at most ef_search rows; the shortlist must be as long as the plan says."""
     vectors = rng.standard_normal((2000, 16), dtype=np.float32)
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16))
     docs.add(np.arange(2000), vectors)
@@ -134,7 +134,7 @@ def test_the_shortlist_uses_the_low_dim_index(db, execute, rng):
 
 
 def test_k_rows_come_back_under_any_filter(db, rng):
-    """The loudest complaint about vector indexes in Postgres: filters that return fewer than k rows."""
+    """The loudest complaint about indexes in Postgres: filters that return fewer than k rows."""
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16), columns={"grade": "integer"})
     vectors = rng.standard_normal((4000, 16), dtype=np.float32)
     docs.add(np.arange(4000), vectors, grade=np.arange(4000) % 1000)

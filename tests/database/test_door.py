@@ -1,4 +1,4 @@
-"""Law 7: bad input is refused at the door, with a message that states both sides, before anything is written."""
+"""Law 7: bad input is refused at the door, with both sides, before anything is written."""
 
 import uuid
 
@@ -258,7 +258,7 @@ anything = st.one_of(
 )
 @settings(max_examples=400)
 def test_law_7_whatever_comes_is_refused_whole_or_stored_whole(server, vectors, ids):
-    """Nothing but our errors, and nothing half written: what was accepted is found again, bit for bit."""
+    """Only our errors, nothing half written: what was accepted is found again, bit for bit."""
     docs = _fuzz_collection(server)
     before = docs.count()
     try:

@@ -1,4 +1,4 @@
-"""Law 4: what any client committed is found by the next native search, and nothing else is; the change log behind it."""
+"""Law 4: what any client committed is found by the next native search; the change log behind it."""
 
 import os
 import threading
@@ -176,7 +176,7 @@ def test_a_bulk_write_is_followed(docs, db, rng, vectors):
 
 
 def test_following_goes_on_beside_writers(docs, vectors, dsn):
-    """Each pair: a row committed by another connection is found by the next search, in another thread than the last."""
+    """A row of another connection is found by the next search, in another thread than the last."""
     failures = []
 
     def pairs(start):
@@ -324,7 +324,8 @@ def test_row_level_security_is_noticed(docs, vectors, execute):
 
 def test_tables_whose_writes_cannot_be_logged_are_refused(db, execute, vectors):
     execute(
-        f"CREATE TABLE parts (id bigint PRIMARY KEY, embedding vector({DIMS})) PARTITION BY RANGE (id)"
+        f"CREATE TABLE parts (id bigint PRIMARY KEY, embedding vector({DIMS})) "
+        "PARTITION BY RANGE (id)"
     )
     execute("CREATE TABLE parts_0 PARTITION OF parts FOR VALUES FROM (0) TO (1000)")
     docs = db.attach("parts", low_dim="index")
@@ -396,7 +397,8 @@ def test_the_health_of_the_log(docs, vectors, execute):
 
 def test_a_dead_reader_holds_nothing(execute, docs, vectors):
     execute(
-        "INSERT INTO mrl.reader (relation, lease) VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')"
+        "INSERT INTO mrl.reader (relation, lease) "
+        "VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')"
     )
     docs.unload()
     execute(ROW, (N, text(vectors[N])))
@@ -406,7 +408,7 @@ def test_a_dead_reader_holds_nothing(execute, docs, vectors):
 
 
 def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
-    """As after a restored backup: the token that the reader left is not there, and the rows differ without a word in the log."""
+    """As after a restored backup: the reader's token is gone, and rows differ without a log."""
     execute("DELETE FROM docs WHERE id < 50")
     execute(ROW, (N, text(vectors[N])))
     execute("DELETE FROM mrl.change")
@@ -492,7 +494,8 @@ def test_the_follower_brings_others_writes_while_nobody_searches(docs, vectors, 
 def test_a_connection_that_was_cut_is_made_again(docs, vectors, execute, dsn):
     nearest(docs, vectors[0])
     execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     execute(ROW, (N, text(vectors[N])))
     assert nearest(docs, vectors[N])[0] == N
@@ -525,7 +528,8 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
     execute("DROP ROLE IF EXISTS reader_of_docs; DROP ROLE IF EXISTS writer_of_docs")
     execute("CREATE ROLE reader_of_docs; CREATE ROLE writer_of_docs")
     execute(
-        "GRANT SELECT ON docs TO reader_of_docs; GRANT INSERT, UPDATE, DELETE, SELECT ON docs TO writer_of_docs"
+        "GRANT SELECT ON docs TO reader_of_docs; "
+        "GRANT INSERT, UPDATE, DELETE, SELECT ON docs TO writer_of_docs"
     )
     execute("GRANT SELECT ON mrl.collection, mrl.plan, mrl.migration TO reader_of_docs")
     as_reader = psycopg.conninfo.make_conninfo(dsn, options="-c role=reader_of_docs")
@@ -536,7 +540,8 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
                 mine.load()
             mine.load(max_staleness=float("inf"))
             execute(
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; GRANT SELECT ON mrl.change TO reader_of_docs"
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; "
+                "GRANT SELECT ON mrl.change TO reader_of_docs"
             )
             clock = Clock()
             load_following(mine, clock=clock)

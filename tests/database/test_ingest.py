@@ -1,4 +1,4 @@
-"""Loading many rows: arrays, iterables, Arrow, Parquet; all or nothing; progress; the index afterwards."""
+"""Loading many rows: arrays, iterables, Arrow, Parquet; all or nothing; progress; the index."""
 
 import numpy as np
 import pyarrow as pa

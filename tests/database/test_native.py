@@ -197,7 +197,7 @@ def test_memory_is_what_the_formula_says(docs, options):
         N, docs._opened.info, docs.loaded.followed_plan, in_memory=docs.loaded.in_memory
     )
     assert docs.loaded.vector_bytes == pytest.approx(expected.vectors, rel=0.1)
-    # The projection and the copies of entry lines are a constant, the larger the fewer rows there are.
+    # The projection and the copies of entry lines are a constant: much where rows are few.
     constant = (
         (2 * 256 + 256) * 64
         if any(stage.space == "projection" for stage in docs.loaded.followed_plan.stages)
@@ -211,7 +211,7 @@ def test_memory_is_what_the_formula_says(docs, options):
 @pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
 @pytest.mark.parametrize("precision", [INT8, Precision.bit])
 def test_codes_of_the_projection_are_searched(db, metric, precision):
-    """Wider than the projection; exact where a stage keeps all rows, close where it keeps few; rows that come later are found."""
+    """Wider than the projection: exact where a stage keeps all rows, close where it keeps few."""
     dims, n = 400, 1500
     rng = np.random.default_rng(11)
     spectrum = (1.0 / np.sqrt(1 + np.arange(dims))).astype(np.float32)

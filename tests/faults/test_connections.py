@@ -1,4 +1,4 @@
-"""Lines that are cut, deaf or slow at a random byte, and servers that are: what a call says happened is what the database holds."""
+"""Lines and servers that are cut, deaf or slow: what a call says happened is what there is."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def rows_of(execute, batch):
 def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(
     docs, through, proxy, execute, rng
 ):
-    """Each call is cut once, somewhere between its first byte and its last; sent again under its batch_id it is there once."""
+    """Each call is cut once, at some byte; sent again under its batch_id it is there once."""
     sizes = {}
     outcomes = {"written": 0, "refused": 0, "uncertain": 0}
     with mrl_db.connect(through, pool_size=1, connect_timeout=30) as db:
@@ -102,7 +102,7 @@ def test_a_line_cut_at_any_byte_ends_in_committed_rolled_back_or_uncertain(
 
 
 def test_uncertain_is_said_when_the_answer_to_commit_is_lost(docs, through, proxy, execute, rng):
-    """Bytes are let through up to the COMMIT, then none: at some byte of the end the row is there, and nobody was told."""
+    """Bytes pass up to the COMMIT, then none: at some byte the row is there, and nobody knows."""
     seen = set()
     with mrl_db.connect(through, pool_size=1, connect_timeout=30) as db:
         mine = db.open("docs")
@@ -176,7 +176,8 @@ def test_ctrl_c_cancels_the_servers_statement(dsn, docs, execute):
     docs.add([1], np.ones((1, DIMS), dtype=np.float32))
     code = (
         "import signal, sys, mrl_db\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background may have it ignored
+        # A parent in the background may have it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with mrl_db.connect(sys.argv[1]) as db:\n"
         "    docs = db.open('docs')\n"
         "    print('ready', flush=True)\n"
@@ -192,7 +193,10 @@ def test_ctrl_c_cancels_the_servers_statement(dsn, docs, execute):
             [sys.executable, "-c", code, dsn], stdout=subprocess.PIPE, text=True
         )
         assert client.stdout.readline() == "ready\n"
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         deadline = time.monotonic() + 30
         while execute(waiting)[0][0] == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -205,8 +209,8 @@ def test_ctrl_c_cancels_the_servers_statement(dsn, docs, execute):
 
 
 def test_a_backend_that_is_ended_is_a_connect_error_and_the_next_call_works(docs, execute, rng):
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ours = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    end, others = f"SELECT pg_terminate_backend(pid) {ours}", f"SELECT count(*) {ours}"
     for key in range(5):
         execute(end)
         while execute(others)[0][0] != 0:  # it is told, and then ends

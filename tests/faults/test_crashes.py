@@ -1,4 +1,4 @@
-"""Law 5: servers and clients that are killed in the middle of writes. Nothing acknowledged is lost, nothing is there in half."""
+"""Law 5: servers and clients killed in mid-write: nothing acknowledged is lost, nothing is half."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def vectors_of(batch):
 
 
 class Writer(threading.Thread):
-    """Adds batches, each again under its batch_id until it is acknowledged; counts those that were."""
+    """Adds batches, each again under its batch_id until it is acknowledged; counts these."""
 
     def __init__(self, dsn, number, stop):
         super().__init__(daemon=True)
@@ -67,7 +67,7 @@ class Writer(threading.Thread):
 
 
 def connected(docs, dsn):
-    """A connection to the server that was brought back: the reader may have been answered by a backend that outlived its postmaster for a moment."""
+    """A connection to the server that is back; a backend may outlive its postmaster a little."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -127,7 +127,10 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(
             )
             assert set(counts.values()) <= {BATCH}
             assert set(acknowledged) <= set(counts)
-            wrong = "SELECT count(*) FROM docs WHERE embedding_8 IS DISTINCT FROM l2_normalize(subvector(embedding, 1, 8))::halfvec(8)"
+            wrong = (
+                "SELECT count(*) FROM docs WHERE embedding_8 "
+                "IS DISTINCT FROM l2_normalize(subvector(embedding, 1, 8))::halfvec(8)"
+            )
             assert connection.execute(wrong).fetchone() == (0,)
     stop.set()
     for writer in writers:
@@ -140,7 +143,8 @@ def test_a_postmaster_killed_in_mid_write_loses_nothing_and_leaves_no_half(
         np.testing.assert_allclose(native.distances, exact.distances, atol=2e-6)
     uncertain = sum(writer.uncertain for writer in writers)
     print(
-        f"{CYCLES} crashes, {docs.count() // BATCH} batches, {uncertain} uncertain, restart {np.median(restarts):.2f} s (most {max(restarts):.2f})"
+        f"{CYCLES} crashes, {docs.count() // BATCH} batches, {uncertain} uncertain, "
+        f"restart {np.median(restarts):.2f} s (most {max(restarts):.2f})"
     )
     db.close()
 
@@ -176,7 +180,10 @@ def test_a_client_killed_in_mid_copy_leaves_no_part_and_no_lock(db, dsn, execute
         client.wait()
         acknowledged = client.stdout.read().count("written")
         client.stdout.close()
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()"
+        others = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND state <> 'idle' AND pid <> pg_backend_pid()"
+        )
         deadline = time.monotonic() + 30
         while execute(others)[0][0] and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -281,7 +288,7 @@ def test_a_stopped_postmaster_is_not_taken_for_a_dead_one(tmp_path, postgres_ver
 
 
 def test_schema_changes_and_vacuum_beside_writers_and_a_reader(db, dsn, rng):
-    """Columns come and go, the table is vacuumed, rewritten and indexed, while two clients write and one reads."""
+    """The table is altered, vacuumed, rewritten, indexed while two clients write and one reads."""
     docs = db.create_collection("docs", dims=DIMS, shortlist_dims=LOW)
     docs.add(np.arange(100), rng.standard_normal((100, DIMS)).astype(np.float32))
     docs.load(cache=False)
@@ -333,7 +340,7 @@ def test_schema_changes_and_vacuum_beside_writers_and_a_reader(db, dsn, rng):
 
 
 def test_the_embedded_server_is_there_again_within_seconds_of_a_crash(tmp_path, postgres_version):
-    """Not a matter of time here, only that every way back works: a new connection, an old database object, another process."""
+    """Every way back works: a new connection, an old database object, another process."""
     home = tmp_path / "home"
     db = mrl_db.connect(home=home, postgres_version=postgres_version)
     docs = db.create_collection("docs", dims=2)

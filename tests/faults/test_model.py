@@ -1,4 +1,4 @@
-"""A collection against a model of it: a dictionary and brute force, through whatever a life brings, in any order."""
+"""A collection against a model of it, a dictionary and brute force, through whatever comes."""
 
 import itertools
 import os
@@ -37,7 +37,7 @@ def text(vector):
 
 
 class Life(RuleBasedStateMachine):
-    """Every rule does the same to the collection and to `self.rows`: key -> (number of its vector, year)."""
+    """Each rule does the same to the collection and to `self.rows`: key -> (vector, year)."""
 
     dsn = None
 
@@ -49,7 +49,8 @@ class Life(RuleBasedStateMachine):
         self.table = sql.Identifier(self.name)
         if attached:
             self.sql(
-                "CREATE TABLE {table} (id bigint PRIMARY KEY, embedding vector(12) NOT NULL, year integer)"
+                "CREATE TABLE {table} "
+                "(id bigint PRIMARY KEY, embedding vector(12) NOT NULL, year integer)"
             )
             self.sql(
                 "INSERT INTO {table} SELECT i, %s::vector, i %% 3 FROM generate_series(0, 9) AS i",
@@ -114,7 +115,8 @@ class Life(RuleBasedStateMachine):
     @rule(key=st.integers(-20, 60), number=which, year=years)
     def others_upsert(self, key, number, year):
         self.sql(
-            "INSERT INTO {table} (id, embedding, year) VALUES (%s, %s::vector, %s) ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding, year = excluded.year",
+            "INSERT INTO {table} (id, embedding, year) VALUES (%s, %s::vector, %s) "
+            "ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding, year = excluded.year",
             (key, text(VECTORS[number]), year),
         )
         self.rows[key] = (number, year)
@@ -173,9 +175,13 @@ class Life(RuleBasedStateMachine):
     @rule()
     def cut(self):
         self.other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        count = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         while self.other.execute(count).fetchone()[0]:
             continue
 

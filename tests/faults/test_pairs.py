@@ -1,4 +1,4 @@
-"""Law 4 across processes: a row that another client commits is found by the next search here, and one that it deletes is not."""
+"""Law 4 across processes: another client's row is found by the next search, a deleted one not."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ for line in sys.stdin:
     what, key = line.split()
     if what == "add":
         text = "[" + ",".join(map(str, vectors[int(key)].tolist())) + "]"
-        connection.execute("INSERT INTO docs (id, embedding) VALUES (%s, %s::vector)", (int(key), text))
+        insert = "INSERT INTO docs (id, embedding) VALUES (%s, %s::vector)"
+        connection.execute(insert, (int(key), text))
     else:
         connection.execute("DELETE FROM docs WHERE id = %s", (int(key),))
     print("committed", flush=True)
@@ -27,7 +28,7 @@ for line in sys.stdin:
 
 
 def test_pairs_of_a_write_elsewhere_and_a_search_here(db, dsn, tmp_path, rng):
-    """Each writer is a process with psql's rights; each row is asked for here the moment that it says it has committed."""
+    """Each writer is another process; each row is searched for the moment that it has committed."""
     vectors = rng.standard_normal((PAIRS, DIMS)).astype(np.float32)
     np.save(tmp_path / "vectors.npy", vectors)
     docs = db.create_collection("docs", dims=DIMS)

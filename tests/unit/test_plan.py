@@ -48,7 +48,7 @@ stage = st.builds(Stage, st.integers(-1, 64), st.sampled_from(Precision), st.int
 
 @given(stages=st.lists(stage, max_size=4), effort=st.integers(-1, 1100))
 def test_law_2_holds_for_every_plan_that_can_be_made(stages, effort):
-    """dims rise or precision rises, keeps fall, the last stage is full-dim float32, the last keep is k; nothing else is refused."""
+    """dims or precision rise, keeps fall, the last stage is full float32; no more is refused."""
     steps = list(zip(stages, stages[1:], strict=False))
     lawful = (
         bool(stages)
