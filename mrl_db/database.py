@@ -65,6 +65,15 @@ class Database:
         return self._session.pgvector_version
 
     @property
+    def extension_version(self) -> str | None:
+        """The version of the extension mrl_db in this database; None where it is not there.
+
+        `connect()` creates it where the server has it and the role may. Without it searches in
+        PostgreSQL go by pgvector's HNSW.
+        """
+        return self._session.extension_version
+
+    @property
     def server(self) -> embedded.EmbeddedServer | None:
         """The embedded server, or None for a server of yours."""
         return self._server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from mrl_db.model.errors import (
 from mrl_db.postgres import statements, vectors, watch
 
 Connection = watch.Connection
+
+_log = logging.getLogger("mrl_db")
 
 MIN_PGVECTOR = (0, 8)
 _KEEPALIVES = {
@@ -79,6 +82,7 @@ class Session:
             ) as connection:
                 self.server_version = connection.info.server_version // 10000
                 self.pgvector_version = _ensure_pgvector(connection)
+                self.extension_version = _ensure_extension(connection)
                 rows = connection.execute(statements.query("vector_types")).fetchall()
                 self._vector_oids = dict(rows)
         except psycopg.OperationalError as error:
@@ -291,3 +295,26 @@ def _ensure_pgvector(connection: Connection) -> str:
             "EXTENSION vector UPDATE"
         )
     return version
+
+
+def _ensure_extension(connection: Connection) -> str | None:
+    """Returns the version of the extension mrl_db in this database, or None.
+
+    Creates it where the server offers it and this role may. All works without it, so nothing that
+    goes wrong here is an error.
+    """
+    row = connection.execute(statements.query("extension_version")).fetchone()
+    if row is not None:
+        return str(row[0])
+    if connection.execute(statements.query("extension_offered")).fetchone() is None:
+        return None
+    try:
+        with connection.transaction():
+            connection.execute(statements.query("migrations_lock"))
+            connection.execute(statements.query("create_extension"))
+    except psycopg.Error as error:
+        if is_connection_lost(error):
+            raise
+        _log.info("the extension mrl_db is offered, but cannot be made: %s", error)
+    row = connection.execute(statements.query("extension_version")).fetchone()
+    return None if row is None else str(row[0])

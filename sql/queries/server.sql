@@ -11,6 +11,40 @@ SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a WHERE a.na
 -- name: create_pgvector
 CREATE EXTENSION IF NOT EXISTS vector
 
+-- The extension mrl_db that this database has.
+-- name: extension_version
+SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'mrl_db'
+
+-- Whether this server could give it to this role.
+-- name: extension_offered
+SELECT a.version
+FROM pg_catalog.pg_available_extension_versions AS a
+WHERE a.name = 'mrl_db'
+    AND (
+        NOT a.superuser
+        OR (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER)
+        OR (
+            a.trusted
+            AND pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
+        )
+    )
+
+-- Its operator classes are named as pgvector's, so it lives in the same schema:
+-- a search path that finds the ones finds the others.
+-- name: create_extension
+DO $$
+BEGIN
+    EXECUTE pg_catalog.format(
+        'CREATE EXTENSION IF NOT EXISTS mrl_db SCHEMA %I',
+        (
+            SELECT n.nspname
+            FROM pg_catalog.pg_extension AS e
+            JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+            WHERE e.extname = 'vector'
+        ));
+END
+$$
+
 -- Object ids of pgvector's types: they differ from database to database.
 -- name: vector_types
 SELECT t.typname::text, t.oid

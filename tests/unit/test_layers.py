@@ -25,6 +25,7 @@ postgres.request postgres.batches postgres.changes postgres.encode postgres.inde
 postgres.copy_out postgres.rows postgres.write
 postgres.adapting
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
+postgres.server.extension
 postgres.server.embedded
 postgres.server.upgrade
 engines engines.plan_space

@@ -30,6 +30,7 @@ import psycopg
 from psycopg import conninfo
 
 from mrl_db.model.errors import ServerError
+from mrl_db.postgres.server import extension
 from mrl_db.postgres.server.folders import locked, private_folder
 from mrl_db.postgres.server.programs import (
     SUPERUSER,
@@ -39,7 +40,7 @@ from mrl_db.postgres.server.programs import (
     owned_by_server,
     pg_ctl,
 )
-from mrl_db.postgres.server.settings import PORT, sensible_settings
+from mrl_db.postgres.server.settings import PORT, sensible_settings, write_settings
 
 _log = logging.getLogger("mrl_db")
 
@@ -146,17 +147,12 @@ class EmbeddedServer:
     def _start(self) -> None:
         settings = {
             **sensible_settings(),
+            **extension.settings(self.binaries.version),
             "unix_socket_directories": f'"{self._run}"',
             **self._settings,
         }
-        lines = ["# Written by mrl_db at every start. Settings of your own: ALTER SYSTEM SET …", ""]
-        lines += [
-            f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
-            for name, value in sorted(settings.items())
-        ]
-        conf = self._data / "mrl_db.conf"
-        conf.write_text("\n".join(lines) + "\n")
-        conf.chmod(0o644)  # the folder above is private; the server's user must read it
+        write_settings(self._data, settings)
+        postgres = extension.program(self.binaries.version, self.binaries.folder, self.home)
         log_path = self.home / "server.log"
         os.close(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         logged_before = log_path.stat().st_size
@@ -169,11 +165,9 @@ class EmbeddedServer:
                     self.binaries,
                     self._data,
                     "start",
-                    "-w",
-                    "-t",
-                    str(_START_SECONDS),
-                    "-l",
-                    str(log_path),
+                    *("-w", "-t", str(_START_SECONDS)),
+                    *("-l", str(log_path)),
+                    *("-p", str(postgres)),
                 )
                 if started.returncode == 0 and self._answers():
                     return

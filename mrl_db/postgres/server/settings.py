@@ -5,10 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 PORT = 5432  # of the socket's name; nothing listens on a network
 _MEGABYTE = 1 << 20
+
+
+def write_settings(data: Path, settings: Mapping[str, str]) -> None:
+    """Writes the file of a cluster's settings that is ours."""
+    lines = ["# Written by mrl_db at every start. Settings of your own: ALTER SYSTEM SET …", ""]
+    for name, value in sorted(settings.items()):
+        quoted = value.replace("'", "''")
+        lines.append(f"{name} = '{quoted}'")
+    conf = data / "mrl_db.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    conf.chmod(0o644)  # the folder above is private; the server's user must read it
 
 
 def sensible_settings() -> dict[str, str]:

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from mrl_db.model.errors import ServerError
+from mrl_db.postgres.server import extension
 from mrl_db.postgres.server.embedded import EmbeddedServer
 from mrl_db.postgres.server.folders import locked
 from mrl_db.postgres.server.programs import (
@@ -26,6 +27,7 @@ from mrl_db.postgres.server.programs import (
     pg_ctl,
     run_program,
 )
+from mrl_db.postgres.server.settings import write_settings
 
 
 def upgrade(home: Path, version: int = 18) -> tuple[int, int]:
@@ -83,7 +85,9 @@ def _upgrade(home: Path, old: Binaries, new: Binaries) -> None:
         # pg_upgrade runs, and connects, as the servers' user.
         let_in(data, here, servers)
         let_in(fresh, here, servers)
-        (data / "mrl_db.conf").unlink(missing_ok=True)  # it names a socket of another server
+        # Without the socket of another server; both load the extension of an index that is copied.
+        write_settings(data, extension.settings(old.version))
+        write_settings(fresh, extension.settings(new.version))
         run_program(
             new,
             "pg_upgrade",
