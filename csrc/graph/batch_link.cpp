@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "../kernels/dispatch.hpp"
 #include "build.hpp"
@@ -83,7 +82,7 @@ void BatchLinker::add_mates(std::uint32_t row, std::vector<std::uint32_t>& candi
 }
 
 void BatchLinker::prune() {
-    Pruner pruner(codes_, BuildOptions{}.alpha);
+    BuildPruner pruner(codes_, BuildOptions{}.alpha);
     Sorter sorter;
     std::vector<float> distances;
     std::vector<Near> all;
@@ -100,7 +99,7 @@ void BatchLinker::prune() {
             all.push_back({distances[i], candidates[i]});
         sorter.sort(all);
         Near links[kDegree];
-        const std::size_t degree = pruner.prune(new_[r], all, links);
+        const std::size_t degree = pruner.prune(all, links);
         std::vector<std::uint32_t>& own = links_[slots_[new_[r]]];
         for (std::size_t e = 0; e < degree; ++e) {
             own.push_back(links[e].slot);
@@ -124,45 +123,14 @@ void BatchLinker::give_links(std::uint32_t slot, const std::uint32_t* links, std
     }
 }
 
-// Takes a row among the links of another where the rule of pruning lets it in, in place of those
-// that it hides. The links are taken for pruned: each is compared with the new one only, where to
-// prune them all again would compare all with all.
-void BatchLinker::add_link(std::uint32_t row, std::uint32_t added,
-                           std::vector<std::uint32_t>& links) const {
-    if (std::find(links.begin(), links.end(), added) != links.end()) return;
-    if (links.size() < kDegree) {
-        links.push_back(added);
-        return;
-    }
-    const float alpha = BuildOptions{}.alpha;
-    float distance, own[kDegree], gaps[kDegree];
-    measure(row, &added, 1, &distance);
-    measure(row, links.data(), kDegree, own);
-    measure(added, links.data(), kDegree, gaps);
-    bool hides[kDegree], any = false;
-    std::size_t farthest = 0;
-    for (std::size_t i = 0; i < kDegree; ++i) {
-        if (own[i] <= distance && distance > alpha * gaps[i]) return;
-        hides[i] = own[i] > distance && own[i] > alpha * gaps[i];
-        any |= hides[i];
-        if (own[i] > own[farthest]) farthest = i;
-    }
-    if (!any) {
-        if (own[farthest] <= distance) return;
-        hides[farthest] = true;
-    }
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < kDegree; ++i) {
-        if (!hides[i]) links[kept++] = links[i];
-    }
-    links.resize(kept);
-    links.push_back(added);
-}
-
 void BatchLinker::link_back() {
     for (const auto& [slot, rows] : offered_) {
         std::vector<std::uint32_t>& own = links_[slot];
-        for (const std::uint32_t row : rows) add_link(numbers_.at(slot), row, own);
+        for (const std::uint32_t row : rows) {
+            add_link(numbers_.at(slot), row, own, BuildOptions{}.alpha,
+                     [this](std::uint32_t from, const std::uint32_t* to, std::size_t n,
+                            float* distances) { measure(from, to, n, distances); });
+        }
     }
     // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last
     // one up.

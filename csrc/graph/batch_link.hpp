@@ -14,8 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "../search/graph.hpp"
 #include "../store/line_codes.hpp"
+#include "../store/links.hpp"
 #include "build_codes.hpp"
 
 namespace mrl {
@@ -49,7 +49,6 @@ class BatchLinker {
     void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
                  float* distances) const;
     void add_mates(std::uint32_t row, std::vector<std::uint32_t>& candidates) const;
-    void add_link(std::uint32_t row, std::uint32_t added, std::vector<std::uint32_t>& links) const;
 
     const LineCodes& lines_;
     float longest_;

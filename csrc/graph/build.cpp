@@ -1,11 +1,13 @@
 #include "build.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
+#include <stdexcept>
 #include <utility>
 
 #include "../kernels/dispatch.hpp"
+#include "../search/entries.hpp"
+#include "../search/walk.hpp"
 #include "../system/thread_pool.hpp"
 #include "build_codes.hpp"
 #include "cells.hpp"
@@ -16,14 +18,13 @@ namespace mrl {
 namespace {
 
 constexpr std::size_t kReverse = 64;  // links from others that a row considers
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-using Links = std::vector<Near>;  // kDegree for each slot, unused ones with kNoLink
+using NearLinks = std::vector<Near>;  // kDegree for each slot, unused ones with kNoLink
 
 // Candidates by cells, pruned.
 void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
                 const std::vector<std::vector<std::uint32_t>>& near, const BuildOptions& options,
-                Links& links, Meter& meter) {
+                NearLinks& links, Meter& meter) {
     const std::size_t cells = begins.size() - 1;
     std::vector<std::size_t> packed_at(cells + 1, 0);
     for (std::size_t c = 0; c < cells; ++c)
@@ -38,7 +39,7 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
     parallel_for(options.threads, cells, [&](std::size_t cell, std::size_t) {
         constexpr std::size_t kOthers = 256;
         const Kernels& kernel = kernels();
-        Pruner pruner(codes, options.alpha);
+        BuildPruner pruner(codes, options.alpha);
         std::vector<Nearest> nearest(kCompared, Nearest(options.candidates));
         std::vector<std::int32_t> products(kCompared * kOthers);
         for (std::size_t first = begins[cell]; first < begins[cell + 1]; first += kCompared) {
@@ -78,9 +79,7 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
             }
             for (std::size_t i = 0; i < count; ++i) {
                 Near* to = links.data() + (first + i) * kDegree;
-                const std::size_t degree =
-                    pruner.prune(static_cast<std::uint32_t>(first + i), nearest[i].take(), to);
-                std::fill(to + degree, to + kDegree, Near{kInfinity, kNoLink});
+                pruner.prune(nearest[i].take(), to);
             }
             meter.add(static_cast<double>(count) * static_cast<double>(options.compared_rows));
         }
@@ -88,16 +87,16 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
 }
 
 // Offers every link to its target as well, and prunes what is then too much.
-void link_back(const BuildCodes& codes, const BuildOptions& options, Links& links) {
+void link_back(const BuildCodes& codes, const BuildOptions& options, NearLinks& links) {
     const std::size_t n = codes.size();
-    std::vector<std::uint32_t> begins(n + 1, 0);
+    std::vector<std::size_t> begins(n + 1, 0);  // n * kDegree may be more than 2^32
     for (const Near& link : links) {
         if (link.slot != kNoLink) ++begins[link.slot + 1];
     }
     std::partial_sum(begins.begin(), begins.end(), begins.begin());
     std::vector<Near> backward(begins.back());
     {
-        std::vector<std::uint32_t> next(begins.begin(), begins.end() - 1);
+        std::vector<std::size_t> next(begins.begin(), begins.end() - 1);
         for (std::size_t slot = 0; slot < n; ++slot) {
             for (std::size_t e = 0; e < kDegree && links[slot * kDegree + e].slot != kNoLink; ++e) {
                 const Near& link = links[slot * kDegree + e];
@@ -107,14 +106,15 @@ void link_back(const BuildCodes& codes, const BuildOptions& options, Links& link
     }
     constexpr std::size_t kSlots = 256;
     parallel_for(options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t) {
-        Pruner pruner(codes, options.alpha);
+        BuildPruner pruner(codes, options.alpha);
         std::vector<Near> candidates;
         for (std::size_t slot = block * kSlots; slot < std::min(n, (block + 1) * kSlots); ++slot) {
             Near* own = links.data() + slot * kDegree;
             candidates.clear();
             for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
                 candidates.push_back(own[e]);
-            auto from = backward.begin() + begins[slot], to = backward.begin() + begins[slot + 1];
+            auto from = backward.begin() + static_cast<std::ptrdiff_t>(begins[slot]),
+                 to = backward.begin() + static_cast<std::ptrdiff_t>(begins[slot + 1]);
             if (to - from > static_cast<std::ptrdiff_t>(kReverse)) {
                 std::nth_element(from, from + kReverse, to);
                 to = from + kReverse;
@@ -125,27 +125,26 @@ void link_back(const BuildCodes& codes, const BuildOptions& options, Links& link
                 std::unique(candidates.begin(), candidates.end(),
                             [](const Near& a, const Near& b) { return a.slot == b.slot; }),
                 candidates.end());
-            std::size_t degree = candidates.size();
-            if (degree <= kDegree) {
+            if (candidates.size() <= kDegree) {
                 std::copy(candidates.begin(), candidates.end(), own);
+                end_links(own, candidates.size());
             } else {
-                degree = pruner.prune(static_cast<std::uint32_t>(slot), candidates, own);
+                pruner.prune(candidates, own);
             }
-            std::fill(own + degree, own + kDegree, Near{kInfinity, kNoLink});
         }
     });
 }
 
-void store_links(const Links& links, Graph& graph) {
+void store_links(const NearLinks& links, Links& graph) {
     for (std::size_t slot = 0; slot < graph.slots(); ++slot) {
-        std::uint32_t* to = graph.links(slot);
+        std::uint32_t* to = graph.of(slot);
         for (std::size_t e = 0; e < kDegree; ++e) to[e] = links[slot * kDegree + e].slot;
     }
 }
 
 // Every row searches for itself; what its walk met are its new candidates.
-void link_walks(const BuildCodes& codes, const Projection& projection, const LineCodes& lines,
-                const Graph& graph, const BuildOptions& options, Links& links, Meter& meter) {
+void link_walks(const BuildCodes& codes, const Projection& projection, const GraphView& graph,
+                const BuildOptions& options, NearLinks& links, Meter& meter) {
     constexpr std::size_t kSlots = 64;
     const std::size_t n = codes.size();
     struct Worker {
@@ -160,7 +159,7 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Lin
             std::vector<std::uint32_t>& offered = workers[worker].offered;
             std::uint32_t& stamp = workers[worker].stamp;
             offered.resize(n, 0);
-            Pruner pruner(codes, options.alpha);
+            BuildPruner pruner(codes, options.alpha);
             Sorter sorter;
             std::vector<Near> candidates;
             std::vector<std::uint32_t> ids;
@@ -172,10 +171,9 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Lin
                     coordinates[j] = codes.scale[slot] * static_cast<float>(codes.row(slot)[j]);
                 projection.as_query(coordinates);
                 LineQuery query;
-                lines.prepare(coordinates, query);
-                graph.walk(kernels(), lines, query,
-                           {options.walk_hops, options.walk_pool, 0, kInfinity, false}, walk,
-                           nullptr);
+                graph.lines.prepare(coordinates, query);
+                walk_graph(kernels(), graph, query,
+                           {.hops = options.walk_hops, .pool = options.walk_pool}, nullptr, walk);
                 Near* own = links.data() + slot * kDegree;
                 ids.clear();
                 const auto offer = [&](std::uint32_t other) {
@@ -196,9 +194,7 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Lin
                         candidates.push_back({codes.between(slot, ids[i], products[i]), ids[i]});
                 }
                 sorter.sort(candidates);
-                const std::size_t degree =
-                    pruner.prune(static_cast<std::uint32_t>(slot), candidates, own);
-                std::fill(own + degree, own + kDegree, Near{kInfinity, kNoLink});
+                pruner.prune(candidates, own);
             }
             meter.add(static_cast<double>(end - block * kSlots) *
                       static_cast<double>(options.compared_rows));
@@ -207,12 +203,12 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Lin
 
 // Gives every slot that no walk could reach a link from one that is reached: its own nearest link
 // if that has room, else in place of that one's last link to a slot that others reach as well.
-void connect(Graph& graph, const std::vector<std::uint32_t>& entries) {
+void connect(Links& graph, const std::vector<std::uint32_t>& entries) {
     const std::size_t n = graph.slots();
     std::vector<std::uint32_t> in_degree(n, 0), stack;
     for (std::size_t slot = 0; slot < n; ++slot) {
-        for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e)
-            ++in_degree[graph.links(slot)[e]];
+        for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e)
+            ++in_degree[graph.of(slot)[e]];
     }
     std::vector<bool> reached(n, false);
     const auto reach_from = [&](std::uint32_t start) {
@@ -222,8 +218,8 @@ void connect(Graph& graph, const std::vector<std::uint32_t>& entries) {
         while (!stack.empty()) {
             const std::uint32_t slot = stack.back();
             stack.pop_back();
-            for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e) {
-                const std::uint32_t to = graph.links(slot)[e];
+            for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e) {
+                const std::uint32_t to = graph.of(slot)[e];
                 if (reached[to]) continue;
                 reached[to] = true;
                 stack.push_back(to);
@@ -234,19 +230,19 @@ void connect(Graph& graph, const std::vector<std::uint32_t>& entries) {
     for (std::uint32_t slot = 0; slot < n; ++slot) {
         if (reached[slot]) continue;
         std::uint32_t host = entries[slot % entries.size()];
-        for (std::size_t e = 0; e < kDegree && graph.links(slot)[e] != kNoLink; ++e) {
-            if (!reached[graph.links(slot)[e]]) continue;
-            host = graph.links(slot)[e];
+        for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e) {
+            if (!reached[graph.of(slot)[e]]) continue;
+            host = graph.of(slot)[e];
             break;
         }
-        std::uint32_t* to = graph.links(host);
-        std::size_t place = graph.degree(host);
-        if (place == kDegree) {
-            place = kDegree - 1;
-            while (place > 0 && in_degree[to[place]] < 2) --place;
-            --in_degree[to[place]];
+        std::uint32_t* to = graph.of(host);
+        std::size_t position = graph.degree(host);
+        if (position == kDegree) {
+            position = kDegree - 1;
+            while (position > 0 && in_degree[to[position]] < 2) --position;
+            --in_degree[to[position]];
         }
-        to[place] = slot;
+        to[position] = slot;
         ++in_degree[slot];
         reach_from(slot);
     }
@@ -323,21 +319,38 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
     std::vector<std::uint32_t> entries;
     std::erase_if(middle, [](const Near& m) { return m.slot == kNoLink; });
     for (const Near& m : middle) entries.push_back(m.slot);
-    built.graph.resize(n);
-    built.graph.set_entries(built.codes, entries);
+    built.links.resize(n);
+    built.entries = group_entries(built.codes, entries);
+    const GraphView graph{built.links, built.entries, built.codes};
 
-    Links links(n * kDegree, Near{kInfinity, kNoLink});
+    NearLinks links(n * kDegree, Near{kInfinity, kNoLink});
     link_cells(codes, begins, near, options, links, meter);
-    link_back(codes, options, links);
-    store_links(links, built.graph);
-    connect(built.graph, entries);
-    for (std::size_t round = 0; round < options.rounds; ++round) {
-        link_walks(codes, projection, built.codes, built.graph, options, links, meter);
+    for (std::size_t round = 0;; ++round) {
         link_back(codes, options, links);
-        store_links(links, built.graph);
-        connect(built.graph, entries);
+        store_links(links, built.links);
+        connect(built.links, entries);
+        if (round == options.rounds) return built;
+        link_walks(codes, projection, graph, options, links, meter);
     }
-    return built;
+}
+
+void build_graph(Store& store, const BuildOptions& options, const BuildProgress& progress) {
+    if (!store.projection) throw std::logic_error("a graph needs a projection");
+    std::vector<std::uint32_t> all(store.rows.size());
+    std::iota(all.begin(), all.end(), 0u);
+    BuiltGraph built = build_graph(store.rows, *store.projection, all, options, progress);
+    store.lines = std::move(built.codes);
+    store.links = std::move(built.links);
+    store.entries = std::move(built.entries);
+    store.alpha = options.alpha;
+    store.row_of_slots.resize(all.size());
+    store.slot_of_rows.resize(all.size());
+    for (std::uint32_t slot = 0; slot < all.size(); ++slot) {
+        const std::uint32_t row = built.row_of_slot[slot];
+        store.row_of_slots[slot] = row;
+        store.slot_of_rows[row] = slot;
+    }
+    store.has_graph = store.has_line_codes = true;
 }
 
 }  // namespace mrl

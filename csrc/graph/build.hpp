@@ -22,22 +22,26 @@
 #include <functional>
 #include <vector>
 
-#include "../search/graph.hpp"
-#include "../store/line_codes.hpp"
-#include "../store/rows.hpp"
+#include "../store/store.hpp"
+#include "prune.hpp"
 
 namespace mrl {
 
+// What a build is given when nothing else is said; Python and tests take it from here.
 struct BuildOptions {
     std::size_t threads = 1;
-    std::size_t candidates = 96;       // nearest rows of each row that cells give
-    std::size_t compared_rows = 4096;  // how many rows, about, each row is compared with
-    std::size_t rounds = 2;            // of walks
-    std::size_t walk_hops = 96;
+    std::size_t candidates = kCandidates;  // nearest rows of each row that cells give
+    std::size_t compared_rows = 4096;      // how many rows, about, each row is compared with
+    std::size_t rounds = 2;                // of walks
+    std::size_t walk_hops = 128;
     std::size_t walk_pool = 160;
-    float alpha = 1.2f;  // on squared distances
+    float alpha = kAlpha;
     std::uint64_t seed = 1;
 };
+
+// Half the work, for a graph that misses a little more.
+constexpr BuildOptions kFastBuild{
+    .candidates = 48, .compared_rows = 2048, .rounds = 1, .walk_hops = 112, .walk_pool = 128};
 
 // Called with (work done, work in all) now and then, from one thread at a time; may throw to stop
 // the build.
@@ -46,12 +50,16 @@ using BuildProgress = std::function<void(double done, double total)>;
 struct BuiltGraph {
     std::vector<std::uint32_t> row_of_slot;
     LineCodes codes;
-    Graph graph;
+    Links links;
+    Entries entries;
 };
 
-// The rms of |y| over a sample, and the graph over the rows listed in `rows_in`.
+// The graph over the rows listed in `rows_in`.
 BuiltGraph build_graph(const Rows& rows, const Projection& projection,
                        const std::vector<std::uint32_t>& rows_in, const BuildOptions& options,
                        const BuildProgress& progress);
+
+// The same over all rows of a store, which takes it.
+void build_graph(Store& store, const BuildOptions& options, const BuildProgress& progress);
 
 }  // namespace mrl

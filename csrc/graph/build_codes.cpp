@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "../kernels/dispatch.hpp"
+#include "../store/line_codes.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
@@ -32,9 +33,7 @@ BuildCodes project_rows(const Rows& rows, const Projection& projection,
         sum += squares[i];
         longest = std::max<double>(longest, squares[i]);
     }
-    *unit =
-        static_cast<float>(std::sqrt(sum / std::max<double>(1, static_cast<double>(which.size()))));
-    if (!(*unit > 1e-30f)) *unit = 1.0f;
+    *unit = unit_of(sum, which.size());
     for (std::size_t i = 0; i < which.size(); ++i) {
         // Under cosine a row's coordinates stand for all of it: they are stretched to its length,
         // as its line code's factor does.

@@ -8,23 +8,16 @@
 #include <vector>
 
 #include "../kernels/pack.hpp"
-#include "../store/line_codes.hpp"
+#include "../store/projection.hpp"
 #include "../store/rows.hpp"
 #include "../system/memory.hpp"
+#include "prune.hpp"
 
 namespace mrl {
 
 constexpr std::size_t kBuildBytes = 256;  // bytes of a build code: 240 coordinates and zeros
-constexpr std::size_t kCompared =
-    96;  // rows compared at once: their products stay in the second-level cache
-
-struct Near {
-    float distance;
-    std::uint32_t slot;
-    friend bool operator<(const Near& a, const Near& b) {
-        return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot;
-    }
-};
+// Rows compared at once: their products stay in the second-level cache.
+constexpr std::size_t kCompared = 96;
 
 // What distances between rows are computed from: int8 coordinates with a scale, the squared length,
 // and under inner product a lift, the coordinate that gives all rows one length, so that the

@@ -1,7 +1,6 @@
 #include "cells.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <random>
 
@@ -11,8 +10,6 @@
 namespace mrl {
 
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // The nearest centre of each listed row.
 void assign(const BuildCodes& rows, const std::vector<std::uint32_t>& which, Cells& cells,

@@ -3,22 +3,16 @@
 #include <algorithm>
 
 namespace mrl {
-namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-}  // namespace
-
 void Sorter::sort(std::vector<Near>& all) {
-    constexpr std::size_t kRanked = 256;
+    constexpr std::size_t kShort = 256;
     const std::size_t n = all.size();
-    if (n > kRanked) {
+    if (n > kShort) {
         std::stable_sort(all.begin(), all.end(),
                          [](const Near& a, const Near& b) { return a.distance < b.distance; });
         return;
     }
-    float distances[kRanked];
-    std::uint16_t ranks[kRanked];
+    float distances[kShort];
+    std::uint16_t ranks[kShort];
     for (std::size_t i = 0; i < n; ++i) distances[i] = all[i].distance;
     kernels().rank(distances, n, ranks);
     sorted_.assign(n, Near{0.0f, kNoLink});
@@ -31,27 +25,23 @@ void Sorter::sort(std::vector<Near>& all) {
     all.swap(sorted_);
 }
 
-std::size_t Pruner::prune(std::uint32_t slot, const std::vector<Near>& candidates, Near* links) {
-    const std::size_t n = candidates.size();
+std::size_t BuildPruner::prune(const std::vector<Near>& candidates, Near* links) {
     copy(candidates);
-    std::size_t count = 0;
-    for (float round = 1.0f; count < kDegree; round = std::min(alpha_, round * 1.2f)) {
-        for (std::size_t i = 0; i < n && count < kDegree; ++i) {
-            if (occlusion_[i] > round || candidates[i].slot == slot) continue;
-            links[count++] = candidates[i];
-            occlusion_[i] = kInfinity;
-            if (count < kDegree) occlude(candidates, i);
-        }
-        if (round >= alpha_) break;
-    }
-    return count;
+    std::size_t degree = 0;
+    pruning_.prune(
+        candidates.data(), candidates.size(), alpha_,
+        [this](std::size_t link, const std::uint32_t* positions, std::size_t count) {
+            return measure(link, positions, count);
+        },
+        [&](std::size_t i) { links[degree++] = candidates[i]; });
+    end_links(links, degree);
+    return degree;
 }
 
-void Pruner::copy(const std::vector<Near>& candidates) {
+void BuildPruner::copy(const std::vector<Near>& candidates) {
     const std::size_t n = candidates.size();
-    occlusion_.assign(n, 0.0f);
     products_.resize(n);
-    places_.resize(n);
+    between_.resize(n);
     if (bytes_.size() < n * kBuildBytes) {
         bytes_.resize(n * kBuildBytes);
         scale_.resize(n);
@@ -67,24 +57,17 @@ void Pruner::copy(const std::vector<Near>& candidates) {
     }
 }
 
-void Pruner::occlude(const std::vector<Near>& candidates, std::size_t link) {
-    std::size_t count = 0;
-    for (std::size_t i = link + 1; i < candidates.size(); ++i) {
-        places_[count] = static_cast<std::uint32_t>(i);
-        count += occlusion_[i] <= alpha_ ? 1 : 0;
-    }
-    kernels_.inner_product_int8_at(bytes_.data() + link * kBuildBytes, bytes_.data(),
-                                   places_.data(), count, kBuildBytes, kBuildBytes,
-                                   products_.data());
+const float* BuildPruner::measure(std::size_t link, const std::uint32_t* positions,
+                                  std::size_t count) {
+    kernels_.inner_product_int8_at(bytes_.data() + link * kBuildBytes, bytes_.data(), positions,
+                                   count, kBuildBytes, kBuildBytes, products_.data());
     const float scale = 2.0f * scale_[link], lift = 2.0f * lift_[link];
     for (std::size_t p = 0; p < count; ++p) {
-        const std::size_t i = places_[p];
-        const float between = square_[link] + square_[i] -
-                              scale * scale_[i] * static_cast<float>(products_[p]) -
-                              lift * lift_[i];
-        const float ratio = between > 0 ? candidates[i].distance / between : kInfinity;
-        occlusion_[i] = std::max(occlusion_[i], ratio);
+        const std::size_t i = positions[p];
+        between_[p] = square_[link] + square_[i] -
+                      scale * scale_[i] * static_cast<float>(products_[p]) - lift * lift_[i];
     }
+    return between_.data();
 }
 
 }  // namespace mrl

@@ -4,12 +4,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "../kernels/dispatch.hpp"
-#include "../search/graph.hpp"
 #include "build_codes.hpp"
+#include "prune.hpp"
 
 namespace mrl {
 
@@ -43,7 +42,6 @@ class Nearest {
     }
 
   private:
-    static constexpr float kInfinity = std::numeric_limits<float>::infinity();
     void cut() {
         std::nth_element(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
                          kept_.end());
@@ -56,28 +54,32 @@ class Nearest {
     Sorter sorter_;
 };
 
-// Chooses links among candidates in rising distance: one is passed over while some link is nearer
-// to it than the row is, by the round's factor. A link's distances to all later candidates are one
-// call of a kernel; codes and lengths are first copied side by side, as each is looked at some ten
-// times.
-class Pruner {
+// The rule of pruning over build codes. Codes and lengths of all candidates are first copied side
+// by side, as each is looked at some ten times.
+class BuildPruner {
   public:
-    Pruner(const BuildCodes& codes, float alpha) : codes_(codes), alpha_(alpha) {}
+    BuildPruner(const BuildCodes& codes, float alpha) : codes_(codes), alpha_(alpha) {}
 
-    // candidates: in rising distance. Returns how many links there are, at most kDegree.
-    std::size_t prune(std::uint32_t slot, const std::vector<Near>& candidates, Near* links);
+    // candidates: in rising distance from the row, which is none of them. links: kDegree, those
+    // that are not used have kNoLink. Returns how many are.
+    std::size_t prune(const std::vector<Near>& candidates, Near* links);
 
   private:
     void copy(const std::vector<Near>& candidates);
-    void occlude(const std::vector<Near>& candidates, std::size_t link);
+    const float* measure(std::size_t link, const std::uint32_t* positions, std::size_t count);
 
     const BuildCodes& codes_;
     const Kernels& kernels_ = kernels();
     float alpha_;
+    Pruning pruning_;
     Array<std::int8_t> bytes_;
-    std::vector<float> scale_, square_, lift_, occlusion_;
-    std::vector<std::uint32_t> places_;
+    std::vector<float> scale_, square_, lift_, between_;
     std::vector<std::int32_t> products_;
 };
+
+// Ends a slot's list of links.
+inline void end_links(Near* links, std::size_t degree) {
+    std::fill(links + degree, links + kDegree, Near{kInfinity, kNoLink});
+}
 
 }  // namespace mrl

@@ -79,8 +79,8 @@ struct MrlBuild {
         built = build_graph(rows, projection, all, build, progress);
 
         BlobWriter writer;
-        projection.fields(writer);
-        built.graph.all_entries().whole(writer);
+        projection.visit(writer);
+        built.entries.visit(writer);
         blob = std::move(writer.bytes);
         const auto n = static_cast<std::uint32_t>(rows.size());
         const auto pages = [n](std::uint32_t each) { return (n + each - 1) / each; };
@@ -108,7 +108,7 @@ struct MrlBuild {
             const std::uint32_t place = slot - first, row = built.row_of_slot[slot];
             std::uint8_t* item = page + MRL_PAGE_HEAD + std::size_t{place} * MRL_ITEM_BYTES;
             if (section == MRL_LINKS) {
-                std::memcpy(item, built.graph.links(slot), kDegree * sizeof(std::uint32_t));
+                std::memcpy(item, built.links.of(slot), kDegree * sizeof(std::uint32_t));
             } else if (section == MRL_LINES) {
                 std::memcpy(item, built.codes.high() + std::size_t{slot} * kLineBytes, kLineBytes);
                 std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{slot} * kLineBytes,

@@ -30,8 +30,8 @@ struct MrlReader {
         }
         lines.reset(rows.metric(), with.unit);
         BlobReader reader(blob, with.blob_bytes);
-        projection.fields(reader);
-        entries.whole(reader);
+        projection.visit(reader);
+        entries.visit(reader);
         if (!projection.restore(rows.metric(), with.dims) || !entries.restore(lines, with.linked)) {
             throw std::runtime_error("the index's blob does not fit it");
         }

@@ -9,8 +9,8 @@
 #include <optional>
 #include <utility>
 
-#include "../index/file.hpp"
 #include "../kernels/dispatch.hpp"
+#include "../store/store_file.hpp"
 #include "../system/thread_pool.hpp"
 #include "arrays.hpp"
 
@@ -135,7 +135,7 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
                 distance_out[i] = hits[i].distance;
             }
         };
-        index.search(values, 1, {plan, nullptr, 1, false}, counts,
+        index.search(values, 1, {.plan = plan}, counts,
                      std::cref(take));  // by reference: a copy of it would be allocated
     }
     if (found < k) {
@@ -158,7 +158,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
                               std::to_string(index.dims()));
     }
     if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
-    if (hidden != nullptr && hidden->of != &index)
+    if (hidden != nullptr && !index.is_mine(*hidden))
         throw py::value_error("the hidden rows are another index's");
     if (hidden != nullptr && hidden->rows.size() != q.rows) {
         throw py::value_error(std::to_string(hidden->rows.size()) + " hidden rows for " +
@@ -194,8 +194,13 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
                 distance_out[query * width + i] = hits[i].distance;
             }
         };
-        index.search(q.data, q.rows, {plan, selection, threads, without_last_stage, hidden}, counts,
-                     std::cref(take));
+        index.search(q.data, q.rows,
+                     {.plan = plan,
+                      .selection = selection,
+                      .threads = threads,
+                      .without_last_stage = without_last_stage,
+                      .hidden = hidden},
+                     counts, std::cref(take));
     }
     const std::size_t k = q.rows == 0 ? 0 : *std::min_element(found.begin(), found.end());
     if (k < width) {  // rows were fewer, or some query found fewer
@@ -323,7 +328,9 @@ void define_index(py::module_& m) {
     py::class_<Comparison>(m, "Comparison").def(py::init<>());
     py::class_<HiddenRows>(m, "HiddenRows");
 
-    m.def("about_file", &about_file, py::arg("path"), py::call_guard<py::gil_scoped_release>());
+    m.def(
+        "about_file", [](const std::string& path) { return about_file(path, available_threads()); },
+        py::arg("path"), py::call_guard<py::gil_scoped_release>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.def("available_threads", &available_threads);
 

@@ -7,9 +7,10 @@
 #include <vector>
 
 #include "../kernels/dispatch.hpp"
+#include "../search/best.hpp"
 #include "../search/exact_scan.hpp"
 #include "../search/rerank.hpp"
-#include "../search/top_k.hpp"
+#include "../store/metric_scores.hpp"
 #include "arrays.hpp"
 
 namespace mrl::python {
@@ -89,7 +90,7 @@ py::tuple best_of(std::vector<Hit<Score>> hits) {
     py::array_t<std::int64_t> positions(static_cast<py::ssize_t>(hits.size()));
     for (std::size_t i = 0; i < hits.size(); ++i) {
         scores.mutable_data()[i] = hits[i].score;
-        positions.mutable_data()[i] = hits[i].position;
+        positions.mutable_data()[i] = hits[i].row;
     }
     return py::make_tuple(std::move(scores), std::move(positions));
 }
@@ -123,17 +124,9 @@ py::tuple top_k(Metric metric, const Array<float>& query, const Array<float>& ro
         py::gil_scoped_release release;
         hits = scan_top_k<float>(
             m.rows, k,
-            [&](const Kernels& kernels, std::size_t first, std::size_t count, float* scores) {
-                const float* block = m.data + first * m.row_stride;
-                switch (metric) {
-                    case Metric::cosine:
-                        return kernels.cosine_distance(q, block, count, m.row_stride, dims, scores);
-                    case Metric::l2:
-                        return kernels.squared_l2(q, block, count, m.row_stride, dims, scores);
-                    case Metric::inner_product:
-                        kernels.inner_product(q, block, count, m.row_stride, dims, scores);
-                        negate(scores, count);
-                }
+            [&](const Kernels& in_use, std::size_t first, std::size_t count, float* scores) {
+                metric_scores(in_use, metric, q, m.data + first * m.row_stride, count, m.row_stride,
+                              dims, scores);
             });
     }
     return best_of(std::move(hits));

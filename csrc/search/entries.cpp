@@ -3,22 +3,21 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <numeric>
 
 #include "../kernels/dispatch.hpp"
+#include "best.hpp"
 
 namespace mrl {
 namespace {
 
-constexpr std::size_t kFew = 256;         // entries that are looked at all
-constexpr std::size_t kLookedAt = 128;    // entries, about, of the nearest groups
-constexpr std::size_t kMostGroups = 256;  // of kMostEntries
-constexpr std::size_t kProbed = 16;       // groups at most
+constexpr std::size_t kFew = 256;       // entries that are looked at all
+constexpr std::size_t kLookedAt = 128;  // entries, about, of the nearest groups
+constexpr std::size_t kProbed = 16;     // groups at most
 constexpr std::size_t kIterations = 6;
 
 // 0, 1, 2, …: lines side by side are scored by the kernel for lines anywhere.
-const std::uint32_t* places() {
+const std::uint32_t* positions() {
     static const std::vector<std::uint32_t> all = [] {
         std::vector<std::uint32_t> numbers(kMostEntries);
         std::iota(numbers.begin(), numbers.end(), 0u);
@@ -41,45 +40,27 @@ float square_of(const float* z) {
     return sum;
 }
 
-}  // namespace
-
-std::size_t cells_of(std::size_t rows) {
-    const auto wanted = static_cast<std::size_t>(5.0 * std::sqrt(static_cast<double>(rows)));
-    return std::clamp<std::size_t>(wanted, 1,
-                                   std::clamp<std::size_t>((rows + 31) / 32, 1, kMostEntries));
-}
-
-void Entries::set(const LineCodes& codes, std::vector<std::uint32_t> slots) {
-    std::sort(slots.begin(), slots.end());  // the same entries make the same groups
-    if (slots.size() > kMostEntries) slots.resize(kMostEntries);
-    slots_ = std::move(slots);
-    group(codes, groups_of(slots_.size()));
-    lines_.resize(slots_.size() * kLineBytes);
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-        std::memcpy(lines_.data() + i * kLineBytes, codes.high() + slots_[i] * kLineBytes,
-                    kLineBytes);
-    }
-}
-
 // Lloyd's k-means over what the codes say of the entries; it begins with entries evenly spread over
 // the slots, which are in the order of cells.
-void Entries::group(const LineCodes& codes, std::size_t groups) {
-    const std::size_t n = slots_.size();
+void group(const LineCodes& codes, std::size_t groups, Entries& entries) {
+    std::vector<std::uint32_t>& slots = entries.slots;
+    LineCodes& centres = entries.centres;
+    const std::size_t n = slots.size();
     std::vector<std::uint32_t> group_of(n, 0);
-    centres_.like(codes);
-    centres_.resize(groups);
+    centres.like(codes);
+    centres.resize(groups);
     if (groups > 1) {
         constexpr std::size_t d = kLineCoordinates;
         std::vector<float> decoded(n * d), centre(groups * d), nearest(n), scores(n);
-        for (std::size_t i = 0; i < n; ++i) codes.decode(slots_[i], decoded.data() + i * d);
+        for (std::size_t i = 0; i < n; ++i) codes.decode(slots[i], decoded.data() + i * d);
         for (std::size_t g = 0; g < groups; ++g)
             std::copy_n(decoded.data() + g * n / groups * d, d, centre.data() + g * d);
         for (std::size_t iteration = 0; iteration < kIterations; ++iteration) {
-            std::fill(nearest.begin(), nearest.end(), std::numeric_limits<float>::infinity());
+            std::fill(nearest.begin(), nearest.end(), kInfinity);
             for (std::size_t g = 0; g < groups; ++g) {
                 LineQuery query;
                 codes.prepare(centre.data() + g * d, query);
-                kernels().score_both(&query, codes.high(), codes.low(), slots_.data(), n,
+                kernels().score_both(&query, codes.high(), codes.low(), slots.data(), n,
                                      scores.data());
                 const float half =
                     0.5f * square_of(centre.data() + g * d) / (codes.unit() * codes.unit());
@@ -106,48 +87,61 @@ void Entries::group(const LineCodes& codes, std::size_t groups) {
         // directions are compared.
         for (std::size_t g = 0; g < groups; ++g) {
             const float* z = centre.data() + g * d;
-            centres_.encode(
+            centres.encode(
                 g, z,
                 codes.metric() == Metric::cosine ? codes.unit() * codes.unit() : square_of(z));
         }
     }
-    begins_.assign(groups + 1, 0);
-    for (const std::uint32_t g : group_of) ++begins_[g + 1];
-    std::partial_sum(begins_.begin(), begins_.end(), begins_.begin());
-    std::vector<std::uint32_t> next(begins_.begin(), begins_.end() - 1), ordered(n);
-    for (std::size_t i = 0; i < n; ++i) ordered[next[group_of[i]]++] = slots_[i];
-    slots_ = std::move(ordered);
+    entries.begins.assign(groups + 1, 0);
+    for (const std::uint32_t g : group_of) ++entries.begins[g + 1];
+    std::partial_sum(entries.begins.begin(), entries.begins.end(), entries.begins.begin());
+    std::vector<std::uint32_t> next(entries.begins.begin(), entries.begins.end() - 1), ordered(n);
+    for (std::size_t i = 0; i < n; ++i) ordered[next[group_of[i]]++] = slots[i];
+    slots = std::move(ordered);
 }
 
-bool Entries::restore(const LineCodes& codes, std::size_t slots) {
-    const std::size_t groups = begins_.size() - 1;
-    bool valid = begins_.size() >= 2 && groups <= kMostGroups && slots_.size() <= kMostEntries &&
-                 begins_.front() == 0 && begins_.back() == slots_.size() &&
-                 std::is_sorted(begins_.begin(), begins_.end()) &&
-                 lines_.size() == slots_.size() * kLineBytes;
-    for (const std::uint32_t slot : slots_) valid &= slot < slots;
-    if (groups > 1) valid &= centres_.restore(codes.metric(), groups);  // one group has none
-    return valid;
+}  // namespace
+
+std::size_t cells_of(std::size_t rows) {
+    const auto wanted = static_cast<std::size_t>(5.0 * std::sqrt(static_cast<double>(rows)));
+    return std::clamp<std::size_t>(wanted, 1,
+                                   std::clamp<std::size_t>((rows + 31) / 32, 1, kMostEntries));
 }
 
-std::size_t Entries::look(const Kernels& kernels, const LineQuery& query, Pool& pool) const {
-    const std::size_t groups = begins_.size() - 1;
+Entries group_entries(const LineCodes& codes, std::vector<std::uint32_t> slots) {
+    std::sort(slots.begin(), slots.end());  // the same entries make the same groups
+    if (slots.size() > kMostEntries) slots.resize(kMostEntries);
+    Entries entries;
+    entries.slots = std::move(slots);
+    group(codes, groups_of(entries.size()), entries);
+    entries.lines.resize(entries.size() * kLineBytes);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        std::memcpy(entries.lines.data() + i * kLineBytes,
+                    codes.high() + entries.slots[i] * kLineBytes, kLineBytes);
+    }
+    return entries;
+}
+
+std::size_t read_entries(const Kernels& kernels, const Entries& entries, const LineQuery& query,
+                         Pool& pool) {
+    const std::size_t groups = entries.begins.size() - 1;
     std::uint32_t nearest[kProbed] = {0};
     std::size_t probed = 1, read = 0;
     if (groups > 1) {
         alignas(64) float key[kMostGroups + 16], open[kMostGroups + 16];
-        kernels.score_high(&query, centres_.high(), places(), groups, key);
+        kernels.score_high(&query, entries.centres.high(), positions(), groups, key);
         std::copy_n(key, groups, open);
-        const Pool centres{key, open, nullptr, groups, std::numeric_limits<float>::infinity()};
+        const Pool centres{key, open, nullptr, groups, kInfinity};
         probed = kernels.pool_best(&centres, kProbed, nearest);
         read = groups;
     }
-    const std::size_t enough = groups > 1 ? kLookedAt : size();
+    const std::size_t enough = groups > 1 ? kLookedAt : entries.size();
     for (std::size_t i = 0; i < probed && pool.size < enough; ++i) {
-        const std::size_t begin = begins_[nearest[i]], count = begins_[nearest[i] + 1] - begin;
-        kernels.score_high(&query, lines_.data() + begin * kLineBytes, places(), count,
+        const std::size_t begin = entries.begins[nearest[i]],
+                          count = entries.begins[nearest[i] + 1] - begin;
+        kernels.score_high(&query, entries.lines.data() + begin * kLineBytes, positions(), count,
                            pool.key + pool.size);
-        std::copy_n(slots_.data() + begin, count, pool.id + pool.size);
+        std::copy_n(entries.slots.data() + begin, count, pool.id + pool.size);
         pool.size += count;
     }
     std::copy_n(pool.key, pool.size, pool.open);

@@ -5,12 +5,13 @@
 #include <limits>
 
 #include "../kernels/dispatch.hpp"
-#include "top_k.hpp"
+#include "../store/metric_scores.hpp"
+#include "best.hpp"
 
 namespace mrl {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kFarthest = std::numeric_limits<double>::infinity();
 
 double dot(const float* a, const float* b, std::size_t dims) {
     double s0 = 0, s1 = 0, s2 = 0, s3 = 0;
@@ -55,7 +56,7 @@ ExactScan::ExactScan(Metric metric, const float* queries, std::size_t n_queries,
     candidates_.resize(n_queries);
     for (std::size_t q = 0; q < n_queries; ++q) {
         const float* query = queries_.data() + q * dims;
-        candidates_[q] = {std::sqrt(dot(query, query, dims)), kInfinity, k, {}};
+        candidates_[q] = {std::sqrt(dot(query, query, dims)), kFarthest, k, {}};
     }
 }
 
@@ -85,7 +86,7 @@ double ExactScan::error_bound(const Candidates& candidates, double smallest_row_
     const double q = candidates.query_norm,
                  r = largest_row_norm * 1.001;  // the norms came from a float32 kernel
     const double tiny = 1e-15, huge = 1e15;
-    if (!(q < huge) || !(r < huge)) return kInfinity;
+    if (!(q < huge) || !(r < huge)) return kFarthest;
     switch (metric_) {
         case Metric::inner_product:
             return gamma * q * r + static_cast<double>(dims_) * std::numeric_limits<float>::min();
@@ -93,9 +94,9 @@ double ExactScan::error_bound(const Candidates& candidates, double smallest_row_
             return gamma * (q + r) * (q + r) +
                    static_cast<double>(dims_) * std::numeric_limits<float>::min();
         case Metric::cosine:
-            return q > tiny && smallest_row_norm > tiny ? gamma : kInfinity;
+            return q > tiny && smallest_row_norm > tiny ? gamma : kFarthest;
     }
-    return kInfinity;
+    return kFarthest;
 }
 
 void ExactScan::shrink(Candidates& candidates) const {
@@ -123,14 +124,11 @@ void ExactScan::rescore(Candidates& candidates, const float* query, const float*
 
 void ExactScan::scan(const float* rows, std::size_t n, std::size_t row_stride) {
     const Kernels& kernels = mrl::kernels();
-    const FloatRows score = metric_ == Metric::cosine          ? kernels.cosine_distance
-                            : metric_ == Metric::inner_product ? kernels.inner_product
-                                                               : kernels.squared_l2;
     for (std::size_t first = 0; first < n; first += kScanBlock) {
         const std::size_t count = std::min(kScanBlock, n - first);
         const float* block = rows + first * row_stride;
         const std::int64_t position = rows_scanned_ + static_cast<std::int64_t>(first);
-        double largest = 0.0, smallest = kInfinity;
+        double largest = 0.0, smallest = kFarthest;
         for (std::size_t i = 0; i < count; ++i) {
             float square;
             kernels.inner_product(block + i * row_stride, block + i * row_stride, 1, row_stride,
@@ -142,7 +140,7 @@ void ExactScan::scan(const float* rows, std::size_t n, std::size_t row_stride) {
             Candidates& candidates = candidates_[q];
             const float* query = queries_.data() + q * dims_;
             const double error = error_bound(candidates, smallest, largest);
-            if (!(candidates.worst + error < kInfinity)) {
+            if (!(candidates.worst + error < kFarthest)) {
                 for (std::size_t i = 0; i < count; ++i) {
                     rescore(candidates, query, block + i * row_stride,
                             position + static_cast<std::int64_t>(i));
@@ -150,14 +148,12 @@ void ExactScan::scan(const float* rows, std::size_t n, std::size_t row_stride) {
                 continue;
             }
             float scores[kScanBlock];
-            score(query, block, count, row_stride, dims_, scores);
+            metric_scores(kernels, metric_, query, block, count, row_stride, dims_, scores);
             for (std::size_t i = 0; i < count; ++i) {
-                const double kernel_score =
-                    metric_ == Metric::inner_product ? -static_cast<double>(scores[i]) : scores[i];
                 const double worst = metric_ == Metric::l2
                                          ? candidates.worst * candidates.worst * (1.0 + 1e-12)
                                          : candidates.worst;
-                if (kernel_score > worst + error) continue;
+                if (scores[i] > worst + error) continue;
                 rescore(candidates, query, block + i * row_stride,
                         position + static_cast<std::int64_t>(i));
             }

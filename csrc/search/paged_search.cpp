@@ -13,7 +13,6 @@ float margin_of_effort(std::size_t effort);
 
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kHighKeep =
     3;  // for each row that goes on, how many are scored by both planes
 constexpr std::size_t kMostPool = 8192;
@@ -56,7 +55,7 @@ void PagedSearch::begin(const Source& source, const MrlPageHost& host, const flo
     pool_keep_ = std::min(
         kMostPool, std::max({options.effort, std::size_t{32}, options.keep + options.keep / 2}));
     walk_.prepare(meta_->linked, pool_keep_, source.entries.size());
-    enter(source.entries, *kernels_, line_query_, walk_);
+    enter(*kernels_, source.entries, line_query_, walk_);
     state_ = State::pop;
 }
 
@@ -186,7 +185,7 @@ void PagedSearch::pop() {
     }
     hops_ += pops;
     look_ahead(best, pops, open);
-    // From the worst to the best, as in graph.cpp.
+    // From the worst to the best, as in walk.cpp.
     n_popped_ = 0;
     for (std::size_t i = pops; i-- > 0;) {
         popped_[n_popped_++] = pool.id[best[i]];

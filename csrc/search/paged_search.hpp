@@ -3,7 +3,7 @@
 // (reading a page may end in a longjmp), the step returns and is taken up again. The same code runs
 // over memory in tests and over PostgreSQL's buffers.
 //
-// The walk is that of graph.hpp: the same pops in the same order, over links and lines that are
+// The walk is that of walk.hpp: the same pops in the same order, over links and lines that are
 // read in place. What was read counts only once the host has said that the pages had not moved
 // meanwhile; else the batch is read again, as copies.
 #pragma once
@@ -15,10 +15,11 @@
 
 #include "../kernels/kernels.hpp"
 #include "../store/line_codes.hpp"
+#include "../store/projection.hpp"
 #include "../store/rows.hpp"
-#include "graph.hpp"
 #include "page_format.h"
 #include "page_host.h"
+#include "walk.hpp"
 
 namespace mrl {
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../kernels/dispatch.hpp"
+#include "../store/metric_scores.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
@@ -34,15 +35,8 @@ void rerank(Metric metric, const float* queries, std::size_t n_queries, const fl
             if (own[i] < 0) continue;
             const float* row = rows + static_cast<std::size_t>(own[i]) * row_stride;
             float score;
-            if (metric == Metric::cosine) {
-                kernel.cosine_distance(query, row, 1, row_stride, dims, &score);
-                if (std::isnan(score)) score = std::numeric_limits<float>::infinity();
-            } else if (metric == Metric::l2) {
-                kernel.squared_l2(query, row, 1, row_stride, dims, &score);
-            } else {
-                kernel.inner_product(query, row, 1, row_stride, dims, &score);
-                score = -score;
-            }
+            metric_scores(kernel, metric, query, row, 1, row_stride, dims, &score);
+            if (std::isnan(score)) score = std::numeric_limits<float>::infinity();
             found.emplace_back(score, own[i]);
         }
         const std::size_t kept = std::min(k, found.size());

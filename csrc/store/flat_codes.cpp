@@ -1,26 +1,17 @@
 #include "flat_codes.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "../kernels/dispatch.hpp"
 
 namespace mrl {
-namespace {
-
-constexpr std::size_t kPlanes =
-    6;  // bits of a query's dim against bit codes: its error is then well below theirs
-constexpr std::size_t kScan = 256;
-
 float inverse_norm(const float* v, std::size_t dims) {
     double square = 0;
     for (std::size_t i = 0; i < dims; ++i) square += static_cast<double>(v[i]) * v[i];
     return square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.0f;
 }
-
-}  // namespace
 
 FlatCodes::FlatCodes(Metric metric, Space space, std::size_t dims, Precision precision,
                      std::vector<float> mean)
@@ -76,99 +67,6 @@ void FlatCodes::encode(std::size_t row, const float* values, float stretch, doub
     ones_[row] = static_cast<std::uint16_t>(ones);
     if (metric_ == Metric::l2)
         addend_[row] = static_cast<float>(mean_.empty() ? half_square : 0.5 * square);
-}
-
-void FlatCodes::prepare(const float* query, FlatQuery& prepared) const {
-    if (precision_ == Precision::int8) {
-        prepared.code.assign(round_up(dims_, kCacheLine), 0);
-        prepared.scale = kernels().quantise_int8(query, dims_, prepared.code.data());
-        if (metric_ == Metric::cosine) prepared.scale *= inverse_norm(query, dims_);
-        return;
-    }
-    std::vector<float> centred(query, query + dims_);
-    for (std::size_t i = 0; i < mean_.size() && metric_ == Metric::l2; ++i) centred[i] -= mean_[i];
-    const auto [low, high] = std::minmax_element(centred.begin(), centred.end());
-    constexpr int kSteps = (1 << kPlanes) - 1;
-    prepared.lowest = *low;
-    prepared.scale = (*high - *low) / static_cast<float>(kSteps);
-    prepared.planes.assign(kPlanes * stride_, 0);
-    int sum = 0;
-    for (std::size_t i = 0; i < dims_; ++i) {
-        const int step =
-            prepared.scale > 0
-                ? static_cast<int>(std::lrint((centred[i] - prepared.lowest) / prepared.scale))
-                : 0;
-        sum += step;
-        for (std::size_t p = 0; p < kPlanes; ++p) {
-            if ((step >> p & 1) == 0) continue;
-            std::uint8_t& byte = prepared.planes[p * stride_ + i / 8];
-            byte = static_cast<std::uint8_t>(byte | 1 << (i % 8));
-        }
-    }
-    prepared.sum =
-        prepared.lowest * static_cast<float>(dims_) + prepared.scale * static_cast<float>(sum);
-}
-
-void FlatCodes::finish(const FlatQuery& query, const std::int32_t* products,
-                       const std::uint32_t* rows, std::size_t first, std::size_t n,
-                       float* scores) const {
-    const auto row = [&](std::size_t i) { return rows == nullptr ? first + i : rows[i]; };
-    if (precision_ == Precision::int8) {
-        for (std::size_t i = 0; i < n; ++i)
-            scores[i] = -query.scale * factor_[row(i)] * static_cast<float>(products[i]);
-    } else {
-        for (std::size_t i = 0; i < n; ++i) {
-            const float set = query.lowest * static_cast<float>(ones_[row(i)]) +
-                              query.scale * static_cast<float>(products[i]);
-            scores[i] = factor_[row(i)] * (query.sum - 2.0f * set);
-        }
-    }
-    if (metric_ != Metric::l2) return;
-    for (std::size_t i = 0; i < n; ++i) scores[i] += addend_[row(i)];
-}
-
-void FlatCodes::score(const Kernels& kernels, const FlatQuery& query, std::size_t first,
-                      std::size_t n, float* scores) const {
-    std::int32_t products[kScan];
-    const std::uint8_t* codes = codes_.data() + first * stride_;
-    if (precision_ == Precision::int8) {
-        kernels.inner_product_int8(query.code.data(), reinterpret_cast<const std::int8_t*>(codes),
-                                   n, stride_, dims_, products);
-    } else {
-        kernels.inner_product_bit(query.planes.data(), kPlanes, codes, n, stride_, stride_,
-                                  products);
-    }
-    finish(query, products, nullptr, first, n, scores);
-}
-
-std::size_t FlatCodes::select(const Kernels& kernels, const FlatQuery& query, std::size_t first,
-                              std::size_t n, float threshold, float* scores,
-                              std::uint32_t* places) const {
-    std::int32_t products[kScan];
-    kernels.inner_product_int8(query.code.data(), code(first), n, stride_, dims_, products);
-    return kernels.select_products(products, factors() + first,
-                                   addends() == nullptr ? nullptr : addends() + first, n,
-                                   query.scale, threshold, scores, places);
-}
-
-void FlatCodes::score_at(const Kernels& kernels, const FlatQuery& query, const std::uint32_t* rows,
-                         std::size_t n, float* scores) const {
-    for (std::size_t first = 0; first < n; first += kScan) {
-        const std::size_t count = std::min(kScan, n - first);
-        std::int32_t products[kScan];
-        if (precision_ == Precision::int8) {
-            kernels.inner_product_int8_at(query.code.data(),
-                                          reinterpret_cast<const std::int8_t*>(codes_.data()),
-                                          rows + first, count, stride_, dims_, products);
-        } else {
-            for (std::size_t i = 0; i < count; ++i) {
-                kernels.inner_product_bit(query.planes.data(), kPlanes,
-                                          codes_.data() + rows[first + i] * stride_, 1, stride_,
-                                          stride_, products + i);
-            }
-        }
-        finish(query, products, rows + first, 0, count, scores + first);
-    }
 }
 
 }  // namespace mrl

@@ -23,13 +23,8 @@
 
 namespace mrl {
 
-struct FlatQuery {
-    std::vector<std::int8_t> code;     // int8
-    std::vector<std::uint8_t> planes;  // bit
-    float scale = 0;                   // int8: of the code. bit: one step of the query
-    float lowest = 0;                  // bit: the value of step 0
-    float sum = 0;                     // bit: of the quantised query
-};
+// 1 / |v|, 0 for a zero vector.
+float inverse_norm(const float* v, std::size_t dims);
 
 class FlatCodes {
   public:
@@ -42,26 +37,18 @@ class FlatCodes {
     void encode(std::size_t row, const float* vector);
     // Of the projection: a row's coordinates and |y|^2.
     void encode(std::size_t row, const float* coordinates, float square);
-    // From a query, or its coordinates.
-    void prepare(const float* query, FlatQuery& prepared) const;
-
-    // Scores of rows first … first + n, n <= 256.
-    void score(const Kernels& kernels, const FlatQuery& query, std::size_t first, std::size_t n,
-               float* scores) const;
-    // int8: the same for those below the threshold, with their places from `first` on, rising.
-    // Returns how many.
-    std::size_t select(const Kernels& kernels, const FlatQuery& query, std::size_t first,
-                       std::size_t n, float threshold, float* scores, std::uint32_t* places) const;
-    // Scores of any rows.
-    void score_at(const Kernels& kernels, const FlatQuery& query, const std::uint32_t* rows,
-                  std::size_t n, float* scores) const;
-    // int8 codes for the tiles of a batch.
+    // What is compared with a query (search/stage_codes.hpp): the codes, `stride` bytes a row, and
+    // what makes scores of their products.
+    const std::uint8_t* bytes_of(std::size_t row) const { return codes_.data() + row * stride_; }
     const std::int8_t* code(std::size_t row) const {
-        return reinterpret_cast<const std::int8_t*>(codes_.data() + row * stride_);
+        return reinterpret_cast<const std::int8_t*>(bytes_of(row));
     }
+    const std::vector<float>& mean() const { return mean_; }
+    const std::uint16_t* ones() const { return ones_.data(); }
     const float* factors() const { return factor_.data(); }
     const float* addends() const { return addend_.empty() ? nullptr : addend_.data(); }
 
+    Metric metric() const { return metric_; }
     Space space() const { return space_; }
     std::size_t dims() const { return dims_; }
     Precision precision() const { return precision_; }
@@ -71,15 +58,15 @@ class FlatCodes {
         return codes_.bytes() + factor_.bytes() + addend_.bytes() + ones_.bytes();
     }
 
-    template <class Fields>
-    void fields(Fields& f) {
-        f.list("mean", mean_);
-        f.array("codes", codes_);
-        f.array("factor", factor_);
-        f.array("addend", addend_);
-        f.array("ones", ones_);
+    template <class Visitor>
+    void visit(Visitor& v) {
+        v.list("mean", mean_);
+        v.array("codes", codes_);
+        v.array("factor", factor_);
+        v.array("addend", addend_);
+        v.array("ones", ones_);
     }
-    bool sound(std::size_t rows) const {
+    bool is_valid(std::size_t rows) const {
         return codes_.size() == rows * stride_ && factor_.size() == rows &&
                addend_.size() == (metric_ == Metric::l2 ? rows : 0) &&
                ones_.size() == (precision_ == Precision::bit ? rows : 0) &&
@@ -88,9 +75,6 @@ class FlatCodes {
     }
 
   private:
-    void finish(const FlatQuery& query, const std::int32_t* products, const std::uint32_t* rows,
-                std::size_t first, std::size_t n, float* scores) const;
-
     void encode(std::size_t row, const float* values, float stretch, double half_square);
 
     Metric metric_;

@@ -68,18 +68,19 @@ void Keys::fetch(std::size_t row) const {
     }
 }
 
-std::size_t Keys::place_of(std::string_view key) const {
+std::size_t Keys::position_of(std::string_view key) const {
     const std::size_t mask = table_.size() - 1;
-    std::size_t place = hash(key) & mask;
-    while (table_[place] != 0 && at(table_[place] - 1) != key) place = (place + 1) & mask;
-    return place;
+    std::size_t position = hash(key) & mask;
+    while (table_[position] != 0 && at(table_[position] - 1) != key)
+        position = (position + 1) & mask;
+    return position;
 }
 
 void Keys::grow() {
     Array<std::uint32_t> old(std::max<std::size_t>(64, 2 * table_.size()));
     old.swap(table_);
     for (std::size_t i = 0; i < old.size(); ++i) {
-        if (old[i] != 0) table_[place_of(at(old[i] - 1))] = old[i];
+        if (old[i] != 0) table_[position_of(at(old[i] - 1))] = old[i];
     }
 }
 
@@ -97,17 +98,28 @@ void Keys::set(std::size_t row, std::string_view key) {
         if ((row + 1) * key.size() > fixed_.size()) fixed_.resize((row + 1) * key.size());
         std::memcpy(fixed_.data() + row * key.size(), key.data(), key.size());
     }
-    table_[place_of(key)] = static_cast<std::uint32_t>(row + 1);
+    table_[position_of(key)] = static_cast<std::uint32_t>(row + 1);
     ++used_;
+}
+
+void Keys::make_room(std::size_t rows, std::string_view key) {
+    if ((used_ + 1) * 4 > table_.size() * 3) grow();
+    if (type_ == KeyType::text) {
+        begins_.make_room(rows);
+        lengths_.make_room(rows);
+        text_.make_room(text_.size() + key.size());
+    } else {
+        fixed_.make_room(rows * key.size());
+    }
 }
 
 std::uint32_t Keys::find(std::string_view key) const {
     if (table_.empty()) return kNone;
-    const std::uint32_t entry = table_[place_of(key)];
+    const std::uint32_t entry = table_[position_of(key)];
     return entry == 0 ? kNone : entry - 1;
 }
 
-bool Keys::sound(std::size_t rows, std::size_t live) const {
+bool Keys::is_valid(std::size_t rows, std::size_t live) const {
     if (type_ == KeyType::text) {
         if (begins_.size() != rows || lengths_.size() != rows || !fixed_.empty()) return false;
         for (std::size_t row = 0; row < rows; ++row) {
@@ -128,10 +140,13 @@ bool Keys::sound(std::size_t rows, std::size_t live) const {
     return used == used_;
 }
 
-// Linear probing without tombstones: what follows in the run moves up where it may.
+// Deletion from open addressing with linear probing, without tombstones (Knuth, TAOCP 3, section
+// 6.4, algorithm R). An empty place ends every search, so a key that stands behind the new hole,
+// and whose own place (where its search begins) is not behind the hole, must move into it, or it
+// would not be found again. Its move leaves a hole in turn; the run ends at the first empty place.
 void Keys::erase(std::size_t row) {
     const std::size_t mask = table_.size() - 1;
-    std::size_t hole = place_of(at(row));
+    std::size_t hole = position_of(at(row));
     if (table_[hole] == 0) return;
     for (std::size_t next = (hole + 1) & mask; table_[next] != 0; next = (next + 1) & mask) {
         const std::size_t home = hash(at(table_[next] - 1)) & mask;

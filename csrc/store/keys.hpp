@@ -36,6 +36,8 @@ class Keys {
     void reserve(std::size_t rows);
     // Gives a row, a new one or one whose key was taken away, its key. The key must not be there.
     void set(std::size_t row, std::string_view key);
+    // Room for `key` and so many rows, so that to set it does not throw.
+    void make_room(std::size_t rows, std::string_view key);
     // The row of a key, or kNone.
     std::uint32_t find(std::string_view key) const;
     void erase(std::size_t row);
@@ -50,16 +52,16 @@ class Keys {
         return integers() ? integer(a) < integer(b) : at(a) < at(b);
     }
 
-    template <class Fields>
-    void fields(Fields& f) {
-        f.array("keys.fixed", fixed_);
-        f.array("keys.text", text_);
-        f.array("keys.begins", begins_);
-        f.array("keys.lengths", lengths_);
-        f.array("keys.table", table_);
-        f.value("keys.used", used_);
+    template <class Visitor>
+    void visit(Visitor& v) {
+        v.array("keys.fixed", fixed_);
+        v.array("keys.text", text_);
+        v.array("keys.begins", begins_);
+        v.array("keys.lengths", lengths_);
+        v.array("keys.table", table_);
+        v.value("keys.used", used_);
     }
-    bool sound(std::size_t rows, std::size_t live) const;
+    bool is_valid(std::size_t rows, std::size_t live) const;
 
     KeyType type() const { return type_; }
     std::size_t bytes() const {
@@ -67,8 +69,8 @@ class Keys {
     }
 
   private:
-    std::size_t place_of(
-        std::string_view key) const;  // of the key, or of the empty place where it belongs
+    std::size_t position_of(
+        std::string_view key) const;  // of the key, or of the empty one where it belongs
     void grow();
 
     KeyType type_;

@@ -40,6 +40,14 @@ void Rows::reserve(std::size_t rows) {
     if (metric_ == Metric::cosine) inverse_norm_.reserve(rows);
 }
 
+void Rows::grow(std::size_t rows) {
+    if (keep_vectors_) vectors_.make_room(rows * dims_);
+    codes_.make_room(rows * code_stride_);
+    scale_.make_room(rows);
+    square_.make_room(rows);
+    if (metric_ == Metric::cosine) inverse_norm_.make_room(rows);
+}
+
 void Rows::encode(std::size_t row, const float* vector) {
     const double square = square_of(vector, dims_);
     const float scale = kernels().quantise_int8(vector, dims_, codes_.data() + row * code_stride_);

@@ -40,6 +40,8 @@ class Rows {
     // Puts another vector in a row's place.
     void replace(std::size_t row, const float* vector);
     void reserve(std::size_t rows);
+    // Room for so many rows, so that to append up to them does not throw.
+    void grow(std::size_t rows);
 
     void prepare(const float* query, RowQuery& prepared) const;
 
@@ -77,16 +79,16 @@ class Rows {
     std::size_t vector_bytes() const { return vectors_.bytes(); }
 
     // What a file keeps (file.hpp).
-    template <class Fields>
-    void fields(Fields& f) {
-        f.array("rows.vectors", vectors_);
-        f.array("rows.codes", codes_);
-        f.array("rows.scale", scale_);
-        f.array("rows.square", square_);
-        f.array("rows.inverse_norm", inverse_norm_);
+    template <class Visitor>
+    void visit(Visitor& v) {
+        v.array("rows.vectors", vectors_);
+        v.array("rows.codes", codes_);
+        v.array("rows.scale", scale_);
+        v.array("rows.square", square_);
+        v.array("rows.inverse_norm", inverse_norm_);
     }
     // Whether arrays out of a file fit one another.
-    bool sound() const {
+    bool is_valid() const {
         const std::size_t n = size();
         return codes_.size() == n * code_stride_ &&
                vectors_.size() == (keep_vectors_ ? n * dims_ : 0) && square_.size() == n &&

@@ -93,9 +93,14 @@ class Array {
         swap(larger);
     }
 
+    // Room for so many values, and for a quarter more than there are: growing one by one is cheap.
+    void make_room(std::size_t size) {
+        if (size * sizeof(T) <= mapped_) return;
+        reserve(mapped_ == 0 ? size : std::max(size, size_ + size_ / 4));
+    }
+
     void resize(std::size_t size) {
-        if (size * sizeof(T) > mapped_)
-            reserve(mapped_ == 0 ? size : std::max(size, size_ + size_ / 4));
+        make_room(size);
         if (size < size_)
             std::memset(static_cast<void*>(data_ + size), 0, (size_ - size) * sizeof(T));
         size_ = size;

@@ -2,7 +2,7 @@
 // damaged file is taken for a good one.
 //
 //   file_test [ROUNDS [SEED]]    of damage
-#include "index/file.hpp"
+#include "store/file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -7,8 +7,8 @@
 
 #include "check.hpp"
 #include "kernels/dispatch.hpp"
+#include "search/best.hpp"
 #include "search/exact_scan.hpp"
-#include "search/top_k.hpp"
 
 namespace {
 
@@ -34,7 +34,7 @@ void check_top_k(const mrl::Kernels& kernels, std::size_t n, std::size_t k, std:
                      [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
     const auto hits = top.take();
     CHECK(hits.size() == std::min(n, k));
-    for (std::size_t i = 0; i < hits.size(); ++i) CHECK(hits[i].position == wanted[i]);
+    for (std::size_t i = 0; i < hits.size(); ++i) CHECK(hits[i].row == wanted[i]);
 }
 
 double distance(mrl::Metric metric, const float* q, const float* r, std::size_t dims) {

@@ -9,11 +9,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <optional>
 
 #include "../system/thread_pool.hpp"
-#include "index.hpp"
-#include "scratch.hpp"
 
 namespace mrl {
 namespace {
@@ -24,7 +21,6 @@ constexpr char kMagic[8] = {'m', 'r', 'l', '_', 'i', 'd', 'x', '\0'};
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHeader = 40, kEntry = 64, kName = 32, kChecksumAt = 32;
 constexpr std::size_t kMostSections = 1024;
-constexpr std::uint64_t kMostDims = 16'000;  // pgvector's
 constexpr std::size_t kChunk = std::size_t{4}
                                << 20;  // checksums are taken of so much at a time, by all threads
 
@@ -94,15 +90,16 @@ std::uint64_t checksum(const void* bytes, std::size_t size) {
     return sum;
 }
 
-// Saving
+// Writing
 
-void Saving::add(std::string_view name, const void* values, std::size_t count, std::size_t size) {
+void FileWriter::add(std::string_view name, const void* values, std::size_t count,
+                     std::size_t size) {
     sections_.push_back({prefix + std::string(name), values, count, size});
     if (sections_.back().name.size() >= kName)
         throw std::logic_error("the name of a section is too long");
 }
 
-void Saving::write(const std::string& path, std::size_t threads) const {
+void FileWriter::write(const std::string& path, std::size_t threads) const {
     std::vector<std::uint8_t> header(round_up(kHeader + kEntry * sections_.size(), kPage));
     std::size_t offset = header.size();
     for (std::size_t i = 0; i < sections_.size(); ++i) {
@@ -144,9 +141,9 @@ void Saving::write(const std::string& path, std::size_t threads) const {
     ::close(file);
 }
 
-// Opening
+// Reading
 
-Opening::Opening(const std::string& path, std::size_t threads) {
+FileReader::FileReader(const std::string& path, std::size_t threads) {
     file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (file_ < 0) throw FileError("cannot open " + path + ": " + reason());
     try {
@@ -168,12 +165,12 @@ Opening::Opening(const std::string& path, std::size_t threads) {
     }
 }
 
-Opening::~Opening() {
+FileReader::~FileReader() {
     munmap(const_cast<std::uint8_t*>(all_), bytes_);
     ::close(file_);
 }
 
-void Opening::read_header(std::size_t threads) {
+void FileReader::read_header(std::size_t threads) {
     if (std::memcmp(all_, kMagic, sizeof kMagic) != 0 || load<std::uint32_t>(all_ + 12) != kOrder)
         throw FileError("no file of an index");
     if (load<std::uint32_t>(all_ + 8) != kFormat) throw FileError("a file of another format");
@@ -214,7 +211,7 @@ void Opening::read_header(std::size_t threads) {
     }
 }
 
-const Opening::Section& Opening::find(std::string_view name, std::size_t size) const {
+const FileReader::Section& FileReader::find(std::string_view name, std::size_t size) const {
     const std::string full = prefix + std::string(name);
     for (const Section& section : sections_) {
         if (section.name != full) continue;
@@ -225,150 +222,8 @@ const Opening::Section& Opening::find(std::string_view name, std::size_t size) c
     throw FileError("the file has no section " + full);
 }
 
-void Opening::read(const Section& section, void* to) const {
+void FileReader::read(const Section& section, void* to) const {
     if (section.bytes != 0) std::memcpy(to, all_ + section.offset, section.bytes);
-}
-
-// The index
-
-template <class Fields>
-void Index::fields(Fields& f) {
-    rows_.fields(f);
-    keys_.fields(f);
-    bool has_projection = projection_.has_value();
-    f.flag("projection", has_projection);
-    if (has_projection) {
-        if (!projection_) projection_.emplace();
-        projection_->fields(f);
-    }
-    f.flag("has_line_codes", has_line_codes_);
-    if (has_line_codes_) lines_.fields(f);
-    f.flag("has_graph", has_graph_);
-    if (has_graph_) {
-        graph_.fields(f);
-        f.list("waiting", waiting_);
-    }
-    f.array("row_of_slot", row_of_slot_);
-    f.array("slot_of_row", slot_of_row_);
-    std::uint64_t flats = flat_.size();
-    f.value("flats", flats);
-    if (flats > 16) throw FileError("too many codes");
-    for (std::size_t i = 0; i < flats; ++i) {
-        f.prefix = "flat" + std::to_string(i) + ".";
-        std::uint64_t dims = i < flat_.size() ? flat_[i].dims() : 0;
-        std::uint32_t precision =
-            i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].precision()) : 0;
-        std::uint32_t space = i < flat_.size() ? static_cast<std::uint32_t>(flat_[i].space()) : 0;
-        f.value("dims", dims);
-        f.value("precision", precision);
-        f.value("space", space);
-        if (i >= flat_.size()) {
-            const auto known = static_cast<Precision>(precision);
-            const bool projected = space == static_cast<std::uint32_t>(Space::projection);
-            const bool as_wide = projected ? projection_ && dims == kLineCoordinates
-                                           : space == 0 && dims >= 1 && dims <= rows_.dims();
-            if (!as_wide || (known != Precision::bit && known != Precision::int8))
-                throw FileError("no such codes");
-            flat_.emplace_back(rows_.metric(), projected ? Space::projection : Space::prefix, dims,
-                               known, std::vector<float>{});
-        }
-        flat_[i].fields(f);
-        f.prefix.clear();
-    }
-    f.array("deleted", deleted_.words());
-    f.list("free_rows", free_rows_);
-    f.array("born", born_);
-    f.value("marked", marked_);
-    f.value("epoch", epoch_);
-    f.value("longest_square", longest_square_);
-}
-
-// Finishes what came out of a file; false when its parts do not fit one another.
-bool Index::restore() {
-    const std::size_t n = rows_.size();
-    if (n >= kNoLink || !rows_.sound() || deleted_.words().size() != (n + 63) / 64 ||
-        born_.size() != n)
-        return false;
-    if (n % 64 != 0 && deleted_.words()[n / 64] >> (n % 64) != 0) return false;
-    const std::size_t gone = deleted_.count();
-    live_ = n - gone;
-    if (!keys_.sound(n, n - gone) || marked_ > gone ||
-        (projection_ && !projection_->restore(rows_.metric(), rows_.dims())))
-        return false;
-    if ((has_line_codes_ || has_graph_) && !projection_) return false;
-    if (has_graph_ != has_line_codes_ && has_graph_) return false;
-    if (has_line_codes_ && !lines_.restore(rows_.metric(), n)) return false;
-    const auto in_range = [n](const auto& numbers) {
-        return std::all_of(numbers.begin(), numbers.end(),
-                           [n](std::uint32_t number) { return number < n; });
-    };
-    if (has_graph_ && (!graph_.sound(n) || !in_range(waiting_))) return false;
-    if (!in_range(free_rows_)) return false;
-    for (const std::uint32_t row : free_rows_) {
-        if (!deleted_.test(row)) return false;
-    }
-    if (row_of_slot_.size() != slot_of_row_.size() ||
-        (!row_of_slot_.empty() && row_of_slot_.size() != n))
-        return false;
-    for (std::size_t slot = 0; slot < row_of_slot_.size(); ++slot) {
-        if (row_of_slot_[slot] >= n || slot_of_row_[row_of_slot_[slot]] != slot) return false;
-    }
-    for (const FlatCodes& codes : flat_) {
-        if (!codes.sound(n)) return false;
-    }
-    if (has_graph_) graph_.set_entries(lines_, graph_.entries());
-    return true;
-}
-
-// What an index is made with, before its fields.
-template <class Fields>
-void Index::form(Fields& f, std::uint32_t& metric, std::uint64_t& dims, std::uint32_t& key_type,
-                 bool& keeps_vectors) {
-    f.value("metric", metric);
-    f.value("dims", dims);
-    f.value("key_type", key_type);
-    f.flag("keeps_vectors", keeps_vectors);
-}
-
-void Index::save(const std::string& path, const std::string& about) {
-    const std::lock_guard one(writer_);  // the only one who could change anything: searches go on
-    Saving saving;
-    auto metric = static_cast<std::uint32_t>(rows_.metric()),
-         key_type = static_cast<std::uint32_t>(keys_.type());
-    std::uint64_t dims = rows_.dims();
-    bool keeps_vectors = rows_.keeps_vectors();
-    const std::vector<char> text(about.begin(), about.end());
-    saving.list("about", text);
-    form(saving, metric, dims, key_type, keeps_vectors);
-    fields(saving);
-    saving.write(path, available_threads());
-}
-
-std::string about_file(const std::string& path) {
-    Opening opening(path, available_threads());
-    std::vector<char> text;
-    opening.list("about", text);
-    return {text.begin(), text.end()};
-}
-
-std::unique_ptr<Index> Index::open(const std::string& path, std::string& about) {
-    Opening opening(path, available_threads());
-    std::uint32_t metric = 0, key_type = 0;
-    std::uint64_t dims = 0;
-    bool keeps_vectors = false;
-    std::vector<char> text;
-    opening.list("about", text);
-    form(opening, metric, dims, key_type, keeps_vectors);
-    if (metric > static_cast<std::uint32_t>(Metric::l2) ||
-        key_type > static_cast<std::uint32_t>(KeyType::text) || dims < 1 || dims > kMostDims) {
-        throw FileError("the file is of no index that could be");
-    }
-    auto index = std::make_unique<Index>(static_cast<Metric>(metric), dims,
-                                         static_cast<KeyType>(key_type), keeps_vectors);
-    index->fields(opening);
-    if (!index->restore()) throw FileError("the file's parts do not fit one another");
-    about.assign(text.begin(), text.end());
-    return index;
 }
 
 }  // namespace mrl

@@ -1,63 +1,17 @@
-#include "flat_batch.hpp"
+#include "tiles.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <numeric>
 
 #include "../kernels/pack.hpp"
-#include "../store/line_codes.hpp"
 #include "../system/memory.hpp"
 
 namespace mrl {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kTileRows = 4 * kTileGroup;  // packed together
-
-// The best of one query so far.
-struct Best {
-    std::vector<Candidate> kept;
-    float threshold = kInfinity;
-
-    void cut(const Kernels& kernels, std::size_t keep) {
-        if (kept.size() <= keep) return;
-        if (kept.size() <= kRanked && cut_by_rank(kernels, keep)) return;
-        std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(keep - 1),
-                         kept.end());
-        kept.resize(keep);
-        // Rows come in rising order: a later one with the same score loses, so a strict comparison
-        // keeps the right ones.
-        threshold = kept.back().score;
-    }
-
-  private:
-    // Without a branch for each candidate; false, and nothing done, where equal scores stand at the
-    // edge.
-    bool cut_by_rank(const Kernels& kernels, std::size_t keep) {
-        float scores[kRanked];
-        std::uint16_t ranks[kRanked];
-        const std::size_t n = kept.size();
-        for (std::size_t i = 0; i < n; ++i) scores[i] = kept[i].score;
-        kernels.rank(scores, n, ranks);
-        std::size_t below = 0, edges = 0, edge = 0;
-        for (std::size_t i = 0; i < n; ++i) {
-            below += ranks[i] < keep ? 1 : 0;
-            edges += ranks[i] == keep - 1 ? 1 : 0;
-            edge = ranks[i] == keep - 1 ? i : edge;
-        }
-        if (below != keep || edges != 1) return false;
-        threshold = scores[edge];
-        std::size_t left = 0;
-        for (std::size_t i = 0; i < n; ++i) {
-            kept[left] = kept[i];
-            left += ranks[i] < keep ? 1 : 0;
-        }
-        kept.resize(keep);
-        return true;
-    }
-};
 
 // What factor * product must exceed for a score - scale * factor * product to be below the
 // threshold; lower by more than roundings, as what exceeds it is scored and compared in earnest.
@@ -70,8 +24,8 @@ float bound_of(float scale, float threshold) {
 }  // namespace
 
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
-                                               const std::vector<FlatQuery>& queries,
-                                               std::size_t keep, const SlotFilter* filter) {
+                                               const std::vector<TileQuery>& queries,
+                                               std::size_t keep, const RowFilter* filter) {
     const std::size_t n = queries.size(), rows = codes.rows(), width = round_up(codes.dims(), 4),
                       stride = round_up(codes.dims(), kCacheLine);
     keep = std::min(keep, rows);
@@ -81,11 +35,12 @@ std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const Fla
     std::vector<std::int32_t> offsets(n);
     std::vector<float> bounds(n, -kInfinity);
     std::vector<std::uint32_t> written(n);
-    std::vector<Best> best(n);
+    std::vector<std::vector<Candidate>> best(n);
+    std::vector<float> thresholds(n, kInfinity);
     for (std::size_t q = 0; q < n; ++q) {
         std::copy(queries[q].code.begin(), queries[q].code.end(), query_codes.data() + q * stride);
         offsets[q] = -128 * std::accumulate(queries[q].code.begin(), queries[q].code.end(), 0);
-        best[q].kept.reserve(room + kTileRows);
+        best[q].reserve(room + kTileRows);
     }
     Array<std::uint8_t> packed(kTileRows * width);
     Array<std::int32_t> products(n * kTileRows);
@@ -113,26 +68,21 @@ std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const Fla
                 const std::size_t passed = kernels.select_products(
                     products.data() + q * kTileRows + at, codes.factors() + first + at,
                     codes.addends() == nullptr ? nullptr : codes.addends() + first + at,
-                    std::min(kTileGroup, here - at), queries[q].scale, best[q].threshold, scores,
+                    std::min(kTileGroup, here - at), queries[q].scale, thresholds[q], scores,
                     passing);
                 for (std::size_t i = 0; i < passed; ++i) {
                     const auto row = static_cast<std::uint32_t>(first + at + passing[i]);
                     if (filter == nullptr || filter->allows_row(row))
-                        best[q].kept.push_back({scores[i], row});
+                        best[q].push_back({scores[i], row});
                 }
             }
-            if (best[q].kept.size() < room) continue;
-            best[q].cut(kernels, keep);
-            if (codes.addends() == nullptr)
-                bounds[q] = bound_of(queries[q].scale, best[q].threshold);
+            if (best[q].size() < room) continue;
+            thresholds[q] = keep_best(kernels, best[q], keep);
+            if (codes.addends() == nullptr) bounds[q] = bound_of(queries[q].scale, thresholds[q]);
         }
     }
-    std::vector<std::vector<Candidate>> found(n);
-    for (std::size_t q = 0; q < n; ++q) {
-        best[q].cut(kernels, keep);
-        found[q] = std::move(best[q].kept);
-    }
-    return found;
+    for (std::vector<Candidate>& candidates : best) keep_best(kernels, candidates, keep);
+    return best;
 }
 
 }  // namespace mrl

@@ -15,8 +15,8 @@
 //                     of one value (uint32), zero (uint32)
 //
 // A section begins at a multiple of 4,096 and is followed by zeros up to the next one. The
-// sections' names are those of the members that they hold (`fields` of each class); "about" is text
-// of the caller's: what was indexed, as of when. Numbers are sections of one value.
+// sections' names are those of the members that they hold (store_file, `visit` of each class);
+// "about" is text of the caller's: what was indexed, as of when. Numbers are sections of one value.
 //
 // A file is written under another name and renamed: who has mapped the old one keeps it. Nothing of
 // a file is believed before its checksums are right and its numbers fit one another: no file,
@@ -37,7 +37,7 @@
 
 namespace mrl {
 
-constexpr std::uint32_t kFormat = 2;
+constexpr std::uint32_t kFormat = 3;
 
 // The file is not there, not ours, damaged, of another format, or cannot be written.
 class FileError : public std::runtime_error {
@@ -49,11 +49,8 @@ class FileError : public std::runtime_error {
 // 2^64.
 std::uint64_t checksum(const void* bytes, std::size_t size);
 
-// What the caller of Index::save said of the file. Throws FileError.
-std::string about_file(const std::string& path);
-
 // Collects what is to be written.
-class Saving {
+class FileWriter {
   public:
     template <class T>
     void array(std::string_view name, const Array<T>& values) {
@@ -91,12 +88,12 @@ class Saving {
 };
 
 // A file that was opened and whose checksums are right.
-class Opening {
+class FileReader {
   public:
-    Opening(const std::string& path, std::size_t threads);
-    ~Opening();
-    Opening(const Opening&) = delete;
-    Opening& operator=(const Opening&) = delete;
+    FileReader(const std::string& path, std::size_t threads);
+    ~FileReader();
+    FileReader(const FileReader&) = delete;
+    FileReader& operator=(const FileReader&) = delete;
 
     template <class T>
     void array(std::string_view name, Array<T>& values) {

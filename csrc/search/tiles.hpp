@@ -4,19 +4,25 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "../kernels/kernels.hpp"
 #include "../store/flat_codes.hpp"
-#include "graph.hpp"
-#include "top_k.hpp"
+#include "../store/marks.hpp"
+#include "best.hpp"
 
 namespace mrl {
+
+struct TileQuery {
+    std::vector<std::int8_t> code;  // of the prepared StageQuery
+    float scale;
+};
 
 // The best `keep` rows of each query, in no order; all rows when they are fewer. filter: the rows
 // that may be answers, or nullptr for all.
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
-                                               const std::vector<FlatQuery>& queries,
-                                               std::size_t keep, const SlotFilter* filter);
+                                               const std::vector<TileQuery>& queries,
+                                               std::size_t keep, const RowFilter* filter);
 
 }  // namespace mrl

@@ -1,0 +1,104 @@
+#include "heal.hpp"
+
+#include <algorithm>
+
+#include "../search/entries.hpp"
+#include "../system/thread_pool.hpp"
+#include "row_pruner.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kHealShare = 10;  // heal when more than one slot in so many is dead …
+constexpr std::size_t kHealLeast = 64;  // … and at least so many
+
+// The live slots that a slot links to, and those that its dead links link to in their place.
+std::vector<std::uint32_t> live_around(const Store& store, std::uint32_t slot) {
+    std::vector<std::uint32_t> candidates;
+    const std::uint32_t* links = store.links.of(slot);
+    const std::size_t degree = store.links.degree(slot);
+    for (std::size_t e = 0; e < degree; ++e) {
+        if (!store.is_dead(links[e])) {
+            candidates.push_back(links[e]);
+            continue;
+        }
+        const std::uint32_t* further = store.links.of(links[e]);
+        for (std::size_t f = 0; f < kDegree && further[f] != kNoLink; ++f) {
+            if (!store.is_dead(further[f])) candidates.push_back(further[f]);
+        }
+    }
+    return candidates;
+}
+
+// A dead entry's first live link takes its place; where all that it led to is dead, another live
+// slot does.
+std::vector<std::uint32_t> live_entries(const Store& store) {
+    std::vector<std::uint32_t> entries;
+    for (const std::uint32_t entry : store.entries.slots) {
+        if (!store.is_dead(entry)) {
+            entries.push_back(entry);
+            continue;
+        }
+        const std::uint32_t* links = store.links.of(entry);
+        const std::uint32_t* end = links + store.links.degree(entry);
+        const std::uint32_t* live =
+            std::find_if(links, end, [&](std::uint32_t other) { return !store.is_dead(other); });
+        if (live != end) entries.push_back(*live);
+    }
+    const std::size_t slots = store.links.slots(), missing = store.entries.size() - entries.size();
+    for (std::size_t i = 0; i < missing; ++i) {
+        for (std::size_t s = i * slots / missing; s < (i + 1) * slots / missing; ++s) {
+            if (store.is_dead(static_cast<std::uint32_t>(s))) continue;
+            entries.push_back(static_cast<std::uint32_t>(s));
+            break;
+        }
+    }
+    std::sort(entries.begin(), entries.end());  // a walk would meet a slot that stands twice twice
+    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+    return entries;
+}
+
+}  // namespace
+
+bool is_torn(const Store& store) {
+    return store.marked > std::max(kHealLeast, store.links.slots() / kHealShare);
+}
+
+std::vector<SlotLinks> mend(const Store& store, std::size_t begin, std::size_t threads) {
+    constexpr std::size_t kTask = 64;
+    const std::size_t count = std::min(kHealPiece, store.links.slots() - begin);
+    std::vector<std::vector<SlotLinks>> parts((count + kTask - 1) / kTask);
+    parallel_for(threads, parts.size(), [&](std::size_t task, std::size_t) {
+        RowPruner pruner(store);
+        for (std::size_t i = task * kTask; i < std::min(count, (task + 1) * kTask); ++i) {
+            const auto slot = static_cast<std::uint32_t>(begin + i);
+            if (store.is_dead(slot)) continue;
+            const std::uint32_t* links = store.links.of(slot);
+            const std::uint32_t* end = links + store.links.degree(slot);
+            if (std::none_of(links, end, [&](std::uint32_t to) { return store.is_dead(to); })) {
+                continue;
+            }
+            parts[task].emplace_back(slot, pruner.links_among(slot, live_around(store, slot)));
+        }
+    });
+    std::vector<SlotLinks> mended;
+    for (auto& part : parts) std::move(part.begin(), part.end(), std::back_inserter(mended));
+    return mended;
+}
+
+void bury(Store& store) {
+    std::vector<std::uint32_t> entries = live_entries(store);
+    std::erase_if(store.waiting, [&](std::uint32_t slot) { return store.is_dead(slot); });
+    store.entries = group_entries(store.lines, std::move(entries));
+    std::vector<bool> free(store.rows.size(), false);
+    for (const std::uint32_t row : store.free_rows) free[row] = true;
+    for (std::uint32_t slot = 0; slot < store.links.slots(); ++slot) {
+        const std::uint32_t row = store.row_of(slot);
+        if (!store.deleted.test(row) || free[row]) continue;
+        store.links.set(slot, nullptr, 0);
+        store.free_rows.push_back(row);
+    }
+    store.marked = 0;
+}
+
+}  // namespace mrl

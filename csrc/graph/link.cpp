@@ -1,0 +1,125 @@
+#include "link.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "../kernels/dispatch.hpp"
+#include "../search/entries.hpp"
+#include "../search/walk.hpp"
+#include "../system/thread_pool.hpp"
+#include "build.hpp"
+#include "row_pruner.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kFewEntries = 256;  // at least, once there are …
+constexpr std::size_t kRowsAnEntry = 8;   // … so many rows for each
+constexpr std::size_t kMates = 16;  // of those linked together, the nearest that each considers
+
+using Slots = std::vector<std::uint32_t>;
+
+// The nearest other slots of a batch, by their int8 codes.
+void add_mates(std::uint32_t slot, const Slots& batch, RowPruner& pruner, Slots& candidates) {
+    const std::vector<float>& distances = pruner.measure(slot, batch.data(), batch.size());
+    std::vector<Near> mates;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (batch[i] != slot) mates.push_back({distances[i], batch[i]});
+    }
+    const std::size_t count = std::min(kMates, mates.size());
+    std::partial_sort(mates.begin(), mates.begin() + static_cast<std::ptrdiff_t>(count),
+                      mates.end());
+    for (std::size_t i = 0; i < count; ++i) candidates.push_back(mates[i].slot);
+}
+
+// The links of a slot that waits: found by a walk to its own neighbourhood, and among the slots
+// that are linked with it.
+Slots links_for(const Store& store, std::uint32_t slot, const Slots& batch,
+                ScratchPool& scratches) {
+    constexpr BuildOptions kBuild;  // walks as long as a build's
+    const std::uint32_t row = store.row_of(slot);
+    std::unique_ptr<Scratch> scratch = scratches.borrow();
+    float coordinates[kLineCoordinates], square;
+    store.projection->project(store.rows, &row, 1, coordinates, &square);
+    store.projection->as_query(coordinates);
+    LineQuery& query = scratch->query.line;
+    Walk& walk = scratch->walk;
+    store.lines.prepare(coordinates, query);
+    walk_graph(kernels(), {store.links, store.entries, store.lines}, query,
+               {.hops = kBuild.walk_hops, .pool = kBuild.walk_pool}, nullptr, walk);
+    Slots candidates(walk.popped);
+    candidates.insert(candidates.end(), walk.pool.id, walk.pool.id + walk.pool.size);
+    std::erase_if(candidates, [&](std::uint32_t other) { return store.is_dead(other); });
+    scratches.give_back(std::move(scratch));
+    RowPruner pruner(store);
+    add_mates(slot, batch, pruner, candidates);
+    return pruner.links_among(slot, std::move(candidates));
+}
+
+// As many entries as a build would make. They are grouped anew each time, so many are added seldom.
+void add_entries(Store& store, const std::vector<SlotLinks>& fresh) {
+    std::vector<std::uint32_t> entries = store.entries.slots;
+    const std::size_t enough =
+        std::max(std::min(kFewEntries, store.live / kRowsAnEntry), cells_of(store.live));
+    if (entries.size() + entries.size() / 16 >= enough) return;
+    for (std::size_t i = 0; i < fresh.size() && entries.size() < enough; ++i) {
+        entries.push_back(fresh[i].first);
+    }
+    store.entries = group_entries(store.lines, std::move(entries));
+}
+
+}  // namespace
+
+LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratches,
+                       std::size_t threads) {
+    LinkChanges changes{.waited = std::min(most, store.waiting.size()), .fresh = {}, .others = {}};
+    Slots batch;
+    std::copy_if(
+        store.waiting.begin(), store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited),
+        std::back_inserter(batch), [&](std::uint32_t slot) { return !store.is_dead(slot); });
+    std::vector<SlotLinks>& fresh = changes.fresh;
+    fresh.resize(batch.size());
+    parallel_for(threads, batch.size(), [&](std::size_t i, std::size_t) {
+        fresh[i] = {batch[i], links_for(store, batch[i], batch, scratches)};
+    });
+    std::map<std::uint32_t, Slots> back;  // of each slot that is linked to: from where
+    for (const auto& [slot, links] : fresh) {
+        for (const std::uint32_t other : links) back[other].push_back(slot);
+    }
+    const std::vector<SlotLinks> offers(back.begin(), back.end());
+    changes.others.resize(offers.size());
+    parallel_for(threads, offers.size(), [&](std::size_t i, std::size_t) {
+        const auto& [slot, from] = offers[i];
+        const auto mate = std::find(batch.begin(), batch.end(), slot);
+        const std::uint32_t* own = store.links.of(slot);
+        Slots links = mate != batch.end()
+                          ? fresh[static_cast<std::size_t>(mate - batch.begin())].second
+                          : Slots(own, own + store.links.degree(slot));
+        RowPruner pruner(store);
+        for (const std::uint32_t other : from) pruner.add_link(slot, other, links);
+        changes.others[i] = {slot, std::move(links)};
+    });
+    return changes;
+}
+
+void apply_links(Store& store, const LinkChanges& changes) {
+    for (const auto* changed : {&changes.fresh, &changes.others}) {
+        for (const auto& [slot, links] : *changed)
+            store.links.set(slot, links.data(), links.size());
+    }
+    // Some slot must lead to each: where all prunings dropped it, its nearest link gives its last
+    // one up.
+    for (const auto& [slot, links] : changes.fresh) {
+        if (links.empty()) continue;
+        const bool reached = std::any_of(links.begin(), links.end(), [&](std::uint32_t other) {
+            return store.links.leads_to(other, slot);
+        });
+        const std::uint32_t nearest = links.front();
+        if (!reached) store.links.of(nearest)[store.links.degree(nearest) - 1] = slot;
+    }
+    store.waiting.erase(store.waiting.begin(),
+                        store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited));
+    add_entries(store, changes.fresh);
+}
+
+}  // namespace mrl

@@ -1,0 +1,38 @@
+// Rows that come one after another: they can be found at once, and are linked when there is time.
+//
+// A row that was put waits in a list, and searches look at that list from end to end, a line of
+// code each. Linking takes rows from it by the dozen: each walks the graph to its own
+// neighbourhood, sees the rows that it came with, and is pruned like the rows of a build; then all
+// rows that were linked to get their links back. The result is the same whatever the number of
+// threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "../search/scratch.hpp"
+#include "../store/store.hpp"
+
+namespace mrl {
+
+constexpr std::size_t kTogether = 64;  // rows linked at a time
+
+using SlotLinks = std::pair<std::uint32_t, std::vector<std::uint32_t>>;
+
+// What linking some waiting slots will change.
+struct LinkChanges {
+    std::size_t waited;             // how many leave the list, from its beginning
+    std::vector<SlotLinks> fresh;   // of slots that waited
+    std::vector<SlotLinks> others;  // of slots that they link to
+};
+
+// Computes it for the first of those that wait; the store is only read.
+LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratches,
+                       std::size_t threads);
+
+// Makes the changes. The store has not been written to since.
+void apply_links(Store& store, const LinkChanges& changes);
+
+}  // namespace mrl

@@ -1,0 +1,42 @@
+// Pruning by the codes that stay with the rows, for slots that come, heal or are led past.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/dispatch.hpp"
+#include "../store/store.hpp"
+#include "prune.hpp"
+
+namespace mrl {
+
+class RowPruner {
+  public:
+    explicit RowPruner(const Store& store) : store_(store) {}
+
+    // The squared distances of slots from one, in the order in which they are given; under inner
+    // product between their lifted forms (build_codes.hpp). They stay until the next call.
+    const std::vector<float>& measure(std::uint32_t from, const std::uint32_t* slots,
+                                      std::size_t n);
+
+    // The links of a slot among candidates that rise by distance.
+    std::vector<std::uint32_t> prune(const std::vector<Near>& candidates);
+
+    // … among candidates in any order, some of them twice: of the nearest kCandidates.
+    std::vector<std::uint32_t> links_among(std::uint32_t slot,
+                                           std::vector<std::uint32_t> candidates);
+
+    // prune.hpp's add_link.
+    void add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::uint32_t>& links);
+
+  private:
+    const Store& store_;
+    const Kernels& kernels_ = kernels();
+    Pruning pruning_;
+    std::vector<std::uint32_t> rows_, slots_;
+    std::vector<std::int32_t> products_;
+    std::vector<float> distances_;
+};
+
+}  // namespace mrl

@@ -1,0 +1,32 @@
+// Runs a plan over a store: route, stages, exact distances.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "../store/store.hpp"
+#include "hidden.hpp"
+#include "plan.hpp"
+#include "scratch.hpp"
+
+namespace mrl {
+
+struct SearchRequest {
+    const Plan& plan;
+    const Selection* selection = nullptr;  // of this store
+    std::size_t threads = 1;
+    bool without_last_stage = false;  // which is left to the caller
+    const HiddenRows* hidden =
+        nullptr;  // of this store: for each query a row that is as if not there
+};
+// Takes the hits of one query, best first.
+using TakeHits = std::function<void(std::size_t query, const RowHit* hits, std::size_t count)>;
+
+// Answers n_queries queries (dims floats each, one after another, finite): `take` is called for
+// each with at most the plan's last keep, from several threads. The store may not change meanwhile.
+// Throws PlanMismatch when the plan does not fit.
+void search(const Store& store, const float* queries, std::size_t n_queries,
+            const SearchRequest& request, ScratchPool& scratches, StageCounts& counts,
+            const TakeHits& take);
+
+}  // namespace mrl

@@ -1,0 +1,63 @@
+// Which rows may be in an answer: those that are not deleted, of those that a filter selects.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../system/memory.hpp"
+
+namespace mrl {
+
+class Bitmap {
+  public:
+    void resize(std::size_t bits) { words_.resize((bits + 63) / 64); }
+    bool test(std::size_t i) const { return (words_[i >> 6] >> (i & 63) & 1) != 0; }
+    void set(std::size_t i) { words_[i >> 6] |= std::uint64_t{1} << (i & 63); }
+    void clear(std::size_t i) { words_[i >> 6] &= ~(std::uint64_t{1} << (i & 63)); }
+    std::size_t count() const {
+        std::size_t sum = 0;
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            sum += static_cast<std::size_t>(std::popcount(words_[i]));
+        }
+        return sum;
+    }
+    const Array<std::uint64_t>& words() const { return words_; }
+    Array<std::uint64_t>& words() { return words_; }
+
+  private:
+    Array<std::uint64_t> words_;
+};
+
+// Rows that a filter selects (select_rows). A row that came later in a selected row's place is not
+// selected: `epoch` tells.
+struct Selection {
+    Bitmap rows;
+    std::size_t of_rows;              // how many there were
+    std::vector<std::uint32_t> list;  // in the order of their slots
+    std::vector<std::uint32_t> slots;
+    std::uint64_t epoch;
+};
+
+// Which rows may be in an answer; a walk passes through the others all the same.
+struct RowFilter {
+    const Bitmap* deleted;
+    const Bitmap* selected;              // or nullptr for all …
+    std::size_t selected_from;           // … of so many; rows that came later are not selected
+    const std::uint32_t* born;           // of each row, when it came, in epochs …
+    std::uint64_t selected_in;           // … and the epoch of the selection
+    const std::uint32_t* row_of_slot;    // or nullptr where both are the same
+    std::uint32_t hidden = 0xffffffffu;  // a row that is to be as if it were not there, or none
+
+    bool allows_row(std::uint32_t row) const {
+        return row != hidden && !deleted->test(row) &&
+               (selected == nullptr ||
+                (row < selected_from && selected->test(row) && born[row] <= selected_in));
+    }
+    bool allows_slot(std::uint32_t slot) const {
+        return allows_row(row_of_slot == nullptr ? slot : row_of_slot[slot]);
+    }
+};
+
+}  // namespace mrl

@@ -1,0 +1,212 @@
+#include "store.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+#include "../system/thread_pool.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kBlock = 96;  // rows projected together
+
+// Calls take(row, coordinates, |y|^2) for every row, block by block.
+template <class Take>
+void project_all(const Rows& rows, const Projection& projection, std::size_t threads, Take&& take) {
+    parallel_for(threads, (rows.size() + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
+        const std::size_t first = block * kBlock, count = std::min(kBlock, rows.size() - first);
+        std::vector<std::uint32_t> which(count);
+        std::iota(which.begin(), which.end(), static_cast<std::uint32_t>(first));
+        std::vector<float> z(count * kLineCoordinates), squares(count);
+        projection.project(rows, which.data(), count, z.data(), squares.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            take(first + i, z.data() + i * kLineCoordinates, squares[i]);
+        }
+    });
+}
+
+}  // namespace
+
+RowFilter Store::filter(const Selection* selection) const {
+    return {.deleted = &deleted,
+            .selected = selection == nullptr ? nullptr : &selection->rows,
+            .selected_from = selection == nullptr ? 0 : selection->of_rows,
+            .born = born.data(),
+            .selected_in = selection == nullptr ? 0 : selection->epoch,
+            .row_of_slot = row_of_slots.empty() ? nullptr : row_of_slots.data()};
+}
+
+const FlatCodes* Store::flat_codes(Space space, std::size_t width, Precision precision) const {
+    for (const FlatCodes& codes : flat) {
+        const bool as_wide = space == Space::projection
+                                 ? width == std::min(dims(), kLineCoordinates)
+                                 : width == codes.dims();
+        if (codes.space() == space && codes.precision() == precision && as_wide) return &codes;
+    }
+    return nullptr;
+}
+
+std::size_t Store::bytes() const {
+    std::size_t sum = rows.bytes() + keys.bytes() + lines.bytes() + links.bytes() +
+                      entries.bytes() + row_of_slots.bytes() + slot_of_rows.bytes() +
+                      deleted.words().bytes() + born.bytes();
+    for (const FlatCodes& codes : flat) sum += codes.bytes();
+    if (projection) sum += projection->bytes();
+    return sum;
+}
+
+void Store::reserve(std::size_t n) {
+    rows.reserve(n);
+    keys.reserve(n);
+}
+
+void Store::append(const KeySpan& more, const float* vectors, std::size_t vector_stride,
+                   std::size_t threads) {
+    const std::size_t first = rows.size();
+    if (first + more.n >= kNoLink) {
+        throw std::length_error("an index holds at most 4,294,967,294 rows");
+    }
+    rows.append(vectors, more.n, vector_stride, threads);
+    for (std::size_t i = 0; i < more.n; ++i) {
+        keys.set(first + i, more.at(i));
+        longest_square = std::max<double>(longest_square, rows.square(first + i));
+    }
+    deleted.resize(rows.size());
+    born.resize(rows.size());
+    live += more.n;
+}
+
+std::vector<float> Store::sample(std::size_t n) const {
+    const std::size_t count = std::min(n, rows.size());
+    std::vector<float> vectors(count * dims());
+    for (std::size_t i = 0; i < count; ++i) {
+        rows.decode(i * rows.size() / count, vectors.data() + i * dims());
+    }
+    return vectors;
+}
+
+void Store::add_flat_codes(Space space, std::size_t width, Precision precision, const float* mean,
+                           std::size_t threads) {
+    if (flat_codes(space, width, precision) != nullptr) return;
+    const bool projected = space == Space::projection;
+    if (projected && !projection) throw std::logic_error("codes of the projection need one");
+    FlatCodes codes(
+        metric(), space, projected ? kLineCoordinates : width, precision,
+        mean == nullptr ? std::vector<float>{} : std::vector<float>(mean, mean + width));
+    codes.resize(rows.size());
+    if (projected) {
+        project_all(rows, *projection, threads, [&](std::size_t row, const float* z, float square) {
+            codes.encode(row, z, square);
+        });
+    } else {
+        parallel_for(threads, (rows.size() + kBlock - 1) / kBlock, [&](std::size_t b, std::size_t) {
+            std::vector<float> vector(dims());
+            for (std::size_t row = b * kBlock; row < std::min(rows.size(), (b + 1) * kBlock);
+                 ++row) {
+                if (!rows.keeps_vectors()) rows.decode(row, vector.data());
+                codes.encode(row, rows.keeps_vectors() ? rows.vector(row) : vector.data());
+            }
+        });
+    }
+    flat.push_back(std::move(codes));
+}
+
+// Twice over the rows: their unit is the rms of |y| over all of them.
+void Store::add_line_codes(std::size_t threads) {
+    if (!projection) throw std::logic_error("line codes need a projection");
+    std::vector<double> sums((rows.size() + kBlock - 1) / kBlock, 0.0);
+    project_all(rows, *projection, threads,
+                [&](std::size_t row, const float*, float square) { sums[row / kBlock] += square; });
+    const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
+    lines.reset(metric(), unit_of(sum, rows.size()));
+    lines.resize(rows.size());
+    project_all(rows, *projection, threads, [&](std::size_t row, const float* z, float square) {
+        lines.encode(row, z, square);
+    });
+    has_line_codes = true;
+}
+
+// Whatever may want memory, before anything is changed: what throws here leaves arrays that are
+// longer than the rows, and no row that is there by half.
+void Store::make_room(std::string_view key, std::size_t rows_after) {
+    keys.make_room(rows_after, key);
+    free_rows.reserve(free_rows.size() + 1);
+    waiting.reserve(waiting.size() + 1);
+    if (rows_after <= rows.size()) return;
+    deleted.resize(rows_after);
+    born.resize(rows_after);
+    if (!row_of_slots.empty()) {
+        row_of_slots.resize(rows_after);
+        slot_of_rows.resize(rows_after);
+    }
+    if (has_graph) links.resize(rows_after);
+    if (has_line_codes) lines.resize(rows_after);
+    for (FlatCodes& codes : flat) codes.resize(rows_after);
+    rows.grow(rows_after);
+}
+
+void Store::put(std::string_view key, const float* vector) {
+    const std::uint32_t before = keys.find(key);
+    const bool replaces = before != Keys::kNone && !has_graph;  // its own number, at once
+    const bool next = free_rows.empty() && !replaces;
+    make_room(key, rows.size() + (next ? 1 : 0));
+    if (before != Keys::kNone) remove(before);
+    std::uint32_t row;
+    if (!next) {
+        row = free_rows.back();
+        free_rows.pop_back();
+        rows.replace(row, vector);
+        born[row] = static_cast<std::uint32_t>(++epoch);
+        deleted.clear(row);
+    } else {
+        row = static_cast<std::uint32_t>(rows.size());
+        rows.append(vector, 1, dims(), 1);
+        if (!row_of_slots.empty()) row_of_slots[row] = slot_of_rows[row] = row;
+    }
+    keys.set(row, key);
+    ++live;
+    longest_square = std::max<double>(longest_square, rows.square(row));
+    float coordinates[kLineCoordinates], square = 0;
+    if (projection) projection->project(rows, &row, 1, coordinates, &square);
+    if (has_line_codes) lines.encode(slot_of(row), coordinates, square);
+    for (FlatCodes& codes : flat) {
+        if (codes.space() == Space::projection) {
+            codes.encode(row, coordinates, square);
+        } else {
+            codes.encode(row, vector);
+        }
+    }
+    if (has_graph) waiting.push_back(slot_of(row));
+}
+
+void Store::remove(std::uint32_t row) {
+    keys.erase(row);
+    deleted.set(row);
+    --live;
+    if (has_graph) {
+        ++marked;
+    } else {
+        free_rows.push_back(row);
+    }
+}
+
+Selection select_rows(const Store& store, const KeySpan& keys) {
+    Selection selection{
+        .rows = {}, .of_rows = store.rows.size(), .list = {}, .slots = {}, .epoch = store.epoch};
+    selection.rows.resize(store.rows.size());
+    for (std::size_t i = 0; i < keys.n; ++i) {
+        const std::uint32_t row = store.keys.find(keys.at(i));
+        if (row == Keys::kNone || selection.rows.test(row)) continue;
+        selection.rows.set(row);
+        selection.list.push_back(row);
+    }
+    std::sort(selection.list.begin(), selection.list.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return store.slot_of(a) < store.slot_of(b);
+    });
+    for (const std::uint32_t row : selection.list) selection.slots.push_back(store.slot_of(row));
+    return selection;
+}
+
+}  // namespace mrl
