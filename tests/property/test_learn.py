@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mrl_db
+from mrl_db import learn
 from mrl_db.evaluate.representations import by_dims
-from mrl_db.learn import Adaptor, FixedFeature, MatryoshkaLoss, NestedLinear, Rotation
+from mrl_db.learn import Adaptor, Rotation
 from mrl_db.learn.adaptor import gelu
 from mrl_db.model import pca
 
 torch = pytest.importorskip("torch")
+FixedFeature, MatryoshkaLoss = learn.FixedFeature, learn.MatryoshkaLoss
+NestedLinear = learn.NestedLinear
 DIMS, CLASSES = (1, 3, 4), 3
 seeds = st.integers(0, 2**31 - 1)
 
