@@ -2,10 +2,82 @@
 #include "avx2_lanes.hpp"
 #include "avx2_lines.hpp"
 #include "instruction_set.hpp"
-#include "tile_loops.hpp"
+#include "pair_rows.hpp"
+#include "vector_walk.hpp"
 
 namespace mrl {
 namespace {
+
+// The lanes whose bit is set, first and in order, for vpermd: of each byte of bits its eight lanes.
+struct PackOrder {
+    uint8_t lanes[256][8];
+};
+constexpr PackOrder make_pack_order() {
+    PackOrder order{};
+    for (unsigned bits = 0; bits < 256; ++bits) {
+        unsigned count = 0;
+        for (uint8_t lane = 0; lane < 8; ++lane) {
+            if ((bits >> lane & 1) != 0) order.lanes[bits][count++] = lane;
+        }
+    }
+    return order;
+}
+alignas(64) constexpr PackOrder kPackOrder = make_pack_order();
+
+// The lanes of vector_walk.hpp.
+struct Lanes {
+    using floats = __m256;
+    using ints = __m256i;
+    static constexpr size_t lanes = 8;
+    static inline floats load(const float* p) { return _mm256_loadu_ps(p); }
+    static inline ints load(const int32_t* p) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    }
+    static inline ints load(const uint32_t* p) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    }
+    static inline void store(float* p, floats x) { _mm256_storeu_ps(p, x); }
+    static inline void store(int32_t* p, ints x) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    }
+    static inline void store(uint32_t* p, ints x) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    }
+    static inline floats broadcast(float x) { return _mm256_set1_ps(x); }
+    static inline ints broadcast(int32_t x) { return _mm256_set1_epi32(x); }
+    static inline ints first(size_t count) { return first_lanes(count); }
+    static inline ints less(floats a, floats b) {
+        return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
+    }
+    static inline ints less(ints a, ints b) { return _mm256_cmpgt_epi32(b, a); }
+    static inline ints less_equal(floats a, floats b) {
+        return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LE_OQ));
+    }
+    static inline floats min(floats a, floats b) { return _mm256_min_ps(a, b); }
+    static inline floats max(floats a, floats b) { return _mm256_max_ps(a, b); }
+    static inline floats sub(floats a, floats b) { return _mm256_sub_ps(a, b); }
+    static inline floats mul(floats a, floats b) { return _mm256_mul_ps(a, b); }
+    static inline floats to_floats(ints x) { return _mm256_cvtepi32_ps(x); }
+    static inline ints minus(ints a, ints b) { return _mm256_sub_epi32(a, b); }
+    static inline ints both(ints a, ints b) { return _mm256_and_si256(a, b); }
+    static inline floats choose(ints mask, floats a, floats b) {
+        return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask));
+    }
+    static inline ints choose(ints mask, ints a, ints b) { return _mm256_blendv_epi8(b, a, mask); }
+    static inline unsigned bits(ints mask) {
+        return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(mask)));
+    }
+    static inline ints order(unsigned bits) {
+        return _mm256_cvtepu8_epi32(
+            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPackOrder.lanes[bits])));
+    }
+    static inline floats pack(floats x, unsigned bits) {
+        return _mm256_permutevar8x32_ps(x, order(bits));
+    }
+    static inline ints pack(ints x, unsigned bits) {
+        return _mm256_permutevar8x32_epi32(x, order(bits));
+    }
+};
 
 // int8 widened to int16, then vpmaddwd: vpmaddubsw would be one step shorter, and saturates at the
 // extremes.
@@ -62,45 +134,6 @@ struct BitAnd : Bits {
     }
 };
 
-// Few scores pass once the threshold is set, so the rare set bits are walked one by one.
-inline size_t write_indices(unsigned mask, size_t first, uint32_t* indices) {
-    size_t count = 0;
-    for (; mask != 0; mask &= mask - 1)
-        indices[count++] =
-            static_cast<uint32_t>(first) + static_cast<uint32_t>(__builtin_ctz(mask));
-    return count;
-}
-
-size_t select_below(const float* scores, size_t n, float threshold, uint32_t* indices) {
-    size_t count = 0, i = 0;
-    const __m256 limit = _mm256_set1_ps(threshold);
-    for (; i + 8 <= n; i += 8) {
-        const int mask =
-            _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores + i), limit, _CMP_LT_OQ));
-        count += write_indices(static_cast<unsigned>(mask), i, indices + count);
-    }
-    for (; i < n; ++i) {
-        if (scores[i] < threshold) indices[count++] = static_cast<uint32_t>(i);
-    }
-    return count;
-}
-
-size_t select_below_int32(const int32_t* scores, size_t n, int32_t threshold, uint32_t* indices) {
-    size_t count = 0, i = 0;
-    const __m256i limit = _mm256_set1_epi32(threshold);
-    for (; i + 8 <= n; i += 8) {
-        const __m256i below = _mm256_cmpgt_epi32(
-            limit, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scores + i)));
-        count +=
-            write_indices(static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(below))), i,
-                          indices + count);
-    }
-    for (; i < n; ++i) {
-        if (scores[i] < threshold) indices[count++] = static_cast<uint32_t>(i);
-    }
-    return count;
-}
-
 // vpmaddubsw: two-bit codes times int8, four planes of two halves: at most 8 * 2 * 3 * 127 in an
 // int16, no saturation. The query stays in memory: it is eight registers of sixteen.
 struct Lines {
@@ -126,22 +159,33 @@ struct Lines {
 
 struct Pairs {
     using type = __m256i;
-    static constexpr size_t rows = 4;
-    static inline type zero() { return _mm256_setzero_si256(); }
-    static inline type load_rows(const uint8_t* p) {
-        return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    static constexpr size_t parts = 2, height = 4, width = 1, alone = 2, chunk = 1024;
+    struct packed {
+        type even, odd;
+    };
+    using Left = PairLeft<Pairs>;
+    template <size_t rows>
+    using Prepared = PreparedPairs<Pairs, rows>;
+    static inline packed pair(const int16_t* p) {
+        return {_mm256_set1_epi32(pair_at(p)), _mm256_set1_epi32(pair_at(p + 2))};
     }
-    static inline type broadcast4(const int8_t* p) {
-        int32_t four;
-        memcpy(&four, p, 4);
-        return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+    static inline packed load_packed(const uint8_t* p) {
+        const type bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return {_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(bytes, 8)};
     }
-    static inline type add_madd(type x, type y, type sum) {
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(x, y));
+    static inline type add_products(const packed& q, const packed& rows, type sum) {
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(q.even, rows.even));
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(q.odd, rows.odd));
     }
-    static inline void store_pairs(type sum, int32_t* out) {
-        const __m256i pairs = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(pairs));
+    static inline type broadcast(int32_t x) { return _mm256_set1_epi32(x); }
+    static inline void store(int32_t* p, type v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+    }
+    static inline int32_t row_sum(const int8_t* row, size_t dims) {
+        return mrl::row_sum(row, dims);
+    }
+    static inline bool any_above(const int32_t* products, const float* factors, float bound) {
+        return any_product_above(products, factors, bound);
     }
 };
 
@@ -152,20 +196,20 @@ void add(Kernels& table) {
     table.inner_product_int8 = score_int8<Int8>;
     table.hamming = score_bits<BitXor>;
     table.inner_product_bit = score_planes<BitAnd>;
-    table.select_below = select_below;
-    table.select_below_int32 = select_below_int32;
-    table.rank = rank_plain;
-    table.select_products = select_products_plain;
+    table.select_below = select_below<Lanes, float>;
+    table.select_below_int32 = select_below<Lanes, int32_t>;
+    table.rank = rank<Lanes>;
+    table.select_products = select_products<Lanes>;
     table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_pairs<Pairs>;
-    table.tile_int8_above = tile_above<tile_pairs<Pairs>>;
+    table.tile_int8 = tile_in_registers<Pairs>;
+    table.tile_int8_above = tile_above_in_registers<Pairs>;
     table.quantise_int8 = quantise_int8_plain;
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;
-    table.pool_append = pool_append_plain;
-    table.pool_cut = pool_cut<PlainPool>;
-    table.pool_best = pool_best_plain;
-    table.pool_count = pool_count_plain;
+    table.pool_append = pool_append<Lanes>;
+    table.pool_cut = pool_cut<VectorPool<Lanes>>;
+    table.pool_best = pool_best<Lanes>;
+    table.pool_count = pool_count<Lanes>;
 }
 
 }  // namespace

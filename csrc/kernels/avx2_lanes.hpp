@@ -118,11 +118,10 @@ struct Bytes : Sums {
     }
 };
 
-// Whether factors_j * product_j > bound for one of `n`, a multiple of eight.
-inline bool any_product_above(const int32_t* products, const float* factors, size_t n,
-                              float bound) {
+// Whether factors_j * product_j > bound for one of a group's products.
+inline bool any_product_above(const int32_t* products, const float* factors, float bound) {
     __m256 most = _mm256_set1_ps(-INFINITY);
-    for (size_t j = 0; j < n; j += 8) {
+    for (size_t j = 0; j < kTileGroup; j += 8) {
         const __m256i product = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(products + j));
         const __m256 share =
             _mm256_mul_ps(_mm256_loadu_ps(factors + j), _mm256_cvtepi32_ps(product));

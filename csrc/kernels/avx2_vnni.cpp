@@ -3,7 +3,7 @@
 #include "avx2_lanes.hpp"
 #include "avx2_lines.hpp"
 #include "instruction_set.hpp"
-#include "vnni_loops.hpp"
+#include "tile_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -23,13 +23,16 @@ struct Int8 : Bytes {
         return _mm256_dpbusd_avx_epi32(sum, r, q);
     }
 
-    static constexpr size_t parts = 2, height = 6, width = 1, alone = 4;
-    static inline type load_packed(const uint8_t* p) { return Bytes::load(p); }
+    static constexpr size_t parts = 2, height = 6, width = 1, alone = 4, chunk = kWidestTile;
+    using packed = __m256i;
+    using Left = PlainLeft<Int8>;
+    template <size_t>
+    using Prepared = Left;
+    static inline packed load_packed(const uint8_t* p) { return Bytes::load(p); }
+    static inline packed broadcast4(int32_t four) { return _mm256_set1_epi32(four); }
     static inline type broadcast(int32_t x) { return _mm256_set1_epi32(x); }
-    static inline type broadcast4(const int8_t* p) {
-        int32_t four;
-        memcpy(&four, p, 4);
-        return _mm256_set1_epi32(four);
+    static inline type add_products(packed q, packed rows, type sum) {
+        return add_step(q, rows, sum);
     }
     static inline void store(int32_t* p, type v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
@@ -38,7 +41,7 @@ struct Int8 : Bytes {
         return mrl::row_sum(row, dims);
     }
     static inline bool any_above(const int32_t* products, const float* factors, float bound) {
-        return any_product_above(products, factors, kTileGroup, bound);
+        return any_product_above(products, factors, bound);
     }
 };
 
@@ -62,10 +65,10 @@ struct Lines {
 };
 
 void add(Kernels& table) {
-    table.inner_product_int8 = inner_product_int8_vnni<Int8>;
-    table.inner_product_int8_at = inner_product_int8_at_vnni<Int8>;
-    table.tile_int8 = tile_int8_vnni<Int8>;
-    table.tile_int8_above = tile_int8_above_vnni<Int8>;
+    table.inner_product_int8 = score_int8_unsigned<Int8>;
+    table.inner_product_int8_at = score_int8_unsigned_at<Int8>;
+    table.tile_int8 = tile_in_registers<Int8>;
+    table.tile_int8_above = tile_above_in_registers<Int8>;
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;
 }

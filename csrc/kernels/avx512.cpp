@@ -4,7 +4,7 @@
 #include "avx512_lines.hpp"
 #include "avx512_walk.hpp"
 #include "instruction_set.hpp"
-#include "tile_loops.hpp"
+#include "pair_rows.hpp"
 
 namespace mrl {
 namespace {
@@ -75,22 +75,31 @@ struct Lines : WholeLines {
 
 struct Pairs {
     using type = __m512i;
-    static constexpr size_t rows = 8;
-    static inline type zero() { return _mm512_setzero_si512(); }
-    static inline type load_rows(const uint8_t* p) {
-        return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    static constexpr size_t parts = 1, height = 6, width = 2, alone = 4, chunk = 1024;
+    struct packed {
+        type even, odd;
+    };
+    using Left = PairLeft<Pairs>;
+    template <size_t rows>
+    using Prepared = PreparedPairs<Pairs, rows>;
+    static inline packed pair(const int16_t* p) {
+        return {_mm512_set1_epi32(pair_at(p)), _mm512_set1_epi32(pair_at(p + 2))};
     }
-    static inline type broadcast4(const int8_t* p) {
-        int32_t four;
-        memcpy(&four, p, 4);
-        return _mm512_cvtepi8_epi16(_mm256_set1_epi32(four));
+    static inline packed load_packed(const uint8_t* p) {
+        const type bytes = _mm512_loadu_si512(p);
+        return {_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(bytes, 8)};
     }
-    static inline type add_madd(type x, type y, type sum) {
-        return _mm512_add_epi32(sum, _mm512_madd_epi16(x, y));
+    static inline type add_products(const packed& q, const packed& rows, type sum) {
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(q.even, rows.even));
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(q.odd, rows.odd));
     }
-    static inline void store_pairs(type sum, int32_t* out) {
-        const __m512i pairs = _mm512_add_epi32(sum, _mm512_srli_epi64(sum, 32));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(pairs));
+    static inline type broadcast(int32_t x) { return _mm512_set1_epi32(x); }
+    static inline void store(int32_t* p, type v) { _mm512_storeu_si512(p, v); }
+    static inline int32_t row_sum(const int8_t* row, size_t dims) {
+        return mrl::row_sum(row, dims);
+    }
+    static inline bool any_above(const int32_t* products, const float* factors, float bound) {
+        return any_product_above(products, factors, bound);
     }
 };
 
@@ -106,8 +115,8 @@ void add(Kernels& table) {
     table.rank = rank;
     table.select_products = select_products;
     table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_pairs<Pairs>;
-    table.tile_int8_above = tile_above<tile_pairs<Pairs>>;
+    table.tile_int8 = tile_in_registers<Pairs>;
+    table.tile_int8_above = tile_above_in_registers<Pairs>;
     table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <immintrin.h>
+#include <math.h>
 
 #include "code_loops.hpp"
 #include "float_loops.hpp"
@@ -88,6 +89,16 @@ struct Bytes : Sums {
         return load_first(p, count);
     }
 };
+
+// Whether factors_j * product_j > bound for one of a group's products.
+inline bool any_product_above(const int32_t* products, const float* factors, float bound) {
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    for (size_t j = 0; j < kTileGroup; j += 16) {
+        const __m512 product = _mm512_cvtepi32_ps(_mm512_loadu_si512(products + j));
+        most = _mm512_max_ps(most, _mm512_mul_ps(_mm512_loadu_ps(factors + j), product));
+    }
+    return _mm512_cmp_ps_mask(most, _mm512_set1_ps(bound), _CMP_GT_OQ) != 0;
+}
 
 }  // namespace
 }  // namespace mrl

@@ -2,7 +2,7 @@
 #include "avx512_lanes.hpp"
 #include "avx512_lines.hpp"
 #include "instruction_set.hpp"
-#include "vnni_loops.hpp"
+#include "tile_loops.hpp"
 
 namespace mrl {
 namespace {
@@ -20,13 +20,16 @@ struct Int8 : Bytes {
     }
     static inline type add_step(wide q, wide r, type sum) { return _mm512_dpbusd_epi32(sum, r, q); }
 
-    static constexpr size_t parts = 1, height = 6, width = 4, alone = 8;
-    static inline type load_packed(const uint8_t* p) { return _mm512_loadu_si512(p); }
+    static constexpr size_t parts = 1, height = 6, width = 4, alone = 4, chunk = kWidestTile;
+    using packed = __m512i;
+    using Left = PlainLeft<Int8>;
+    template <size_t>
+    using Prepared = Left;
+    static inline packed load_packed(const uint8_t* p) { return _mm512_loadu_si512(p); }
+    static inline packed broadcast4(int32_t four) { return _mm512_set1_epi32(four); }
     static inline type broadcast(int32_t x) { return _mm512_set1_epi32(x); }
-    static inline type broadcast4(const int8_t* p) {
-        int32_t four;
-        memcpy(&four, p, 4);
-        return _mm512_set1_epi32(four);
+    static inline type add_products(packed q, packed rows, type sum) {
+        return add_step(q, rows, sum);
     }
     static inline void store(int32_t* p, type v) { _mm512_storeu_si512(p, v); }
     static inline int32_t row_sum(const int8_t* row, size_t dims) {
@@ -42,12 +45,7 @@ struct Int8 : Bytes {
         return _mm512_reduce_add_epi32(sum);
     }
     static inline bool any_above(const int32_t* products, const float* factors, float bound) {
-        __m512 most = _mm512_set1_ps(-INFINITY);
-        for (size_t j = 0; j < kTileGroup; j += 16) {
-            const __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products + j));
-            most = _mm512_max_ps(most, _mm512_mul_ps(_mm512_loadu_ps(factors + j), product));
-        }
-        return _mm512_cmp_ps_mask(most, _mm512_set1_ps(bound), _CMP_GT_OQ) != 0;
+        return any_product_above(products, factors, bound);
     }
 };
 
@@ -68,10 +66,10 @@ struct Lines : WholeLines {
 };
 
 void add(Kernels& table) {
-    table.inner_product_int8 = inner_product_int8_vnni<Int8>;
-    table.inner_product_int8_at = inner_product_int8_at_vnni<Int8>;
-    table.tile_int8 = tile_int8_vnni<Int8>;
-    table.tile_int8_above = tile_int8_above_vnni<Int8>;
+    table.inner_product_int8 = score_int8_unsigned<Int8>;
+    table.inner_product_int8_at = score_int8_unsigned_at<Int8>;
+    table.tile_int8 = tile_in_registers<Int8>;
+    table.tile_int8_above = tile_above_in_registers<Int8>;
     table.score_high = score_high_in_registers<Lines>;
     table.score_both = score_both_in_registers<Lines>;
 }

@@ -60,8 +60,14 @@ MRL_INLINE void sum_short_rows(const uint8_t* query, const uint8_t* row, size_t 
     }
 }
 
-// Scores n rows and adds `offset` to each: the constant that an int8 loop over unsigned codes owes
-// (see avx512_vnni.cpp). Long and short rows as in float_loops.hpp.
+inline int32_t row_sum(const int8_t* row, size_t dims) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < dims; ++i) sum += row[i];
+    return sum;
+}
+
+// Scores n rows and adds `offset` to each: the constant that an int8 loop over unsigned codes owes.
+// Long and short rows as in float_loops.hpp.
 template <class C>
 inline void score_codes(const uint8_t* query, const uint8_t* rows, size_t n, size_t row_stride,
                         size_t bytes, int32_t offset, int32_t* out) {
@@ -177,6 +183,24 @@ void score_int8(const int8_t* query, const int8_t* rows, size_t n, size_t row_st
                 int32_t* out) {
     score_codes<C>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows),
                    n, row_stride, dims, 0, out);
+}
+
+// The same over unsigned codes, as vpdpbusd multiplies an unsigned byte by a signed one: C's load
+// flips the top bit of each byte. A row byte r becomes r + 128, and sum (r + 128) q = sum r q +
+// 128 sum q: one constant a query, nothing a row.
+template <class C>
+void score_int8_unsigned(const int8_t* query, const int8_t* rows, size_t n, size_t row_stride,
+                         size_t dims, int32_t* out) {
+    score_codes<C>(reinterpret_cast<const uint8_t*>(query), reinterpret_cast<const uint8_t*>(rows),
+                   n, row_stride, dims, -128 * row_sum(query, dims), out);
+}
+
+template <class C>
+void score_int8_unsigned_at(const int8_t* query, const int8_t* rows, const uint32_t* ids, size_t n,
+                            size_t row_stride, size_t dims, int32_t* out) {
+    score_codes_at<C>(reinterpret_cast<const uint8_t*>(query),
+                      reinterpret_cast<const uint8_t*>(rows), ids, n, row_stride, dims,
+                      -128 * row_sum(query, dims), out);
 }
 
 template <class C>

@@ -251,7 +251,7 @@ void check_above(const mrl::Kernels& kernels, const std::int8_t* a, std::size_t 
 }
 
 void check_tiles(std::mt19937& random) {
-    for (std::size_t dims : {4u, 8u, 12u, 64u, 128u, 256u}) {
+    for (std::size_t dims : {4u, 8u, 12u, 20u, 64u, 128u, 384u, 1028u, 2056u}) {
         for (std::size_t n_a : {1u, 2u, 5u, 6u, 7u, 13u}) {
             for (std::size_t n_b : {1u, 16u, 17u, 64u, 70u, 131u}) {
                 const std::size_t stride = dims + 3, blocks = (n_b + 15) / 16;
@@ -288,7 +288,10 @@ void check_tiles(std::mt19937& random) {
 }
 
 void check_gathers(std::mt19937& random) {
-    for (std::size_t dims = 1; dims <= 300; dims += 7) {
+    // Widths of four and six registers of any set (64 to 384 bytes) have loops of their own.
+    std::vector<std::size_t> widths{64, 96, 128, 192, 256, 384, 768};
+    for (std::size_t dims = 0; dims <= 300; ++dims) widths.push_back(dims);
+    for (const std::size_t dims : widths) {
         constexpr std::size_t kRows = 23;
         Guarded memory(kRows * dims);
         auto* rows = memory.as<std::int8_t>();
