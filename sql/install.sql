@@ -131,14 +131,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '054d14986b3e40cab31ad89aff9b78b91e9c9824cacd941b43bcaa01d3108bdb'
+        AND checksum = '7842925da80335821f71ad9a595b697cb76aad1d6b2ed40be65e5347df47ff94'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '054d14986b3e40cab31ad89aff9b78b91e9c9824cacd941b43bcaa01d3108bdb',
+    '7842925da80335821f71ad9a595b697cb76aad1d6b2ed40be65e5347df47ff94',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

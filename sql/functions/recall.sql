@@ -61,7 +61,8 @@ DECLARE
             (SELECT count(*) FROM exact),
             (SELECT count(*) FROM missed),
             -- pgvector walks through a row's own node, which leads to its neighbours: what that
-            -- walk misses, though the shortlist would have had room for it, counts more than once.
+            -- walk misses, though the shortlist would have had room for it, weighs more in the
+            -- lower bound.
             CASE WHEN $4 THEN (
                 SELECT count(*)
                 FROM missed AS m
@@ -78,7 +79,8 @@ DECLARE
     missed integer;
     lost integer;
     of_rows integer;
-    recalls double precision[] := '{}';
+    measured double precision[] := '{}';
+    weighted double precision[] := '{}';
 BEGIN
     IF k IS NULL OR k < 1 OR queries < 1 THEN
         RAISE EXCEPTION 'k is % and queries is %, wanted at least 1', k, queries
@@ -99,26 +101,26 @@ BEGIN
     LOOP
         EXECUTE statement INTO of_rows, missed, lost
         USING query.target, k, query.id, walks, keep;
-        IF of_rows > 0 THEN  -- below 0 where all was missed
-            recalls := recalls
+        IF of_rows > 0 THEN
+            measured := measured || (of_rows - missed)::double precision / of_rows;
+            -- Below 0 where all was missed.
+            weighted := weighted
                 || 1.0 - (missed + (mrl.walk_misses(effort) - 1.0) * lost) / of_rows;
         END IF;
     END LOOP;
     RETURN QUERY
     SELECT
-        count(*)::integer,
-        greatest(0.0, avg(r)),
-        greatest(0.0, percentile_disc(0.05) WITHIN GROUP (ORDER BY r)),
-        greatest(0.0, min(r)),
-        greatest(0.0, avg(r) - 1.96 * coalesce(stddev_samp(r), 0) / sqrt(greatest(count(*), 1))),
-        least(1.0, avg(r) + 1.96 * coalesce(stddev_samp(r), 0) / sqrt(greatest(count(*), 1)))
-    FROM unnest(recalls) AS r;
+        count(*)::integer, avg(m), percentile_disc(0.05) WITHIN GROUP (ORDER BY m), min(m),
+        greatest(0.0, avg(w) - 1.96 * coalesce(stddev_samp(w), 0) / sqrt(greatest(count(*), 1))),
+        least(1.0, avg(m) + 1.96 * coalesce(stddev_samp(m), 0) / sqrt(greatest(count(*), 1)))
+    FROM unnest(measured, weighted) AS r (m, w);
 END
 $$;
 COMMENT ON FUNCTION mrl.recall(text, integer, integer, vector[]) IS
-    'The recall of mrl.search_<collection> as it is now: mean, 5th percentile, minimum, and the '
+    'The recall of mrl.search_<collection> as measured: mean, 5th percentile, minimum, and the '
     'mean''s 95 % interval (normal approximation), over rows drawn at random, each left out of its '
-    'own answers, or over given queries.';
+    'own answers, or over given queries. What a walk misses for rows weighs more in the lower '
+    'bound (mrl.walk_misses).';
 
 CREATE OR REPLACE FUNCTION mrl.stage_times(explained jsonb)
     RETURNS TABLE (
