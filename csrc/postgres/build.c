@@ -78,28 +78,31 @@ static bool report_progress(void* state, double done, double total) {
     return InterruptPending && (QueryCancelPending || ProcDiePending);
 }
 
-// An empty build for the columns of an index. It is freed with the current memory context, so on
-// errors too.
-static void begin_build(Relation index, Building* building, int workers) {
+MrlBuild* mrl_begin_build(Relation index, int workers) {
     const MrlOptions* options = (const MrlOptions*)index->rd_options;
-    MrlBuildOptions with;
+    MrlBuildOptions with = {mrl_index_type(index)->metric, mrl_index_width(index),
+                            options == NULL ? 0 : options->prefix, workers + 1};
     MemoryContextCallback* callback = palloc0(sizeof *callback);
+    MrlBuild* build;
 
+    if (with.prefix > with.dims)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("the index was asked for dims = %u of vectors of %u dimensions",
+                               with.prefix, with.dims)));
+    mrl_check_status(mrl_build_begin(&with, &build), "beginning to build");
+    callback->func = free_build;
+    callback->arg = build;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    return build;
+}
+
+static void begin_building(Relation index, Building* building, int workers) {
     building->index = index;
     building->type = mrl_index_type(index);
     building->width = mrl_index_width(index);
     building->values = palloc(sizeof(float) * building->width);
     building->thread = pthread_self();
-    with = (MrlBuildOptions){building->type->metric, building->width,
-                             options == NULL ? 0 : options->prefix, workers + 1};
-    if (with.prefix > with.dims)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("the index was asked for dims = %u of vectors of %u dimensions",
-                               with.prefix, with.dims)));
-    mrl_check_status(mrl_build_begin(&with, &building->build), "beginning to build");
-    callback->func = free_build;
-    callback->arg = building->build;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    building->build = mrl_begin_build(index, workers);
 }
 
 IndexBuildResult* mrl_build(Relation heap, Relation index, IndexInfo* info) {
@@ -109,7 +112,7 @@ IndexBuildResult* mrl_build(Relation heap, Relation index, IndexInfo* info) {
     MemoryContext before = MemoryContextSwitchTo(context);
     Building building = {0};
 
-    begin_build(index, &building, max_parallel_maintenance_workers);
+    begin_building(index, &building, max_parallel_maintenance_workers);
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_TABLE);
     result->heap_tuples =
         table_index_build_scan(heap, index, info, true, true, add_row, &building, NULL);
@@ -131,7 +134,7 @@ void mrl_buildempty(Relation index) {
     MemoryContext before = MemoryContextSwitchTo(context);
     Building building = {0};
 
-    begin_build(index, &building, 0);
+    begin_building(index, &building, 0);
     mrl_check_status(mrl_build_graph(building.build, report_progress, &building),
                      "building the graph");
     mrl_write_index(index, INIT_FORKNUM, building.build);

@@ -42,8 +42,12 @@ struct MrlBuild {
     Rows rows;
     std::vector<float> block;  // rows that were added and not encoded yet
     std::vector<std::uint16_t> tids;
+    Projection projection;
     BuiltGraph built;
     std::vector<std::uint8_t> blob;
+    // Of a graph over slots that were there before (place): the caller's slot of each of the
+    // graph's, and the other way round. Empty: they are the same.
+    std::vector<std::uint32_t> slot_of_node, node_of_slot;
     MrlMeta meta{};
 
     explicit MrlBuild(const MrlBuildOptions& with)
@@ -71,18 +75,32 @@ struct MrlBuild {
         const ProjectionFit fit = fit_projection(sampled, options.dims, options.prefix,
                                                  options.threads, [&] { progress(0, 1); });
         std::vector<float>().swap(sampled);
-        Projection projection(rows.metric(), options.dims, fit.matrix.data(), fit.mean.data());
+        projection = Projection(rows.metric(), options.dims, fit.matrix.data(), fit.mean.data());
         std::vector<std::uint32_t> all(rows.size());
         for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint32_t>(i);
         BuildOptions build;
         build.threads = options.threads;
         built = build_graph(rows, projection, all, build, progress);
+        describe(static_cast<std::uint32_t>(rows.size()));
+    }
 
+    // Gives the rows the caller's slots, n in all.
+    void place(const std::uint32_t* slots, std::uint32_t n) {
+        slot_of_node.resize(rows.size());
+        node_of_slot.assign(n, kNoLink);
+        for (std::uint32_t node = 0; node < slot_of_node.size(); ++node) {
+            slot_of_node[node] = slots[built.row_of_slot[node]];
+            node_of_slot[slot_of_node[node]] = node;
+        }
+        for (std::uint32_t& slot : built.entries.slots) slot = slot_of_node[slot];
+        describe(n);
+    }
+
+    void describe(std::uint32_t n) {
         BlobWriter writer;
         projection.visit(writer);
         built.entries.visit(writer);
         blob = std::move(writer.bytes);
-        const auto n = static_cast<std::uint32_t>(rows.size());
         const auto pages = [n](std::uint32_t each) { return (n + each - 1) / each; };
         meta.magic = MRL_MAGIC;
         meta.format = MRL_FORMAT;
@@ -94,7 +112,8 @@ struct MrlBuild {
         meta.slots = meta.linked = n;
         meta.blob_bytes = static_cast<std::uint32_t>(blob.size());
         meta.unit = built.codes.unit();
-        for (std::uint32_t i = 0; i < n; ++i)
+        meta.fitted = static_cast<std::uint32_t>(rows.size());
+        for (std::uint32_t i = 0; i < rows.size(); ++i)
             meta.longest_square = std::max(meta.longest_square, rows.square(i));
         meta.pages[MRL_LINKS] = meta.pages[MRL_LINES] = pages(MRL_ITEMS);
         meta.pages[MRL_ROWS] = pages(meta.rows_per_page);
@@ -104,14 +123,21 @@ struct MrlBuild {
         const std::uint32_t each =
             section == MRL_ROWS ? meta.rows_per_page : static_cast<std::uint32_t>(MRL_ITEMS);
         const std::uint32_t first = number * each, end = std::min(meta.slots, first + each);
+        if (section == MRL_LINKS) std::memset(page + MRL_PAGE_HEAD, 0xff, MRL_PAGE_ROOM);
         for (std::uint32_t slot = first; slot < end; ++slot) {
-            const std::uint32_t place = slot - first, row = built.row_of_slot[slot];
+            const std::uint32_t node = node_of_slot.empty() ? slot : node_of_slot[slot];
+            if (node == kNoLink) continue;
+            const std::uint32_t place = slot - first, row = built.row_of_slot[node];
             std::uint8_t* item = page + MRL_PAGE_HEAD + std::size_t{place} * MRL_ITEM_BYTES;
             if (section == MRL_LINKS) {
-                std::memcpy(item, built.links.of(slot), kDegree * sizeof(std::uint32_t));
+                std::uint32_t links[kDegree];
+                std::copy_n(built.links.of(node), kDegree, links);
+                for (std::size_t e = 0; e < kDegree && !slot_of_node.empty(); ++e)
+                    if (links[e] != kNoLink) links[e] = slot_of_node[links[e]];
+                std::memcpy(item, links, sizeof links);
             } else if (section == MRL_LINES) {
-                std::memcpy(item, built.codes.high() + std::size_t{slot} * kLineBytes, kLineBytes);
-                std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{slot} * kLineBytes,
+                std::memcpy(item, built.codes.high() + std::size_t{node} * kLineBytes, kLineBytes);
+                std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{node} * kLineBytes,
                             kLineBytes);
             } else {
                 MrlTail tail{rows.scale(row), rows.square(row), {}, 0};
@@ -155,6 +181,10 @@ MrlStatus mrl_build_graph(MrlBuild* build, MrlProgress progress, void* state) {
             if (progress(state, done, total)) throw Cancelled{};
         });
     });
+}
+
+MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n) {
+    return guarded([&] { build->place(slots, n); });
 }
 
 const MrlMeta* mrl_build_meta(const MrlBuild* build) { return &build->meta; }

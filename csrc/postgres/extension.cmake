@@ -30,7 +30,9 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/link.c
     csrc/postgres/mrl_db.c
     csrc/postgres/pages.c
+    csrc/postgres/refit.c
     csrc/postgres/scan.c
+    csrc/postgres/space.c
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
     csrc/postgres/write.c

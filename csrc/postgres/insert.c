@@ -11,28 +11,23 @@
 
 #define MOST_WAITING 1024  // rows; searches look at each of them
 
-static struct MrlMeta* meta_of(Page page) { return (struct MrlMeta*)((char*)page + MRL_PAGE_HEAD); }
-
-static Buffer extend(Relation rel) {
-    return ExtendBufferedRel(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_LOCK_FIRST);
-}
-
 // Adds a page to a section, with what a page of no rows says. The meta page is locked by the
 // caller.
 static void add_page(Relation rel, Buffer meta_buffer, int section) {
-    uint32 number = meta_of(BufferGetPage(meta_buffer))->pages[section],
+    uint32 number = mrl_meta_of(BufferGetPage(meta_buffer))->pages[section],
            place = number % MRL_DIRECTORY;
-    Buffer buffer = extend(rel), chain, last = InvalidBuffer;
+    Buffer buffer = mrl_new_page(rel), chain, last = InvalidBuffer;
     BlockNumber block = BufferGetBlockNumber(buffer);
     GenericXLogState* log;
     struct MrlMeta* meta;
     Page page;
 
-    chain = place == 0 ? extend(rel)
-                       : ReadBuffer(rel, meta_of(BufferGetPage(meta_buffer))->last_chain[section]);
+    chain = place == 0
+                ? mrl_new_page(rel)
+                : ReadBuffer(rel, mrl_meta_of(BufferGetPage(meta_buffer))->last_chain[section]);
     if (place != 0) LockBuffer(chain, BUFFER_LOCK_EXCLUSIVE);
     log = GenericXLogStart(rel);
-    meta = meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0));
+    meta = mrl_meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0));
     page = GenericXLogRegisterBuffer(log, buffer, GENERIC_XLOG_FULL_IMAGE);
     mrl_init_page(page, section, number);
     memset((char*)page + MRL_PAGE_HEAD, section == MRL_LINKS ? 0xff : 0, MRL_PAGE_ROOM);
@@ -66,11 +61,20 @@ static void append(Relation rel, const float* vector, ItemPointer tid) {
     uint32 slot;
     char* page;
 
-    mrl_check_status(mrl_encode(index->reader, vector, code, line, &tail), "inserting");
-    mrl_tid_to_words(tid, tail.tid);
     meta_buffer = ReadBuffer(rel, 0);
-    LockBuffer(meta_buffer, BUFFER_LOCK_EXCLUSIVE);
-    index->meta = *meta_of(BufferGetPage(meta_buffer));
+    for (;;) {
+        const struct MrlMeta* meta = mrl_meta_of(BufferGetPage(meta_buffer));
+
+        mrl_check_status(mrl_encode(index->reader, vector, code, line, &tail), "inserting");
+        LockBuffer(meta_buffer, BUFFER_LOCK_EXCLUSIVE);
+        if (meta->generation == index->meta.generation) {
+            index->meta = *meta;
+            break;
+        }
+        LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);  // by another projection by now
+        index = mrl_open(rel);
+    }
+    mrl_tid_to_words(tid, tail.tid);
     slot = index->meta.slots;
     if (slot == PG_UINT32_MAX - 1)
         ereport(ERROR, (errmsg("index \"%s\" is full", RelationGetRelationName(rel))));
@@ -78,7 +82,7 @@ static void append(Relation rel, const float* vector, ItemPointer tid) {
         add_page(rel, meta_buffer, MRL_ROWS);
     for (int section = MRL_LINKS; section <= MRL_LINES; ++section)
         if (slot / MRL_ITEMS >= index->meta.pages[section]) add_page(rel, meta_buffer, section);
-    index->meta = *meta_of(BufferGetPage(meta_buffer));
+    index->meta = *mrl_meta_of(BufferGetPage(meta_buffer));
     rows = mrl_pin_page(rel, index, MRL_ROWS, slot / index->meta.rows_per_page);
     lines = mrl_pin_page(rel, index, MRL_LINES, slot / MRL_ITEMS);
     LockBuffer(rows, BUFFER_LOCK_EXCLUSIVE);
@@ -91,12 +95,16 @@ static void append(Relation rel, const float* vector, ItemPointer tid) {
     memcpy(page + mrl_tail_at(&index->meta, slot % index->meta.rows_per_page), &tail, sizeof tail);
     page = (char*)GenericXLogRegisterBuffer(log, lines, 0);
     memcpy(page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, line, sizeof line);
-    meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0))->slots = slot + 1;
+    mrl_meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0))->slots = slot + 1;
     GenericXLogFinish(log);
     UnlockReleaseBuffer(rows);
     UnlockReleaseBuffer(lines);
     UnlockReleaseBuffer(meta_buffer);
-    if (slot + 1 - index->meta.linked > MOST_WAITING) mrl_link_waiting(rel, MOST_WAITING / 2);
+    ++index->meta.slots;
+    if (index->meta.linked != 0 && index->meta.slots - index->meta.linked > MOST_WAITING)
+        mrl_link_waiting(rel, MOST_WAITING / 2, false);
+    else if (index->meta.slots % MRL_FIRST_FIT == 0 && mrl_refit_due(&index->meta, false))
+        mrl_link_waiting(rel, MOST_WAITING / 2, false);
 }
 
 bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Relation heap,

@@ -101,16 +101,10 @@ static void write_links(Relation rel, MrlIndex* index, const MrlLinker* linker, 
 }
 
 static void set_linked(Relation rel, uint32 linked) {
-    Buffer buffer = ReadBuffer(rel, 0);
-    GenericXLogState* log;
-    Page page;
+    MrlMetaChange change = mrl_begin_meta_change(rel);
 
-    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-    log = GenericXLogStart(rel);
-    page = GenericXLogRegisterBuffer(log, buffer, 0);
-    ((struct MrlMeta*)((char*)page + MRL_PAGE_HEAD))->linked = linked;
-    GenericXLogFinish(log);
-    UnlockReleaseBuffer(buffer);
+    change.meta->linked = linked;
+    mrl_end_meta_change(&change);
 }
 
 static void link_batch(Relation rel, MrlIndex* index) {
@@ -134,9 +128,24 @@ static void link_batch(Relation rel, MrlIndex* index) {
     MemoryContextDelete(context);
 }
 
-// Links until at most so many wait, unless another backend does so already.
-void mrl_link_waiting(Relation rel, uint32 most) {
-    if (!ConditionalLockPage(rel, 0, ExclusiveLock)) return;
+// Links until at most so many wait; fits the projection again first, where that is due. An insert
+// leaves it to another backend that does so already.
+void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
+    int workers =
+        vacuum && MyBackendType != B_AUTOVAC_WORKER ? max_parallel_maintenance_workers : 0;
+
+    if (vacuum)
+        LockPage(rel, 0, ExclusiveLock);
+    else if (!ConditionalLockPage(rel, 0, ExclusiveLock))
+        return;
+    if (mrl_refit_due(&mrl_open(rel)->meta, vacuum) && !mrl_refit(rel, workers) && vacuum)
+        ereport(
+            NOTICE,
+            (errmsg("index \"%s\" has grown from %u rows to %u since it was fitted to them, and "
+                    "maintenance_work_mem is too small to fit it again",
+                    RelationGetRelationName(rel), mrl_open(rel)->meta.fitted,
+                    mrl_open(rel)->meta.slots),
+             errhint("REINDEX it with a larger maintenance_work_mem.")));
     for (;;) {
         MrlIndex* index = mrl_open(rel);
 

@@ -84,8 +84,27 @@ void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
 
+// build.c: an empty build for the columns of an index. It is freed with the current memory context,
+// so on errors too.
+MrlBuild* mrl_begin_build(Relation index, int workers);
+
+// space.c: pages that come and go, and what the first page says.
+typedef struct MrlMetaChange {
+    Buffer buffer;
+    struct GenericXLogState* log;
+    struct MrlMeta* meta;  // to be changed
+} MrlMetaChange;
+MrlMetaChange mrl_begin_meta_change(Relation rel);
+void mrl_end_meta_change(MrlMetaChange* change);
+Buffer mrl_new_page(Relation rel);
+void mrl_reuse_retired(Relation rel, Relation heap);
+
+// refit.c: the caller holds the lock of linking.
+bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);
+bool mrl_refit(Relation rel, int workers);
+
 // link.c
-void mrl_link_waiting(Relation rel, uint32 most);
+void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);
@@ -103,6 +122,9 @@ void mrl_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys, i
 bool mrl_gettuple(IndexScanDesc scan, ScanDirection direction);
 void mrl_endscan(IndexScanDesc scan);
 
+static inline struct MrlMeta* mrl_meta_of(Page page) {
+    return (struct MrlMeta*)((char*)page + MRL_PAGE_HEAD);
+}
 static inline void mrl_tid_to_words(ItemPointer tid, uint16 words[3]) {
     words[0] = tid->ip_blkid.bi_hi;
     words[1] = tid->ip_blkid.bi_lo;

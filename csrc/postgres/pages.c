@@ -98,12 +98,12 @@ static void read_reader(Relation rel, MrlIndex* index) {
     const struct MrlMeta* meta = &index->meta;
     uint8* blob = MemoryContextAllocHuge(CurrentMemoryContext, Max(meta->blob_bytes, 1));
     PGAlignedBlock page;
+    BlockNumber block = meta->blob_begin;
     MrlStatus status;
 
     for (uint32 at = 0; at < meta->blob_bytes; at += MRL_PAGE_ROOM) {
-        uint32 number = at / MRL_PAGE_ROOM;
-
-        copy_page(rel, meta->blob_begin + number, MRL_BLOB, number, page.data);
+        copy_page(rel, block, MRL_BLOB, at / MRL_PAGE_ROOM, page.data);
+        block = mrl_label((Page)page.data)->next;
         memcpy(blob + at, page.data + MRL_PAGE_HEAD, Min(MRL_PAGE_ROOM, meta->blob_bytes - at));
     }
     status = mrl_reader_open(meta, blob, &index->reader);

@@ -326,7 +326,8 @@ static void begin_search(IndexScanDesc desc) {
         scan->unordered =
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
-    if (scan->unordered) {
+    // Without a projection there is no estimate worth the name, and there are few rows.
+    if (scan->unordered || open_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         sort_rest(desc);
     } else {

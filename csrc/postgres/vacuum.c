@@ -43,16 +43,10 @@ static uint32 mark_page(Relation rel, MrlIndex* index, uint32 number,
 }
 
 static void add_dead(Relation rel, uint32 dead) {
-    Buffer buffer = ReadBuffer(rel, 0);
-    GenericXLogState* log;
-    Page page;
+    MrlMetaChange change = mrl_begin_meta_change(rel);
 
-    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-    log = GenericXLogStart(rel);
-    page = GenericXLogRegisterBuffer(log, buffer, 0);
-    ((struct MrlMeta*)((char*)page + MRL_PAGE_HEAD))->dead += dead;
-    GenericXLogFinish(log);
-    UnlockReleaseBuffer(buffer);
+    change.meta->dead += dead;
+    mrl_end_meta_change(&change);
 }
 
 IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResult* stats,
@@ -79,7 +73,8 @@ IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResu
 
 IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteResult* stats) {
     if (info->analyze_only) return stats;
-    mrl_link_waiting(info->index, 0);
+    mrl_reuse_retired(info->index, info->heaprel);
+    mrl_link_waiting(info->index, 0, true);
     if (stats == NULL) {
         MrlIndex* index = mrl_open(info->index);
 

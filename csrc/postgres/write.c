@@ -54,6 +54,8 @@ void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build) {
 
         memcpy((char*)BufferGetPage(buffer) + MRL_PAGE_HEAD, mrl_build_blob(build) + at,
                Min(MRL_PAGE_ROOM, meta.blob_bytes - at));
+        if (at + MRL_PAGE_ROOM < meta.blob_bytes)
+            mrl_label(BufferGetPage(buffer))->next = BufferGetBlockNumber(buffer) + 1;
         UnlockReleaseBuffer(buffer);
     }
     for (int section = 0; section < MRL_SECTIONS; ++section) {

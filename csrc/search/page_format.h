@@ -5,7 +5,7 @@
 //   items. Item 0 of a page is therefore
 //                its head, and every address is a shift or a division by a constant
 //   meta         block 0: MrlMeta
-//   blob         the projection and the entries of walks, written once, page after page
+//   blob         the projection and the entries of walks, written once, page after page, chained
 //   directory    block numbers: the k-th page of a section stands in the k-th place. Chained, one
 //   chain a section links        63 items of 128 bytes: the links of a slot lines        63 items
 //   of 128 bytes: the high line of a slot, its low line beside it rows         as many int8 codes
@@ -38,7 +38,8 @@ enum MrlSection {
     MRL_SECTIONS,
     MRL_META = 16,
     MRL_BLOB,
-    MRL_CHAIN
+    MRL_CHAIN,
+    MRL_UNUSED,  // a page that waits to be used again
 };
 
 struct MrlLabel {
@@ -46,7 +47,7 @@ struct MrlLabel {
     uint16_t format;
     uint16_t section;  // enum MrlSection
     uint32_t number;   // of the page in its section or chain
-    uint32_t next;     // of a chain: the block of the next page, or 0
+    uint32_t next;     // of a chain or a blob: the block of the next page, or 0
     uint32_t of;       // of a chain: the section whose blocks it lists
     uint32_t unused[5];
 };
@@ -76,12 +77,23 @@ struct MrlMeta {
     uint32_t linked;  // slots below are in the graph; the others wait, and searches look at each
     uint32_t dead;    // of the slots
     uint32_t generation;  // of blob, links and lines: another one is another graph
-    uint32_t blob_begin;  // block; its pages follow one another
+    uint32_t blob_begin;  // block
     uint32_t blob_bytes;
     float unit;            // of line codes
     float longest_square;  // inner product: what lifts are measured from
     uint32_t first_chain[MRL_SECTIONS], last_chain[MRL_SECTIONS];  // blocks of the directory, or 0
     uint32_t pages[MRL_SECTIONS];
+    uint32_t fitted;  // rows that the projection was fitted on
+    // What the generation before this one left: pages that a search may still be reading. 0: none.
+    uint64_t retired_xid;                     // transactions from here on do not know them
+    uint32_t retired_blob, retired_chain[2];  // links, lines
+};
+
+enum {
+    // Rows that a projection must have been fitted on to be one: else scans sort all rows by
+    // distance, until the insert that brings so many fits another.
+    MRL_LEAST_FITTED = 256,
+    MRL_FIRST_FIT = 1024,
 };
 
 static inline uint32_t mrl_rows_per_page(uint32_t code_stride) {
