@@ -165,10 +165,11 @@ def test_every_filter_means_in_sql_what_it_means_in_python(connection, rows):
 @settings(max_examples=EXAMPLES)
 def test_every_name_is_quoted_whole_or_refused(name):
     """An identifier comes back from its quoted form as it went in; what PostgreSQL would cut is refused."""
-    from mrl_db.postgres import catalog, statements
+    from mrl_db import door
+    from mrl_db.postgres import statements
 
     try:
-        catalog.check_name(name, "the name")
+        door.checked_name(name, "the name")
     except mrl_db.ValueRangeError:
         encoded = name.encode(errors="surrogatepass")
         assert (
