@@ -17,6 +17,7 @@ from mrl_db.model.metric import Metric, MetricName
 from mrl_db.postgres import catalog, changes, migrations
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import Session
+from mrl_db.recall.query_log import QueryLog
 
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
 # would be held for longer than 5 s.
@@ -30,10 +31,17 @@ class LargeTableWarning(UserWarning):
 class Database:
     """A pool of connections to a database with the schema mrl; close it, or use it in `with`."""
 
-    def __init__(self, session: Session, server: embedded.EmbeddedServer | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        server: embedded.EmbeddedServer | None,
+        *,
+        query_log: bool = True,
+    ) -> None:
         """Not for callers: use `mrl_db.connect`."""
         self._session = session
         self._server = server
+        self._query_log = query_log
 
     def __enter__(self) -> Database:
         return self
@@ -192,7 +200,8 @@ class Database:
 
     def open(self, name: str) -> Collection:
         """Returns a collection by its name; raises CollectionNotFoundError."""
-        return open_collection(self._session, name)
+        log = QueryLog() if self._query_log else QueryLog(keep=0)
+        return open_collection(self._session, name, log)
 
     def drop(self, name: str) -> None:
         """Drops a collection, with its table if it was created here.
@@ -216,6 +225,7 @@ def connect(
     connect_timeout: float = 10.0,
     statement_timeout: float | None = None,
     prepare: bool = True,
+    query_log: bool = True,
 ) -> Database:
     """Connects to a server, or starts or joins an embedded one, and updates the schema mrl.
 
@@ -232,6 +242,8 @@ def connect(
             that says nothing for two seconds more, ConnectError.
         prepare: False where a pooler in between cannot keep prepared statements; nothing else here
             needs a session of its own.
+        query_log: Whether collections remember some queries in memory, to tune with and to notice
+            when they change in kind (docs/recall.md); they are never written anywhere.
 
     Raises:
         ConnectError, ServerError, MigrationError: No message shows the connection string.
@@ -242,7 +254,8 @@ def connect(
                 "home, postgres_version and settings are for the embedded server; a dsn names a "
                 "server of yours"
             )
-        return Database(_session(dsn, pool_size, connect_timeout, statement_timeout, prepare), None)
+        session = _session(dsn, pool_size, connect_timeout, statement_timeout, prepare)
+        return Database(session, None, query_log=query_log)
     server = embedded.EmbeddedServer(
         embedded.default_home() if home is None else Path(home),
         version=postgres_version,
@@ -252,7 +265,7 @@ def connect(
         session = _session(
             server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive
         )
-        return Database(session, server)
+        return Database(session, server, query_log=query_log)
     except BaseException:
         server.release()
         raise

@@ -23,6 +23,7 @@ from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Session
 from mrl_db.recall.explorer import Measured
+from mrl_db.recall.query_log import QueryLog
 
 
 class Collection:
@@ -42,9 +43,9 @@ class Collection:
       same call with the same batch_id writes unless that was written.
     """
 
-    def __init__(self, session: Session, info: CollectionInfo) -> None:
+    def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:
         """Not for callers: use `Database.open`."""
-        self._opened = Opened(session, info)
+        self._opened = Opened(session, info, log)
 
     def __repr__(self) -> str:
         return (
@@ -169,12 +170,13 @@ class Collection:
             progress: As above.
         """
         writing.adapt(self, name, adaptor, progress=progress)
-        return open_collection(self._opened.session, name)
+        opened = self._opened
+        return open_collection(opened.session, name, QueryLog(opened.log.keep))
 
 
-def open_collection(session: Session, name: str) -> Collection:
+def open_collection(session: Session, name: str, log: QueryLog) -> Collection:
     """Returns a collection by its name; raises CollectionNotFoundError."""
-    return Collection(session, catalog.describe(session, name))
+    return Collection(session, catalog.describe(session, name), log)
 
 
 __all__ = ["Collection", "Records", "open_collection"]

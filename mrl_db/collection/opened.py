@@ -36,12 +36,12 @@ _CHOICES = ("auto", "sql", "native")
 class Opened:
     """The state of a collection object; all of it."""
 
-    def __init__(self, session: Session, info: CollectionInfo) -> None:
+    def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:
         self.session = session
         self.info = info
         self.engines: dict[str, TunableEngine] = {}
         self.describe(info)
-        self.log = QueryLog()
+        self.log = log
         self.promises = promises.stored(session, info.name)
         adaptor = catalog.adaptor_of(session, info)
         self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)

@@ -29,7 +29,7 @@ class QueryLog:
         Args:
             keep: Queries to remember for each k; 0 remembers none.
         """
-        self._keep = keep
+        self.keep = keep
         self._rings: OrderedDict[int, _Ring] = OrderedDict()
         self._lock = threading.Lock()
         self._passed = itertools.count(1)  # next() is one step for all threads
@@ -51,7 +51,7 @@ class QueryLog:
                 such queries are not remembered, as their last distance says nothing.
             k: Answers of each query.
         """
-        if not self._keep or distances.shape[-1] < k:
+        if not self.keep or distances.shape[-1] < k:
             return
         step = max(1, -(-len(queries) // _OF_A_BATCH))
         with self._lock:
@@ -62,7 +62,7 @@ class QueryLog:
             for query, distance in zip(
                 queries[::step], distances[::step, -1].tolist(), strict=True
             ):
-                ring.put(query.copy(), distance, self._keep)
+                ring.put(query.copy(), distance, self.keep)
 
     def queries(self, k: int) -> NDArray[np.float32]:
         """Returns the queries for k answers, (n, dims), in no order."""

@@ -197,6 +197,20 @@ def test_the_log_of_queries_is_tuned_with_once_it_is_long_enough(docs, rows):
     assert docs.tune(recall=0.9).kind == "log"
 
 
+def test_who_says_no_is_not_remembered(dsn, docs, rows):
+    docs.search(rows[1][:20])
+    with mrl_db.connect(dsn, query_log=False) as private:
+        other = private.open("docs")
+        other.load()
+        other.search(rows[1][:20])
+        for query in rows[1][:64]:
+            other.search(query)
+
+        assert len(other._opened.log) == 0
+        assert other.tune(recall=0.9, budget_seconds=5).kind == "rows"
+    assert len(docs._opened.log) == 20
+
+
 def test_single_native_searches_are_logged_one_in_sixteen(docs, rows):
     docs.load()
     for query in rows[1][:64]:
