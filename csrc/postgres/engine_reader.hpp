@@ -25,7 +25,8 @@ struct MrlReader {
     MrlReader(const MrlMeta& with, const std::uint8_t* blob)
         : meta(with), rows(metric_of(with.metric), with.dims, false) {
         if (with.dims == 0 || with.dims > MRL_MOST_DIMS || with.code_stride != rows.code_stride() ||
-            with.rows_per_page != mrl_rows_per_page(with.code_stride) || with.linked > with.slots) {
+            with.rows_per_page != mrl_rows_per_page(with.code_stride) || with.linked > with.slots ||
+            with.reused > MRL_MOST_REUSED) {
             throw std::runtime_error("the index's first page contradicts itself");
         }
         lines.reset(rows.metric(), with.unit);

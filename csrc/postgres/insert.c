@@ -1,9 +1,10 @@
 // Writing: a new row is appended, and waits, in no graph yet; every search looks at those that
 // wait, a line each.
 //
-// One writer at a time holds the meta page. What a row changes (its code and tail, its line, the
-// count of slots) is one WAL record, so that after a crash it is there whole or not at all; a page
-// that is added is known to the directory before anything is put in it.
+// A row takes a slot that is free, or the next. One writer at a time holds the meta page. What a
+// row changes (its code and tail, its line, the count of slots) is one WAL record, so that after a
+// crash it is there whole or not at all; a page that is added is known to the directory before
+// anything is put in it.
 #include "mrl.h"
 
 #include "access/generic_xlog.h"
@@ -52,56 +53,71 @@ static void add_page(Relation rel, Buffer meta_buffer, int section) {
     if (last != InvalidBuffer) UnlockReleaseBuffer(last);
 }
 
+static void copy_meta(MrlIndex* index, Buffer meta_buffer) {
+    const struct MrlMeta* meta = mrl_meta_of(BufferGetPage(meta_buffer));
+
+    memcpy(&index->meta, meta, mrl_meta_bytes(meta));
+}
+
 static void append(Relation rel, const float* vector, ItemPointer tid) {
     MrlIndex* index = mrl_open(rel);
     struct MrlTail tail = {0};
     uint8 *code = palloc(index->meta.code_stride), line[MRL_ITEM_BYTES];
     Buffer meta_buffer, rows, lines;
     GenericXLogState* log;
+    struct MrlMeta* meta;
+    struct MrlTail* row_tail;
+    bool again;  // a slot that is used again
     uint32 slot;
     char* page;
 
     meta_buffer = ReadBuffer(rel, 0);
     for (;;) {
-        const struct MrlMeta* meta = mrl_meta_of(BufferGetPage(meta_buffer));
-
         mrl_check_status(mrl_encode(index->reader, vector, code, line, &tail), "inserting");
         LockBuffer(meta_buffer, BUFFER_LOCK_EXCLUSIVE);
-        if (meta->generation == index->meta.generation) {
-            index->meta = *meta;
-            break;
-        }
+        if (mrl_meta_of(BufferGetPage(meta_buffer))->generation == index->meta.generation) break;
         LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);  // by another projection by now
         index = mrl_open(rel);
     }
+    copy_meta(index, meta_buffer);
     mrl_tid_to_words(tid, tail.tid);
-    slot = index->meta.slots;
+    again = index->meta.first_free != 0 && index->meta.reused < MRL_MOST_REUSED;
+    slot = again ? index->meta.first_free - 1 : index->meta.slots;
     if (slot == PG_UINT32_MAX - 1)
         ereport(ERROR, (errmsg("index \"%s\" is full", RelationGetRelationName(rel))));
     if (slot / index->meta.rows_per_page >= index->meta.pages[MRL_ROWS])
         add_page(rel, meta_buffer, MRL_ROWS);
     for (int section = MRL_LINKS; section <= MRL_LINES; ++section)
         if (slot / MRL_ITEMS >= index->meta.pages[section]) add_page(rel, meta_buffer, section);
-    index->meta = *mrl_meta_of(BufferGetPage(meta_buffer));
+    copy_meta(index, meta_buffer);
     rows = mrl_pin_page(rel, index, MRL_ROWS, slot / index->meta.rows_per_page);
     lines = mrl_pin_page(rel, index, MRL_LINES, slot / MRL_ITEMS);
     LockBuffer(rows, BUFFER_LOCK_EXCLUSIVE);
     LockBuffer(lines, BUFFER_LOCK_EXCLUSIVE);
     log = GenericXLogStart(rel);
     page = (char*)GenericXLogRegisterBuffer(log, rows, 0);
+    meta = mrl_meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0));
+    row_tail = (struct MrlTail*)(page + mrl_tail_at(meta, slot % meta->rows_per_page));
+    if (again) {
+        meta->first_free = mrl_next_free(row_tail);
+        --meta->free;
+        meta->reused_slots[meta->reused++] = slot;
+    } else {
+        meta->slots = slot + 1;
+    }
     memcpy(
         page + MRL_PAGE_HEAD + (Size)(slot % index->meta.rows_per_page) * index->meta.code_stride,
         code, index->meta.code_stride);
-    memcpy(page + mrl_tail_at(&index->meta, slot % index->meta.rows_per_page), &tail, sizeof tail);
+    *row_tail = tail;
     page = (char*)GenericXLogRegisterBuffer(log, lines, 0);
     memcpy(page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, line, sizeof line);
-    mrl_meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0))->slots = slot + 1;
+    index->meta.slots = meta->slots;
+    index->meta.reused = meta->reused;
     GenericXLogFinish(log);
     UnlockReleaseBuffer(rows);
     UnlockReleaseBuffer(lines);
     UnlockReleaseBuffer(meta_buffer);
-    ++index->meta.slots;
-    if (index->meta.linked != 0 && index->meta.slots - index->meta.linked > MOST_WAITING)
+    if (index->meta.linked != 0 && mrl_waiting(&index->meta) > MOST_WAITING)
         mrl_link_waiting(rel, MOST_WAITING / 2, false);
     else if (index->meta.slots % MRL_FIRST_FIT == 0 && mrl_refit_due(&index->meta, false))
         mrl_link_waiting(rel, MOST_WAITING / 2, false);

@@ -100,9 +100,12 @@ static void write_links(Relation rel, MrlIndex* index, const MrlLinker* linker, 
     }
 }
 
-static void set_linked(Relation rel, uint32 linked) {
+static void set_linked(Relation rel, uint32 linked, uint32 reused) {
     MrlMetaChange change = mrl_begin_meta_change(rel);
 
+    change.meta->reused -= reused;
+    memmove(change.meta->reused_slots, change.meta->reused_slots + reused,
+            sizeof(uint32) * change.meta->reused);
     change.meta->linked = linked;
     mrl_end_meta_change(&change);
 }
@@ -111,11 +114,13 @@ static void link_batch(Relation rel, MrlIndex* index) {
     MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "mrl linking", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(context);
-    uint32 first = index->meta.linked, end = Min(index->meta.slots, first + BATCH);
+    uint32 reused = Min(index->meta.reused, BATCH), first = index->meta.linked,
+           end = Min(index->meta.slots, first + BATCH - reused);
     MrlLinker* linker = begin_linker(index);
     const uint32* targets;
     size_t n;
 
+    for (uint32 i = 0; i < reused; ++i) walk_to(rel, index, linker, index->meta.reused_slots[i]);
     for (uint32 slot = first; slot < end; ++slot) walk_to(rel, index, linker, slot);
     read_missing_lines(rel, index, linker);
     mrl_check_status(mrl_link_prune(linker, &targets, &n), "linking rows");
@@ -123,7 +128,7 @@ static void link_batch(Relation rel, MrlIndex* index) {
     read_missing_lines(rel, index, linker);
     mrl_check_status(mrl_link_end(linker, &n), "linking rows");
     write_links(rel, index, linker, n);
-    set_linked(rel, end);
+    set_linked(rel, end, reused);
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);
 }
@@ -141,15 +146,15 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
     if (mrl_refit_due(&mrl_open(rel)->meta, vacuum) && !mrl_refit(rel, workers) && vacuum)
         ereport(
             NOTICE,
-            (errmsg("index \"%s\" has grown from %u rows to %u since it was fitted to them, and "
-                    "maintenance_work_mem is too small to fit it again",
-                    RelationGetRelationName(rel), mrl_open(rel)->meta.fitted,
-                    mrl_open(rel)->meta.slots),
+            (errmsg("index \"%s\" of %u rows was fitted to %u, and %u are dead; to fit it again "
+                    "maintenance_work_mem is too small",
+                    RelationGetRelationName(rel), mrl_open(rel)->meta.slots,
+                    mrl_open(rel)->meta.fitted, mrl_open(rel)->meta.dead),
              errhint("REINDEX it with a larger maintenance_work_mem.")));
     for (;;) {
         MrlIndex* index = mrl_open(rel);
 
-        if (index->meta.linked == 0 || index->meta.slots - index->meta.linked <= most) break;
+        if (index->meta.linked == 0 || mrl_waiting(&index->meta) <= most) break;
         link_batch(rel, index);
     }
     UnlockPage(rel, 0, ExclusiveLock);

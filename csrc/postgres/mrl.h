@@ -125,6 +125,26 @@ void mrl_endscan(IndexScanDesc scan);
 static inline struct MrlMeta* mrl_meta_of(Page page) {
     return (struct MrlMeta*)((char*)page + MRL_PAGE_HEAD);
 }
+// What is in use of a first page's contents.
+static inline Size mrl_meta_bytes(const struct MrlMeta* meta) {
+    return offsetof(struct MrlMeta, reused_slots) +
+           sizeof(uint32) * Min(meta->reused, MRL_MOST_REUSED);
+}
+static inline uint32 mrl_live(const struct MrlMeta* meta) {
+    return meta->slots - Min(meta->slots, meta->dead + meta->free);
+}
+static inline uint32 mrl_waiting(const struct MrlMeta* meta) {
+    return meta->slots - meta->linked + meta->reused;
+}
+// A free slot's tail names the next free one (and one), or 0.
+static inline void mrl_set_next_free(struct MrlTail* tail, uint32 next) {
+    tail->tid[0] = (uint16)next;
+    tail->tid[1] = (uint16)(next >> 16);
+    tail->tid[2] = 0;
+}
+static inline uint32 mrl_next_free(const struct MrlTail* tail) {
+    return tail->tid[0] | (uint32)tail->tid[1] << 16;
+}
 static inline void mrl_tid_to_words(ItemPointer tid, uint16 words[3]) {
     words[0] = tid->ip_blkid.bi_hi;
     words[1] = tid->ip_blkid.bi_lo;

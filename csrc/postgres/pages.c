@@ -90,7 +90,7 @@ static void read_meta(Relation rel, struct MrlMeta* meta) {
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
     check_label(rel, page, 0, MRL_META, 0);
-    memcpy(meta, (char*)page + MRL_PAGE_HEAD, sizeof *meta);
+    memcpy(meta, mrl_meta_of(page), mrl_meta_bytes(mrl_meta_of(page)));
     UnlockReleaseBuffer(buffer);
 }
 

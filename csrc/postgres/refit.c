@@ -2,11 +2,12 @@
 // now, while searches and inserts go on.
 //
 // An index is often made on an empty table, and a projection that was fitted on a few rows is none.
-// The insert that brings the 1,024th row fits the first; VACUUM fits another when there are four
-// times as many rows as the last was fitted on. Rows stay in their slots, so a scan that is under
-// way may end in another generation than it began in. New pages are written beside the old ones,
-// and nobody knows them until the first page does: one WAL record is the change. Rows that came
-// meanwhile wait again, with lines by the new projection.
+// The insert that brings the 1,024th row fits the first; VACUUM fits another when there are
+// twice as many rows as the last was fitted on, as a graph of linked rows finds less than a built
+// one. Rows stay in their slots, so a scan that is under way may end in another generation than it
+// began in. New pages are written beside the old ones, and nobody knows them until the first page
+// does: one WAL record is the change. Rows that came meanwhile wait again, with lines by the new
+// projection.
 #include "mrl.h"
 
 #include "access/generic_xlog.h"
@@ -15,7 +16,9 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#define GROWTH 4       // times the rows of the last fit, to VACUUM
+#define GROWTH 2       // times the rows of the last fit, to VACUUM
+#define DEAD_SHARE 5   // of the slots, that are dead: every fifth
+#define LEAST_DEAD 64  // of them
 #define FEW_BEHIND 64  // rows that are encoded while writers wait
 
 typedef struct Refit {
@@ -32,10 +35,12 @@ typedef struct Refit {
 } Refit;
 
 bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum) {
-    uint32 live = meta->slots - Min(meta->slots, meta->dead);
+    uint32 live = mrl_live(meta);
 
-    if (live < MRL_FIRST_FIT || meta->retired_xid != 0) return false;
-    return meta->fitted < MRL_LEAST_FITTED || (vacuum && live / GROWTH >= meta->fitted);
+    if (meta->retired_xid != 0) return false;
+    if (vacuum && meta->dead >= LEAST_DEAD && meta->dead >= meta->slots / DEAD_SHARE) return true;
+    return live >= MRL_FIRST_FIT &&
+           (meta->fitted < MRL_LEAST_FITTED || (vacuum && live / GROWTH >= meta->fitted));
 }
 
 static bool is_cancelled(void* state, double done, double total) {
@@ -65,15 +70,67 @@ static uint32 read_vectors(const Refit* refit, uint32 number, uint32 first, uint
     return n;
 }
 
-// Reads the rows; false when they and their graph would not fit into memory.
-static bool read_rows(Refit* refit) {
+// Takes the free slots out of reach of inserts. Those that were used again before have their rows.
+static void hide_free_slots(Relation rel) {
+    MrlMetaChange change = mrl_begin_meta_change(rel);
+
+    change.meta->first_free = change.meta->free = 0;
+    mrl_end_meta_change(&change);
+}
+
+// Frees the slots of one page that the new graph does not lead to. `place` is where its rows are
+// among those of the build.
+static void free_page_slots(const Refit* refit, uint32 number, uint32* place) {
+    const struct MrlMeta* meta = &refit->index->meta;
+    uint32 first = number * meta->rows_per_page,
+           end = Min(refit->slots, first + meta->rows_per_page), rows = 0, dead = 0;
+    Buffer buffer;
+    MrlMetaChange change;
+    Page page;
+
+    while (*place + rows < refit->rows && refit->slot_of_row[*place + rows] < end) ++rows;
+    if (rows == end - first) {
+        *place += rows;
+        return;
+    }
+    buffer = mrl_pin_page(refit->rel, refit->index, MRL_ROWS, number);
+    change = mrl_begin_meta_change(refit->rel);
+    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+    page = GenericXLogRegisterBuffer(change.log, buffer, 0);
+    for (uint32 slot = first; slot < end; ++slot) {
+        struct MrlTail* tail =
+            (struct MrlTail*)((char*)page + mrl_tail_at(meta, slot % meta->rows_per_page));
+
+        if (*place < refit->rows && refit->slot_of_row[*place] == slot) {
+            ++*place;
+            continue;
+        }
+        dead += (tail->flags & MRL_ROW_FREE) == 0;
+        tail->flags = MRL_ROW_DEAD | MRL_ROW_FREE;
+        mrl_set_next_free(tail, change.meta->first_free);
+        change.meta->first_free = slot + 1;
+        ++change.meta->free;
+    }
+    change.meta->dead -= Min(change.meta->dead, dead);
+    mrl_end_meta_change(&change);
+    UnlockReleaseBuffer(buffer);
+}
+
+static void free_slots(const Refit* refit) {
+    uint32 each = refit->index->meta.rows_per_page, place = 0;
+
+    for (uint32 number = 0; number * each < refit->slots; ++number) {
+        CHECK_FOR_INTERRUPTS();
+        free_page_slots(refit, number, &place);
+    }
+}
+
+static void read_rows(Refit* refit) {
     const struct MrlMeta* meta = &refit->index->meta;
     uint32 each = meta->rows_per_page, *slots = palloc(sizeof(uint32) * each);
     float* vectors = palloc(sizeof(float) * meta->dims * each);
     const uint16 no_tid[3] = {0};
 
-    if (mrl_build_bytes(refit->build, refit->slots) > (Size)maintenance_work_mem * 1024)
-        return false;
     refit->slot_of_row =
         MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint32) * (Size)refit->slots);
     for (uint32 first = 0; first < refit->slots; first += each) {
@@ -89,7 +146,6 @@ static bool read_rows(Refit* refit) {
     }
     pfree(vectors);
     pfree(slots);
-    return true;
 }
 
 // Lines of the rows that came since, up to a count of slots.
@@ -229,6 +285,7 @@ static void write_generation(Refit* refit) {
     }
     now.generation = was.generation + 1;
     now.linked = refit->slots;
+    now.reused = 0;  // they are in the graph
     now.fitted = refit->rows;
     now.unit = built->unit;
     now.longest_square = Max(was.longest_square, built->longest_square);
@@ -262,15 +319,20 @@ bool mrl_refit(Relation rel, int workers) {
     bool fits;
 
     refit.build = mrl_begin_build(rel, workers);
-    refit.slots = refit.index->meta.slots;
-    fits = read_rows(&refit);
+    fits =
+        mrl_build_bytes(refit.build, refit.index->meta.slots) <= (Size)maintenance_work_mem * 1024;
     if (fits) {
+        hide_free_slots(rel);
+        refit.index = mrl_open(rel);
+        refit.slots = refit.index->meta.slots;
+        read_rows(&refit);
         mrl_check_status(mrl_build_graph(refit.build, is_cancelled, NULL),
                          "fitting an index again");
         mrl_check_status(mrl_build_place(refit.build, refit.slot_of_row, refit.slots),
                          "fitting an index again");
         open_reader(&refit);
         write_generation(&refit);
+        free_slots(&refit);
     }
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);

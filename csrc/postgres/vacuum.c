@@ -79,7 +79,7 @@ IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteR
         MrlIndex* index = mrl_open(info->index);
 
         stats = palloc0(sizeof *stats);
-        stats->num_index_tuples = index->meta.slots - index->meta.dead;
+        stats->num_index_tuples = mrl_live(&index->meta);
     }
     stats->num_pages = RelationGetNumberOfBlocks(info->index);
     return stats;

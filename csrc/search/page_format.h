@@ -29,6 +29,7 @@ enum {
     MRL_ITEMS = 63,                     // of links or lines in a page
     MRL_DIRECTORY = MRL_PAGE_ROOM / 4,  // block numbers in a page
     MRL_MOST_DIMS = 8000,               // a code and its tail fit a page
+    MRL_MOST_REUSED = 1280,             // slots that are used again and wait
 };
 
 enum MrlSection {
@@ -87,6 +88,11 @@ struct MrlMeta {
     // What the generation before this one left: pages that a search may still be reading. 0: none.
     uint64_t retired_xid;                     // transactions from here on do not know them
     uint32_t retired_blob, retired_chain[2];  // links, lines
+    // Slots of rows that are gone and that no link leads to: the first and one, or 0; each names
+    // the next in its tail.
+    uint32_t first_free, free;
+    uint32_t reused;  // of those, how many have a new row that waits
+    uint32_t reused_slots[MRL_MOST_REUSED];
 };
 
 enum {

@@ -56,6 +56,10 @@ void PagedSearch::begin(const Source& source, const MrlPageHost& host, const flo
         kMostPool, std::max({options.effort, std::size_t{32}, options.keep + options.keep / 2}));
     walk_.prepare(meta_->linked, pool_keep_, source.entries.size());
     enter(*kernels_, source.entries, line_query_, walk_);
+    // Links may lead to slots that wait already; they are looked at for themselves.
+    for (std::uint32_t i = 0; i < meta_->reused; ++i) {
+        if (meta_->reused_slots[i] < meta_->linked) walk_.first_visit(meta_->reused_slots[i]);
+    }
     state_ = State::pop;
 }
 
@@ -179,7 +183,7 @@ void PagedSearch::pop() {
         hops_ = options_.effort;
     }
     if (pops == 0) {
-        next_ = gathers_ ? meta_->slots : meta_->linked;
+        next_ = gathers_ ? waiting() : 0;
         next_tail();
         return;
     }
@@ -275,7 +279,10 @@ void PagedSearch::use_lines() {
 // The slots that no link leads to yet.
 void PagedSearch::next_tail() {
     n_met_ = 0;
-    for (; n_met_ < kBatch && next_ < meta_->slots; ++next_) met_[n_met_++] = next_;
+    for (; n_met_ < kBatch && next_ < waiting(); ++next_) {
+        met_[n_met_++] = next_ < meta_->reused ? meta_->reused_slots[next_]
+                                               : meta_->linked + next_ - meta_->reused;
+    }
     if (n_met_ == 0) {
         end_walk();
         return;

@@ -77,6 +77,8 @@ class PagedSearch {
 
     void prepare(const Source& source, const MrlPageHost& host, const float* query,
                  const PagedOptions& options);
+    // Slots that no walk comes to yet: those that are used again, then those behind the graph's.
+    std::uint32_t waiting() const { return meta_->reused + meta_->slots - meta_->linked; }
     void pop();
     void next_tail();
     void end_walk();
