@@ -15,6 +15,14 @@ endif()
 if(pg_configs)
   enable_language(C)
   set(CMAKE_C_STANDARD 11)
+  # What has heard of no PostgreSQL is compiled once for all of them.
+  add_library(mrl_engine OBJECT
+    csrc/postgres/engine_build.cpp
+    csrc/postgres/engine_link.cpp
+    csrc/postgres/engine_search.cpp)
+  set_target_properties(mrl_engine PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(mrl_engine PRIVATE -Wall)
+  target_link_libraries(mrl_engine PRIVATE mrl_core)
 endif()
 foreach(pg_config ${pg_configs})
   execute_process(COMMAND ${pg_config} --includedir-server OUTPUT_VARIABLE include OUTPUT_STRIP_TRAILING_WHITESPACE)
@@ -35,15 +43,12 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/space.c
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
-    csrc/postgres/write.c
-    csrc/postgres/engine_build.cpp
-    csrc/postgres/engine_link.cpp
-    csrc/postgres/engine_search.cpp)
+    csrc/postgres/write.c)
   set_target_properties(mrl_pg${major} PROPERTIES PREFIX "" OUTPUT_NAME mrl_db SUFFIX ".so" C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/pg${major}/lib)
   target_include_directories(mrl_pg${major} SYSTEM PRIVATE ${include})
   target_compile_options(mrl_pg${major} PRIVATE -Wall -fno-strict-aliasing -fwrapv)
-  target_link_libraries(mrl_pg${major} PRIVATE mrl_core)
+  target_link_libraries(mrl_pg${major} PRIVATE mrl_engine mrl_core)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     # Nothing of C++ is shared with other libraries of the server.
     target_link_options(mrl_pg${major} PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL)
