@@ -83,6 +83,7 @@ class Ours(System):
             low_dims=dims,
             low_dim_column=None,
             index=None,
+            index_kinds=(),
             plan=None,
             columns={},
         )

@@ -67,14 +67,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '415bced55f010262b784d98894812694e6b4e71f216df3e7f9562e75fddb0b3c'
+        AND checksum = 'abfb74c93ac866db766182f57accdb99e6e24caf74f22293846b5fda2e41b895'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '415bced55f010262b784d98894812694e6b4e71f216df3e7f9562e75fddb0b3c',
+    'abfb74c93ac866db766182f57accdb99e6e24caf74f22293846b5fda2e41b895',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -99,14 +99,30 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = 'cd154c9edaa1bb931e44adc359ef28ac927688d297e43f1e1a66fe565e13dbce'
+        AND checksum = '2f2a2b25e0e8401071db26d8db8bcca934c6cdcfa2220dfe2b2bfec6b692a09e'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    'cd154c9edaa1bb931e44adc359ef28ac927688d297e43f1e1a66fe565e13dbce',
+    '2f2a2b25e0e8401071db26d8db8bcca934c6cdcfa2220dfe2b2bfec6b692a09e',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/indexes'
+        AND checksum = '0f1ef1b6db40d3bc3b7b807e9c95cf6fff514719f9511b51e6463bbfdfe0202c'
+) AS missing \gset
+\if :missing
+\ir functions/indexes.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/indexes',
+    '0f1ef1b6db40d3bc3b7b807e9c95cf6fff514719f9511b51e6463bbfdfe0202c',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -115,14 +131,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = 'b892b950f077ff7860dc8fd674cccf9fa6ec6b4c92823eafdbd77c30c6c57090'
+        AND checksum = '9729985bf13948c9d1e5b09e010fdfe10537575a2ec574eb6bf50b0928c40c63'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    'b892b950f077ff7860dc8fd674cccf9fa6ec6b4c92823eafdbd77c30c6c57090',
+    '9729985bf13948c9d1e5b09e010fdfe10537575a2ec574eb6bf50b0928c40c63',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -131,14 +147,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '7842925da80335821f71ad9a595b697cb76aad1d6b2ed40be65e5347df47ff94'
+        AND checksum = '62b77254bfd93ac05446348a5aa7fbac74565880ca6dd6616410b9b2ae6aa8c7'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '7842925da80335821f71ad9a595b697cb76aad1d6b2ed40be65e5347df47ff94',
+    '62b77254bfd93ac05446348a5aa7fbac74565880ca6dd6616410b9b2ae6aa8c7',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -147,14 +163,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '9aa71cf01416c1721b0f1c2321fa4063d2f9c3c4a1b63df0ce8cc37243357dd2'
+        AND checksum = '2cac4c3588c61639291da1564f7c5053c148a0e8100e5daee5439e572b24d625'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '9aa71cf01416c1721b0f1c2321fa4063d2f9c3c4a1b63df0ce8cc37243357dd2',
+    '2cac4c3588c61639291da1564f7c5053c148a0e8100e5daee5439e572b24d625',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

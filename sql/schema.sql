@@ -126,8 +126,8 @@ CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims in
     text DEFAULT "current_schema"()) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '5d47d453d12e462adf4e19940fe2d097';
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
-    DEFAULT 64) RETURNS regclass LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'f9b3f2159aeac253d80baa6d06be939d';
+    DEFAULT 64, kind text DEFAULT 'auto'::text) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '89f3779a63cc5caff605d03ffe2bd1ea';
 CREATE FUNCTION mrl.default_effort(keep integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'f112aa9514ec256335a46af19bb5a7f5';
 CREATE FUNCTION mrl.default_keep(k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL
@@ -136,26 +136,30 @@ CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer) RETUR
     sql IMMUTABLE PARALLEL SAFE AS 'd602ed43e29e416ad9e9f49be35ecf27';
 CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer DEFAULT
     NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '4860126a0e4213a80913c72f21a64f66';
+    '96e1597b62fa876f38700cbc8078483a';
+CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
+    sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '43abf5d909eb1ada48d4fefbe7c27309';
+    search_path=pg_catalog, pg_temp AS '2e9a06eb8df54418639b2ebb6ca1785e';
+CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
+    SET search_path=pg_catalog, pg_temp AS '665536c4d49fcfaa1917bec180edc918';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'e9e9b0ae2481a044ed1ec493f7b76dcf';
+    search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '8d68a66a595add406207627bb8bd7f26';
+    search_path=pg_catalog, pg_temp AS 'f39a1994b203573a6066b7653aee0ee4';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'aedf9b7d225153fa8fe58221d5276a41';
+    search_path=pg_catalog, pg_temp AS '080038f2038024103aac2bba2c4cbde6';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '1fe0f1a6796a452ef917d994fe759977';
+    '9ca09e4b37a4df777c5b78693debcee7';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
-    '38ea245a26d20e137e2e0cf1ea34bace';
+    '3c8c5a9b6ab481b5cbda3cd2bf8e32f6';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     'e1066074c1088c599c96b16cf9e36728';
@@ -167,14 +171,20 @@ CREATE FUNCTION mrl.follow_from(id uuid, token uuid, lease interval) RETURNS TAB
     '78714c3ce848001775c36971a387ba71';
 CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS 'fb58a0cda71cf95dadcecf75d695469a';
-CREATE FUNCTION mrl.index_comment(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE STRICT
-    PARALLEL SAFE AS '7870ff1449e3e01b531396d41d9690f4';
-CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '5c954e57093d33a3b1bcb61f40f27958';
-CREATE FUNCTION mrl.index_statement(collection text, m integer DEFAULT 16, ef_construction integer
-    DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(index_name text, create_statement text,
-    comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '542a5073e94bb4d6bf3d8bdbc46d4d22';
+CREATE FUNCTION mrl.full_operator_class(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT
+    PARALLEL SAFE AS '2457c41e265e0df08e2809815f3f5070';
+CREATE FUNCTION mrl.index_comment(c mrl.collection, kind text) RETURNS text LANGUAGE sql IMMUTABLE
+    STRICT PARALLEL SAFE AS '2a665761bed648d114287550bc6aab45';
+CREATE FUNCTION mrl.index_kind(c mrl.collection, kind text) RETURNS text LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'b3c903ef4f2bb88168692e6de3cb5693';
+CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'd54f92ce3bdbfc92c8cf78d949ec2086';
+CREATE FUNCTION mrl.index_statement(collection text, kind text, m integer DEFAULT 16,
+    ef_construction integer DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(create_statement
+    text, comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '0055119cfc7eb46e35bfe87de719a8da';
+CREATE FUNCTION mrl.indexes(c mrl.collection) RETURNS TABLE(index regclass, kind text) LANGUAGE sql
+    STABLE SET search_path=pg_catalog, pg_temp AS 'af84ac2a2bfe143dd1579bb176bb9480';
 CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sql IMMUTABLE AS
     '6e0afb81adcd8a4b2d874e6204463aa7';
 CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
@@ -188,23 +198,28 @@ CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql 
     search_path=pg_catalog, pg_temp AS '45fd76905e8e112cfc42e0095b5b09c9';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
     RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
-    STABLE SET search_path=pg_catalog, pg_temp AS '80f1d079312544c286e3c34d32c176e6';
+    STABLE SET search_path=pg_catalog, pg_temp AS '1aa72fd2b47c04866aa8e1ae7dbcd6b0';
 CREATE FUNCTION mrl.low_dim_sql(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
     SAFE AS '330ae1be46d61bc762d3d21d08915f69';
 CREATE FUNCTION mrl.matching(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE SET
     search_path=pg_catalog, pg_temp AS '7fce68b59486d5f45f0f02c58272b7e2';
 CREATE FUNCTION mrl.metric_operator(metric text, prefix boolean) RETURNS text LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE AS 'f9d448b637313919e79ece6eacd2374c';
+CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double precision LANGUAGE
+    sql IMMUTABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
+    '31d5cb8f6989612ee5f195239c53e30c';
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
     json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
 CREATE FUNCTION mrl.on_collection() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'b1fa7b844dc529932b9b96bc76764bf1';
 CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
+CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
+    PARALLEL SAFE AS 'd9669e1ff4166bc7c5beb79876ef9a90';
 CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
 CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET
-    search_path=pg_catalog, pg_temp AS '68fcbe2bbd33853919cf9cfe4dbafe31';
+    search_path=pg_catalog, pg_temp AS '9e7318d87f2125266795380b5e6fad03';
 CREATE FUNCTION mrl.prefix(embedding public.vector, dims integer) RETURNS public.vector LANGUAGE sql
     IMMUTABLE STRICT PARALLEL SAFE AS '344b0d65cf8e7aad658c0111d75c62cd';
 CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, vector_schema text
@@ -214,31 +229,31 @@ CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries intege
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    'e0e6b9fbebefeeac4f22101451d84dca';
+    '0d4b9572dccb2cd77930c010558c5ffe';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
-    STABLE SET search_path=pg_catalog, pg_temp AS 'a77f3e911760640a99429dca946f4d0b';
+    STABLE SET search_path=pg_catalog, pg_temp AS 'f6e6e2b7b94a1516402e04bebdca56c6';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '250dff544346f13faa37b5efdf0b3b84';
+    '3d5a79ad10bb81488ea6c805bdbb21fd';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS '2af423690fbd67b0b2a74a6f4c27de43';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
-    '041a438f136f74b602df6b7851b22f80';
+    'b8354cfca7e1faf435455390953f6f31';
 CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
     void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '73f0edaa83b8d1f501df43cdec5bd638';
+    'c162514c4b651c6320067ce6ca542f79';
 CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE plpgsql STABLE AS
-    '2ce835448e2619a91e0ade2450ca6859';
+    'ab5158b41137fb2f36b8249d172ebbb7';
 CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
     DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '30d37c60d40207f73dc5b3ab2d22511b';
 CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text LANGUAGE sql STABLE
     SET search_path=pg_catalog, pg_temp AS '81f5c02fc3208ead80665cd2fa589f2d';
 CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
-    bigint, milliseconds double precision) LANGUAGE plpgsql IMMUTABLE SET search_path=pg_catalog,
-    pg_temp AS '5ca289e0dc554cb7cabe67afad8205ab';
+    bigint, milliseconds double precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog,
+    pg_temp AS '10b619d04a6fe7a3c5fe8e41d9e00eba';
 CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS '2272628750bde398ee4bfbe7bbb2a019';
 CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval) RETURNS bigint

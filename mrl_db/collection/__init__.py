@@ -92,8 +92,13 @@ class Collection:
 
     @property
     def indexed(self) -> bool:
-        """Whether the HNSW index on the low-dim vectors stood when this object last looked."""
+        """Whether an index for searches in PostgreSQL stood when this object last looked."""
         return self._opened.info.index is not None
+
+    @property
+    def index_kind(self) -> str | None:
+        """Its kind: "mrl" on the full vectors, "hnsw" on the low-dim ones; or None."""
+        return next(iter(self._opened.info.index_kinds), None)
 
     @property
     def adaptor(self) -> Transform | None:

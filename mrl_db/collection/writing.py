@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
@@ -16,6 +16,7 @@ from mrl_db.model.errors import ValueRangeError
 from mrl_db.postgres import adapting, indexing, rows
 from mrl_db.postgres import write as writing
 
+IndexKind = Literal["auto", "mrl", "hnsw"]
 _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchmarks/record)
 
 
@@ -147,20 +148,27 @@ def adapt(self: Face, name: str, adaptor: Transform, *, progress: Progress | boo
 def create_index(
     self: Face,
     *,
+    kind: IndexKind = "auto",
     m: int = 16,
     ef_construction: int = 64,
     concurrently: bool = False,
     progress: Progress | bool = False,
 ) -> None:
-    """Builds the HNSW index on the low-dim vectors, unless it is there; best after the load.
+    """Builds the index that searches in PostgreSQL use, unless it is there; best after the load.
 
     Args:
+        kind: "mrl", of the extension mrl_db, on the full vectors; "hnsw", of pgvector, on the
+            low-dim vectors; "auto": mrl where the extension is, nothing where any index is.
         m: pgvector's links a node.
         ef_construction: Its candidates while building.
         concurrently: Without locking out writers, at about twice the time.
         progress: As above, in blocks of the table.
+
+    Raises:
+        ServerError: The kind is "mrl", and the extension is not in this database.
     """
     opened = self._opened
+    door.checked_choice(kind, "kind", ("auto", "mrl", "hnsw"))
     door.checked_index(m, ef_construction)
     # Another client may have built or dropped it.
     opened.describe()
@@ -168,6 +176,7 @@ def create_index(
         indexing.create_index(
             opened.session,
             opened.info,
+            kind=kind,
             m=m,
             ef_construction=ef_construction,
             concurrently=concurrently,

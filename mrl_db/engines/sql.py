@@ -1,4 +1,6 @@
-"""The SQL engine: a plan becomes one statement, run inside PostgreSQL with nothing but pgvector.
+"""The SQL engine: a plan becomes one statement, run inside PostgreSQL.
+
+It needs nothing but pgvector, and is faster by an index of kind mrl, where the extension mrl_db is.
 
 The statement is made by `mrl.search_statement` (sql/functions/search.sql), of which this engine
 keeps a template for every shape of plan that it has met. HNSW in pgvector returns no more rows than
@@ -75,7 +77,7 @@ class SqlEngine(TunableEngine):
         self._templates: dict[tuple[Any, ...], str] = {}
         self._statements: dict[tuple[tuple[str, ...], Plan], _Statement] = {}
         self._default_plans: dict[tuple[int, int | None], Plan] = {}
-        self._walk_misses: dict[int, float] = {}
+        self._misses_for_rows: dict[tuple[str, int], float] = {}
 
     @property
     def info(self) -> CollectionInfo:
@@ -101,8 +103,8 @@ class SqlEngine(TunableEngine):
         """Raises PlanError when the plan is the native engine's, or does not fit the collection."""
         if plan.native:
             raise PlanError(
-                f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'hnsw' "
-                "and 'seqscan'"
+                f"the plan's route {plan.route!r} is the native engine's, PostgreSQL's are 'mrl', "
+                "'hnsw' and 'seqscan'"
             )
         if plan.dims != self.info.dims:
             raise PlanError(
@@ -181,18 +183,19 @@ class SqlEngine(TunableEngine):
         return Trace("sql", row[0][0]["Execution Time"] * 1e3, tuple(traces))
 
     def misses_for_rows(self, plan: Plan) -> float:
-        """Returns `mrl.walk_misses` of the plan's effort where it walks an index, else 1.0."""
-        if plan.route != "hnsw" or len(plan.stages) == 1:
+        """Returns `mrl.misses_for_rows` where the plan walks an index, else 1.0."""
+        if plan.exact or not plan.walks:
             return 1.0
-        if plan.effort not in self._walk_misses:
+        key = plan.route, plan.effort
+        if key not in self._misses_for_rows:
             with self._session.connection() as connection:
-                self._walk_misses[plan.effort] = _value(connection, "walk_misses", (plan.effort,))
-        return self._walk_misses[plan.effort]
+                self._misses_for_rows[key] = _value(connection, "misses_for_rows", key)
+        return self._misses_for_rows[key]
 
     def plan_space(self, k: int, rows: int) -> SqlPlanSpace:
-        """Returns the plans of two stages over so many rows."""
+        """Returns the plans over so many rows."""
         info = self.info
-        return SqlPlanSpace(info.dims, info.low_dims, rows, k, info.index is not None)
+        return SqlPlanSpace(info.dims, info.low_dims, rows, k, frozenset(info.index_kinds))
 
     def seconds_of_one(self, request: Request, query: NDArray[np.float32], plan: Plan) -> float:
         """Returns how long one search takes."""
@@ -322,8 +325,10 @@ def _stages(plan: Plan, results: Sequence[Rows], *, exact: bool) -> tuple[StageT
     bytes_full = plan.stages[-1].precision.bytes(plan.dims)
     rows_in = round(sum(int(hits[0][2]) if hits else 0 for hits in results) / len(results))
     rows_out = round(sum(len(hits) for hits in results) / len(results))
-    if exact or len(plan.stages) == 1:
+    if exact or plan.exact:
         return (StageTrace(f"exact {plan.dims} float32", rows_in, rows_out, bytes_full),)
+    if plan.route == "mrl":
+        return (StageTrace(f"mrl, {plan.stages[0]}", None, rows_out, bytes_full),)
     traces = []
     for number, stage in enumerate(plan.stages[:-1]):
         name = f"{plan.route}, {stage}" if number == 0 else str(stage)

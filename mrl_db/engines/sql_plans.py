@@ -1,6 +1,8 @@
-"""The SQL engine's plans worth measuring: a shortlist by pgvector's index, or by a scan.
+"""The SQL engine's plans worth measuring.
 
-Intermediate stages are left out: they read the same full rows as the last stage.
+Three families: a walk of an index of kind mrl, which has one stage; a shortlist by pgvector's index
+on the low-dim vectors; a shortlist by a scan of them. Intermediate stages are left out: they read
+the same full rows as the last stage.
 """
 
 from __future__ import annotations
@@ -17,25 +19,27 @@ _WIDER = (1.0, 1.4)  # efforts, times the least, for shorter lists
 # Of a search's time: where a walk alone takes more, wider walks with shorter lists gain nothing.
 _WALK_SHARE = 0.6
 _LIKELY = 200  # an effort or a keep that is often enough
+_LIKELY_WALK = 64  # the same of an index of kind mrl: its codes are of all dims
+_LEAST_WALK, _MOST_WALK = 16, 4096  # beyond, a scan of the index walks no further by itself
 
 
 @dataclass(frozen=True, slots=True)
 class SqlPlanSpace:
-    """Plans of two stages: the low-dim vectors, then the full ones.
+    """Plans that walk an index of kind mrl, or look at low-dim vectors, then at the full ones.
 
     Attributes:
         dims: Full dims.
         low_dims: Of the low-dim vectors.
         rows: Rows of the collection.
         k: Answers.
-        indexed: Whether the low-dim vectors have an HNSW index.
+        kinds: Of the indexes that there are: "mrl" on the full vectors, "hnsw" on the low-dim ones.
     """
 
     dims: int
     low_dims: int
     rows: int
     k: int
-    indexed: bool
+    kinds: frozenset[str]
 
     explored_queries = 200
     checked_queries = (1000, 1500)
@@ -59,7 +63,19 @@ class SqlPlanSpace:
         The dearest walk or scan is yielded too where it only might meet the target: it is so much
         cheaper than the next form that a test is worth its time.
         """
-        if self.indexed:
+        if "mrl" in self.kinds:
+            effort = least(
+                self._walks(1.1),
+                lambda effort: trials.meets(self._full_walk(effort)),
+                first=_LIKELY_WALK,
+            )
+            if effort is not None:
+                yield self._full_walk(effort)
+                return
+            widest = self._full_walk(_MOST_WALK)
+            if trials.hopeful(widest):
+                yield widest
+        if "hnsw" in self.kinds:
             effort = least(
                 self._efforts(1.1), lambda effort: trials.meets(self._walk(effort)), first=_LIKELY
             )
@@ -98,7 +114,9 @@ class SqlPlanSpace:
 
     def ladder(self) -> Iterator[Plan]:
         """Yields plans from the cheapest to the dearest."""
-        if self.indexed:
+        if "mrl" in self.kinds:
+            yield from map(self._full_walk, self._walks(1.25))
+        elif "hnsw" in self.kinds:
             yield from map(self._walk, self._efforts(1.25))
         else:
             yield from map(self._scan, self._keeps(1.6))
@@ -106,6 +124,9 @@ class SqlPlanSpace:
 
     def scaled(self, plan: Plan, scale: float) -> Plan:
         """Returns a dearer (scale > 1) or cheaper form of a plan."""
+        if plan.route == "mrl":
+            effort = math.ceil(plan.effort * scale)
+            return self._full_walk(min(_MOST_WALK, max(self._least_walk, effort)))
         # pgvector begins anew for more rows than the effort.
         effort = min(MAX_EFFORT, math.ceil(plan.effort * scale))
         most = min(self.rows, effort) if plan.walks else self._most_scanned
@@ -114,6 +135,22 @@ class SqlPlanSpace:
     @property
     def _most_scanned(self) -> int:
         return min(self.rows, MAX_RANK)
+
+    @property
+    def _least_walk(self) -> int:
+        """The least effort whose walk gives a row more than k; below it, a scan walks again.
+
+        A walk has 10 + effort / 8 candidates, at least 20, and the first six of ten go out
+        (csrc/postgres/scan.c). The row more is there for rows as queries.
+        """
+        candidates = math.ceil((self.k + 1) / 0.6)
+        return _LEAST_WALK if candidates <= 20 else 8 * (candidates - 10)
+
+    def _walks(self, ratio: float) -> list[int]:
+        return steps(min(self._least_walk, _MOST_WALK), _MOST_WALK, ratio)
+
+    def _full_walk(self, effort: int) -> Plan:
+        return Plan("mrl", effort, (Stage(self.dims, Precision.float32, self.k),))
 
     def _efforts(self, ratio: float) -> list[int]:
         return steps(max(self.k, 16), MAX_EFFORT, ratio)

@@ -100,7 +100,7 @@ def collections(dsn: Dsn = None, home: Home = None) -> None:
             docs = db.open(name)
             widths = str(docs.dims), str(docs.low_dims)
             cells = name, ".".join(docs.table), f"{docs.count():,}", *widths, docs.metric.value
-            table.add_row(*(escape(cell) for cell in cells), "yes" if docs.indexed else "no")
+            table.add_row(*(escape(cell) for cell in cells), docs.index_kind or "no")
         out.print(table)
 
 
@@ -129,8 +129,7 @@ def ingest(
         out.print(f"{count:,} rows in {seconds:.1f} s ({count / seconds:,.0f} rows/s)")
         docs.create_index(progress=True)
         out.print(
-            f"collection {escape(collection)}: {docs.count():,} rows, "
-            f"indexed on {docs.low_dims} of {docs.dims} dims"
+            f"collection {escape(collection)}: {docs.count():,} rows, index {docs.index_kind}"
         )
 
 

@@ -75,7 +75,7 @@ def _health(db: Database, name: str) -> str:
     rows = docs.count()
     parts = [f"{rows:,} rows, {docs.low_dims} of {docs.dims} dims"]
     if not docs.indexed and rows >= _ROWS_TO_INDEX:
-        parts.append("no index on the low-dim vectors: create_index() makes searches faster")
+        parts.append("no index: create_index() makes searches faster")
     try:
         changes, readers, logged = docs.log_health()
     except PrivilegeError:

@@ -22,16 +22,16 @@ from typing import Any, Literal
 from mrl_db.model.errors import PlanError
 from mrl_db.model.precision import Precision
 
-Route = Literal["hnsw", "seqscan", "graph", "flat"]
+Route = Literal["mrl", "hnsw", "seqscan", "graph", "flat"]
 Space = Literal["prefix", "projection"]
 
 # pgvector refuses a wider search (hnsw.ef_search, 1 to 1000); beyond it an iterative scan goes on.
 MAX_EFFORT = 1000
-# A walk of the native engine's graph may go on for longer; at some point the flat route is faster.
+# A walk of a graph of ours may go on for longer; at some point the flat route is faster.
 MAX_HOPS = 100_000
 # Coordinates of the projection that line codes hold (csrc/store/line_codes.hpp).
 PROJECTION_DIMS = 240
-_SQL_ROUTES = ("hnsw", "seqscan")
+_SQL_ROUTES = ("mrl", "hnsw", "seqscan")
 _NATIVE_ROUTES = ("graph", "flat")
 
 
@@ -61,9 +61,11 @@ class Plan:
     """How a search goes. Raises PlanError when a law is broken.
 
     Attributes:
-        route: "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process.
-        effort: `hnsw.ef_search`, or how many hops a walk over the graph makes at most; the other
-            two routes make nothing of it.
+        route: "mrl", "hnsw" or "seqscan" in PostgreSQL, "graph" or "flat" in this process. A plan
+            by "mrl" has one stage: the index has a shortlist of its own, and orders it by the full
+            vectors.
+        effort: `mrl.effort`, `hnsw.ef_search`, or how many hops a walk over the graph makes at
+            most; the scans make nothing of it.
         stages: The last one looks at the full vector.
         margin: A walk over the graph ends earlier when the next row to follow is farther than the
             last answer so far by this much, as an inner product of vectors of length 1; so an easy
@@ -80,14 +82,15 @@ class Plan:
         """Checks the laws."""
         if self.route not in (*_SQL_ROUTES, *_NATIVE_ROUTES):
             raise PlanError(
-                f"route is {self.route!r}, wanted 'hnsw' or 'seqscan' in PostgreSQL, 'graph' or "
-                "'flat' in this process"
+                f"route is {self.route!r}, wanted 'mrl', 'hnsw' or 'seqscan' in PostgreSQL, "
+                "'graph' or 'flat' in this process"
             )
-        if not 1 <= self.effort <= (MAX_HOPS if self.native else MAX_EFFORT):
+        of_pgvector = self.route in ("hnsw", "seqscan")
+        if not 1 <= self.effort <= (MAX_EFFORT if of_pgvector else MAX_HOPS):
             limit = (
-                f"a walk makes 1 to {MAX_HOPS} hops"
-                if self.native
-                else f"pgvector searches with 1 to {MAX_EFFORT}"
+                f"pgvector searches with 1 to {MAX_EFFORT}"
+                if of_pgvector
+                else f"a walk makes 1 to {MAX_HOPS} hops"
             )
             raise PlanError(f"effort is {self.effort}, {limit}")
         if self.margin is not None and (self.route != "graph" or not self.margin >= 0):
@@ -98,6 +101,11 @@ class Plan:
         if not self.stages:
             raise PlanError(
                 "a plan without stages; the last stage must look at the full vector at float32"
+            )
+        if self.route == "mrl" and len(self.stages) != 1:
+            raise PlanError(
+                f"a plan by 'mrl' has {len(self.stages)} stages, wanted the full vectors' alone: "
+                "the index makes its own shortlist"
             )
         for stage in self.stages:
             if stage.dims < 1 or stage.keep < 1:
@@ -126,12 +134,17 @@ class Plan:
     @property
     def walks(self) -> bool:
         """Whether the first stage gets its rows from a graph, and may miss some."""
-        return self.route in ("graph", "hnsw")
+        return self.route in ("graph", "mrl", "hnsw")
+
+    @property
+    def exact(self) -> bool:
+        """Whether it looks at every row by its full vector, and at nothing else."""
+        return len(self.stages) == 1 and self.route != "mrl"
 
     @property
     def most_effort(self) -> int:
         """The widest search of its route."""
-        return {"graph": MAX_HOPS, "hnsw": MAX_EFFORT}.get(self.route, 1)
+        return {"graph": MAX_HOPS, "mrl": MAX_HOPS, "hnsw": MAX_EFFORT}.get(self.route, 1)
 
     @property
     def without_walk(self) -> Plan:
@@ -191,6 +204,7 @@ class Plan:
         """Tells the plan in one line."""
         walked = {
             "graph": f"graph, {self.effort} hops",
+            "mrl": f"mrl, effort {self.effort}",
             "hnsw": f"hnsw, ef_search {self.effort}",
         }.get(self.route, self.route)
         margin = "" if self.margin is None else f", margin {self.margin:.3g}"

@@ -59,6 +59,7 @@ class CollectionInfo:
     low_dims: int
     low_dim_column: str | None
     index: str | None
+    index_kinds: tuple[str, ...]
     plan: Plan | None
     columns: Mapping[str, Column] = field(hash=False)
 
@@ -256,6 +257,7 @@ def _info(entry: Any) -> CollectionInfo:
         low_dims=fields["low_dims"],
         low_dim_column=fields["low_dim_column"],
         index=fields["index"],
+        index_kinds=tuple(fields["index_kinds"]),
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
         columns={
             c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"])

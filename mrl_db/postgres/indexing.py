@@ -1,4 +1,4 @@
-"""Building the HNSW index on the low-dim vectors, with its progress shown."""
+"""Building the index of a collection, with its progress shown."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def create_index(
     session: Session,
     info: CollectionInfo,
     *,
+    kind: str,
     m: int,
     ef_construction: int,
     concurrently: bool,
@@ -29,15 +30,15 @@ def create_index(
     Args:
         session: To build by; progress takes a second connection of it.
         info: The collection.
+        kind: "mrl", "hnsw", or "auto": mrl where the extension is.
         m: pgvector's links a node.
         ef_construction: Its candidates while building.
         concurrently: Without locking out writers.
         progress: Gets (blocks of the table, blocks in all) about twice a second.
     """
-    if info.index is not None:
-        return
     values = {
         "name": info.name,
+        "kind": kind,
         "m": m,
         "ef_construction": ef_construction,
         "concurrently": concurrently,
@@ -46,8 +47,8 @@ def create_index(
     # transaction with it.
     with session.connection() if concurrently else session.transaction() as connection:
         row = connection.execute(statements.query("index_statement"), values).fetchone()
-        if row is None:
-            raise MrlDbError(f'no statement to index collection "{info.name}"; was it dropped?')
+        if row is None:  # it is there
+            return
         create, comment = (
             sql.SQL(text) for text in row
         )  # made by mrl.index_statement, with quoted names
@@ -63,6 +64,7 @@ def create_index(
         try:
             connection.execute(create)
             connection.execute(comment)
+            connection.execute(statements.query("define_search"), (info.name,))
         finally:
             done.set()
             if watcher is not None:

@@ -222,8 +222,7 @@ def _points(explorer: Explorer, chosen: Plan, recall: float) -> tuple[PlanPoint,
     for plan in explorer.space.ladder():
         if explorer.late:
             break
-        exact = len(plan.stages) == 1
-        recall_of[plan] = 1.0 if exact else float(explorer.recalls(plan).measured.mean())
+        recall_of[plan] = 1.0 if plan.exact else float(explorer.recalls(plan).measured.mean())
         if recall_of[plan] >= _RECALL_WORTH:
             ladder.append(plan)
         if recall_of[plan] == 1.0:

@@ -134,6 +134,12 @@ def fates(
 
 def _loss(run: Run, plan: Plan, key: Any, rows_in_all: int) -> Fate:
     """The fate of a row that is among the k nearest and not among the answers."""
+    if plan.route == "mrl":
+        widest = min(plan.most_effort, max(rows_in_all, plan.effort))
+        effort = _least(
+            plan.effort, widest, lambda effort: _passes(run, key, replace(plan, effort=effort))
+        )
+        return Fate(key, "walk", 0, effort=effort)
     for number, stage in enumerate(plan.stages[:-1]):
         if _passes(run, key, up_to(plan, number, stage.keep)):
             continue

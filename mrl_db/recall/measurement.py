@@ -69,7 +69,7 @@ def recalls_of(engine: TunableEngine, request: Request, plan: Plan, sample: Samp
     weight = 1.0 if sample.keys is None else engine.misses_for_rows(plan)
     if weight == 1.0:
         return Recalls(measured, measured)
-    scanned = _of_scan(plan, sample)
+    scanned = np.ones(len(sample)) if plan.without_walk.exact else _of_scan(plan, sample)
     if scanned is None:
         scanned = _searched(engine, request, plan.without_walk, sample)
     missed_by_walk = np.maximum(scanned - measured, 0.0)

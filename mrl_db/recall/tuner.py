@@ -229,7 +229,7 @@ def choose_within(
                 break
             continue  # one slow search among few
         best = plan
-        if len(plan.stages) > 1 and explorer.recalls(plan).weighted.min() == 1.0:
+        if not plan.exact and explorer.recalls(plan).weighted.min() == 1.0:
             break
     if best is None:
         fastest = min(map(explorer.p95_microseconds, explorer.timed), default=math.nan)
@@ -239,7 +239,7 @@ def choose_within(
         )
     recalls = (
         Recalls.ones(len(checked))
-        if len(best.stages) == 1
+        if best.exact
         else recalls_of(explorer.engine, explorer.request, best, checked)
     )
     return _choice(explorer, Target(_reached(recalls, statistic), statistic), best, recalls)
@@ -263,7 +263,7 @@ def _fastest_proven(
     plans = explorer.fastest()
     second = next((plan for plan in plans if plan.route != plans[0].route), None)
     for plan, alpha in ((plans[0], FIRST_ALPHA), (second, _SECOND_ALPHA)):
-        if plan is None or len(plan.stages) == 1:
+        if plan is None or plan.exact:
             return None
         proven = cheapest_proven(explorer, checked, target, plan, alpha)
         if proven is not None:

@@ -1,4 +1,4 @@
--- What all else stands on: collections by their name, the rules of prefixes and operators, indexes.
+-- What all else stands on: collections by their name, the rules of prefixes and operators.
 
 CREATE OR REPLACE FUNCTION mrl.vector_schema()
     RETURNS text
@@ -137,6 +137,7 @@ BEGIN
             'low_dim_column', c.low_dim_column,
             'owns_table', c.owns_table,
             'index', mrl.index_of(c.name)::text,
+            'index_kinds', (SELECT coalesce(json_agg(i.kind), '[]') FROM mrl.indexes(c) AS i),
             'plan', (
                 SELECT p.plan FROM mrl.plan AS p WHERE p.collection = c.name AND p.engine = 'sql'
             ),
@@ -177,88 +178,3 @@ AS $$
 $$;
 COMMENT ON FUNCTION mrl.vector_type(mrl.collection) IS
     'The bare name of the vector column''s type: vector or halfvec.';
-
-CREATE OR REPLACE FUNCTION mrl.index_of(collection text)
-    RETURNS regclass
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    c mrl.collection := mrl.find(collection);
-BEGIN
-    -- Ours carries its definition in a comment: an expression is compared as PostgreSQL prints it,
-    -- so no text of ours could equal it.
-    RETURN (
-        SELECT i.indexrelid
-        FROM pg_index AS i
-        WHERE i.indrelid = c.relation AND i.indisvalid
-            AND obj_description(i.indexrelid, 'pg_class') = mrl.index_comment(c)
-        LIMIT 1
-    );
-END
-$$;
-COMMENT ON FUNCTION mrl.index_of(text) IS
-    'The HNSW index on the low-dim vectors of a collection, or NULL.';
-
-CREATE OR REPLACE FUNCTION mrl.index_comment(c mrl.collection)
-    RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN 'mrl_db: low-dim index, ' || (c).low_dims || ' dims';
-COMMENT ON FUNCTION mrl.index_comment(mrl.collection) IS 'The comment by which our index is known.';
-
-CREATE OR REPLACE FUNCTION mrl.index_statement(
-    collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64,
-    online boolean DEFAULT false
-)
-    RETURNS TABLE (index_name text, create_statement text, comment_statement text)
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    c mrl.collection := mrl.find(collection);
-    schema text := (
-        SELECT n.nspname
-        FROM pg_class AS r
-        JOIN pg_namespace AS n ON n.oid = r.relnamespace
-        WHERE r.oid = c.relation
-    );
-BEGIN
-    index_name := left(c.name, 40) || '_low_dim_' || left(md5(c.name), 8);
-    WHILE octet_length(index_name) > 63 LOOP
-        index_name := substr(index_name, 2);
-    END LOOP;
-    create_statement := format(
-        'CREATE INDEX %s %I ON %s USING hnsw ((%s) %I.%I) WITH (m = %s, ef_construction = %s)',
-        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, c.relation,
-        replace(mrl.low_dim_sql(c), 'row_.', ''), mrl.vector_schema(),
-        CASE c.metric WHEN 'l2' THEN 'halfvec_l2_ops' ELSE 'halfvec_ip_ops' END,
-        m, ef_construction);
-    comment_statement := format(
-        'COMMENT ON INDEX %I.%I IS %L', schema, index_name, mrl.index_comment(c));
-    RETURN NEXT;
-END
-$$;
-COMMENT ON FUNCTION mrl.index_statement(text, integer, integer, boolean) IS
-    'The statements that build the HNSW index on the low-dim vectors.';
-
-CREATE OR REPLACE FUNCTION mrl.create_index(
-    collection text, m integer DEFAULT 16, ef_construction integer DEFAULT 64
-)
-    RETURNS regclass
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    s record;
-BEGIN
-    IF mrl.index_of(collection) IS NULL THEN
-        SELECT * INTO s FROM mrl.index_statement(collection, m, ef_construction);
-        EXECUTE s.create_statement;
-        EXECUTE s.comment_statement;
-    END IF;
-    RETURN mrl.index_of(collection);
-END
-$$;
-COMMENT ON FUNCTION mrl.create_index(text, integer, integer) IS
-    'Builds the HNSW index on the low-dim vectors unless it is there. Build it after the load: it '
-    'is several times faster.';

@@ -307,7 +307,7 @@ CREATE OR REPLACE FUNCTION mrl.drop_collection(collection text)
 AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
-    index regclass := mrl.index_of(collection);
+    index regclass;
 BEGIN
     EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
     DELETE FROM mrl.collection AS gone WHERE gone.name = c.name;
@@ -317,9 +317,13 @@ BEGIN
     IF c.owns_table THEN
         EXECUTE format('DROP TABLE %s', c.relation);
     ELSE
-        IF index IS NOT NULL THEN
+        FOR index IN
+            SELECT i.index
+            FROM mrl.indexes(c) AS i
+            WHERE obj_description(i.index, 'pg_class') = mrl.index_comment(c, i.kind)
+        LOOP
             EXECUTE format('DROP INDEX %s', index);
-        END IF;
+        END LOOP;
         IF c.owns_column THEN
             EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', c.relation, c.low_dim_column);
         END IF;

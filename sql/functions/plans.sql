@@ -18,6 +18,29 @@ COMMENT ON FUNCTION mrl.default_effort(integer) IS
     'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW '
     'returns no more rows than that, and takes 1,000 at most.';
 
+CREATE OR REPLACE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    -- A walk of the index has 10 + effort / 8 candidates, at least 20, and the first six of ten go
+    -- out before the scan walks again (csrc/postgres/scan.c): k + 1 shall be among them.
+    RETURN least(
+        100000,
+        greatest(
+            64,
+            CASE WHEN k > 11 THEN 8 * ceil((k::bigint + 1) / 0.6)::bigint - 80 END,
+            8 * candidates::bigint - 80)
+    )::integer;
+COMMENT ON FUNCTION mrl.default_walk(integer, integer) IS
+    'mrl.effort for k answers where nothing was measured, with at least so many candidates that '
+    'are ordered by their full vectors.';
+
+CREATE OR REPLACE FUNCTION mrl.open_keep(plan jsonb, k integer)
+    RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE plan ->> 'route' WHEN 'mrl' THEN 0 ELSE greatest(mrl.default_keep(k), k) END;
+COMMENT ON FUNCTION mrl.open_keep(jsonb, integer) IS
+    'Length of the shortlist where a plan leaves it open; 0 where an index of kind mrl decides it.';
+
 CREATE OR REPLACE FUNCTION mrl.plan_of(c mrl.collection)
     RETURNS jsonb
     LANGUAGE sql STABLE
@@ -25,9 +48,13 @@ CREATE OR REPLACE FUNCTION mrl.plan_of(c mrl.collection)
 AS $$
     SELECT coalesce(
         (SELECT p.plan FROM mrl.plan AS p WHERE p.collection = (c).name AND p.engine = 'sql'),
-        jsonb_build_object('route', 'hnsw', 'stages', jsonb_build_array(
+        CASE WHEN EXISTS (SELECT FROM mrl.indexes(c) AS i WHERE i.kind = 'mrl')
+        THEN jsonb_build_object('route', 'mrl', 'stages', jsonb_build_array(
+            jsonb_build_object('space', 'prefix', 'dims', (c).dims, 'precision', 'float32')))
+        ELSE jsonb_build_object('route', 'hnsw', 'stages', jsonb_build_array(
             jsonb_build_object('space', 'prefix', 'dims', (c).low_dims, 'precision', 'float16'),
-            jsonb_build_object('space', 'prefix', 'dims', (c).dims, 'precision', 'float32'))))
+            jsonb_build_object('space', 'prefix', 'dims', (c).dims, 'precision', 'float32')))
+        END)
 $$;
 COMMENT ON FUNCTION mrl.plan_of(mrl.collection) IS
     'The stored plan of the SQL engine, or the default one, whose keeps and effort are left open.';
@@ -43,6 +70,14 @@ DECLARE
     c mrl.collection := mrl.find(collection);
     keep integer := greatest(coalesce(shortlist, mrl.default_keep(k)), k);
 BEGIN
+    IF EXISTS (SELECT FROM mrl.indexes(c) AS i WHERE i.kind = 'mrl') THEN
+        RETURN jsonb_build_object(
+            'route', 'mrl',
+            'effort', mrl.default_walk(k, coalesce(shortlist, 0)),
+            'stages', jsonb_build_array(
+                jsonb_build_object(
+                    'space', 'prefix', 'dims', c.dims, 'precision', 'float32', 'keep', k)));
+    END IF;
     RETURN jsonb_build_object(
         'route', 'hnsw',
         'effort', mrl.default_effort(keep),
@@ -54,8 +89,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.default_plan(text, integer, integer) IS
-    'The plan of a search where nothing was measured: a shortlist from the low-dim vectors, then '
-    'the full ones.';
+    'The plan of a search where nothing was measured: a walk of the index of kind mrl where there '
+    'is one; else a shortlist from the low-dim vectors, then the full ones.';
 
 CREATE OR REPLACE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql')
     RETURNS void
@@ -65,7 +100,9 @@ AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
     last jsonb := plan -> 'stages' -> -1;
-    most integer := CASE engine WHEN 'sql' THEN 1000 ELSE 100000 END;
+    most integer := CASE WHEN engine = 'sql' AND plan ->> 'route' IS DISTINCT FROM 'mrl'
+        THEN 1000 ELSE 100000
+    END;
 BEGIN
     -- Its promise goes with it.
     DELETE FROM mrl.plan AS p

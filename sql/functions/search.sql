@@ -3,7 +3,8 @@
 --
 -- Stage by stage the statement nests. The innermost takes the rows of the table in the order of
 -- their low-dim vector, by the HNSW index where there is one; each further stage orders what is
--- left by more dims; the last one computes the exact distance.
+-- left by more dims; the last one computes the exact distance. With an index of kind mrl there is
+-- one stage: it walks by codes of its own, and orders what it finds by the full vectors.
 --
 -- What is not known when it is made is left open: the statement is a template for format(), with
 -- marks
@@ -27,6 +28,27 @@ DECLARE
     -- Adding to the distance keeps a scan of all rows exact: no index is ordered by such a sum.
     distance text := format('0.0 + (%s)', mrl.full_distance(c));
 BEGIN
+    IF way ->> 'route' = 'mrl' THEN
+        -- The scan computes each distance, and the executor once more: here, and nowhere else.
+        RETURN format(
+            $statement$WITH settings AS MATERIALIZED (
+    SELECT
+%1$s
+        AS applied
+)
+SELECT %2$s AS id, row_."mrl distance" AS distance%%4$s
+FROM settings
+CROSS JOIN LATERAL (
+SELECT row_.*, %3$s AS "mrl distance"
+FROM %4$s AS row_
+WHERE %5$s AND settings.applied
+ORDER BY "mrl distance"
+LIMIT %%2$s
+) AS row_
+ORDER BY 2, 1$statement$,
+            mrl.route_settings(c, way), key, mrl.full_distance(c),
+            mrl.doubled(c.relation::text), mrl.matching(c));
+    END IF;
     IF stages = 1 THEN
         RETURN format(
             $statement$SELECT %1$s AS id, %2$s AS distance%%4$s
@@ -103,6 +125,11 @@ DECLARE
     -- Of a shortlist whose rows are carried whole: twice as many are held, in rounded pieces.
     bytes text := format('(%s * %s::bigint)', 4 * (4 * c.dims + 2 * c.low_dims + 256), keep);
 BEGIN
+    IF plan ->> 'route' = 'mrl' THEN
+        RETURN format(
+            $settings$        pg_catalog.set_config('mrl.effort', (%s)::text, true) IS NOT NULL$settings$,
+            effort);
+    END IF;
     IF plan ->> 'route' = 'seqscan' THEN
         -- Memory for the shortlist, up to 64 MiB: so the nearest of a scan are kept by a heap, and
         -- not all rows are sorted on disk.
@@ -136,7 +163,8 @@ BEGIN
         pg_catalog.current_setting('hnsw.ef_search', true),
         pg_catalog.current_setting('hnsw.iterative_scan', true),
         pg_catalog.current_setting('hnsw.max_scan_tuples', true),
-        pg_catalog.current_setting('work_mem')
+        pg_catalog.current_setting('work_mem'),
+        nullif(pg_catalog.current_setting('mrl.effort', true), '')
     ];
 END
 $$;
@@ -153,6 +181,10 @@ BEGIN
         pg_catalog.set_config('hnsw.iterative_scan', settings[2], true),
         pg_catalog.set_config('hnsw.max_scan_tuples', settings[3], true),
         pg_catalog.set_config('work_mem', settings[4], true);
+    -- Where no search set it, servers without the extension shall not learn the name.
+    IF nullif(pg_catalog.current_setting('mrl.effort', true), '') IS DISTINCT FROM settings[5] THEN
+        PERFORM pg_catalog.set_config('mrl.effort', settings[5], true);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION mrl.set_back(text[]) IS 'Makes the settings of mrl.settings() again.';
@@ -236,7 +268,11 @@ AS $$
     SELECT format(
         template,
         VARIADIC ARRAY[
-            query, k, filter, '', format('mrl.default_effort(greatest(%s, %s))', keep, k)
+            query, k, filter, '',
+            CASE plan ->> 'route'
+                WHEN 'mrl' THEN format('mrl.default_walk(%s, %s)', k, keep)
+                ELSE format('mrl.default_effort(greatest(%s, %s))', keep, k)
+            END
         ] || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
 $$;
 COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text) IS
@@ -264,7 +300,7 @@ CREATE OR REPLACE FUNCTION mrl.%1$I(
 AS $body$
 #variable_conflict use_variable
 DECLARE
-    keep integer := greatest(coalesce(shortlist, mrl.default_keep(k)), k);
+    keep integer := %9$s;
     before text[];
     ids %3$s[];
     distances double precision[];
@@ -303,15 +339,39 @@ $body$
         'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims,
         c.name, c.metric,
         mrl.filled(mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep'),
-        mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'));
+        mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'),
+        CASE plan ->> 'route'
+            WHEN 'mrl' THEN 'coalesce(shortlist, 0)'
+            ELSE 'greatest(coalesce(shortlist, mrl.default_keep(k)), k)'
+        END);
     EXECUTE format('COMMENT ON FUNCTION mrl.%I IS %L', 'search_' || c.name,
         format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, '
-               'ties by id: a shortlist of the given length on %s dims, reranked on all %s.',
-               c.name, c.metric, c.low_dims, c.dims));
+               'ties by id: %s.',
+               c.name, c.metric,
+               CASE plan ->> 'route'
+                   WHEN 'mrl' THEN 'by an index of kind mrl'
+                   ELSE format('a shortlist of the given length on %s dims, reranked on all %s',
+                               c.low_dims, c.dims)
+               END));
 END
 $$;
 COMMENT ON FUNCTION mrl.define_search(text) IS
     'Makes mrl.search_<collection> from the collection''s plan, so that its key keeps its type.';
+
+CREATE OR REPLACE FUNCTION mrl.define_search_if_allowed(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM mrl.define_search(collection);
+EXCEPTION WHEN insufficient_privilege OR SQLSTATE 'MR002' THEN
+    RAISE NOTICE 'mrl.search_% keeps its form until its owner calls mrl.define_search(%)',
+        collection, quote_literal(collection);
+END
+$$;
+COMMENT ON FUNCTION mrl.define_search_if_allowed(text) IS
+    'The same, where this role may; otherwise it says who must.';
 
 CREATE OR REPLACE FUNCTION mrl.define_searches()
     RETURNS void
@@ -327,12 +387,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation)
         ORDER BY c.name
     LOOP
-        BEGIN
-            PERFORM mrl.define_search(name);
-        EXCEPTION WHEN insufficient_privilege OR SQLSTATE 'MR002' THEN
-            RAISE NOTICE 'mrl.search_% keeps its form until its owner calls mrl.define_search(%)',
-                name, quote_literal(name);
-        END;
+        PERFORM mrl.define_search_if_allowed(name);
     END LOOP;
 END
 $$;

@@ -44,8 +44,12 @@ WHERE r.oid = pg_catalog.to_regclass(%s)
 -- name: index_statement
 SELECT s.create_statement, s.comment_statement
 FROM mrl.index_statement(
-    %(name)s, m => %(m)s, ef_construction => %(ef_construction)s, online => %(concurrently)s
+    %(name)s, %(kind)s, m => %(m)s, ef_construction => %(ef_construction)s, online => %(concurrently)s
 ) AS s
+
+-- The search function takes the index that was built.
+-- name: define_search
+SELECT mrl.define_search_if_allowed(%s)
 
 -- HNSW counts the table's blocks, not its rows (pgvector, README, "Index Build Time").
 -- name: index_progress

@@ -6,8 +6,8 @@ SELECT mrl.search_statement(%s, %s)
 -- name: default_plan
 SELECT mrl.default_plan(%s, %s, %s)
 
--- name: walk_misses
-SELECT mrl.walk_misses(%s)
+-- name: misses_for_rows
+SELECT mrl.misses_for_rows(%s, %s)
 
 -- The rows that reached the last stage, as a further column.
 -- name: rows_in

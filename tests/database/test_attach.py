@@ -185,7 +185,7 @@ def test_the_prefix_of_a_search_is_the_indexed_expression(db, execute, rng, metr
     execute(f"CREATE TABLE t (id bigint PRIMARY KEY, embedding {vector_type}(16))")
     docs = db.attach("t", nesting_dims=(8, 16), metric=metric, low_dim="index")
     docs.add(np.arange(5000), rng.standard_normal((5000, 16), dtype=np.float32))
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     execute("ANALYZE t")
 
     assert docs.explain(np.ones(16), k=5, shortlist=40).stages[0].name.startswith("hnsw")

@@ -112,7 +112,7 @@ def test_the_shortlist_is_never_cut_by_ef_search(db, execute, rng, keep):
     vectors = rng.standard_normal((2000, 16), dtype=np.float32)
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16))
     docs.add(np.arange(2000), vectors)
-    docs.create_index()
+    docs.create_index(kind="hnsw")
 
     trace = docs.search(vectors[0], k=10, shortlist=keep).trace
 
@@ -123,7 +123,7 @@ def test_the_shortlist_is_never_cut_by_ef_search(db, execute, rng, keep):
 def test_the_shortlist_uses_the_low_dim_index(db, execute, rng):
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16))
     docs.add(np.arange(5000), rng.standard_normal((5000, 16), dtype=np.float32))
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     execute("ANALYZE docs")
 
     trace = docs.explain(np.ones(16), k=5, shortlist=40)
@@ -138,7 +138,7 @@ def test_k_rows_come_back_under_any_filter(db, rng):
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16), columns={"grade": "integer"})
     vectors = rng.standard_normal((4000, 16), dtype=np.float32)
     docs.add(np.arange(4000), vectors, grade=np.arange(4000) % 1000)
-    docs.create_index()
+    docs.create_index(kind="hnsw")
 
     for grades in (1, 2, 3, 10, 100, 500):
         where = {"grade": {"$lt": grades}}
@@ -151,7 +151,7 @@ def test_k_rows_come_back_under_any_filter(db, rng):
 def test_dead_rows_do_not_shorten_the_answer(db, rng):
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16))
     docs.add(np.arange(3000), rng.standard_normal((3000, 16), dtype=np.float32))
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     docs.delete(np.arange(2950))
 
     hits = docs.search(rng.standard_normal((5, 16)), k=20)
@@ -274,7 +274,7 @@ def test_psql_and_python_find_the_same(db, execute, rng, metric, low_dim):
     execute("CREATE TABLE articles (id text PRIMARY KEY, embedding vector(20))")
     docs = db.attach("articles", nesting_dims=(10, 20), metric=metric, low_dim=low_dim)
     docs.add([f"k{i}" for i in range(400)], vectors)
-    docs.create_index()
+    docs.create_index(kind="hnsw")
 
     for query in vectors[:5]:
         hits = docs.search(query, k=7, shortlist=60)
@@ -291,7 +291,7 @@ def test_the_sql_function_changes_no_setting_and_finds_k(db, execute, dsn, rng):
 
     docs = db.create_collection("docs", dims=16, nesting_dims=(8, 16))
     docs.add(np.arange(3000), rng.standard_normal((3000, 16), dtype=np.float32))
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     docs.delete(np.arange(2900))
 
     with psycopg.connect(dsn) as connection:

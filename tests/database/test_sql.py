@@ -36,7 +36,7 @@ def docs(db, rows):
         "docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"}
     )
     docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     return docs
 
 

@@ -41,7 +41,7 @@ def docs(db, rows):
         "docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"}
     )
     docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
-    docs.create_index()
+    docs.create_index(kind="hnsw")
     return docs
 
 
@@ -438,7 +438,9 @@ def test_recall_is_shown_as_measured_and_weighted_in_the_lower_bound_alone(db, r
     """The twin is plain: search for the same rows and one answer more, and leave the row out."""
     thin = db.create_collection("thin", dims=DIMS, nesting_dims=(16, 64))
     thin.add(np.arange(N), rows[0])
-    thin.create_index(m=4, ef_construction=8)  # a walk misses much that the shortlist would hold
+    thin.create_index(
+        kind="hnsw", m=4, ef_construction=8
+    )  # a walk misses much that the shortlist would hold
     full = Stage(DIMS, F32, 10)
     plan = Plan("hnsw", 40, (Stage(16, F16, 60), full))
     longer = Plan("hnsw", 40, (Stage(16, F16, 61), Stage(DIMS, F32, 11)))

@@ -35,7 +35,7 @@ def collections(server):
             columns={"third": "integer"},
         )
         docs.add(np.arange(N), vectors, third=np.arange(N) % 3)
-        docs.create_index()
+        docs.create_index(kind="hnsw")
         made[metric] = docs
     return made, vectors
 

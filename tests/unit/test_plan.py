@@ -32,6 +32,21 @@ def test_effort_is_what_pgvector_takes(effort):
         Plan("hnsw", effort, (Stage(8, F32, 5),))
 
 
+def test_a_plan_by_our_index_has_one_stage_and_is_not_exact():
+    plan = Plan("mrl", 4096, (Stage(16, F32, 5),))
+
+    assert (str(plan), plan.walks, plan.exact) == (
+        "mrl, effort 4096: prefix 16 float32, keep 5",
+        True,
+        False,
+    )
+    assert plan.without_walk.exact
+    assert not plan.leaves_out_none(5)
+    assert Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(PlanError, match="2 stages"):
+        Plan("mrl", 64, (Stage(8, F16, 20), Stage(16, F32, 5)))
+
+
 def test_an_unknown_route_is_refused():
     with pytest.raises(PlanError, match="'graph' or 'flat' in this process"):
         Plan("ivfflat", 40, (Stage(8, F32, 5),))

@@ -27,7 +27,9 @@ class Trials:
         self.timed = set()
 
     def meets(self, plan):
-        walks = plan.route in ("graph", "hnsw")
+        walks = plan.walks
+        if plan.route == "mrl":  # its one stage keeps k
+            return plan.effort >= self.effort and self.keep < 10**9
         return plan.stages[0].keep >= self.keep and (plan.effort >= self.effort or not walks)
 
     def hopeful(self, plan):  # noqa: ARG002
@@ -38,7 +40,7 @@ class Trials:
 
     def mean_microseconds(self, plan):
         assert plan in self.timed
-        walks = plan.route in ("graph", "hnsw")
+        walks = plan.walks
         return plan.effort + plan.stages[0].keep + (0 if walks else 10**6)
 
 
@@ -46,8 +48,8 @@ def native(rows=100_000, loaded=None):
     return NativePlanSpace(DIMS, rows, K, loaded or graph_plan(dims=DIMS))
 
 
-def sql(rows=100_000, indexed=True, low_dims=128, k=K):
-    return SqlPlanSpace(DIMS, low_dims, rows, k, indexed)
+def sql(rows=100_000, kinds=("hnsw",), low_dims=128, k=K):
+    return SqlPlanSpace(DIMS, low_dims, rows, k, frozenset(kinds))
 
 
 SPACES = {
@@ -55,9 +57,11 @@ SPACES = {
     "graph, few rows": native(rows=20),
     "flat": native(loaded=flat_plan(dims=DIMS)),
     "flat, int8": native(loaded=flat_plan(dims=DIMS, precision=Precision.int8, low_dims=64)),
+    "mrl": sql(kinds=("mrl",)),
+    "mrl and hnsw": sql(kinds=("mrl", "hnsw")),
     "hnsw": sql(),
-    "seqscan": sql(indexed=False),
-    "seqscan, few rows": sql(rows=12, indexed=False),
+    "seqscan": sql(kinds=()),
+    "seqscan, few rows": sql(rows=12, kinds=()),
     "hnsw, few rows": sql(rows=12),
 }
 
@@ -90,6 +94,21 @@ def test_candidates_meet_and_the_least_is_tight(name):
     assert all(trials.meets(plan) or plan.stages[0].keep == 12 for plan in candidates)
     walks = [plan for plan in candidates if plan.walks]
     assert not walks or min(plan.effort for plan in walks) <= 60 * 1.11
+
+
+def test_a_walk_of_our_index_finds_all_answers_at_once():
+    """Below that effort a scan walks again, for a row as query sooner than for others."""
+    for k, least_effort in ((10, 16), (11, 16), (12, 96), (100, 1272)):
+        first = next(iter(sql(kinds=("mrl",), k=k).ladder()))
+
+        assert (first.route, first.effort, len(first.stages)) == ("mrl", least_effort, 1)
+        assert sql(kinds=("mrl",), k=k).scaled(first, 0.1) == first
+
+
+def test_where_our_index_cannot_meet_the_others_are_tried():
+    plans = list(sql(kinds=("mrl", "hnsw")).candidates(Trials(keep=10**9)))
+
+    assert [(plan.route, plan.effort) for plan in plans[:2]] == [("mrl", 4096), ("hnsw", 1000)]
 
 
 def test_where_nothing_meets_only_what_may_be_hopeful_is_offered():

@@ -65,7 +65,7 @@ def run_demo(db: Database, out: Console) -> None:
     out.print(
         f"loaded {len(rows):,} Debian packages × 384 dims in {loaded:.1f} s "
         f"({len(rows) / loaded:,.0f} rows/s), "
-        f"indexed their first {docs.low_dims} dims in {indexed:.1f} s\n",
+        f"indexed them by {docs.index_kind} in {indexed:.1f} s\n",
         highlight=False,
         soft_wrap=True,
     )
