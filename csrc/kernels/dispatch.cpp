@@ -15,6 +15,8 @@ namespace mrl {
 #elif defined(__x86_64__)
 #define MRL_INSTRUCTION_SETS(SET) \
     SET(scalar) SET(avx2) SET(avx2_vnni) SET(avx512) SET(avx512_vnni) SET(avx512_icelake)
+#elif defined(__aarch64__)
+#define MRL_INSTRUCTION_SETS(SET) SET(scalar) SET(neon) SET(neon_dotprod)
 #else
 #define MRL_INSTRUCTION_SETS(SET) SET(scalar)
 #endif

@@ -18,6 +18,7 @@ SETS = {
         "avx512_vnni": ("avx512", {"avx512_vnni"}),
         "avx512_icelake": ("avx512_vnni", {"avx512_vpopcntdq"}),
     },
+    "aarch64": {"neon": (None, {"asimd"}), "neon_dotprod": ("neon", {"asimddp"})},
 }.get(platform.machine(), {})
 
 
