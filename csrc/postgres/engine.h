@@ -51,8 +51,8 @@ MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid
 size_t mrl_build_bytes(const MrlBuild* build, size_t rows);
 size_t mrl_build_rows(const MrlBuild* build);
 MrlStatus mrl_build_graph(MrlBuild* build, MrlProgress progress, void* state);
-// Puts the rows, in the order in which they were added, in slots that rise, of n in all; their graph
-// then leads from slot to slot. For an index that has its rows already.
+// Puts the rows, in the order in which they were added, in slots that rise, of n in all; their
+// graph then leads from slot to slot. For an index that has its rows already.
 MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n);
 // What a built index is: meta (blocks are the caller's), the blob, and the items of every page of a
 // section.
