@@ -69,6 +69,8 @@ class PagedSearch {
     const std::vector<PagedHit>& hits() const { return hits_; }  // best first
     const RowQuery& query() const { return row_query_; }
     std::size_t scored() const { return walk_.scored; }
+    // The slots whose links were followed, in order; of a walk for links all that it met.
+    const std::vector<std::uint32_t>& popped() const { return walk_.popped; }
 
   private:
     static constexpr std::uint32_t kBatch = 8 * kDegree;  // lines asked for at once

@@ -1,0 +1,388 @@
+// A search over pages against the walk over memory: the same pops and the same hits, bit for bit,
+// however the host moves the pages while they are read. The pages are those that the extension
+// writes, from its own build; a frame ends where memory cannot be read.
+//
+//   steady   every page is in its frame
+//   copied   no page is ever read in place
+//   moving   frames are overwritten at random between the two looks, with foreign bytes, with
+//            another page or with half of one, and pages leave their frames
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "kernels/dispatch.hpp"
+#include "postgres/engine.h"
+#include "postgres/engine_reader.hpp"
+
+namespace mrl {
+float margin_of_effort(std::size_t effort);
+}
+
+namespace {
+
+constexpr std::size_t kWaiting = 150;  // rows behind the graph
+enum class Kind { steady, copied, moving };
+
+// All pages of an index as they lie on disk.
+struct Disk {
+    MrlMeta meta{};
+    std::vector<std::uint8_t> blob;
+    std::vector<std::vector<std::uint8_t>> pages[MRL_SECTIONS];
+
+    std::uint8_t* item(int section, std::uint32_t slot) {
+        const std::uint32_t page = slot / MRL_ITEMS;
+        while (page >= pages[section].size()) pages[section].emplace_back(MRL_PAGE_BYTES);
+        return pages[section][page].data() + MRL_PAGE_HEAD + slot % MRL_ITEMS * MRL_ITEM_BYTES;
+    }
+    // Puts a row behind all others, as an insert does.
+    void append(MrlReader* reader, const float* vector) {
+        const std::uint32_t slot = meta.slots++, place = slot % meta.rows_per_page;
+        item(MRL_LINKS, slot);
+        auto& rows = pages[MRL_ROWS];
+        if (slot / meta.rows_per_page == rows.size()) rows.emplace_back(MRL_PAGE_BYTES);
+        std::uint8_t* page = rows.back().data();
+        std::vector<std::uint8_t> code(meta.code_stride);
+        MrlTail tail{};
+        CHECK(mrl_encode(reader, vector, code.data(), item(MRL_LINES, slot), &tail) == MRL_DONE);
+        std::memcpy(page + MRL_PAGE_HEAD + std::size_t{place} * meta.code_stride, code.data(),
+                    code.size());
+        std::memcpy(page + mrl_tail_at(&meta, place), &tail, sizeof tail);
+    }
+};
+
+// Frames as a server's buffers: fewer than there are pages, each holding any page for a while.
+class Frames {
+  public:
+    Frames(const Disk& disk, Kind kind, std::mt19937& random)
+        : disk_(disk), kind_(kind), random_(random) {
+        std::size_t all = 0;
+        for (int s = 0; s < MRL_SECTIONS; ++s) {
+            where_[s].resize(disk.pages[s].size());
+            all += disk.pages[s].size();
+        }
+        n_ = std::max<std::size_t>(kind == Kind::moving ? all / 3 : all, 2 * MRL_PAGE_BYTES / 32);
+        memory_ = std::make_unique<Guarded>(n_ * MRL_PAGE_BYTES);
+        held_.resize(n_ + 1);
+    }
+
+    MrlPageHost host() {
+        return {this, memory_->as<std::uint8_t>(), kind_ == Kind::copied ? nullptr : find, unmoved};
+    }
+
+    // Runs a search to its end as the extension does.
+    void run(MrlReader* reader) {
+        MrlAnswer answer = MRL_READ;
+        MrlStatus status;
+        int attempts = 0;
+        while ((status = mrl_search_step(reader, answer)) == MRL_PAGES) {
+            const MrlPageRequest* request = mrl_search_request(reader);
+            if (request->copies != nullptr) {
+                for (std::uint32_t i = 0; i < request->n; ++i) {
+                    CHECK(request->pages[i] < disk_.pages[request->section].size());
+                    CHECK(request->offsets[i] + request->bytes <= MRL_PAGE_BYTES);
+                    std::memcpy(request->copies + std::size_t{i} * request->bytes,
+                                disk_.pages[request->section][request->pages[i]].data() +
+                                    request->offsets[i],
+                                request->bytes);
+                }
+                answer = MRL_COPIED;
+                attempts = 0;
+                ++copied;
+            } else if (++attempts > 3) {
+                answer = MRL_UNSTEADY;
+            } else {
+                for (std::uint32_t i = 0; i < request->n; ++i)
+                    load(request->section, request->pages[i]);
+                answer = MRL_READ;
+            }
+        }
+        CHECK(status == MRL_DONE);
+    }
+
+    std::size_t moved = 0, copied = 0;
+
+  private:
+    struct Held {
+        int section = -1;
+        std::uint32_t page = 0;
+    };
+
+    void load(int section, std::uint32_t page) {
+        CHECK(page < where_[section].size());
+        if (where_[section][page] != 0) return;
+        next_ = next_ % n_ + 1;
+        drop(next_);
+        held_[next_] = {section, page};
+        where_[section][page] = static_cast<std::uint32_t>(next_);
+        std::memcpy(frame(next_), disk_.pages[section][page].data(), MRL_PAGE_BYTES);
+    }
+
+    void drop(std::size_t frame) {
+        const Held held = held_[frame];
+        if (held.section >= 0) where_[held.section][held.page] = 0;
+        held_[frame].section = -1;
+    }
+
+    std::uint8_t* frame(std::size_t number) {
+        return memory_->as<std::uint8_t>() + (number - 1) * MRL_PAGE_BYTES;
+    }
+
+    // Another page takes the frame: what is read there from now on is anything.
+    void overwrite(std::size_t number) {
+        drop(number);
+        ++moved;
+        std::uint8_t* bytes = frame(number);
+        const auto kind = random_() % 3;
+        const std::size_t from = kind == 1 ? MRL_PAGE_BYTES / 2 : 0;
+        for (std::size_t i = from; i < MRL_PAGE_BYTES && kind != 2; i += 4) {
+            const auto word = static_cast<std::uint32_t>(random_());
+            std::memcpy(bytes + i, &word, sizeof word);
+        }
+        if (kind == 2) std::memset(bytes, 0xff, MRL_PAGE_BYTES);
+    }
+
+    static std::uint32_t find(void* self, int section, const std::uint32_t* pages, std::uint32_t n,
+                              std::uint32_t* frames) {
+        auto& me = *static_cast<Frames*>(self);
+        std::uint32_t missing = 0;
+        for (std::uint32_t i = 0; i < n; ++i) {
+            CHECK(pages[i] < me.where_[section].size());
+            frames[i] = me.where_[section][pages[i]];
+            missing += frames[i] == 0 ? 1 : 0;
+        }
+        if (me.kind_ == Kind::moving && missing == 0 && me.random_() % 3 == 0)
+            me.overwrite(frames[me.random_() % n]);
+        return missing;
+    }
+
+    static bool unmoved(void* self, int section, const std::uint32_t* pages, std::uint32_t n,
+                        const std::uint32_t* frames) {
+        auto& me = *static_cast<Frames*>(self);
+        for (std::uint32_t i = 0; i < n; ++i)
+            if (me.where_[section][pages[i]] != frames[i]) return false;
+        return me.kind_ != Kind::moving || me.random_() % 16 != 0;
+    }
+
+    const Disk& disk_;
+    Kind kind_;
+    std::mt19937& random_;
+    std::size_t n_ = 0, next_ = 0;
+    std::unique_ptr<Guarded> memory_;
+    std::vector<std::uint32_t> where_[MRL_SECTIONS];  // frame of each page, or 0
+    std::vector<Held> held_;
+};
+
+std::vector<float> vectors(std::size_t n, std::size_t dims, std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> all(n * dims);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const float spread = 1.0f / (1.0f + static_cast<float>(i % dims) / 16.0f);
+        all[i] = normal(random) * spread;
+    }
+    return all;
+}
+
+// An index as the extension builds and writes it; TIDs count the rows.
+Disk build(MrlMetric metric, const std::vector<float>& rows, std::size_t dims) {
+    const MrlBuildOptions options{metric, static_cast<std::uint32_t>(dims), 0, 2};
+    MrlBuild* build;
+    CHECK(mrl_build_begin(&options, &build) == MRL_DONE);
+    for (std::size_t i = 0; i < rows.size() / dims; ++i) {
+        const std::uint16_t tid[3] = {static_cast<std::uint16_t>(i >> 16),
+                                      static_cast<std::uint16_t>(i), 1};
+        CHECK(mrl_build_add(build, rows.data() + i * dims, tid) == MRL_DONE);
+    }
+    const auto go_on = [](void*, double, double) { return false; };
+    CHECK(mrl_build_graph(build, go_on, nullptr) == MRL_DONE);
+    Disk disk;
+    disk.meta = *mrl_build_meta(build);
+    disk.blob.assign(mrl_build_blob(build), mrl_build_blob(build) + disk.meta.blob_bytes);
+    for (int s = 0; s < MRL_SECTIONS; ++s) {
+        for (std::uint32_t p = 0; p < disk.meta.pages[s]; ++p) {
+            disk.pages[s].emplace_back(MRL_PAGE_BYTES);
+            mrl_build_page(build, s, p, disk.pages[s].back().data());
+        }
+    }
+    mrl_build_free(build);
+    return disk;
+}
+
+// The same index in memory, read from its pages.
+struct Memory {
+    mrl::Graph graph;
+    mrl::LineCodes lines;
+    std::vector<std::uint32_t> row_of_slot;
+
+    explicit Memory(Disk& disk) {
+        graph.resize(disk.meta.linked);
+        mrl::BlobWriter writer;
+        std::vector<std::uint8_t> planes[2];
+        for (std::uint32_t slot = 0; slot < disk.meta.linked; ++slot) {
+            std::memcpy(graph.links(slot), disk.item(MRL_LINKS, slot), MRL_ITEM_BYTES);
+            const std::uint8_t* line = disk.item(MRL_LINES, slot);
+            for (auto& plane : planes) {
+                plane.insert(plane.end(), line, line + mrl::kLineBytes);
+                line += mrl::kLineBytes;
+            }
+            MrlTail tail;
+            std::memcpy(&tail,
+                        disk.pages[MRL_ROWS][slot / disk.meta.rows_per_page].data() +
+                            mrl_tail_at(&disk.meta, slot % disk.meta.rows_per_page),
+                        sizeof tail);
+            row_of_slot.push_back(std::uint32_t{tail.tid[0]} << 16 | tail.tid[1]);
+        }
+        writer.value("", disk.meta.unit);
+        for (const auto& plane : planes) writer.list("", plane);
+        mrl::BlobReader reader(writer.bytes.data(), writer.bytes.size());
+        lines.fields(reader);
+        CHECK(lines.restore(mrl::metric_of(disk.meta.metric), disk.meta.linked));
+        mrl::BlobReader blob(disk.blob.data(), disk.blob.size());
+        mrl::Projection projection;
+        projection.fields(blob);
+        graph.all_entries().whole(blob);
+        CHECK(graph.all_entries().restore(lines, disk.meta.linked));
+    }
+};
+
+struct Answer {
+    std::vector<std::uint32_t> popped;
+    std::vector<mrl::PagedHit> hits;
+};
+
+// What a walk gives, from the walk over memory and plain sorting.
+Answer oracle(const Memory& memory, const MrlReader& reader, const mrl::Rows& rows,
+              const float* query, std::size_t effort, std::size_t keep) {
+    const mrl::Kernels& kernels = mrl::kernels();
+    const bool refine = rows.dims() >= 640;
+    mrl::RowQuery row_query;
+    mrl::LineQuery line_query;
+    float coordinates[mrl::kLineCoordinates], square = 0;
+    rows.prepare(query, row_query);
+    reader.projection.project(row_query, coordinates);
+    memory.lines.prepare(coordinates, line_query);
+    for (const float z : coordinates) square += z * z;
+    const float unit =
+        rows.metric() == mrl::Metric::cosine ? 1.0f : std::sqrt(square) / reader.meta.unit;
+    mrl::WalkOptions options{};
+    options.hops = effort;
+    options.pool = std::max({effort, std::size_t{32}, keep + keep / 2});
+    options.k = 10;
+    options.margin = mrl::margin_of_effort(effort) * unit;
+    options.refine = refine;
+    mrl::Walk walk;
+    memory.graph.walk(kernels, memory.lines, line_query, options, walk, nullptr);
+    if (!refine) kernels.pool_cut(&walk.pool, 3 * keep);
+    std::vector<std::pair<float, std::uint32_t>> best;
+    for (std::size_t i = 0; i < walk.pool.size; ++i) {
+        float score = walk.pool.key[i];
+        if (!refine)
+            kernels.score_both(&line_query, memory.lines.high(), memory.lines.low(),
+                               &walk.pool.id[i], 1, &score);
+        best.emplace_back(score, walk.pool.id[i]);
+    }
+    std::sort(best.begin(), best.end());
+    best.resize(std::min(best.size(), keep));
+    Answer answer{walk.popped, {}};
+    for (const auto& [_, slot] : best) {
+        const std::uint32_t row = memory.row_of_slot[slot];
+        float score;
+        rows.score(kernels, row_query, &row, 1, &score);
+        answer.hits.push_back({slot, score, rows.scale(row), rows.square(row)});
+    }
+    std::sort(answer.hits.begin(), answer.hits.end(), [](const auto& a, const auto& b) {
+        return a.score != b.score ? a.score < b.score : a.slot < b.slot;
+    });
+    return answer;
+}
+
+bool same(const Answer& a, const Answer& b) {
+    return a.popped == b.popped && std::equal(a.hits.begin(), a.hits.end(), b.hits.begin(),
+                                              b.hits.end(), [](const auto& x, const auto& y) {
+                                                  return x.slot == y.slot && x.score == y.score &&
+                                                         x.scale == y.scale && x.square == y.square;
+                                              });
+}
+
+struct Asked {
+    const float* query;
+    MrlSearchKind kind;
+    std::size_t effort, keep;
+};
+
+Answer search(MrlReader* reader, const Disk& disk, Frames& frames, const Asked& asked) {
+    const MrlPageHost host = frames.host();
+    CHECK(mrl_search_begin(reader, &disk.meta, &host, asked.query, asked.effort, asked.keep,
+                           asked.kind) == MRL_DONE);
+    frames.run(reader);
+    return {reader->search.popped(), reader->search.hits()};
+}
+
+void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937& random) {
+    const std::vector<float> all = vectors(n, dims, random), queries = vectors(12, dims, random),
+                             waiting = vectors(kWaiting, dims, random);
+    Disk disk = build(metric, all, dims);
+    MrlReader* reader;
+    CHECK(mrl_reader_open(&disk.meta, disk.blob.data(), &reader) == MRL_DONE);
+    const Memory memory(disk);
+    mrl::Rows rows(mrl::metric_of(disk.meta.metric), dims, false);
+    rows.append(all.data(), n, dims, 1);
+
+    std::size_t moved = 0, copied = 0;
+    for (int waits = 0; waits < 2; ++waits) {
+        Frames steady(disk, Kind::steady, random), copies(disk, Kind::copied, random),
+            moving(disk, Kind::moving, random);
+        for (std::size_t q = 0; q < 12; ++q) {
+            const float* query =
+                waits != 0 && q % 2 == 0 ? waiting.data() + q * dims : queries.data() + q * dims;
+            for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER}) {
+                const std::size_t effort = q % 3 == 0 ? 8 : 20 * q;
+                const Asked asked{query, kind, effort, q % 4 == 0 ? 100 : 20};
+                const Answer in_place = search(reader, disk, steady, asked);
+                if (kind == MRL_WALK && waits == 0)
+                    CHECK(same(in_place, oracle(memory, *reader, rows, query, effort, asked.keep)));
+                if (kind == MRL_SCAN && waits == 0)
+                    CHECK(in_place.hits.size() == std::min(asked.keep, n));
+                if (kind != MRL_GATHER && waits != 0 && q % 2 == 0 && metric != MRL_INNER_PRODUCT)
+                    CHECK(in_place.hits.front().slot == disk.meta.linked + q);
+                CHECK(same(search(reader, disk, copies, asked), in_place));
+                CHECK(same(search(reader, disk, moving, asked), in_place));
+            }
+        }
+        moved += moving.moved;
+        copied += moving.copied;
+        if (waits == 0)
+            for (std::size_t i = 0; i < kWaiting; ++i)
+                disk.append(reader, waiting.data() + i * dims);
+    }
+    CHECK(moved > 20 && copied > 20);
+
+    // A damaged index: any answer, and an end.
+    for (auto& section : disk.pages)
+        for (auto& page : section)
+            for (std::size_t i = MRL_PAGE_HEAD; i < MRL_PAGE_BYTES; ++i)
+                if (random() % 4 == 0) page[i] = static_cast<std::uint8_t>(random());
+    Frames damaged(disk, Kind::moving, random);
+    for (std::size_t q = 0; q < 12; ++q)
+        for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER})
+            search(reader, disk, damaged, {queries.data() + q * dims, kind, 200, 100});
+    mrl_reader_free(reader);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const unsigned rounds = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1;
+    for (unsigned seed = 1; seed <= rounds; ++seed) {
+        std::printf("seed %u\n", seed);
+        std::mt19937 random(seed);
+        for (const MrlMetric metric : {MRL_COSINE, MRL_INNER_PRODUCT, MRL_L2}) {
+            for (const std::size_t n : {1, 40, 1500}) check_index(metric, n, 48, random);
+            check_index(metric, 700, 700, random);  // refines as it walks
+        }
+    }
+    return 0;
+}
