@@ -22,7 +22,7 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
     double rows = Max(path->indexinfo->tuples, 1.0);
-    double lines;
+    double hops = mrl_effort, lines;
 
     if (path->indexorderbys == NIL) {  // a walk needs to know where to
         *startup = *total = get_float8_infinity();
@@ -35,7 +35,9 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
         return;
     }
     genericcostestimate(root, path, loop_count, &costs);
-    lines = Min(mrl_effort * LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows));
+    if (root->limit_tuples > 0)  // a LIMIT beyond the effort widens the walk (limit.c)
+        hops = Max(hops, root->limit_tuples / Max(costs.indexSelectivity, 1e-6));
+    lines = Min(hops * LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows));
     *startup = lines * LINE_COST * cpu_operator_cost + 10.0 * cpu_operator_cost;
     *total = *startup + rows * costs.indexSelectivity *
                             (cpu_index_tuple_cost + ROW_OPERATORS * cpu_operator_cost);

@@ -75,6 +75,13 @@ typedef enum {
     MRL_GATHER,  // a walk to a row's own place, for its links
 } MrlSearchKind;
 
+typedef struct {
+    MrlSearchKind kind;
+    size_t effort;  // candidates that a walk expands
+    size_t keep;    // candidates that come out
+    size_t k;       // a walk ends when a candidate is far behind the k-th best
+} MrlSearch;
+
 // What was done about the last request.
 typedef enum {
     MRL_READ,      // the pages can be found now
@@ -85,11 +92,9 @@ typedef enum {
 // What a backend keeps of an index beside its pages.
 MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
 void mrl_reader_free(MrlReader* reader);
-// One search at a time. meta: as it is now. `effort` and `keep` are not
-// asked for when it gathers.
+// One search at a time. meta: as it is now. When it gathers, its kind is all that is asked for.
 MrlStatus mrl_search_begin(MrlReader* reader, const struct MrlMeta* meta,
-                           const struct MrlPageHost* host, const float* query, size_t effort,
-                           size_t keep, MrlSearchKind kind);
+                           const struct MrlPageHost* host, const float* query, MrlSearch search);
 MrlStatus mrl_search_step(MrlReader* reader, MrlAnswer answer);
 const struct MrlPageRequest* mrl_search_request(const MrlReader* reader);
 const MrlHit* mrl_search_hits(const MrlReader* reader, size_t* n);

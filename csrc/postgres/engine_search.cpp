@@ -31,15 +31,16 @@ MrlStatus mrl_reader_open(const MrlMeta* meta, const uint8_t* blob, MrlReader** 
 void mrl_reader_free(MrlReader* reader) { std::unique_ptr<MrlReader>{reader}; }
 
 MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPageHost* host,
-                           const float* query, size_t effort, size_t keep, MrlSearchKind kind) {
+                           const float* query, MrlSearch search) {
     return guarded([&] {
+        const PagedOptions options{search.effort, search.keep, search.k};
         reader->meta = *meta;
-        if (kind == MRL_SCAN) {
-            reader->search.begin_scan(reader->source, *host, query, {effort, keep});
-        } else if (kind == MRL_GATHER) {
+        if (search.kind == MRL_SCAN) {
+            reader->search.begin_scan(reader->source, *host, query, options);
+        } else if (search.kind == MRL_GATHER) {
             reader->search.begin_gather(reader->source, *host, query);
         } else {
-            reader->search.begin(reader->source, *host, query, {effort, keep});
+            reader->search.begin(reader->source, *host, query, options);
         }
     });
 }

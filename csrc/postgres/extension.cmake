@@ -35,11 +35,13 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/build.c
     csrc/postgres/cost.c
     csrc/postgres/insert.c
+    csrc/postgres/limit.c
     csrc/postgres/link.c
     csrc/postgres/mrl_db.c
     csrc/postgres/pages.c
     csrc/postgres/refit.c
     csrc/postgres/scan.c
+    csrc/postgres/scan_rows.c
     csrc/postgres/space.c
     csrc/postgres/types.c
     csrc/postgres/vacuum.c

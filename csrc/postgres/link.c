@@ -37,7 +37,7 @@ static void walk_to(Relation rel, MrlIndex* index, MrlLinker* linker, uint32 slo
     memcpy(&tail, page + mrl_tail_at(&index->meta, slot % each), sizeof tail);
     mrl_decode(index->reader, page + MRL_PAGE_HEAD + (Size)(slot % each) * stride, &tail, vector);
     UnlockReleaseBuffer(buffer);
-    mrl_search(rel, index, vector, 0, 0, MRL_GATHER);
+    mrl_search(rel, index, vector, (MrlSearch){.kind = MRL_GATHER});
     mrl_check_status(mrl_link_add(linker, slot, index->reader), "linking rows");
     pfree(vector);
 }

@@ -79,8 +79,7 @@ Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
 struct MrlLabel* mrl_label(Page page);
-void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
-                MrlSearchKind kind);
+void mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
 
@@ -105,6 +104,10 @@ bool mrl_refit(Relation rel, int workers);
 
 // link.c
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
+
+// limit.c
+void mrl_init_limit(void);
+double mrl_rows_asked_for(IndexScanDesc scan, double slots);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);

@@ -55,6 +55,7 @@ void _PG_init(void) {
         &mrl_strict_order, false, PGC_USERSET, 0, NULL, NULL, NULL);
     MarkGUCPrefixReserved("mrl");
     mrl_init_pages();
+    mrl_init_limit();
 }
 
 static bytea* options(Datum reloptions, bool validate) {

@@ -313,8 +313,7 @@ static void touch_pages(Relation rel, Host* host) {
 }
 
 // A whole search; the hits are the reader's.
-void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort, size_t keep,
-                MrlSearchKind kind) {
+void mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
     bool in_place = MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED &&
                     !RelationUsesLocalBuffers(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
@@ -325,9 +324,8 @@ void mrl_search(Relation rel, MrlIndex* index, const float* query, size_t effort
     int attempts = 0;
 
     ++index->searches;
-    mrl_check_status(
-        mrl_search_begin(index->reader, &index->meta, &pages, query, effort, keep, kind),
-        "beginning a search");
+    mrl_check_status(mrl_search_begin(index->reader, &index->meta, &pages, query, search),
+                     "beginning a search");
     while ((status = mrl_search_step(index->reader, answer)) == MRL_PAGES) {
         const struct MrlPageRequest* request = mrl_search_request(index->reader);
 

@@ -5,77 +5,34 @@
 // that is still to be read can be nearer. So row-level security, deletions and old snapshots are
 // PostgreSQL's business alone.
 //
-// Nobody tells how many rows will be asked for. When a walk's candidates are used up, and more are
-// wanted, the next walk makes twice the effort; when walking would look at half of the index, all
-// lines are looked at, and rows are visited in the order of what they say, up to
+// The access method is not told how many rows will be asked for. When a walk's candidates are used
+// up, and more are wanted, the next walk makes twice the effort; when walking would look at half of
+// the index, all lines are looked at, and rows are visited in the order of what they say, up to
 // mrl.max_scan_tuples; then all that is left is sorted by true distance. So no row that matches is
 // ever missing. Rows that a later round finds may be nearer than rows that went out before;
-// mrl.strict_order leaves them out.
-#include "mrl.h"
-#include "waiting.h"
+// mrl.strict_order leaves them out. Where the plan says how many rows are asked for (limit.c), the
+// first walk is wide enough for them, and no later round is needed.
+#include "scan.h"
 
 #include <math.h>
 
 #include "access/relscan.h"
 #include "catalog/index.h"
-#include "catalog/pg_operator_d.h"
-#include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/bitmapset.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/tuplesort.h"
 
 #define LINES_A_HOP 20    // that a walk reads, about
 #define LEAST_KEEP 20     // candidates of a walk
+#define LEAST_K 10        // answers that it ends behind
 #define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
 #define MOST_EFFORT 4096  // of a walk
+#define MOST_KEEP 2048    // of the first walk
 #define SOUND_SHARE 0.6   // of a walk's candidates: what comes after them may have been missed
 
-typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
-
-typedef struct MrlScan {
-    MemoryContext context;  // of one rescan
-    FmgrInfo* distance;
-    Oid collation;
-    Datum query;
-    const float* query_values;
-    Phase phase;
-    bool started;
-    bool unordered;  // every distance is NULL or NaN
-    uint32 slots;    // of the index, when the scan began
-    uint32 generation;
-    size_t effort, keep;
-    int64 visited;
-    int64 returned;
-    uint32 read, visible;  // in this round
-    double last;           // distance that went out
-
-    MrlHit* hits;  // candidates, by estimate
-    size_t n_hits, next_hit;
-    size_t most_hits;
-    uint64* met;  // a bit for each slot that was a candidate before; NULL in the first round
-
-    WaitingRows waiting;  // read, not yet returned
-
-    Tuplesortstate* sort;
-    TupleTableSlot* sorted;
-
-    MemoryContext row_context;  // of one row's reading
-    IndexFetchTableData* fetch;
-    TupleTableSlot* row;
-    IndexInfo* info;  // of an expression index
-    EState* estate;
-} MrlScan;
-
 // Candidates
-
-static inline bool was_met(const MrlScan* scan, uint32 slot) {
-    return scan->met != NULL && slot < scan->slots &&
-           (scan->met[slot / 64] >> (slot % 64) & 1) != 0;
-}
 
 static inline void set_met(MrlScan* scan, uint32 slot) {
     if (slot < scan->slots) scan->met[slot / 64] |= UINT64CONST(1) << (slot % 64);
@@ -88,18 +45,6 @@ static void remember_hits(MrlScan* scan) {
             MemoryContextAllocExtended(scan->context, sizeof(uint64) * ((Size)scan->slots / 64 + 1),
                                        MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     for (size_t i = 0; i < scan->next_hit; ++i) set_met(scan, scan->hits[i].slot);
-}
-
-static MrlIndex* open_index(IndexScanDesc desc) {
-    MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_open(desc->indexRelation);
-
-    if (!scan->started) {
-        scan->slots = index->meta.slots;
-        scan->generation = index->meta.generation;
-        scan->started = true;
-    }
-    return index;
 }
 
 // Takes the hits of a search, without those of earlier rounds.
@@ -120,67 +65,27 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
 
 static void walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = open_index(desc);
+    MrlIndex* index = mrl_scan_open(desc);
 
-    mrl_search(desc->indexRelation, index, scan->query_values, scan->effort, scan->keep, MRL_WALK);
+    mrl_search(desc->indexRelation, index, scan->query_values,
+               (MrlSearch){.kind = MRL_WALK,
+                           .effort = scan->effort,
+                           .keep = scan->keep,
+                           .k = Max(LEAST_K, scan->k)});
     take_hits(scan, index);
 }
 
 static void scan_lines(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = open_index(desc);
+    MrlIndex* index = mrl_scan_open(desc);
     size_t left = Max(mrl_max_scan_tuples - scan->visited, 0);
 
     // What was met before may be among the best, and is taken out.
-    mrl_search(desc->indexRelation, index, scan->query_values, 1,
-               (size_t)Min(scan->slots, left + scan->visited), MRL_SCAN);
+    mrl_search(
+        desc->indexRelation, index, scan->query_values,
+        (MrlSearch){.kind = MRL_SCAN, .keep = (size_t)Min(scan->slots, left + scan->visited)});
     take_hits(scan, index);
     scan->n_hits = Min(scan->n_hits, left);
-}
-
-// Rows of the table
-
-// The vector of the row that is in scan->row.
-static Datum read_value(IndexScanDesc desc, bool* null) {
-    MrlScan* scan = desc->opaque;
-    Datum values[INDEX_MAX_KEYS];
-    bool nulls[INDEX_MAX_KEYS];
-
-    if (scan->info == NULL)
-        return slot_getattr(scan->row, desc->indexRelation->rd_index->indkey.values[0], null);
-    ResetPerTupleExprContext(scan->estate);
-    GetPerTupleExprContext(scan->estate)->ecxt_scantuple = scan->row;
-    FormIndexDatum(scan->info, scan->row, scan->estate, values, nulls);
-    *null = nulls[0];
-    return values[0];
-}
-
-// The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
-// false when there is none.
-static bool read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
-                          ItemPointer tid) {
-    MrlScan* scan = desc->opaque;
-    struct MrlTail tail;
-    ItemPointerData version;
-    bool again = false, null;
-    MemoryContext before;
-    Datum value;
-
-    mrl_read_tail(desc->indexRelation, index, slot, &tail);
-    if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
-    mrl_words_to_tid(tail.tid, tid);
-    version = *tid;
-    ++scan->visited;
-    if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
-        return false;
-    before = MemoryContextSwitchTo(scan->row_context);
-    value = read_value(desc, &null);
-    *distance = null || scan->unordered ? 0
-                                        : DatumGetFloat8(FunctionCall2Coll(
-                                              scan->distance, scan->collation, value, scan->query));
-    MemoryContextSwitchTo(before);
-    MemoryContextReset(scan->row_context);
-    return !null;
 }
 
 // Reads candidates until the nearest of those that wait is nearer than any that is still to be
@@ -199,50 +104,15 @@ static bool read_candidates(IndexScanDesc desc) {
                 : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
             break;
         CHECK_FOR_INTERRUPTS();
-        if (index == NULL) index = open_index(desc);
+        if (index == NULL) index = mrl_scan_open(desc);
         ++scan->read;
-        if (read_distance(desc, index, hit->slot, &distance, &tid)) {
+        if (mrl_read_distance(desc, index, hit->slot, &distance, &tid)) {
             ++scan->visible;
             waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
         }
         ++scan->next_hit;
     }
     return scan->waiting.n > 0;
-}
-
-// All rows that were no candidates, sorted by distance.
-static void sort_rest(IndexScanDesc desc) {
-    MrlScan* scan = desc->opaque;
-    MrlIndex* index = open_index(desc);
-    AttrNumber keys[] = {1};
-    Oid operators[] = {Float8LessOperator};
-    Oid collations[] = {InvalidOid};
-    bool nulls_first[] = {false};
-    MemoryContext before = MemoryContextSwitchTo(scan->context);
-    TupleDesc columns = CreateTemplateTupleDesc(2);
-    TupleTableSlot* in;
-
-    TupleDescInitEntry(columns, 1, "distance", FLOAT8OID, -1, 0);
-    TupleDescInitEntry(columns, 2, "row", TIDOID, -1, 0);
-    scan->sort = tuplesort_begin_heap(columns, 1, keys, operators, collations, nulls_first,
-                                      work_mem, NULL, TUPLESORT_NONE);
-    scan->sorted = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
-    in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
-    for (uint32 slot = 0; slot < index->meta.slots; ++slot) {
-        double distance;
-        ItemPointerData tid;
-
-        CHECK_FOR_INTERRUPTS();
-        if (was_met(scan, slot) || !read_distance(desc, index, slot, &distance, &tid)) continue;
-        ExecClearTuple(in);
-        in->tts_values[0] = Float8GetDatum(distance);
-        in->tts_values[1] = ItemPointerGetDatum(&tid);
-        in->tts_isnull[0] = in->tts_isnull[1] = false;
-        ExecStoreVirtualTuple(in);
-        tuplesort_puttupleslot(scan->sort, in);
-    }
-    tuplesort_performsort(scan->sort);
-    MemoryContextSwitchTo(before);
 }
 
 // The next round, when the candidates of the last one are used up. Returns false when there is
@@ -266,7 +136,7 @@ static bool next_round(IndexScanDesc desc) {
         case BY_LINES:
             remember_hits(scan);
             scan->phase = BY_DISTANCE;
-            sort_rest(desc);
+            mrl_sort_rest(desc);
             return true;
         case BY_DISTANCE:
         case ENDED:
@@ -276,13 +146,15 @@ static bool next_round(IndexScanDesc desc) {
     return false;
 }
 
-static bool next_sorted(MrlScan* scan, double* distance, ItemPointer tid) {
-    bool null;
+// Makes the first walk wide enough for the rows that the plan's LIMIT asks for.
+static void widen_first_walk(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    double rows = mrl_rows_asked_for(desc, mrl_scan_open(desc)->meta.slots);
 
-    if (!tuplesort_gettupleslot(scan->sort, true, false, scan->sorted, NULL)) return false;
-    *distance = DatumGetFloat8(slot_getattr(scan->sorted, 1, &null));
-    *tid = *(ItemPointer)DatumGetPointer(slot_getattr(scan->sorted, 2, &null));
-    return true;
+    if (rows <= SOUND_SHARE * scan->keep) return;
+    scan->keep = (size_t)Min(rows / SOUND_SHARE + 1, MOST_KEEP);
+    scan->k = (size_t)Min(rows, MOST_KEEP);
+    scan->effort = Max(scan->effort, Min(scan->keep, MOST_EFFORT));
 }
 
 static void begin_search(IndexScanDesc desc) {
@@ -313,6 +185,7 @@ static void begin_search(IndexScanDesc desc) {
     }
     scan->effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
     scan->keep = Max(LEAST_KEEP, 10 + scan->effort / 8);
+    widen_first_walk(desc);
     scan->last = -get_float8_infinity();
     if ((desc->orderByData->sk_flags & SK_ISNULL) != 0) {
         scan->unordered = true;
@@ -322,14 +195,14 @@ static void begin_search(IndexScanDesc desc) {
         values = palloc(sizeof(float) * type->dims(query));
         type->read(query, values);
         scan->query_values = values;
-        mrl_check_width((int)open_index(desc)->meta.dims, type->dims(query));
+        mrl_check_width((int)mrl_scan_open(desc)->meta.dims, type->dims(query));
         scan->unordered =
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
     // Without a projection there is no estimate worth the name, and there are few rows.
     if (scan->unordered || open_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
-        sort_rest(desc);
+        mrl_sort_rest(desc);
     } else {
         scan->phase = BY_WALK;
         walk(desc);
@@ -358,7 +231,7 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
 
         if (scan->phase == ENDED) return false;
         if (scan->phase == BY_DISTANCE) {
-            if (!next_sorted(scan, &distance, &tid)) {
+            if (!mrl_next_sorted(scan, &distance, &tid)) {
                 scan->phase = ENDED;
                 return false;
             }

@@ -3,22 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "../kernels/dispatch.hpp"
+#include "plan.hpp"
 
 namespace mrl {
 
-float margin_of_effort(std::size_t effort);
-
 namespace {
 
-constexpr std::size_t kHighKeep =
-    3;  // for each row that goes on, how many are scored by both planes
 constexpr std::size_t kMostPool = 8192;
-constexpr std::size_t kWatched = 10;  // the walk ends when a candidate is far behind this answer
-constexpr std::size_t kRefinedDims =
-    640;  // from here on survivors are scored by both planes before they enter the pool
+
+// What a damaged page says may be no number, and what is sorted must be.
+float sortable(float score) { return score == score ? score : kInfinity; }
 
 float length_of(const float* z) {
     float square = 0;
@@ -64,7 +60,7 @@ void PagedSearch::begin(const Source& source, const MrlPageHost& host, const flo
 }
 
 void PagedSearch::begin_gather(const Source& source, const MrlPageHost& host, const float* query) {
-    begin(source, host, query, {kGatherHops, kGathered});
+    begin(source, host, query, {kGatherHops, kGathered, 1});
     pool_keep_ = kGatherPool;
     margin_ = kInfinity;
     gathers_ = true;
@@ -164,133 +160,6 @@ void PagedSearch::score_lines(std::uint32_t n, bool both, float* scores) {
     }
 }
 
-// Walking
-
-bool PagedSearch::far_behind(float key) const {
-    return kernels_->pool_count(&walk_.pool, key - margin_) >= kWatched;
-}
-
-void PagedSearch::pop() {
-    Pool& pool = walk_.pool;
-    std::uint32_t best[walk_rule::kPops + walk_rule::kAhead];
-    const std::size_t most = hops_ < walk_rule::kArrived ? walk_rule::kFirstPops : walk_rule::kPops;
-    const std::size_t open =
-        hops_ < options_.effort ? kernels_->pool_best(&pool, most + walk_rule::kAhead, best) : 0;
-    std::size_t pops = std::min({open, most, options_.effort - std::min(hops_, options_.effort)});
-    for (std::size_t i = 0; i < pops; ++i) {
-        if (!far_behind(pool.open[best[i]])) continue;
-        pops = i;
-        hops_ = options_.effort;
-    }
-    if (pops == 0) {
-        next_ = gathers_ ? waiting() : 0;
-        next_tail();
-        return;
-    }
-    hops_ += pops;
-    look_ahead(best, pops, open);
-    // From the worst to the best, as in walk.cpp.
-    n_popped_ = 0;
-    for (std::size_t i = pops; i-- > 0;) {
-        popped_[n_popped_++] = pool.id[best[i]];
-        pool.open[best[i]] = kInfinity;
-        walk_.popped.push_back(pool.id[best[i]]);
-    }
-    ask_items(MRL_LINKS, popped_, n_popped_);
-    state_ = State::links;
-}
-
-// The links of the candidates that are next: on their way while those of the best are followed.
-void PagedSearch::look_ahead(const std::uint32_t* best, std::size_t first, std::size_t end) {
-    if (host_.find == nullptr || first >= end) return;
-    std::uint32_t slots[walk_rule::kPops + walk_rule::kAhead];
-    const auto n = static_cast<std::uint32_t>(end - first);
-    for (std::uint32_t i = 0; i < n; ++i) slots[i] = walk_.pool.id[best[first + i]];
-    ask_items(MRL_LINKS, slots, n);
-    host_.find(host_.self, MRL_LINKS, pages_, n, frames_);
-    for (std::uint32_t i = 0; i < n; ++i) {
-        if (frames_[i] == 0) continue;
-        __builtin_prefetch(at(i));
-        __builtin_prefetch(at(i) + kLineBytes);
-    }
-}
-
-void PagedSearch::use_links() {
-    for (std::uint32_t i = 0; i < n_popped_; ++i)
-        std::memcpy(links_ + i * kDegree, at(i), kDegree * sizeof(std::uint32_t));
-    if (!still_true()) return;
-    n_met_ = 0;
-    for (std::uint32_t i = 0; i < n_popped_; ++i) {
-        const std::uint32_t* to = links_ + i * kDegree;
-        for (std::size_t e = 0; e < kDegree && to[e] != kNoLink; ++e) {
-            if (to[e] >= meta_->linked) continue;  // younger than this search, or a damaged page
-            met_[n_met_] = to[e];
-            n_met_ += walk_.first_visit(to[e]) ? 1 : 0;
-        }
-    }
-    state_ = n_met_ == 0 ? State::pop : State::lines;
-    if (n_met_ != 0) ask_items(MRL_LINES, met_, n_met_);
-}
-
-void PagedSearch::use_lines() {
-    Pool& pool = walk_.pool;
-    alignas(64) float scores[kBatch];
-    std::uint32_t count = n_met_;
-    score_lines(n_met_, false, scores);
-    if (refine_) {
-        count = 0;
-        std::uint32_t survivors[kBatch];
-        for (std::uint32_t i = 0; i < n_met_; ++i) {
-            survivors[count] = i;
-            count += scores[i] < pool.threshold ? 1 : 0;
-        }
-        std::uint32_t frames[kBatch], offsets[kBatch], slots[kBatch];
-        std::copy_n(met_, n_met_, slots);
-        if (copied_) {
-            float all[kBatch];
-            score_lines(n_met_, true, all);
-            for (std::uint32_t i = 0; i < count; ++i) scores[i] = all[survivors[i]];
-        } else {
-            std::copy_n(frames_, n_met_, frames);
-            std::copy_n(offsets_, n_met_, offsets);
-            for (std::uint32_t i = 0; i < count; ++i) {
-                frames_[i] = frames[survivors[i]];
-                offsets_[i] = offsets[survivors[i]];
-            }
-            score_lines(count, true, scores);
-            std::copy_n(frames, n_met_, frames_);
-            std::copy_n(offsets, n_met_, offsets_);
-        }
-        if (!still_true()) return;
-        for (std::uint32_t i = 0; i < count; ++i) met_[i] = slots[survivors[i]];
-    } else if (!still_true()) {
-        return;
-    }
-    walk_.scored += request_.n;
-    kernels_->pool_append(&pool, scores, met_, count);
-    if (pool.size >= pool_keep_ + walk_rule::kPoolSlack) kernels_->pool_cut(&pool, pool_keep_);
-    if (state_ == State::tail) {
-        next_tail();
-    } else {
-        state_ = State::pop;
-    }
-}
-
-// The slots that no link leads to yet.
-void PagedSearch::next_tail() {
-    n_met_ = 0;
-    for (; n_met_ < kBatch && next_ < waiting(); ++next_) {
-        met_[n_met_++] = next_ < meta_->reused ? meta_->reused_slots[next_]
-                                               : meta_->linked + next_ - meta_->reused;
-    }
-    if (n_met_ == 0) {
-        end_walk();
-        return;
-    }
-    ask_items(MRL_LINES, met_, n_met_);
-    state_ = State::tail;
-}
-
 // Shortlist
 
 void PagedSearch::end_walk() {
@@ -336,7 +205,7 @@ void PagedSearch::use_both() {
     alignas(64) float scores[kBatch];
     score_lines(n_met_, true, scores);
     if (!still_true()) return;
-    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_[next_ + i].first = scores[i];
+    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_[next_ + i].first = sortable(scores[i]);
     next_ += n_met_;
     next_both();
 }
@@ -375,7 +244,8 @@ void PagedSearch::use_rows() {
         MrlTail tail;
         std::memcpy(&tail, at(i) + mrl_tail_at(meta_, met_[i] % meta_->rows_per_page), sizeof tail);
         const float base = source_->rows.metric() == Metric::l2 ? 0.5f * tail.square : 0.0f;
-        hits[i] = {met_[i], base - row_query_.scale * tail.scale * static_cast<float>(product),
+        hits[i] = {met_[i],
+                   sortable(base - row_query_.scale * tail.scale * static_cast<float>(product)),
                    tail.scale, tail.square};
     }
     if (!still_true()) return;
@@ -403,7 +273,8 @@ void PagedSearch::use_scan() {
     score_lines(n_met_, true, scores);
     if (!still_true()) return;
     walk_.scored += n_met_;
-    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_.emplace_back(scores[i], met_[i]);
+    for (std::uint32_t i = 0; i < n_met_; ++i)
+        candidates_.emplace_back(sortable(scores[i]), met_[i]);
     if (candidates_.size() >= 2 * options_.keep + kBatch) cut_candidates(options_.keep);
     next_scan();
 }

@@ -26,6 +26,7 @@ namespace mrl {
 struct PagedOptions {
     std::size_t effort;  // hops
     std::size_t keep;    // candidates that come out
+    std::size_t k;       // a walk ends when a candidate is far behind the k-th best
 };
 
 // A walk to a row's own place: all that it met, by both planes, the nearest kGathered of them.
@@ -75,6 +76,10 @@ class PagedSearch {
   private:
     static constexpr std::uint32_t kBatch = 8 * kDegree;  // lines asked for at once
     static constexpr std::uint32_t kRowBatch = 32;        // rows
+    // From here on survivors are scored by both planes before they enter the pool.
+    static constexpr std::size_t kRefinedDims = 640;
+    // For each row that goes on, how many are scored by both planes.
+    static constexpr std::size_t kHighKeep = 3;
     enum class State { pop, links, lines, tail, both, rows, scan, done };
 
     void prepare(const Source& source, const MrlPageHost& host, const float* query,

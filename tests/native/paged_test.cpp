@@ -17,10 +17,7 @@
 #include "kernels/dispatch.hpp"
 #include "postgres/engine.h"
 #include "postgres/engine_reader.hpp"
-
-namespace mrl {
-float margin_of_effort(std::size_t effort);
-}
+#include "search/plan.hpp"
 
 namespace {
 
@@ -213,16 +210,17 @@ Disk build(MrlMetric metric, const std::vector<float>& rows, std::size_t dims) {
 
 // The same index in memory, read from its pages.
 struct Memory {
-    mrl::Graph graph;
+    mrl::Links links;
+    mrl::Entries entries;
     mrl::LineCodes lines;
     std::vector<std::uint32_t> row_of_slot;
 
     explicit Memory(Disk& disk) {
-        graph.resize(disk.meta.linked);
+        links.resize(disk.meta.linked);
         mrl::BlobWriter writer;
         std::vector<std::uint8_t> planes[2];
         for (std::uint32_t slot = 0; slot < disk.meta.linked; ++slot) {
-            std::memcpy(graph.links(slot), disk.item(MRL_LINKS, slot), MRL_ITEM_BYTES);
+            std::memcpy(links.of(slot), disk.item(MRL_LINKS, slot), MRL_ITEM_BYTES);
             const std::uint8_t* line = disk.item(MRL_LINES, slot);
             for (auto& plane : planes) {
                 plane.insert(plane.end(), line, line + mrl::kLineBytes);
@@ -238,13 +236,13 @@ struct Memory {
         writer.value("", disk.meta.unit);
         for (const auto& plane : planes) writer.list("", plane);
         mrl::BlobReader reader(writer.bytes.data(), writer.bytes.size());
-        lines.fields(reader);
+        lines.visit(reader);
         CHECK(lines.restore(mrl::metric_of(disk.meta.metric), disk.meta.linked));
         mrl::BlobReader blob(disk.blob.data(), disk.blob.size());
         mrl::Projection projection;
-        projection.fields(blob);
-        graph.all_entries().whole(blob);
-        CHECK(graph.all_entries().restore(lines, disk.meta.linked));
+        projection.visit(blob);
+        entries.visit(blob);
+        CHECK(entries.restore(lines, disk.meta.linked));
     }
 };
 
@@ -255,7 +253,7 @@ struct Answer {
 
 // What a walk gives, from the walk over memory and plain sorting.
 Answer oracle(const Memory& memory, const MrlReader& reader, const mrl::Rows& rows,
-              const float* query, std::size_t effort, std::size_t keep) {
+              const float* query, std::size_t effort, std::size_t keep, std::size_t k) {
     const mrl::Kernels& kernels = mrl::kernels();
     const bool refine = rows.dims() >= 640;
     mrl::RowQuery row_query;
@@ -270,11 +268,12 @@ Answer oracle(const Memory& memory, const MrlReader& reader, const mrl::Rows& ro
     mrl::WalkOptions options{};
     options.hops = effort;
     options.pool = std::max({effort, std::size_t{32}, keep + keep / 2});
-    options.k = 10;
+    options.k = k;
     options.margin = mrl::margin_of_effort(effort) * unit;
     options.refine = refine;
     mrl::Walk walk;
-    memory.graph.walk(kernels, memory.lines, line_query, options, walk, nullptr);
+    mrl::walk_graph(kernels, {memory.links, memory.entries, memory.lines}, line_query, options,
+                    nullptr, walk);
     if (!refine) kernels.pool_cut(&walk.pool, 3 * keep);
     std::vector<std::pair<float, std::uint32_t>> best;
     for (std::size_t i = 0; i < walk.pool.size; ++i) {
@@ -310,13 +309,13 @@ bool same(const Answer& a, const Answer& b) {
 struct Asked {
     const float* query;
     MrlSearchKind kind;
-    std::size_t effort, keep;
+    std::size_t effort, keep, k;
 };
 
 Answer search(MrlReader* reader, const Disk& disk, Frames& frames, const Asked& asked) {
     const MrlPageHost host = frames.host();
-    CHECK(mrl_search_begin(reader, &disk.meta, &host, asked.query, asked.effort, asked.keep,
-                           asked.kind) == MRL_DONE);
+    CHECK(mrl_search_begin(reader, &disk.meta, &host, asked.query,
+                           {asked.kind, asked.effort, asked.keep, asked.k}) == MRL_DONE);
     frames.run(reader);
     return {reader->search.popped(), reader->search.hits()};
 }
@@ -340,10 +339,12 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
                 waits != 0 && q % 2 == 0 ? waiting.data() + q * dims : queries.data() + q * dims;
             for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER}) {
                 const std::size_t effort = q % 3 == 0 ? 8 : 20 * q;
-                const Asked asked{query, kind, effort, q % 4 == 0 ? 100 : 20};
+                const Asked asked{query, kind, effort, std::size_t{q % 4 == 0 ? 100u : 20u},
+                                  std::size_t{q % 4 == 0 ? 60u : 10u}};
                 const Answer in_place = search(reader, disk, steady, asked);
                 if (kind == MRL_WALK && waits == 0)
-                    CHECK(same(in_place, oracle(memory, *reader, rows, query, effort, asked.keep)));
+                    CHECK(same(in_place,
+                               oracle(memory, *reader, rows, query, effort, asked.keep, asked.k)));
                 if (kind == MRL_SCAN && waits == 0)
                     CHECK(in_place.hits.size() == std::min(asked.keep, n));
                 if (kind != MRL_GATHER && waits != 0 && q % 2 == 0 && metric != MRL_INNER_PRODUCT)
@@ -368,7 +369,7 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
     Frames damaged(disk, Kind::moving, random);
     for (std::size_t q = 0; q < 12; ++q)
         for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER})
-            search(reader, disk, damaged, {queries.data() + q * dims, kind, 200, 100});
+            search(reader, disk, damaged, {queries.data() + q * dims, kind, 200, 100, 10});
     mrl_reader_free(reader);
 }
 
@@ -380,8 +381,8 @@ int main(int argc, char** argv) {
         std::printf("seed %u\n", seed);
         std::mt19937 random(seed);
         for (const MrlMetric metric : {MRL_COSINE, MRL_INNER_PRODUCT, MRL_L2}) {
-            for (const std::size_t n : {1, 40, 1500}) check_index(metric, n, 48, random);
-            check_index(metric, 700, 700, random);  // refines as it walks
+            for (const std::size_t n : {1, 40, 1000}) check_index(metric, n, 48, random);
+            check_index(metric, 400, 700, random);  // refines as it walks
         }
     }
     return 0;

@@ -1,0 +1,57 @@
+// What the files of a scan share.
+#pragma once
+
+#include "mrl.h"
+#include "waiting.h"
+
+#include "access/relscan.h"
+#include "utils/tuplesort.h"
+
+typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
+
+typedef struct MrlScan {
+    MemoryContext context;  // of one rescan
+    FmgrInfo* distance;
+    Oid collation;
+    Datum query;
+    const float* query_values;
+    Phase phase;
+    bool started;
+    bool unordered;  // every distance is NULL or NaN
+    uint32 slots;    // of the index, when the scan began
+    uint32 generation;
+    size_t effort, keep;
+    size_t k;  // answers that a walk ends behind, or 0: few
+    int64 visited;
+    int64 returned;
+    uint32 read, visible;  // in this round
+    double last;           // distance that went out
+
+    MrlHit* hits;  // candidates, by estimate
+    size_t n_hits, next_hit;
+    size_t most_hits;
+    uint64* met;  // a bit for each slot that was a candidate before; NULL in the first round
+
+    WaitingRows waiting;  // read, not yet returned
+
+    Tuplesortstate* sort;
+    TupleTableSlot* sorted;
+
+    MemoryContext row_context;  // of one row's reading
+    IndexFetchTableData* fetch;
+    TupleTableSlot* row;
+    IndexInfo* info;  // of an expression index
+    EState* estate;
+} MrlScan;
+
+static inline bool was_met(const MrlScan* scan, uint32 slot) {
+    return scan->met != NULL && slot < scan->slots &&
+           (scan->met[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+// scan_rows.c
+MrlIndex* mrl_scan_open(IndexScanDesc desc);
+bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
+                       ItemPointer tid);
+void mrl_sort_rest(IndexScanDesc desc);
+bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid);

@@ -1,0 +1,108 @@
+// Rows of the table for a scan: the distance of one, and all that are left, sorted.
+#include "scan.h"
+
+#include "catalog/index.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+MrlIndex* mrl_scan_open(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_open(desc->indexRelation);
+
+    if (!scan->started) {
+        scan->slots = index->meta.slots;
+        scan->generation = index->meta.generation;
+        scan->started = true;
+    }
+    return index;
+}
+
+// The vector of the row that is in scan->row.
+static Datum read_value(IndexScanDesc desc, bool* null) {
+    MrlScan* scan = desc->opaque;
+    Datum values[INDEX_MAX_KEYS];
+    bool nulls[INDEX_MAX_KEYS];
+
+    if (scan->info == NULL)
+        return slot_getattr(scan->row, desc->indexRelation->rd_index->indkey.values[0], null);
+    ResetPerTupleExprContext(scan->estate);
+    GetPerTupleExprContext(scan->estate)->ecxt_scantuple = scan->row;
+    FormIndexDatum(scan->info, scan->row, scan->estate, values, nulls);
+    *null = nulls[0];
+    return values[0];
+}
+
+// The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
+// false when there is none.
+bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
+                       ItemPointer tid) {
+    MrlScan* scan = desc->opaque;
+    struct MrlTail tail;
+    ItemPointerData version;
+    bool again = false, null;
+    MemoryContext before;
+    Datum value;
+
+    mrl_read_tail(desc->indexRelation, index, slot, &tail);
+    if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
+    mrl_words_to_tid(tail.tid, tid);
+    version = *tid;
+    ++scan->visited;
+    if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
+        return false;
+    before = MemoryContextSwitchTo(scan->row_context);
+    value = read_value(desc, &null);
+    *distance = null || scan->unordered ? 0
+                                        : DatumGetFloat8(FunctionCall2Coll(
+                                              scan->distance, scan->collation, value, scan->query));
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(scan->row_context);
+    return !null;
+}
+
+// All rows that were no candidates, sorted by distance.
+void mrl_sort_rest(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_scan_open(desc);
+    AttrNumber keys[] = {1};
+    Oid operators[] = {Float8LessOperator};
+    Oid collations[] = {InvalidOid};
+    bool nulls_first[] = {false};
+    MemoryContext before = MemoryContextSwitchTo(scan->context);
+    TupleDesc columns = CreateTemplateTupleDesc(2);
+    TupleTableSlot* in;
+
+    TupleDescInitEntry(columns, 1, "distance", FLOAT8OID, -1, 0);
+    TupleDescInitEntry(columns, 2, "row", TIDOID, -1, 0);
+    scan->sort = tuplesort_begin_heap(columns, 1, keys, operators, collations, nulls_first,
+                                      work_mem, NULL, TUPLESORT_NONE);
+    scan->sorted = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
+    in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
+    for (uint32 slot = 0; slot < index->meta.slots; ++slot) {
+        double distance;
+        ItemPointerData tid;
+
+        CHECK_FOR_INTERRUPTS();
+        if (was_met(scan, slot) || !mrl_read_distance(desc, index, slot, &distance, &tid)) continue;
+        ExecClearTuple(in);
+        in->tts_values[0] = Float8GetDatum(distance);
+        in->tts_values[1] = ItemPointerGetDatum(&tid);
+        in->tts_isnull[0] = in->tts_isnull[1] = false;
+        ExecStoreVirtualTuple(in);
+        tuplesort_puttupleslot(scan->sort, in);
+    }
+    tuplesort_performsort(scan->sort);
+    MemoryContextSwitchTo(before);
+}
+
+bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid) {
+    bool null;
+
+    if (!tuplesort_gettupleslot(scan->sort, true, false, scan->sorted, NULL)) return false;
+    *distance = DatumGetFloat8(slot_getattr(scan->sorted, 1, &null));
+    *tid = *(ItemPointer)DatumGetPointer(slot_getattr(scan->sorted, 2, &null));
+    return true;
+}
