@@ -45,9 +45,11 @@ format:
 soak: native  ## the long forms, some hours: filters, cut lines, killed servers and clients, lives of a collection, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
 	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 pytest -s tests/faults --ignore tests/faults/test_model.py
+	MRL_DB_CRASHES=70 MRL_DB_EVICTED_QUERIES=100000 pytest -s tests/extension/test_faults.py
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
 	$(BUILD)/native/wire_test 10000000
 	$(BUILD)/native/file_test 10000000
+	$(BUILD)/native/paged_test 100
 
 bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-almedalen
 	$(PYTHON) benchmarks/bench_kernels.py --name kernels

@@ -18,13 +18,14 @@ _number = itertools.count()
 class Server:
     """The server, and how to get at its process."""
 
-    def __init__(self, home: Path, version: int):
+    def __init__(self, home: Path, version: int, **settings: str):
         assert extension.library_folder(version), "the extension is not built"
         settings = {
             "shared_buffers": "64MB",
             "autovacuum": "off",
             "max_wal_size": "1GB",
             "fsync": "off",  # the servers here are killed, the machine never is
+            **settings,
         }
         self.home = home
         self.embedded = embedded.EmbeddedServer(home / "server", version=version, settings=settings)

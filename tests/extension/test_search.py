@@ -114,6 +114,47 @@ def test_strict_order_never_goes_back(docs):
     assert distances == sorted(distances)
 
 
+def distances_of(session, query, k, where="true"):
+    """The distances of the nearest rows as they come."""
+    distance = f"embedding <=> '{text(query)}'"
+    rows = session.execute(
+        f"SELECT {distance} FROM docs WHERE {where} ORDER BY {distance} LIMIT {k}"
+    )
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("k", [50, 100, 300])
+def test_a_wide_limit_is_answered_in_order_by_one_walk(docs, k):
+    assert recall(docs, QUERIES[:20], k) >= 0.95
+    for query in QUERIES[:20]:
+        distances = distances_of(docs, query, k)
+
+        assert len(distances) == k
+        assert distances == sorted(distances)
+
+
+def test_rows_come_in_order_under_a_filter_that_the_planner_knows(docs):
+    docs.execute("ANALYZE docs")
+
+    for query in QUERIES[:20]:
+        distances = distances_of(docs, query, 20, where="kind < 200")
+
+        assert len(distances) == 20
+        assert distances == sorted(distances)
+
+
+def test_a_limit_that_is_a_parameter_widens_the_walk(docs):
+    docs.execute("SET plan_cache_mode = force_generic_plan")
+    docs.execute(
+        "PREPARE wide (vector, int) AS SELECT id FROM docs ORDER BY embedding <=> $1 LIMIT $2"
+    )
+
+    for query in QUERIES[:10]:
+        rows = docs.execute(f"EXECUTE wide ('{text(query)}', 100)").fetchall()
+
+        assert [row[0] for row in rows] == nearest(docs, query, 100)
+
+
 def test_null_and_zero_vectors_are_left_to_the_sequential_scan(connection):
     rows = [*ROWS[:100], None, np.zeros(DIMS, np.float32)]
     fill(connection, rows, column=f"vector({DIMS})")
