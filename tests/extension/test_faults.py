@@ -83,6 +83,7 @@ def test_a_killed_server_keeps_every_acknowledged_row(extension_server, new_data
         session.execute("VACUUM docs")
 
     def build(session, step):
+        session.execute(f"DROP INDEX IF EXISTS again_{step}")
         session.execute(
             f"CREATE INDEX CONCURRENTLY again_{step} ON docs USING mrl "
             "(embedding vector_cosine_ops)"
