@@ -200,7 +200,7 @@ static void begin_search(IndexScanDesc desc) {
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
     // Without a projection there is no estimate worth the name, and there are few rows.
-    if (scan->unordered || open_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
+    if (scan->unordered || mrl_scan_open(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
     } else {
