@@ -43,7 +43,7 @@ void PagedSearch::pop() {
 // The links of the candidates that are next: on their way while those of the best are followed.
 void PagedSearch::look_ahead(const std::uint32_t* best, std::size_t first, std::size_t end) {
     if (host_.find == nullptr || first >= end) return;
-    std::uint32_t slots[walk_rule::kPops + walk_rule::kAhead];
+    std::uint32_t slots[walk_rule::kPops + walk_rule::kAhead]{};
     const auto n = static_cast<std::uint32_t>(end - first);
     for (std::uint32_t i = 0; i < n; ++i) slots[i] = walk_.pool.id[best[first + i]];
     ask_items(MRL_LINKS, slots, n);
