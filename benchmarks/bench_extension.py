@@ -105,6 +105,8 @@ class Bench:
         self.dims = rows.shape[1]
         self.unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         self.least = exact(rows, queries)
+        with psycopg.connect(self.db.dsn) as connection:
+            (self.vector_oid,) = connection.execute("SELECT 'vector'::regtype::oid").fetchone()
         self.builds: dict[str, dict[str, float]] = {}
         folder = Path(home) / "data"
         self.postmaster = int((folder / "postmaster.pid").read_text().split()[0])
@@ -123,14 +125,13 @@ class Bench:
     def connect(self, options: str = "") -> psycopg.Connection:
         dsn = conninfo.make_conninfo(self.db.dsn, options=options)
         connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=1)
-        oid = connection.execute("SELECT 'vector'::regtype::oid").fetchone()[0]
-        dumper = type("Dumper", (_Dumper,), {"oid": oid})
+        dumper = type("Dumper", (_Dumper,), {"oid": self.vector_oid})
         connection.adapters.register_dumper(VectorParameter, dumper)
         return connection
 
     def copy(self, connection, name: str, vectors: np.ndarray, first: int) -> None:
         with connection.cursor().copy(f"COPY {name} FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types(["integer", "integer", "vector"])
+            copy.set_types(["integer", "integer", self.vector_oid])
             for number, vector in enumerate(vectors):
                 copy.write_row((first + number, (number * 7919) % 1000, VectorParameter(vector)))
 
@@ -317,6 +318,8 @@ def filters(bench: Bench, width: int) -> dict[str, object]:
     bench.queries = everything[:200]
     for share, most in ((0.5, 500), (0.1, 100), (0.01, 10), (0.001, 1)):
         passing = n < most
+        if passing.sum() < K:
+            continue
         unit = bench.unit[passing].astype(np.float64)
         asked = bench.queries / np.linalg.norm(bench.queries, axis=1, keepdims=True)
         bench.least = -np.partition(-(asked @ unit.T), K - 1, axis=1)[:, K - 1]

@@ -12,6 +12,7 @@ bound behind it assumes nothing about how recall is distributed (`mrl_db.recall.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import get_args
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrl_db.engines.engine import TunableEngine
 from mrl_db.faces.progress import Progress
-from mrl_db.model.errors import ShapeError, TargetNotMetError, ValueRangeError
+from mrl_db.model.errors import PromiseWarning, ShapeError, TargetNotMetError, ValueRangeError
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Statistic, Target, quantiles
 from mrl_db.postgres import rows
@@ -167,6 +168,8 @@ def tune(
     else:
         assert wish.p95_ms is not None  # checked_target
         choice = choose_within(explorer, checked, wish.p95_ms, wish.statistic)
+    if checked.kind == "rows" and choice.plan.route == "mrl":
+        _warn_of_rows()
     promise = Promise(
         engine=engine.name,
         target=choice.target,
@@ -182,6 +185,16 @@ def tune(
         distances=quantiles(checked.distances[:, -1]),
     )
     return promises.keep(session, info.name, promise), explorer.tried
+
+
+def _warn_of_rows() -> None:
+    """How much an index finds its own rows too easily was measured on one set (docs/recall.md)."""
+    warnings.warn(
+        "measured on stored rows, which the index mrl finds more easily than new queries: on rows "
+        "without clusters new ones may find far less; give queries=",
+        PromiseWarning,
+        stacklevel=4,
+    )
 
 
 def choose(
