@@ -91,7 +91,7 @@ def work(data: Path, home: str, most: int) -> None:
     def digest(hits) -> str:
         return hashlib.sha256(hits.ids.tobytes()).hexdigest()[:16]
 
-    reply({"version": mrl_db.__version__, "simd": mrl_db.simd(), "file": mrl_db.__file__})
+    reply({"version": mrl_db.__version__, "simd": mrl_db.simd()})
     for line in sys.stdin:
         kind, *arguments = json.loads(line)
         if kind == "load":
