@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mrl_db import _kernels, graph_plan, kernels
-from mrl_db.engines.native.index import BUILDS, Loading
+from mrl_db.engines.native.index import Loading
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.model.metric import Metric
 from mrl_db.postgres.catalog import CollectionInfo
@@ -64,9 +64,7 @@ class Ours(System):
         index.reserve(len(rows))
         index.append(np.arange(len(rows)).view(np.uint8).reshape(-1, 8), rows, BUILD_THREADS)
         index.set_projection(*fit_projection(index.sample(SAMPLE_ROWS)))
-        options = BUILDS[self._build]
-        fields = {name: getattr(options, name) for name in options.__slots__}
-        index.build(threads=BUILD_THREADS, progress=None, **fields)
+        index.build(self._build, BUILD_THREADS, None)
         info = CollectionInfo(
             name="docs",
             schema="public",

@@ -151,13 +151,8 @@ class Index:
     def add_line_codes(self, threads: int) -> None: ...
     def build(
         self,
+        name: str,
         threads: int,
-        candidates: int,
-        compared_rows: int,
-        rounds: int,
-        walk_hops: int,
-        walk_pool: int,
-        alpha: float,
         progress: Callable[[float, float], None] | None,
     ) -> None: ...
     def upsert(self, keys: Any, vectors: NDArray[np.float32]) -> None: ...
@@ -172,7 +167,7 @@ class Index:
     def select(self, keys: Any) -> Selection: ...
     def live(self, selection: Selection | None) -> tuple[LiveRows, Any]: ...
     def coordinates(
-        self, live: LiveRows, places: NDArray[np.uint32], begin: int, end: int
+        self, live: LiveRows, positions: NDArray[np.uint32], begin: int, end: int
     ) -> NDArray[np.float32] | None: ...
     def compare(
         self, keys: Any, vectors: NDArray[np.float32], comparison: Comparison

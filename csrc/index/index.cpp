@@ -31,6 +31,11 @@ Index::Writing::~Writing() {
     index_.lock_.unlock();
 }
 
+std::uint64_t Index::next_number() {
+    static std::atomic<std::uint64_t> number{0};
+    return ++number;
+}
+
 // Loading
 
 void Index::append(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
@@ -61,13 +66,15 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
 
 Selection Index::select(const KeySpan& keys) const {
     const Reading reading(*this);
-    return select_rows(store_, keys);
+    Selection selection = select_rows(store_, keys);
+    selection.of_index = number_;
+    return selection;
 }
 
 LiveRows Index::live(const Selection* selection,
                      const std::function<void(std::uint32_t row)>& visit) const {
     const Reading reading(*this);
-    LiveRows live{{}, store_.epoch};
+    LiveRows live{{}, store_.epoch, number_};
     const RowFilter filter = store_.filter(selection);
     for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
         if (!filter.allows_row(row)) continue;

@@ -30,6 +30,7 @@ struct Comparison {
 struct LiveRows {
     std::vector<std::uint32_t> rows;
     std::uint64_t epoch;
+    std::uint64_t of_index;
 };
 
 class Index {
@@ -81,7 +82,10 @@ class Index {
                 StageCounts& counts, const TakeHits& take) const;
     // Rows that are asked for as if they were none, one for each query of a search.
     HiddenRows hide(const KeySpan& keys, std::size_t threads) const;
+    // Whether this index gave them: another's lead beyond the end of its arrays.
     bool is_mine(const HiddenRows& hidden) const { return hidden.of == &store_; }
+    bool is_mine(const Selection& selection) const { return selection.of_index == number_; }
+    bool is_mine(const LiveRows& live) const { return live.of_index == number_; }
     // Throws PlanMismatch when a stage's codes are missing.
     void check(const Plan& plan) const;
 
@@ -103,7 +107,9 @@ class Index {
     std::vector<std::uint32_t> links() const;
 
   private:
-    explicit Index(Store store) : store_(std::move(store)), live_(store_.live) {}
+    explicit Index(Store store)
+        : store_(std::move(store)), live_(store_.live), number_(next_number()) {}
+    static std::uint64_t next_number();
 
     // Readers pass through the gate, a writer waits in it: so that a stream of searches never
     // starves a writer.
@@ -129,6 +135,7 @@ class Index {
 
     Store store_;
     std::atomic<std::size_t> live_;  // store_.live, for those who do not read
+    const std::uint64_t number_;     // of this process's indexes, from 1
     mutable std::mutex gate_;
     mutable std::shared_mutex lock_;
     std::mutex writer_;  // one write at a time

@@ -15,6 +15,7 @@ namespace py = pybind11;
 
 void define_kernels(py::module_& m);
 void define_wire(py::module_& m);
+void define_plan(py::module_& m);
 void define_index(py::module_& m);
 
 template <class T>

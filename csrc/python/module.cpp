@@ -9,5 +9,6 @@ PYBIND11_MODULE(_kernels, m, pybind11::mod_gil_not_used()) {
         "Kernels, exact scan and COPY codec of mrl_db; use mrl_db.kernels and mrl_db.Collection.";
     mrl::python::define_kernels(m);
     mrl::python::define_wire(m);
+    mrl::python::define_plan(m);
     mrl::python::define_index(m);
 }

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <random>
 
 #include "../system/thread_pool.hpp"
 
@@ -60,6 +61,8 @@ void write_all(int file, const void* bytes, std::size_t size) {
     }
 }
 
+std::size_t alignment(std::size_t bytes) { return bytes < kCopied ? kPage : kLargestPage; }
+
 }  // namespace
 
 std::uint64_t checksum(const void* bytes, std::size_t size) {
@@ -105,12 +108,13 @@ void FileWriter::write(const std::string& path, std::size_t threads) const {
     for (std::size_t i = 0; i < sections_.size(); ++i) {
         const Section& section = sections_[i];
         const std::size_t at = kHeader + kEntry * i, bytes = section.count * section.size;
+        offset = round_up(offset, alignment(bytes));
         std::memcpy(header.data() + at, section.name.data(), section.name.size());
         store<std::uint64_t>(header, at + 32, offset);
         store<std::uint64_t>(header, at + 40, bytes);
         store<std::uint64_t>(header, at + 48, section_checksum(section.bytes(), bytes, threads));
         store<std::uint32_t>(header, at + 56, static_cast<std::uint32_t>(section.size));
-        offset += round_up(bytes, kPage);
+        offset += round_up(bytes, alignment(bytes));
     }
     std::memcpy(header.data(), kMagic, sizeof kMagic);
     store<std::uint32_t>(header, 8, kFormat);
@@ -119,17 +123,25 @@ void FileWriter::write(const std::string& path, std::size_t threads) const {
     store<std::uint32_t>(header, 24, static_cast<std::uint32_t>(sections_.size()));
     store<std::uint64_t>(header, kChecksumAt, checksum(header.data(), header.size()));
 
-    const std::string fresh = path + "." + std::to_string(getpid()) + ".new";
+    // Not by the process's number: two containers may both be number 1 on one volume.
+    const std::string fresh = path + "." + std::to_string(std::random_device()()) + ".new";
     const int file =
-        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0) throw FileError("cannot write " + fresh + ": " + reason());
     try {
-        const std::vector<std::uint8_t> zeros(kPage);
+        const std::vector<std::uint8_t> zeros(kLargestPage);
         write_all(file, header.data(), header.size());
+        std::size_t end = header.size();
+        const auto fill = [&](std::size_t to) {
+            write_all(file, zeros.data(), to - end);
+            end = to;
+        };
         for (const Section& section : sections_) {
-            const std::size_t bytes = section.count * section.size;
+            const std::size_t bytes = section.count * section.size, multiple = alignment(bytes);
+            fill(round_up(end, multiple));
             write_all(file, section.bytes(), bytes);
-            write_all(file, zeros.data(), round_up(bytes, kPage) - bytes);
+            end += bytes;
+            fill(round_up(end, multiple));
         }
         if (::rename(fresh.c_str(), path.c_str()) != 0)
             throw FileError("cannot rename " + fresh + ": " + reason());
@@ -185,22 +197,25 @@ void FileReader::read_header(std::size_t threads) {
     store<std::uint64_t>(header, kChecksumAt, 0);
     if (checksum(header.data(), header.size()) != said) throw FileError("the header is damaged");
     std::size_t end = length;
+    const auto check_zeros = [&](std::size_t from, std::size_t to, const std::string& name) {
+        if (to > bytes_) throw FileError("the file is too short");
+        if (std::any_of(all_ + from, all_ + to, [](std::uint8_t byte) { return byte != 0; }))
+            throw FileError("section " + name + " is damaged");
+    };
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint8_t* at = header.data() + kHeader + kEntry * i;
         const auto* name = reinterpret_cast<const char*>(at);
         Section section{std::string(name, strnlen(name, kName)), load<std::uint64_t>(at + 32),
                         load<std::uint64_t>(at + 40), load<std::uint64_t>(at + 48),
                         load<std::uint32_t>(at + 56)};
-        if (section.offset != end || section.bytes > bytes_ - end || section.size == 0 ||
-            section.bytes % section.size != 0) {
+        if (section.bytes > bytes_ || section.size == 0 || section.bytes % section.size != 0)
             throw FileError("section " + section.name + " is not where it should be");
-        }
-        end += round_up(section.bytes, kPage);
-        if (end > bytes_) throw FileError("the file is too short");
-        const std::uint8_t* behind = all_ + section.offset + section.bytes;
-        for (; behind != all_ + end; ++behind) {
-            if (*behind != 0) throw FileError("section " + section.name + " is damaged");
-        }
+        const std::size_t multiple = alignment(section.bytes), begin = round_up(end, multiple);
+        if (section.offset != begin)
+            throw FileError("section " + section.name + " is not where it should be");
+        check_zeros(end, begin, section.name);
+        end = begin + round_up(section.bytes, multiple);
+        check_zeros(begin + section.bytes, end, section.name);
         sections_.push_back(std::move(section));
     }
     if (end != bytes_) throw FileError("the file is longer than its sections");

@@ -14,7 +14,8 @@
 //   zeros behind it), offset, bytes, checksum (uint64 each), bytes
 //                     of one value (uint32), zero (uint32)
 //
-// A section begins at a multiple of 4,096 and is followed by zeros up to the next one. The
+// A section begins at a multiple of 4,096, or of 65,536 if it is large enough to be mapped (the
+// largest page of any machine), and is followed by zeros up to the next such multiple. The
 // sections' names are those of the members that they hold (store_file, `visit` of each class);
 // "about" is text of the caller's: what was indexed, as of when. Numbers are sections of one value.
 //
@@ -37,7 +38,9 @@
 
 namespace mrl {
 
-constexpr std::uint32_t kFormat = 3;
+constexpr std::uint32_t kFormat = 4;
+// Smaller sections are copied: a mapping costs more than that saves.
+constexpr std::size_t kCopied = 256 * 1024;
 
 // The file is not there, not ours, damaged, of another format, or cannot be written.
 class FileError : public std::runtime_error {
@@ -127,9 +130,6 @@ class FileReader {
     std::string prefix;
 
   private:
-    static constexpr std::size_t kCopied =
-        256 * 1024;  // smaller sections are copied: a mapping costs more than that saves
-
     struct Section {
         std::string name;
         std::uint64_t offset, bytes, checksum;

@@ -38,6 +38,7 @@ struct Selection {
     std::vector<std::uint32_t> list;  // in the order of their slots
     std::vector<std::uint32_t> slots;
     std::uint64_t epoch;
+    std::uint64_t of_index = 0;  // which made it (Index::is_mine)
 };
 
 // Which rows may be in an answer; a walk passes through the others all the same.
@@ -45,7 +46,7 @@ struct RowFilter {
     const Bitmap* deleted;
     const Bitmap* selected;              // or nullptr for all …
     std::size_t selected_from;           // … of so many; rows that came later are not selected
-    const std::uint32_t* born;           // of each row, when it came, in epochs …
+    const std::uint64_t* born;           // of each row, when it came, in epochs …
     std::uint64_t selected_in;           // … and the epoch of the selection
     const std::uint32_t* row_of_slot;    // or nullptr where both are the same
     std::uint32_t hidden = 0xffffffffu;  // a row that is to be as if it were not there, or none

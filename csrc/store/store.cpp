@@ -64,6 +64,8 @@ void Store::reserve(std::size_t n) {
 
 void Store::append(const KeySpan& more, const float* vectors, std::size_t vector_stride,
                    std::size_t threads) {
+    if (has_graph || has_line_codes || !flat.empty())
+        throw std::logic_error("rows are appended before codes are made");
     const std::size_t first = rows.size();
     if (first + more.n >= kNoLink) {
         throw std::length_error("an index holds at most 4,294,967,294 rows");
@@ -158,7 +160,7 @@ void Store::put(std::string_view key, const float* vector) {
         row = free_rows.back();
         free_rows.pop_back();
         rows.replace(row, vector);
-        born[row] = static_cast<std::uint32_t>(++epoch);
+        born[row] = ++epoch;
         deleted.clear(row);
     } else {
         row = static_cast<std::uint32_t>(rows.size());

@@ -41,13 +41,13 @@ struct Store {
     Array<std::uint32_t> row_of_slots, slot_of_rows;  // empty: a row's slot is its number
     std::vector<FlatCodes> flat;
     Bitmap deleted;             // rows
-    Array<std::uint32_t> born;  // of each row: the epoch in which it took a dead one's place
+    Array<std::uint64_t> born;  // of each row: the epoch in which it took a dead one's place
     std::vector<std::uint32_t> waiting;    // slots that are not linked yet
     std::vector<std::uint32_t> free_rows;  // no slot links to theirs
     std::size_t marked = 0;                // deleted rows that still have a slot
     std::size_t live = 0;                  // rows that are not deleted
-    std::uint64_t epoch = 0;               // counts rows that took a dead one's place
-    double longest_square = 0;             // inner product: what lifts are measured from
+    std::uint64_t epoch = 0;    // counts rows that took a dead one's place, since it was opened
+    double longest_square = 0;  // inner product: what lifts are measured from
 
     Metric metric() const { return rows.metric(); }
     std::size_t dims() const { return rows.dims(); }

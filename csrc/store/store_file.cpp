@@ -93,9 +93,7 @@ void visit(Store& store, Visitor& v) {
     }
     v.array("deleted", store.deleted.words());
     v.list("free_rows", store.free_rows);
-    v.array("born", store.born);
     v.value("marked", store.marked);
-    v.value("epoch", store.epoch);
     v.value("longest_square", store.longest_square);
 }
 
@@ -119,8 +117,9 @@ bool restore(Store& store) {
     const std::size_t n = store.rows.size();
     const Array<std::uint64_t>& deleted = store.deleted.words();
     if (n >= kNoLink || !store.rows.is_valid()) return false;
-    if (deleted.size() != (n + 63) / 64 || store.born.size() != n) return false;
+    if (deleted.size() != (n + 63) / 64) return false;
     if (n % 64 != 0 && deleted[n / 64] >> (n % 64) != 0) return false;
+    store.born.resize(n);
     const std::size_t gone = store.deleted.count();
     store.live = n - gone;
     if (!store.keys.is_valid(n, store.live) || store.marked > gone) return false;

@@ -62,10 +62,10 @@ class Array {
         std::swap(of_file_, other.of_file_);
     }
 
-    // Takes `size` values of a file, which begin at a multiple of kPage and are followed by zeros
-    // up to the next one.
+    // Takes `size` values of a file, which begin at a multiple of kLargestPage and are followed by
+    // zeros up to the next one.
     void map_file(int file, std::size_t offset, std::size_t size) {
-        const std::size_t bytes = size * sizeof(T), pages = round_up(bytes, kPage);
+        const std::size_t bytes = size * sizeof(T), pages = round_up(bytes, kLargestPage);
         Array mapped;
         // Room behind it, in addresses only: a few rows more need no copy.
         const std::size_t room = std::max(kHugePage, round_up(pages + bytes / 4, kLargestPage));

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from mrl_db import _kernels, door
 from mrl_db.collection.opened import Face
 from mrl_db.engines.native import engine
-from mrl_db.engines.native.index import BUILDS, BuildName, Loading, plan_to_load
+from mrl_db.engines.native.index import BuildName, Loading, plan_to_load
 from mrl_db.faces.progress import Progress
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import changes
@@ -60,7 +60,7 @@ def load(
     """
     opened = self._opened
     door.checked_choice(rows, "rows", ("memory", "postgres"))
-    door.checked_choice(build, "build", tuple(BUILDS))
+    door.checked_choice(build, "build", get_args(BuildName))
     opened.promises = promises.stored(opened.session, opened.info.name)
     promise = opened.promises.get("native")
     promised = None if promise is None else promise.plan

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mrl_db import _kernels, kernels
@@ -23,37 +21,8 @@ from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 
-BuildName = Literal["default", "fast"]
+BuildName = Literal["default", "fast"]  # csrc/graph/build.hpp says what each takes
 _BLOCK_BYTES = 8 << 20  # of decoded rows that are encoded together
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """How much work goes into the graph; `csrc/index/build.hpp` calls it BuildOptions.
-
-    Attributes:
-        candidates: For each row, from the cells that it lies in.
-        compared_rows: Rows that each is compared with to find these.
-        rounds: Of walks that find better ones.
-        walk_hops: Of each walk.
-        walk_pool: Rows that a walk keeps.
-        alpha: Of the pruning rule.
-    """
-
-    candidates: int
-    compared_rows: int
-    rounds: int
-    walk_hops: int
-    walk_pool: int
-    alpha: float = 1.2
-
-
-BUILDS: Mapping[str, Build] = MappingProxyType(
-    {
-        "default": Build(candidates=96, compared_rows=4096, rounds=2, walk_hops=128, walk_pool=160),
-        "fast": Build(candidates=48, compared_rows=2048, rounds=1, walk_hops=112, walk_pool=128),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +33,7 @@ class Loading:
         plan: Its stages say which codes are made; the plan of searches that bring none.
         in_memory: Whether the float32 vectors are kept here, or stay in PostgreSQL.
         max_memory: Bytes that may be taken; None: what is free.
-        build: A name of `BUILDS`.
+        build: The name of a build.
         threads: To build and to search batches with.
         max_staleness: Seconds that searches may be behind the database; infinity: no following.
         allow_rls_bypass: Load a table under row-level security.
@@ -74,7 +43,7 @@ class Loading:
     plan: Plan
     in_memory: bool = True
     max_memory: int | None = None
-    build: str = "default"
+    build: BuildName = "default"
     threads: int = 1
     max_staleness: float = 0.0
     allow_rls_bypass: bool = False
@@ -169,7 +138,7 @@ def read(
             percent = (
                 None if report is None else lambda part, whole: report(int(100 * part / whole), 100)
             )
-            index.build(threads=threads, progress=percent, **asdict(BUILDS[loading.build]))
+            index.build(loading.build, threads, percent)
     return index, position
 
 

@@ -28,7 +28,7 @@ from mrl_db.postgres.catalog import CollectionInfo
 
 _BUILD_BYTES = 1350
 _TEXT_KEY_BYTES = 24 + 12  # a guess at the text, for the arithmetic only
-_LINE_BYTES, _GRAPH_BYTES, _MARK_BYTES = 128, 136, 4.125
+_LINE_BYTES, _GRAPH_BYTES, _MARK_BYTES = 128, 136, 8.125
 
 
 @dataclass(frozen=True, slots=True)
