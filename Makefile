@@ -23,7 +23,7 @@ native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
 	cmake --build $(BUILD)/native -j2
-	ctest --test-dir $(BUILD)/native --output-on-failure --verbose
+	ctest --test-dir $(BUILD)/native -j2 --output-on-failure --verbose
 
 arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu and qemu-user
 	cmake -S . -B $(BUILD)/arm -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
@@ -44,8 +44,8 @@ format:
 
 soak: native  ## the long forms, some hours: filters, cut lines, killed servers and clients, lives of a collection, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
-	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 pytest -s tests/faults --ignore tests/faults/test_model.py
-	MRL_DB_CRASHES=70 MRL_DB_EVICTED_QUERIES=100000 pytest -s tests/extension/test_faults.py
+	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py
+	MRL_DB_CRASHES=70 MRL_DB_EVICTED_QUERIES=100000 pytest -n0 -s tests/extension/test_faults.py
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
 	$(BUILD)/native/wire_test 10000000
 	$(BUILD)/native/file_test 10000000
