@@ -190,26 +190,13 @@ struct Pairs {
 };
 
 void add(Kernels& table) {
-    table.inner_product = score_rows<F32, InnerProduct>;
-    table.squared_l2 = score_rows<F32, SquaredL2>;
-    table.cosine_distance = cosine_rows<F32>;
-    table.inner_product_int8 = score_int8<Int8>;
-    table.hamming = score_bits<BitXor>;
-    table.inner_product_bit = score_planes<BitAnd>;
-    table.select_below = select_below<Lanes, float>;
-    table.select_below_int32 = select_below<Lanes, int32_t>;
-    table.rank = rank<Lanes>;
-    table.select_products = select_products<Lanes>;
-    table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_in_registers<Pairs>;
-    table.tile_int8_above = tile_above_in_registers<Pairs>;
-    table.quantise_int8 = quantise_int8_plain;
-    table.score_high = score_high_in_registers<Lines>;
-    table.score_both = score_both_in_registers<Lines>;
-    table.pool_append = pool_append<Lanes>;
-    table.pool_cut = pool_cut<VectorPool<Lanes>>;
-    table.pool_best = pool_best<Lanes>;
-    table.pool_count = pool_count<Lanes>;
+    add_float<F32>(table);
+    add_int8<Int8>(table);
+    add_bits<BitXor, BitAnd>(table);
+    add_tiles<Pairs>(table);
+    add_lines_in_registers<Lines>(table);
+    add_walk<Lanes>(table);
+    table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
 }
 
 }  // namespace

@@ -62,15 +62,15 @@ MRL_INLINE void score_lines_in_registers(const LineQuery* query, const uint8_t* 
 }
 
 template <class L>
-void score_high_in_registers(const LineQuery* query, const uint8_t* high, const uint32_t* ids,
-                             size_t n, float* out) {
-    score_lines_in_registers<L, false>(query, high, high, ids, n, out);
-}
-
-template <class L>
-void score_both_in_registers(const LineQuery* query, const uint8_t* high, const uint8_t* low,
-                             const uint32_t* ids, size_t n, float* out) {
-    score_lines_in_registers<L, true>(query, high, low, ids, n, out);
+void add_lines_in_registers(Kernels& table) {
+    table.score_high = [](const LineQuery* query, const uint8_t* high, const uint32_t* ids,
+                          size_t n, float* out) {
+        score_lines_in_registers<L, false>(query, high, high, ids, n, out);
+    };
+    table.score_both = [](const LineQuery* query, const uint8_t* high, const uint8_t* low,
+                          const uint32_t* ids, size_t n, float* out) {
+        score_lines_in_registers<L, true>(query, high, low, ids, n, out);
+    };
 }
 
 }  // namespace

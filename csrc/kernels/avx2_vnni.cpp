@@ -65,12 +65,9 @@ struct Lines {
 };
 
 void add(Kernels& table) {
-    table.inner_product_int8 = score_int8_unsigned<Int8>;
-    table.inner_product_int8_at = score_int8_unsigned_at<Int8>;
-    table.tile_int8 = tile_in_registers<Int8>;
-    table.tile_int8_above = tile_above_in_registers<Int8>;
-    table.score_high = score_high_in_registers<Lines>;
-    table.score_both = score_both_in_registers<Lines>;
+    add_int8_unsigned<Int8>(table);
+    add_tiles<Int8>(table);
+    add_lines_in_registers<Lines>(table);
 }
 
 }  // namespace

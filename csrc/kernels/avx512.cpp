@@ -104,22 +104,16 @@ struct Pairs {
 };
 
 void add(Kernels& table) {
-    table.inner_product = score_rows<F32, InnerProduct>;
-    table.squared_l2 = score_rows<F32, SquaredL2>;
-    table.cosine_distance = cosine_rows<F32>;
-    table.inner_product_int8 = score_int8<Int8>;
-    table.hamming = score_bits<BitXor>;
-    table.inner_product_bit = score_planes<BitAnd>;
+    add_float<F32>(table);
+    add_int8<Int8>(table);
+    add_bits<BitXor, BitAnd>(table);
+    add_tiles<Pairs>(table);
+    add_lines_in_registers<Lines>(table);
     table.select_below = select_below;
     table.select_below_int32 = select_below_int32;
     table.rank = rank;
     table.select_products = select_products;
-    table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_in_registers<Pairs>;
-    table.tile_int8_above = tile_above_in_registers<Pairs>;
     table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
-    table.score_high = score_high_in_registers<Lines>;
-    table.score_both = score_both_in_registers<Lines>;
     table.pool_append = pool_append;
     table.pool_cut = pool_cut<WholeRegisters>;
     table.pool_best = pool_best;

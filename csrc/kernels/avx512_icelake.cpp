@@ -17,10 +17,7 @@ struct BitAnd : Bytes {
     }
 };
 
-void add(Kernels& table) {
-    table.hamming = score_bits<BitXor>;
-    table.inner_product_bit = score_planes<BitAnd>;
-}
+void add(Kernels& table) { add_bits<BitXor, BitAnd>(table); }
 
 }  // namespace
 

@@ -231,5 +231,23 @@ void score_planes(const uint8_t* query, size_t planes, const uint8_t* rows, size
     }
 }
 
+// The kernels of int8 rows, for both signs of the query, and of bits.
+template <class C>
+void add_int8(Kernels& table) {
+    table.inner_product_int8 = score_int8<C>;
+    table.inner_product_int8_at = score_int8_at<C>;
+}
+
+template <class C>
+void add_int8_unsigned(Kernels& table) {
+    table.inner_product_int8 = score_int8_unsigned<C>;
+    table.inner_product_int8_at = score_int8_unsigned_at<C>;
+}
+
+template <class Xor, class And>
+void add_bits(Kernels& table) {
+    table.hamming = score_bits<Xor>;
+    table.inner_product_bit = score_planes<And>;
+}
 }  // namespace
 }  // namespace mrl

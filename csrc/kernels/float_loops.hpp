@@ -227,5 +227,12 @@ void cosine_rows(const float* query, const float* rows, size_t n, size_t row_str
     }
 }
 
+// The kernels of float32 rows, over the registers V.
+template <class V>
+void add_float(Kernels& table) {
+    table.inner_product = score_rows<V, InnerProduct>;
+    table.squared_l2 = score_rows<V, SquaredL2>;
+    table.cosine_distance = cosine_rows<V>;
+}
 }  // namespace
 }  // namespace mrl

@@ -142,25 +142,12 @@ struct Lanes {
 };
 
 void add(Kernels& table) {
-    table.inner_product = score_rows<F32, InnerProduct>;
-    table.squared_l2 = score_rows<F32, SquaredL2>;
-    table.cosine_distance = cosine_rows<F32>;
-    table.inner_product_int8 = score_int8<Int8>;
-    table.hamming = score_bits<BitXor>;
-    table.inner_product_bit = score_planes<BitAnd>;
-    table.select_below = select_below<Lanes, float>;
-    table.select_below_int32 = select_below<Lanes, int32_t>;
-    table.rank = rank<Lanes>;
-    table.select_products = select_products<Lanes>;
-    table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_in_registers<Tile>;
-    table.tile_int8_above = tile_above_in_registers<Tile>;
-    table.score_high = score_high<QuarterLines<LineProducts>>;
-    table.score_both = score_both<QuarterLines<LineProducts>>;
-    table.pool_append = pool_append<Lanes>;
-    table.pool_cut = pool_cut<VectorPool<Lanes>>;
-    table.pool_best = pool_best<Lanes>;
-    table.pool_count = pool_count<Lanes>;
+    add_float<F32>(table);
+    add_int8<Int8>(table);
+    add_bits<BitXor, BitAnd>(table);
+    add_tiles<Tile>(table);
+    add_lines<QuarterLines<LineProducts>>(table);
+    add_walk<Lanes>(table);
 }
 
 }  // namespace

@@ -49,12 +49,9 @@ struct Tile {
 };
 
 void add(Kernels& table) {
-    table.inner_product_int8 = score_int8<Int8>;
-    table.inner_product_int8_at = score_int8_at<Int8>;
-    table.tile_int8 = tile_in_registers<Tile>;
-    table.tile_int8_above = tile_above_in_registers<Tile>;
-    table.score_high = score_high<QuarterLines<LineProducts>>;
-    table.score_both = score_both<QuarterLines<LineProducts>>;
+    add_int8<Int8>(table);
+    add_tiles<Tile>(table);
+    add_lines<QuarterLines<LineProducts>>(table);
 }
 
 }  // namespace

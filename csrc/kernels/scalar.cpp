@@ -118,22 +118,17 @@ size_t select_below(const Score* scores, size_t n, Score threshold, uint32_t* in
 }
 
 void add(Kernels& table) {
-    table.inner_product = score_rows<F32, InnerProduct>;
-    table.squared_l2 = score_rows<F32, SquaredL2>;
-    table.cosine_distance = cosine_rows<F32>;
-    table.inner_product_int8 = score_int8<Int8>;
-    table.hamming = score_bits<BitXor>;
-    table.inner_product_bit = score_planes<BitAnd>;
+    add_float<F32>(table);
+    add_int8<Int8>(table);
+    add_bits<BitXor, BitAnd>(table);
+    add_lines<Lines>(table);
     table.select_below = select_below<float>;
     table.select_below_int32 = select_below<int32_t>;
     table.rank = rank_plain;
     table.select_products = select_products_plain;
-    table.inner_product_int8_at = score_int8_at<Int8>;
     table.tile_int8 = tile_plain;
     table.tile_int8_above = tile_above<tile_plain>;
     table.quantise_int8 = quantise_int8_plain;
-    table.score_high = score_high<Lines>;
-    table.score_both = score_both<Lines>;
     table.pool_append = pool_append_plain;
     table.pool_cut = pool_cut<PlainPool>;
     table.pool_best = pool_best_plain;

@@ -232,5 +232,10 @@ void tile_above_in_registers(const int8_t* a, const int32_t* offsets, size_t n_a
                block / kTileBlocks, written);
 }
 
+template <class V>
+void add_tiles(Kernels& table) {
+    table.tile_int8 = tile_in_registers<V>;
+    table.tile_int8_above = tile_above_in_registers<V>;
+}
 }  // namespace
 }  // namespace mrl

@@ -250,5 +250,17 @@ size_t pool_best(const Pool* pool, size_t want, uint32_t* positions) {
     return count;
 }
 
+// The kernels of a walk beside its lines.
+template <class V>
+void add_walk(Kernels& table) {
+    table.select_below = select_below<V, float>;
+    table.select_below_int32 = select_below<V, int32_t>;
+    table.rank = rank<V>;
+    table.select_products = select_products<V>;
+    table.pool_append = pool_append<V>;
+    table.pool_cut = pool_cut<VectorPool<V>>;
+    table.pool_best = pool_best<V>;
+    table.pool_count = pool_count<V>;
+}
 }  // namespace
 }  // namespace mrl

@@ -307,5 +307,10 @@ inline size_t pool_best_plain(const Pool* pool, size_t want, uint32_t* positions
     return take_lane_minima(lane_key, lane_position, want, positions);
 }
 
+template <class L>
+void add_lines(Kernels& table) {
+    table.score_high = score_high<L>;
+    table.score_both = score_both<L>;
+}
 }  // namespace
 }  // namespace mrl
