@@ -12,11 +12,18 @@
 
 #include "engine.h"
 
-#if PG_VERSION_NUM < 160000
-#error "the access method mrl needs PostgreSQL 16 or newer"
+#if PG_VERSION_NUM < 150000
+#error "the access method mrl needs PostgreSQL 15 or newer"
 #endif
 
 StaticAssertDecl(BLCKSZ == MRL_PAGE_BYTES, "the access method mrl needs blocks of 8 kB");
+
+// PostgreSQL 15 has other names for where a relation is stored.
+#if PG_VERSION_NUM < 160000
+#define RelFileLocator RelFileNode
+#define RelFileLocatorEquals RelFileNodeEquals
+#define rd_locator rd_node
+#endif
 
 // What is read without a pin is a buffer's tag and state. A major version is let in once these were
 // looked at.
@@ -95,6 +102,7 @@ typedef struct MrlMetaChange {
 } MrlMetaChange;
 MrlMetaChange mrl_begin_meta_change(Relation rel);
 void mrl_end_meta_change(MrlMetaChange* change);
+Buffer mrl_extend(Relation rel, ForkNumber fork, bool alone);
 Buffer mrl_new_page(Relation rel);
 void mrl_reuse_retired(Relation rel, Relation heap);
 

@@ -7,6 +7,7 @@
 #include "commands/progress.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -111,4 +112,10 @@ Datum mrl_handler(PG_FUNCTION_ARGS) {
     am->amgettuple = mrl_gettuple;
     am->amendscan = mrl_endscan;
     PG_RETURN_POINTER(am);
+}
+
+PG_FUNCTION_INFO_V1(mrl_library);
+Datum mrl_library(PG_FUNCTION_ARGS) {
+    PG_RETURN_TEXT_P(cstring_to_text(psprintf("for PostgreSQL %s, pages of format %d, %s",
+                                              PG_MAJORVERSION, MRL_FORMAT, mrl_engine_simd())));
 }

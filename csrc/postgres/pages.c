@@ -186,14 +186,22 @@ MrlIndex* mrl_open(Relation rel) {
 
 // Reading in place
 
+static inline bool is_of(const BufferTag* tag, const RelFileLocator* locator) {
+#if PG_VERSION_NUM >= 160000
+    return tag->relNumber == locator->relNumber && tag->dbOid == locator->dbOid &&
+           tag->spcOid == locator->spcOid;
+#else
+    return RelFileNodeEquals(tag->rnode, *locator);
+#endif
+}
+
 static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
 #if MRL_READS_UNPINNED
     BufferDesc* descriptor = GetBufferDescriptor(ref->buffer - 1);
     const BufferTag* tag = &descriptor->tag;
     const uint32 valid = BM_VALID | BM_TAG_VALID;
 
-    return tag->blockNum == ref->block && tag->relNumber == index->locator.relNumber &&
-           tag->dbOid == index->locator.dbOid && tag->spcOid == index->locator.spcOid &&
+    return tag->blockNum == ref->block && is_of(tag, &index->locator) &&
            tag->forkNum == MAIN_FORKNUM &&
            (pg_atomic_read_u32(&descriptor->state) & valid) == valid;
 #else

@@ -89,7 +89,7 @@ void mrl_sort_rest(IndexScanDesc desc) {
         if (was_met(scan, slot) || !mrl_read_distance(desc, index, slot, &distance, &tid)) continue;
         ExecClearTuple(in);
         in->tts_values[0] = Float8GetDatum(distance);
-        in->tts_values[1] = ItemPointerGetDatum(&tid);
+        in->tts_values[1] = PointerGetDatum(&tid);
         in->tts_isnull[0] = in->tts_isnull[1] = false;
         ExecStoreVirtualTuple(in);
         tuplesort_puttupleslot(scan->sort, in);

@@ -9,6 +9,7 @@
 #include "access/generic_xlog.h"
 #include "access/transam.h"
 #include "storage/indexfsm.h"
+#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 
 MrlMetaChange mrl_begin_meta_change(Relation rel) {
@@ -23,6 +24,23 @@ MrlMetaChange mrl_begin_meta_change(Relation rel) {
 void mrl_end_meta_change(MrlMetaChange* change) {
     GenericXLogFinish(change->log);
     UnlockReleaseBuffer(change->buffer);
+}
+
+// A further page at the end of a file, exclusively locked. alone: nobody else can know the file.
+Buffer mrl_extend(Relation rel, ForkNumber fork, bool alone) {
+#if PG_VERSION_NUM >= 160000
+    return ExtendBufferedRel(BMR_REL(rel), fork, NULL,
+                             EB_LOCK_FIRST | (alone ? EB_SKIP_EXTENSION_LOCK : 0));
+#else
+    Buffer buffer;
+
+    alone = alone || RELATION_IS_LOCAL(rel);
+    if (!alone) LockRelationForExtension(rel, ExclusiveLock);
+    buffer = ReadBufferExtended(rel, fork, P_NEW, RBM_NORMAL, NULL);
+    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+    if (!alone) UnlockRelationForExtension(rel, ExclusiveLock);
+    return buffer;
+#endif
 }
 
 // A page to be written anew, exclusively locked.
@@ -40,7 +58,7 @@ Buffer mrl_new_page(Relation rel) {
         }
         ReleaseBuffer(buffer);
     }
-    return ExtendBufferedRel(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_LOCK_FIRST);
+    return mrl_extend(rel, MAIN_FORKNUM, false);
 }
 
 // Gives a page back; returns the one that its label names as the next.

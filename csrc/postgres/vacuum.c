@@ -73,7 +73,11 @@ IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResu
 
 IndexBulkDeleteResult* mrl_vacuumcleanup(IndexVacuumInfo* info, IndexBulkDeleteResult* stats) {
     if (info->analyze_only) return stats;
+#if PG_VERSION_NUM >= 160000
     mrl_reuse_retired(info->index, info->heaprel);
+#else
+    mrl_reuse_retired(info->index, NULL);  // by the horizon of all tables
+#endif
     mrl_link_waiting(info->index, 0, true);
     if (stats == NULL) {
         MrlIndex* index = mrl_open(info->index);

@@ -16,7 +16,7 @@ static Buffer new_page(Relation rel, ForkNumber fork, int section, uint32 number
     Buffer buffer;
 
     CHECK_FOR_INTERRUPTS();
-    buffer = ExtendBufferedRel(BMR_REL(rel), fork, NULL, EB_LOCK_FIRST | EB_SKIP_EXTENSION_LOCK);
+    buffer = mrl_extend(rel, fork, true);
     mrl_init_page(BufferGetPage(buffer), section, number);
     MarkBufferDirty(buffer);
     return buffer;

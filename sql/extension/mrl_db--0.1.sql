@@ -14,6 +14,14 @@ CREATE ACCESS METHOD mrl TYPE INDEX HANDLER mrl_handler;
 COMMENT ON ACCESS METHOD mrl IS
     'Nearest vectors: a graph over short codes in the pages of the index, distances from the table''s own vectors';
 
+CREATE FUNCTION mrl_library()
+    RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_library() IS
+    'What the library is that this server has loaded: for which PostgreSQL, which format of pages, which instructions';
+
 CREATE FUNCTION mrl_vector_cosine(internal)
     RETURNS internal
     LANGUAGE c
