@@ -14,6 +14,7 @@ from psycopg import sql as psql
 
 import mrl_db
 from mrl_db.postgres import statements
+from mrl_db.postgres.server import building, embedded, extension, programs
 
 settings.register_profile(
     "ci", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
@@ -26,19 +27,39 @@ AS_ROLE = bool(
     os.environ.get("MRL_DB_TEST_ROLE")
 )  # as a role with the rights of sql/grants.sql, and no superuser
 ROLE = "mrl_tester"
+PG_CONFIG = os.environ.get("MRL_DB_TEST_PG_CONFIG")
+"""Of a server that is tested in place of those that the package carries; the extension is installed
+there."""
 
 
 def pytest_collection_modifyitems(items):
-    """A test that does what only a superuser may is left out where tests run as another role."""
+    """Tests that cannot be where a run is: as a role that is no superuser, on another server."""
     for item in items:
         if AS_ROLE and item.get_closest_marker("superuser"):
             item.add_marker(pytest.mark.skip(reason="needs a superuser"))
+        if PG_CONFIG and item.get_closest_marker("carried"):
+            item.add_marker(pytest.mark.skip(reason="about servers that the package carries"))
 
 
 @pytest.fixture(scope="session")
 def postgres_version():
-    """The version to test: MRL_DB_TEST_POSTGRES, 18 by default."""
-    return int(os.environ.get("MRL_DB_TEST_POSTGRES", "18"))
+    """The version to test: MRL_DB_TEST_PG_CONFIG's, or MRL_DB_TEST_POSTGRES, 18 by default."""
+    if PG_CONFIG is None:
+        return int(os.environ.get("MRL_DB_TEST_POSTGRES", "18"))
+    server = building.find_installation(PG_CONFIG)
+    assert server.has_extension, "mrl-db extension install --pg-config … comes first"
+    binaries = programs.Binaries(server.major, server.programs)
+    embedded.find_binaries = lambda _: binaries
+    extension.library_folder = lambda _: None  # it is where the server looks by itself
+    if server.major < 16:
+        embedded.make_cluster = _older_cluster
+    return server.major
+
+
+def _older_cluster(binaries, folder):
+    """Before version 16 a map of users cannot say `all`; the folder is private all the same."""
+    programs.make_cluster(binaries, folder)
+    (folder / "pg_hba.conf").write_text("local all all trust\nlocal replication all trust\n")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from mrl_db.postgres.server import embedded, extension
+from mrl_db.postgres.server import embedded
 
 _number = itertools.count()
 
@@ -19,7 +19,6 @@ class Server:
     """The server, and how to get at its process."""
 
     def __init__(self, home: Path, version: int, **settings: str):
-        assert extension.library_folder(version), "the extension is not built"
         settings = {
             "shared_buffers": "64MB",
             "autovacuum": "off",

@@ -55,6 +55,7 @@ def test_what_fails_while_it_is_made_is_no_error(plain, caplog):
     assert "cannot be made" in caplog.text
 
 
+@pytest.mark.carried
 def test_a_server_follows_the_package_when_it_moves(tmp_path, postgres_version, monkeypatch):
     home = tmp_path / "a home"
     first, second = tmp_path / "first", tmp_path / "it's second"
@@ -75,6 +76,7 @@ def test_a_server_follows_the_package_when_it_moves(tmp_path, postgres_version, 
         assert db.open("docs").count() == 3
 
 
+@pytest.mark.carried
 def test_a_server_without_the_library_does_not_offer_it(tmp_path, postgres_version, monkeypatch):
     monkeypatch.setattr(extension, "library_folder", lambda _: None)
 
