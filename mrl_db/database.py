@@ -14,7 +14,7 @@ from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
-from mrl_db.postgres import catalog, changes, migrations
+from mrl_db.postgres import catalog, changes, health, migrations
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import Session
 from mrl_db.recall.query_log import QueryLog
@@ -80,6 +80,10 @@ class Database:
         PostgreSQL go by pgvector's HNSW.
         """
         return self._session.extension_version
+
+    def extension_health(self) -> health.ExtensionHealth:
+        """Returns what the server has of the extension mrl_db, and what is to be done about it."""
+        return health.extension_health(self._session)
 
     @property
     def server(self) -> embedded.EmbeddedServer | None:

@@ -21,6 +21,7 @@ import mrl_db
 from mrl_db.collection import Collection
 from mrl_db.collection.opened import EngineChoice
 from mrl_db.database import Database
+from mrl_db.faces import extending
 from mrl_db.faces.demo.walkthrough import run_demo
 from mrl_db.faces.doctor import examine
 from mrl_db.hits import Hits
@@ -35,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(extending.app, name="extension")
 out = Console()
 err = Console(stderr=True)
 

@@ -15,8 +15,9 @@ from rich.table import Table
 
 import mrl_db
 from mrl_db.database import Database
-from mrl_db.model.errors import MrlDbError, PrivilegeError
-from mrl_db.postgres.server import programs
+from mrl_db.model.errors import MissingDependencyError, MrlDbError, PrivilegeError
+from mrl_db.postgres import health, session
+from mrl_db.postgres.server import building, programs
 
 _ROWS_TO_INDEX = 10_000  # from so many rows on, a missing index is worth a word
 _Value = TypeVar("_Value")
@@ -34,17 +35,24 @@ def examine(connect: Callable[[], Database], home: Path | None, out: Console) ->
     well = True
 
     def check(
-        what: str, probe: Callable[[], _Value], show: Callable[[_Value], str] = str
+        what: str,
+        probe: Callable[[], _Value],
+        show: Callable[[_Value], str] = str,
+        advise: Callable[[_Value], str | None] = lambda _: None,
     ) -> _Value | None:
         nonlocal well
         try:
             value = probe()
-            shown = show(value)
+            shown, advice = show(value), advise(value)
         except MrlDbError as error:
             well = False
             table.add_row(what, f"[red]{escape(str(error))}[/]", "[red]✗[/]")
             return None
-        table.add_row(what, escape(shown), "[green]✓[/]")
+        if advice is None:
+            table.add_row(what, escape(shown), "[green]✓[/]")
+        else:
+            text = f"{shown}; {advice}" if shown else advice
+            table.add_row(what, escape(text), "[yellow]![/]")
         return value
 
     python = sys.version.split()[0]
@@ -57,17 +65,36 @@ def examine(connect: Callable[[], Database], home: Path | None, out: Console) ->
             lambda: programs.find_binaries(18).folder,
             lambda folder: f"{folder}; data in {home}",
         )
+    check("pg_config", _pg_config)
     db = check("connection", connect, repr)
     if db is not None:
         with db:
-            check("PostgreSQL", lambda: db.server_version)
-            check("pgvector", lambda: db.pgvector_version)
+            oldest = session.MIN_POSTGRES
+            check("PostgreSQL", lambda: f"{db.server_version} ({oldest} or later will do)")
+            check("pgvector", lambda: db.pgvector_version, str, health.pgvector_advice)
+            check("extension mrl_db", db.extension_health, _extension, lambda found: found.advice)
             check("schema mrl", lambda: "up to date")
             names = check("collections", db.list, lambda names: ", ".join(names) or "none")
             for name in names or ():
                 check(f"  {escape(name)}", partial(_health, db, name))
     out.print(table)
     return well
+
+
+def _pg_config() -> str:
+    """What `mrl-db extension install` would build for."""
+    try:
+        server = building.find_installation()
+    except MissingDependencyError:
+        return "none on the PATH (mrl-db extension install --pg-config names one)"
+    parts = [f"{server.pg_config}: {server.version}"]
+    parts.append(f"headers {'there' if server.has_headers else 'missing'}")
+    parts.append(f"mrl_db {'installed' if server.has_extension else 'not installed'}")
+    return ", ".join(parts)
+
+
+def _extension(found: health.ExtensionHealth) -> str:
+    return ", ".join(part for part in (found.created, found.library) if part is not None)
 
 
 def _health(db: Database, name: str) -> str:

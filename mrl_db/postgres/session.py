@@ -27,6 +27,7 @@ Connection = watch.Connection
 
 _log = logging.getLogger("mrl_db")
 
+MIN_POSTGRES = 14  # functions whose bodies are SQL, CREATE OR REPLACE TRIGGER
 MIN_PGVECTOR = (0, 8)
 _KEEPALIVES = {
     "keepalives_idle": 30,  # seconds
@@ -81,6 +82,10 @@ class Session:
                 self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True
             ) as connection:
                 self.server_version = connection.info.server_version // 10000
+                if self.server_version < MIN_POSTGRES:
+                    raise ServerError(
+                        f"PostgreSQL here is {self.server_version}, wanted {MIN_POSTGRES} or later"
+                    )
                 self.pgvector_version = _ensure_pgvector(connection)
                 self.extension_version = _ensure_extension(connection)
                 rows = connection.execute(statements.query("vector_types")).fetchall()

@@ -15,6 +15,20 @@ CREATE EXTENSION IF NOT EXISTS vector
 -- name: extension_version
 SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'mrl_db'
 
+-- The one that this server could give it.
+-- name: extension_available
+SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a WHERE a.name = 'mrl_db'
+
+-- What the server's library says of itself; asking loads it.
+-- name: extension_library
+SELECT {}.mrl_library()
+
+-- name: extension_schema
+SELECT n.nspname
+FROM pg_catalog.pg_extension AS e
+JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'mrl_db'
+
 -- Whether this server could give it to this role.
 -- name: extension_offered
 SELECT a.version

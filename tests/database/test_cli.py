@@ -45,8 +45,9 @@ def test_the_demo_ends_with_recall_and_time(run):
 def test_doctor_is_well_and_says_what_is_here(run):
     said = run("doctor")
 
-    for what in ("instruction set", "PostgreSQL", "pgvector", "schema mrl"):
+    for what in ("instruction set", "PostgreSQL", "pg_config", "pgvector", "schema mrl"):
         assert what in said
+    assert "pages of format 1" in said  # of the library that the server has loaded
     assert "✗" not in said
 
 

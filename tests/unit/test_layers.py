@@ -20,12 +20,12 @@ kernels model.nesting
 faces.progress hits
 postgres postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
-postgres.migrations postgres.catalog
+postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing
 postgres.copy_out postgres.rows postgres.write
 postgres.adapting
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
-postgres.server.extension
+postgres.server.building postgres.server.extension
 postgres.server.embedded
 postgres.server.upgrade
 engines engines.plan_space
@@ -59,7 +59,7 @@ collection.writing collection.searching collection.loading collection.classifyin
 collection.promising
 collection
 database
-faces.demo faces.doctor
+faces.demo faces.doctor faces.extending
 faces.demo.walkthrough
 faces.cli
 """
