@@ -1,6 +1,7 @@
 #include "index.hpp"
 
 #include <algorithm>
+#include <new>
 
 #include "../graph/detour.hpp"
 #include "../graph/heal.hpp"
@@ -34,6 +35,14 @@ Index::Writing::~Writing() {
 std::uint64_t Index::next_number() {
     static std::atomic<std::uint64_t> number{0};
     return ++number;
+}
+
+// What threads of the parent had borrowed stays with them, unused.
+void Index::renew_locks() {
+    new (&gate_) std::mutex;
+    new (&lock_) std::shared_mutex;
+    new (&writer_) std::mutex;
+    new (&scratches_) ScratchPool;
 }
 
 // Loading

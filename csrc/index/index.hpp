@@ -17,6 +17,7 @@
 #include "../graph/build.hpp"
 #include "../search/funnel.hpp"
 #include "../store/store.hpp"
+#include "forks.hpp"
 
 namespace mrl {
 
@@ -37,6 +38,9 @@ class Index {
   public:
     Index(Metric metric, std::size_t dims, KeyType key_type, bool keep_vectors)
         : Index(Store(metric, dims, key_type, keep_vectors)) {}
+    ~Index() { unregister_index(this); }
+    Index(const Index&) = delete;
+    Index& operator=(const Index&) = delete;
 
     // Loading: rows, then codes and graph (store.hpp, build.hpp). Not beside searches.
     void append(const KeySpan& keys, const float* vectors, std::size_t vector_stride,
@@ -106,9 +110,17 @@ class Index {
     // A copy of the links, by rows, for tests and measurements.
     std::vector<std::uint32_t> links() const;
 
+    // For a fork (forks.hpp): until a write has ended, and none begins; and the locks in the child,
+    // where threads that held them are not.
+    void hold_writes() { writer_.lock(); }
+    void let_writes() { writer_.unlock(); }
+    void renew_locks();
+
   private:
     explicit Index(Store store)
-        : store_(std::move(store)), live_(store_.live), number_(next_number()) {}
+        : store_(std::move(store)), live_(store_.live), number_(next_number()) {
+        register_index(this);
+    }
     static std::uint64_t next_number();
 
     // Readers pass through the gate, a writer waits in it: so that a stream of searches never

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "gil.hpp"
+
 namespace mrl::python {
 
 namespace py = pybind11;

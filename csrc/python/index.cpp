@@ -55,7 +55,7 @@ void define_index(py::module_& m) {
 
     m.def(
         "about_file", [](const std::string& path) { return about_file(path, available_threads()); },
-        py::arg("path"), py::call_guard<py::gil_scoped_release>());
+        py::arg("path"), py::call_guard<WithoutGil>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.def("available_threads", &available_threads);
 
@@ -67,14 +67,14 @@ void define_index(py::module_& m) {
                  return std::make_unique<Index>(metric, dims, key_type, keep_vectors);
              }),
              py::arg("metric"), py::arg("dims"), py::arg("key_type"), py::arg("keep_vectors"))
-        .def("reserve", &Index::reserve, py::arg("rows"), py::call_guard<py::gil_scoped_release>())
+        .def("reserve", &Index::reserve, py::arg("rows"), py::call_guard<WithoutGil>())
         .def(
             "append",
             [](Index& self, const py::object& keys, const Array<float>& vectors,
                std::size_t threads) {
                 const KeyArgument key(self.keys().type(), keys);
                 const auto v = vectors_of(self, vectors, key.span.n);
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 self.append(key.span, v.data, v.row_stride, threads);
             },
             py::arg("keys"), py::arg("vectors").noconvert(), py::arg("threads"))
@@ -83,7 +83,7 @@ void define_index(py::module_& m) {
             [](const Index& self, std::size_t n) {
                 std::vector<float> rows;
                 {
-                    py::gil_scoped_release release;
+                    const WithoutGil released;
                     rows = self.sample(n);
                 }
                 const auto count = static_cast<py::ssize_t>(rows.size() / self.dims());
@@ -118,13 +118,13 @@ void define_index(py::module_& m) {
                     throw py::value_error("bit codes of a prefix take a mean, others none");
                 }
                 const float* m0 = mean ? line(*mean, dims, "mean") : nullptr;
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 self.add_flat_codes(space, dims, precision, m0, threads);
             },
             py::arg("space"), py::arg("dims"), py::arg("precision"), py::arg("mean"),
             py::arg("threads"))
         .def("add_line_codes", &Index::add_line_codes, py::arg("threads"),
-             py::call_guard<py::gil_scoped_release>())
+             py::call_guard<WithoutGil>())
         .def(
             "build",
             [](Index& self, const std::string& name, std::size_t threads,
@@ -134,11 +134,11 @@ void define_index(py::module_& m) {
                 BuildProgress report;
                 if (progress) {
                     report = [&progress](double done, double total) {
-                        const py::gil_scoped_acquire acquire;
+                        const WithGil acquired;
                         (*progress)(done, total);
                     };
                 }
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 self.build(options, report);
             },
             py::arg("name"), py::arg("threads"), py::arg("progress"))
@@ -147,42 +147,41 @@ void define_index(py::module_& m) {
             [](Index& self, const py::object& keys, const Array<float>& vectors) {
                 const KeyArgument key(self.keys().type(), keys);
                 const auto v = vectors_of(self, vectors, key.span.n);
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 self.upsert(key.span, v.data, v.row_stride);
             },
             py::arg("keys"), py::arg("vectors").noconvert())
         .def("link_waiting", &Index::link_waiting, py::arg("most"), py::arg("threads"),
-             py::call_guard<py::gil_scoped_release>())
+             py::call_guard<WithoutGil>())
         .def_property_readonly("waiting", &Index::waiting)
         .def(
             "erase",
             [](Index& self, const py::object& keys) {
                 const KeyArgument key(self.keys().type(), keys);
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 return self.erase(key.span);
             },
             py::arg("keys"))
-        .def("save", &Index::save, py::arg("path"), py::arg("about"),
-             py::call_guard<py::gil_scoped_release>())
+        .def("save", &Index::save, py::arg("path"), py::arg("about"), py::call_guard<WithoutGil>())
         .def_static(
             "open",
             [](const std::string& path) {
                 std::string about;
                 std::unique_ptr<Index> index;
                 {
-                    py::gil_scoped_release release;
+                    const WithoutGil released;
                     index = Index::open(path, about);
                 }
                 return py::make_tuple(std::move(index), about);
             },
             py::arg("path"))
         .def_property_readonly("dims", &Index::dims)
-        .def("heal", &Index::heal, py::call_guard<py::gil_scoped_release>())
+        .def("heal", &Index::heal, py::call_guard<WithoutGil>())
         .def(
             "select",
             [](const Index& self, const py::object& keys) {
                 const KeyArgument key(self.keys().type(), keys);
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 return self.select(key.span);
             },
             py::arg("keys"))
@@ -197,7 +196,7 @@ void define_index(py::module_& m) {
                 const auto v = vectors_of(self, vectors, key.span.n);
                 std::vector<std::size_t> found;
                 {
-                    py::gil_scoped_release release;
+                    const WithoutGil released;
                     found = self.compare(key.span, v.data, v.row_stride, comparison);
                 }
                 const auto count = static_cast<py::ssize_t>(found.size());
@@ -205,7 +204,7 @@ void define_index(py::module_& m) {
             },
             py::arg("keys"), py::arg("vectors").noconvert(), py::arg("comparison"))
         .def("erase_unmet", &Index::erase_unmet, py::arg("comparison"),
-             py::call_guard<py::gil_scoped_release>())
+             py::call_guard<WithoutGil>())
         .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
         .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"),
              py::arg("selection").none(true), py::arg("threads"), py::arg("without_last_stage"),
@@ -214,7 +213,7 @@ void define_index(py::module_& m) {
             "hide",
             [](const Index& self, const py::object& keys, std::size_t threads) {
                 const KeyArgument key(self.keys().type(), keys);
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 return std::make_unique<HiddenRows>(self.hide(key.span, threads));
             },
             py::arg("keys"), py::arg("threads"), py::keep_alive<0, 1>())

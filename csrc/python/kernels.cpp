@@ -30,7 +30,7 @@ py::array_t<float> float_scores(FloatRows Kernels::* kernel, const Array<float>&
     py::array_t<float> out(static_cast<py::ssize_t>(m.rows));
     float* scores = out.mutable_data();
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         (kernels().*kernel)(q, m.data, m.rows, m.row_stride, dims, scores);
     }
     return out;
@@ -47,7 +47,7 @@ py::array_t<std::int32_t> inner_product_int8(const Array<std::int8_t>& query,
     py::array_t<std::int32_t> out(static_cast<py::ssize_t>(m.rows));
     std::int32_t* scores = out.mutable_data();
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         kernels().inner_product_int8(q, m.data, m.rows, m.row_stride, dims, scores);
     }
     return out;
@@ -61,7 +61,7 @@ py::array_t<std::int32_t> hamming(const Array<std::uint8_t>& query, const Array<
     py::array_t<std::int32_t> out(static_cast<py::ssize_t>(m.rows));
     std::int32_t* scores = out.mutable_data();
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         kernels().hamming(q, m.data, m.rows, m.row_stride, bytes, scores);
     }
     return out;
@@ -78,7 +78,7 @@ py::array_t<std::int32_t> inner_product_bit(const Array<std::uint8_t>& planes,
     py::array_t<std::int32_t> out(static_cast<py::ssize_t>(m.rows));
     std::int32_t* scores = out.mutable_data();
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         kernels().inner_product_bit(q.data, q.rows, m.data, m.rows, m.row_stride, q.width, scores);
     }
     return out;
@@ -121,7 +121,7 @@ py::tuple top_k(Metric metric, const Array<float>& query, const Array<float>& ro
     const float* q = line(query, dims, "query");
     std::vector<Hit<float>> hits;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         hits = scan_top_k<float>(
             m.rows, k,
             [&](const Kernels& in_use, std::size_t first, std::size_t count, float* scores) {
@@ -142,7 +142,7 @@ py::tuple top_k_int8(const Array<std::int8_t>& query, const Array<std::int8_t>& 
     const std::int8_t* q = line(query, dims, "query");
     std::vector<Hit<std::int32_t>> hits;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         hits = scan_top_k<std::int32_t>(m.rows, k,
                                         [&](const Kernels& kernels, std::size_t first,
                                             std::size_t count, std::int32_t* scores) {
@@ -162,7 +162,7 @@ py::tuple top_k_hamming(const Array<std::uint8_t>& query, const Array<std::uint8
     const std::uint8_t* q = line(query, bytes, "query");
     std::vector<Hit<std::int32_t>> hits;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         hits = scan_top_k<std::int32_t>(m.rows, k,
                                         [&](const Kernels& kernels, std::size_t first,
                                             std::size_t count, std::int32_t* scores) {
@@ -200,7 +200,7 @@ py::tuple rerank(Metric metric, const Array<float>& queries, const Array<float>&
     float* distance_out = distances.mutable_data();
     std::int64_t* position_out = positions.mutable_data();
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         rerank(metric, q.data, q.rows, r.data, r.row_stride, r.width, c.data, c.width, k, threads,
                distance_out, position_out);
     }
@@ -213,7 +213,7 @@ py::tuple exact_hits(const ExactScan& scan, std::size_t query) {
                               std::to_string(scan.n_queries()));
     std::vector<ExactHit> hits;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         hits = scan.hits(query);
     }
     py::array_t<double> distances(static_cast<py::ssize_t>(hits.size()));
@@ -286,7 +286,7 @@ void define_kernels(py::module_& m) {
                     throw py::value_error("rows have " + std::to_string(r.width) +
                                           " dims, queries " + std::to_string(scan.dims()));
                 }
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 scan.scan(r.data, r.rows, r.row_stride);
             },
             py::arg("rows").noconvert())

@@ -7,6 +7,7 @@
 PYBIND11_MODULE(_kernels, m, pybind11::mod_gil_not_used()) {
     m.doc() =
         "Kernels, exact scan and COPY codec of mrl_db; use mrl_db.kernels and mrl_db.Collection.";
+    mrl::python::end_at_exit();
     mrl::python::define_kernels(m);
     mrl::python::define_wire(m);
     mrl::python::define_plan(m);

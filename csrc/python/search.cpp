@@ -77,7 +77,7 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
     StageCounts counts{};
     std::size_t found = 0;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         const auto take = [&](std::size_t, const RowHit* hits, std::size_t count) {
             found = std::min(count, k);
             for (std::size_t i = 0; i < found; ++i) {
@@ -134,7 +134,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     std::vector<std::size_t> found(q.rows);
     StageCounts counts{};
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         const auto take = [&](std::size_t query, const RowHit* hits, std::size_t count) {
             found[query] = std::min(count, width);
             for (std::size_t i = 0; i < found[query]; ++i) {
@@ -189,7 +189,7 @@ py::tuple live_rows(const Index& index, const Selection* selection) {
     std::vector<std::string> texts;
     LiveRows found;
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         found = index.live(selection, [&](std::uint32_t row) {
             if (integers) {
                 numbers.push_back(index.keys().integer(row));
@@ -226,7 +226,7 @@ py::object coordinates(const Index& index, const LiveRows& live,
     }
     std::vector<float> out(n * (end - begin));
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         if (!index.coordinates(live, at, n, begin, end, out.data())) out.clear();
     }
     if (out.empty() && n > 0) return py::none();

@@ -89,7 +89,7 @@ py::bytes encode_rows(KeyType key_type, const py::object& keys, wire::VectorType
     if (bytes == nullptr) throw py::error_already_set();
     auto* out = reinterpret_cast<unsigned char*>(PyBytes_AS_STRING(bytes));
     {
-        py::gil_scoped_release release;
+        const WithoutGil released;
         wire::encode_rows(rows, out);
     }
     return py::reinterpret_steal<py::bytes>(bytes);
@@ -132,7 +132,7 @@ void define_wire(py::module_& m) {
                     (info.shape[0] > 1 && info.strides[0] != 1)) {
                     throw py::value_error("a piece of the stream must be contiguous bytes");
                 }
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 self.decoder.feed(static_cast<const unsigned char*>(info.ptr),
                                   static_cast<std::size_t>(info.shape[0]));
             },
@@ -150,7 +150,7 @@ void define_wire(py::module_& m) {
             const auto r = matrix(rows, "rows");
             wire::BadRow bad{0, wire::Fault::none};
             {
-                py::gil_scoped_release release;
+                const WithoutGil released;
                 bad = wire::first_bad_row(r.data, r.rows, r.row_stride, r.width, zero_forbidden,
                                           largest);
             }
