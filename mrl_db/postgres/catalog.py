@@ -15,6 +15,7 @@ from psycopg.types.json import Json, Jsonb
 from mrl_db import door
 from mrl_db.model.errors import (
     CollectionNotFoundError,
+    FreshnessError,
     ValueRangeError,
 )
 from mrl_db.model.metric import Metric
@@ -87,6 +88,23 @@ def describe_in(connection: Connection, name: str) -> CollectionInfo:
     """The same, in a transaction of the caller's."""
     door.checked_collection_name(name)
     return _info(_call(connection, "collection_describe", (name,)))
+
+
+# What may not change under an index: with it, all that is there would be another thing.
+_FORM = ("dims", "metric", "key", "key_type", "vector", "vector_type")
+
+
+def describe_of_form(session: Session, before: CollectionInfo) -> CollectionInfo:
+    """Returns a collection's entry as it is now; raises FreshnessError for one of another form."""
+    info = describe(session, before.name)
+    for what in _FORM:
+        was, is_ = getattr(before, what), getattr(info, what)
+        if was != is_:
+            raise FreshnessError(
+                f'collection "{info.name}" has changed its form ({what} was {was}, is {is_}); open '
+                "it again and load() it"
+            )
+    return info
 
 
 @dataclass(frozen=True, slots=True)

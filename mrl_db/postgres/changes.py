@@ -167,9 +167,10 @@ class ChangeLog:
             )
         )
 
-    def holds(self, connection: Connection, reader: Reader) -> bool:
+    def holds(self, reader: Reader) -> bool:
         """Whether the reader is registered under its token, so that the log has all it needs."""
-        return bool(_one(connection, "log_holds", reader.id, reader.token))
+        with self._session.connection() as connection:
+            return bool(_one(connection, "log_holds", reader.id, reader.token))
 
     def acknowledge(
         self, connection: Connection, reader: Reader, position: Position, lease: float

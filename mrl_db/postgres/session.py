@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import psycopg
 from psycopg import conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import (
     CommitUncertain,
     ConnectError,
@@ -22,6 +24,7 @@ from mrl_db.model.errors import (
     is_connection_lost,
 )
 from mrl_db.postgres import statements, vectors, watch
+from mrl_db.postgres.cursor import Cursor
 
 Connection = watch.Connection
 
@@ -74,6 +77,11 @@ class Session:
         if statement_timeout is not None:
             self._class = watch.Watch(statement_timeout + _GRACE).connection_class()
         self._prepare_threshold = 5 if prepare else None
+        self._options: dict[str, Any] = {
+            "autocommit": True,
+            "prepare_threshold": self._prepare_threshold,
+            "cursor_factory": Cursor,
+        }
         self._connect_timeout = connect_timeout
         self._vector_oids: dict[str, int] = {}
         self._lent: set[Connection] = set()
@@ -95,8 +103,10 @@ class Session:
         except psycopg.Error as error:
             raise from_psycopg(error) from None
         self._pool_size = pool_size
-        self._process = os.getpid()
-        self._pool = self._open_pool()
+        self._opening = threading.Lock()
+        self._of_parent: list[object] = []
+        self._pool: _Pool | None = self._open_pool()
+        renew_after_fork(self)
 
     @property
     def dsn(self) -> str:
@@ -115,41 +125,57 @@ class Session:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lends a connection outside any transaction: each statement stands for itself."""
-        if os.getpid() != self._process:  # a forked child leaves its parent's connections alone
-            self._process, self._pool = os.getpid(), self._open_pool()
+        pool = self._pool or self._pool_of_child()
         if self._lost:
-            self._after_loss()
+            self._after_loss(pool)
+        failures = pool.failures
         try:
-            connection = self._borrow()
+            connection = self._borrow(pool)
             try:
                 with connection:
                     yield connection
             finally:
-                self._pool.putconn(connection)
+                pool.putconn(connection)
         except PoolTimeout:
             raise ConnectError(
                 f"no connection to {self.where} was free in time; close idle ones, or raise "
                 "pool_size"
+                if pool.failures == failures
+                else f"no connection to {self.where} could be made in {self._connect_timeout:g} s"
             ) from None
         except psycopg.Error as error:
             self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
 
-    def _borrow(self) -> Connection:
+    def after_fork(self) -> None:
+        """Leaves the parent's connections alone: none is used, closed, or even forgotten."""
+        self._opening = threading.Lock()
+        self._of_parent += [self._pool, self._lent]
+        self._pool, self._lent = None, set()
+
+    def _pool_of_child(self) -> _Pool:
+        with self._opening:
+            if self._pool is None:
+                if self._revive is not None:
+                    self._revive()
+                self._pool = self._open_pool()
+            return self._pool
+
+    def _borrow(self, pool: _Pool) -> Connection:
         """Takes a connection out of the pool; starts a server of ours where none comes soon."""
         if self._revive is not None:
             try:
-                return self._pool.getconn(timeout=min(_SOON, self._connect_timeout))
+                return pool.getconn(timeout=min(_SOON, self._connect_timeout))
             except PoolTimeout:
                 self._revive()
-        return self._pool.getconn()
+        return pool.getconn()
 
-    def _after_loss(self) -> None:
+    def _after_loss(self, pool: _Pool) -> None:
         """Checks the others once a connection was lost; a server of ours may have to be started."""
         self._lost = False
         if self._revive is not None:
             self._revive()
-        self._pool.check()
+        pool.check()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -161,7 +187,11 @@ class Session:
         committing = False
         try:
             with self.connection() as connection, connection.transaction():
-                yield connection
+                connection.prepare_threshold = None  # see Cursor
+                try:
+                    yield connection
+                finally:
+                    connection.prepare_threshold = self._prepare_threshold
                 committing = True
         except ConnectError:
             if committing:
@@ -197,8 +227,7 @@ class Session:
             return self._class.connect(
                 self._dsn,
                 connect_timeout=max(1, int(self._connect_timeout)),
-                autocommit=True,
-                prepare_threshold=self._prepare_threshold,
+                **self._options,
             )
         except psycopg.OperationalError as error:
             raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
@@ -212,14 +241,15 @@ class Session:
     def close(self) -> None:
         """Closes all connections."""
         for connection in list(self._lent):
-            self.give_back(connection, self._process)
-        self._pool.close()
+            self.give_back(connection, os.getpid())
+        if self._pool is not None:
+            self._pool.close()
 
-    def _open_pool(self) -> ConnectionPool[Connection]:
-        return ConnectionPool(
+    def _open_pool(self) -> _Pool:
+        return _Pool(
             self._dsn,
             connection_class=self._class,
-            kwargs={"autocommit": True, "prepare_threshold": self._prepare_threshold},
+            kwargs=self._options,
             min_size=1,
             max_size=self._pool_size,
             timeout=self._connect_timeout,
@@ -233,12 +263,31 @@ class Session:
         vectors.adapt(connection, self._vector_oids)
 
 
+class _Pool(ConnectionPool[Connection]):
+    """A pool that ends its threads in the process that they are in."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._process = os.getpid()
+        super().__init__(*arguments, **options)
+
+    @property
+    def failures(self) -> int:
+        """How often the server gave it no connection."""
+        return self.get_stats().get("connections_errors", 0)
+
+    def __del__(self) -> None:
+        if os.getpid() == self._process:
+            super().__del__()
+
+
 def _check_alive(connection: Connection) -> None:
     """Raises when the server spoke on an idle connection, or closed it: both are an end.
 
     It costs no round trip.
     """
-    if select.select([connection.pgconn.socket], [], [], 0)[0]:
+    poll = select.poll()  # not select(), which knows no files beyond the 1,024th
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
         connection.close()  # else the pool takes it back
         raise psycopg.OperationalError("the server closed the connection")
 

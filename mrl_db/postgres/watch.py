@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.abc import PQGen
 
+from mrl_db.lifetime import renew_after_fork
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 _IDLE_SECONDS = 60.0  # without a wait to watch, after which the thread ends
 
@@ -23,6 +25,12 @@ class Watch:
         self._seconds = seconds
         self._since: dict[Connection, float] = {}
         self._thread: threading.Thread | None = None
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's waits are its own: a child that ended one would shut down its socket."""
+        self._since.clear()
+        self._thread = None
 
     def connection_class(self) -> type[Connection]:
         """Returns the class of connections that this watches."""

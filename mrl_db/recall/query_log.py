@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.hits import Hits
+from mrl_db.lifetime import renew_after_fork
 
 _OF_A_BATCH = 256  # at most, evenly spread
 _ONE_IN = 16  # of queries that take the short way: to copy each would cost a tenth of the search
@@ -33,6 +34,13 @@ class QueryLog:
         self._rings: OrderedDict[int, _Ring] = OrderedDict()
         self._lock = threading.Lock()
         self._passed = itertools.count(1)  # next() is one step for all threads
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forgets what another thread of the parent was writing."""
+        if self._lock.locked():
+            self._rings.clear()
+            self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return sum(len(ring.distances) for ring in list(self._rings.values()))

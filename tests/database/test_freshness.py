@@ -12,8 +12,8 @@ import pytest
 import mrl_db
 from mrl_db import graph_plan
 from mrl_db.engines.native.engine import load
-from mrl_db.engines.native.following import Following, boot_time
 from mrl_db.engines.native.index import Loading
+from mrl_db.engines.native.lease import Following, boot_time
 
 DIMS, N = 24, 500
 KEYS = {

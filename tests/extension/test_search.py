@@ -219,7 +219,7 @@ def test_rows_are_seen_as_of_the_snapshot(docs, new_database):
 
 @pytest.mark.parametrize("dims", [1, 2, 3, 240, 241, 768, 2500, 4100])
 def test_any_width_is_searched(connection, dims):
-    rows = clustered(400 if dims < 1000 else 150, dims)
+    rows = clustered(400, dims)
     fill(connection, rows, column=f"vector({dims})")
     connection.execute("CREATE INDEX ON docs USING mrl (embedding vector_l2_ops)")
 

@@ -1,5 +1,6 @@
 """Lines and servers that are cut, deaf or slow: what a call says happened is what there is."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from proxy import Proxy
 from psycopg import conninfo
 
 import mrl_db
+from mrl_db.postgres import rows
 
 CUTS = int(os.environ.get("MRL_DB_CUTS", "60"))
 DIMS = 16
@@ -238,6 +240,29 @@ def test_a_stopped_backend_is_given_up_in_time(dsn, docs, execute):
         assert mine.count() == 1
 
 
+def test_waiting_for_a_connection_says_whether_all_are_busy_or_none_can_be_made(
+    docs, through, proxy
+):
+    with mrl_db.connect(through, pool_size=1, connect_timeout=1.0) as db:
+        mine = db.open("docs")
+        with db._session.connection(), pytest.raises(mrl_db.ConnectError, match="raise pool_size"):
+            mine.count()
+    with (
+        mrl_db.connect(through, pool_size=3, connect_timeout=1.0) as db,
+        contextlib.ExitStack() as lent,
+    ):
+
+        def lend(count):
+            for _ in range(count):
+                lent.enter_context(db._session.connection())
+
+        lend(1)
+        proxy.close()
+        with pytest.raises(mrl_db.ConnectError, match="could be made") as caught:
+            lend(2)  # it may have made a second one before
+    assert "pool_size" not in str(caught.value)
+
+
 @pytest.mark.superuser
 def test_deadlocks_and_serialization_failures_are_conflicts(docs, dsn, rng):
     docs.add([1, 2], rng.standard_normal((2, DIMS)).astype(np.float32))
@@ -319,3 +344,39 @@ def test_the_same_batch_from_many_threads_is_written_once(docs, dsn, rng):
         thread.join()
     assert counts == [50] * 6
     assert docs.count() == 50
+
+
+# Tables that are altered
+
+
+def test_columns_altered_by_another_client_are_read_as_they_are(docs, execute, rng):
+    """A plan that PostgreSQL keeps for a connection is of the column's type as it was."""
+    docs.add(np.arange(3), np.ones((3, DIMS), dtype=np.float32), batch=np.arange(3))
+    query = np.ones(DIMS, dtype=np.float32)
+
+    def read():
+        got = docs.get([2], columns=["batch"]).columns["batch"][0]
+        hits = docs.search(query, k=3, columns=["batch"], engine="sql")
+        return got, hits.columns["batch"].tolist()
+
+    for _ in range(12):
+        assert read() == (2, [0, 1, 2])
+    execute("ALTER TABLE docs ALTER COLUMN batch TYPE text")
+    for _ in range(12):
+        assert read() == ("2", ["0", "1", "2"])
+    execute("ALTER TABLE docs ALTER COLUMN batch TYPE bigint USING batch::bigint")
+    with docs._opened.session.transaction() as connection:
+        assert rows.count_in(connection, docs._opened.request()) == 3
+    assert read() == (2, [0, 1, 2])
+
+
+def test_a_collection_made_anew_under_its_name_is_another_one(db, rng):
+    for dims in (4, 6, 4):
+        docs = db.create_collection("again", dims=dims)
+        vectors = rng.standard_normal((20, dims)).astype(np.float32)
+        docs.add(np.arange(20), vectors)
+        for key in range(12):
+            assert docs.search(vectors[key], k=1, engine="sql").ids.tolist() == [key]
+            assert docs.search(vectors[key], k=1, exact=True).ids.tolist() == [key]
+            np.testing.assert_array_equal(docs.get([key]).vectors[0], vectors[key])
+        db.drop("again")

@@ -10,7 +10,7 @@ from pathlib import Path
 import mrl_db
 
 LAYERS = """
-model.errors
+lifetime model.errors
 model model.precision model.pca model.values
 model.filters model.key model.metric model.plan
 model.promise
@@ -18,7 +18,7 @@ _kernels
 door
 kernels model.nesting
 faces.progress hits
-postgres postgres.statements postgres.vectors postgres.watch
+postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
 postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing
@@ -32,7 +32,7 @@ engines engines.plan_space
 engines.engine engines.sql_plans
 engines.sql engines.exact
 engines.native engines.native.remembered engines.native.projection engines.native.memory
-engines.native.background engines.native.plans engines.native.cache engines.native.index
+engines.native.background engines.native.lease engines.native.plans engines.native.cache engines.native.index
 engines.native.following
 engines.native.engine
 evaluate evaluate.metrics

@@ -14,10 +14,13 @@ from typing import Protocol
 import psycopg
 
 from mrl_db import _kernels
+from mrl_db.lifetime import Ended, end_at_exit
 from mrl_db.model.errors import MrlDbError
 
 _LINKED_AT_ONCE = 256
 _MANY_WAIT = 4096  # rows without links: more slow searches down, and are linked by all cores
+
+Work = Callable[[threading.Event], None]  # given the event that says to stop
 
 
 class Live(Protocol):
@@ -32,36 +35,9 @@ class Live(Protocol):
         """Sees to it that what was committed so many seconds ago is here."""
         ...
 
-    def rebuild(self) -> None:
+    def rebuild(self, ended: threading.Event) -> None:
         """Reads all rows again, and takes the new index in place of the old."""
         ...
-
-
-class Follower(threading.Thread):
-    """Syncs in the background, so that searches that allow some staleness never wait."""
-
-    def __init__(self, live: Live, max_staleness: float) -> None:
-        super().__init__(name="mrl_db follower", daemon=True)
-        self._live = weakref.ref(live)
-        self._interval = max_staleness / 2
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Syncs until `end()`, or the index is gone; a search sees for itself what goes wrong."""
-        while not self._ended.wait(self._interval):
-            live = self._live()
-            if live is None or not live.follows:
-                return
-            try:
-                live.sync(self._interval)
-            except MrlDbError:
-                continue
-            finally:
-                del live
-
-    def end(self) -> None:
-        """Ends the thread soon."""
-        self._ended.set()
 
 
 class Task:
@@ -70,34 +46,65 @@ class Task:
     def __init__(self, name: str) -> None:
         self._name = name
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+        end_at_exit(self)
 
-    def start(self, work: Callable[[], None]) -> bool:
-        """Starts the work unless some is going on; returns whether it did."""
-        if self._thread is not None and self._thread.is_alive():
+    def start(self, work: Work) -> bool:
+        """Starts the work unless some is going on, or all has ended; returns whether it did."""
+        if self._ended.is_set() or (self._thread is not None and self._thread.is_alive()):
             return False
-        self._thread = threading.Thread(target=work, name=f"mrl_db {self._name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(work,), name=f"mrl_db {self._name}", daemon=True
+        )
         self._thread.start()
         return True
 
-    def join(self) -> None:
+    def _run(self, work: Work) -> None:
+        work(self._ended)
+
+    def join(self, seconds: float | None = None) -> None:
         """Waits for the end of what is going on."""
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def end(self, seconds: float | None = None) -> None:
+        """Has the work stop, for good, and waits until it did, or for so many seconds."""
+        self._ended.set()
+        self.join(seconds)
 
 
-def rebuild(live: weakref.ref[Live]) -> None:
+def follow(live: weakref.ref[Live], interval: float, ended: threading.Event) -> None:
+    """Syncs every so many seconds, so that searches that allow some staleness never wait.
+
+    It ends when it is told to, or when the index is gone. What goes wrong a search sees for itself.
+    """
+    while not ended.wait(interval):
+        target = live()
+        if target is None or not target.follows:
+            return
+        try:
+            target.sync(interval)
+        except MrlDbError:
+            continue
+        finally:
+            del target
+
+
+def rebuild(live: weakref.ref[Live], ended: threading.Event) -> None:
     """Builds an index anew; where that fails, what is here stays right, and it is tried again."""
     target = live()
     if target is not None:
         try:
-            target.rebuild()
-        except (MrlDbError, psycopg.Error) as error:
+            target.rebuild(ended)
+        except Ended:
+            return
+        except (MrlDbError, psycopg.Error, MemoryError) as error:
             logging.getLogger("mrl_db").warning("the index could not be built anew: %s", error)
 
 
-def link(index: _kernels.Index) -> None:
+def link(index: _kernels.Index, ended: threading.Event) -> None:
     """Brings new rows into the graph; until then they are found at the price of a look at each."""
-    while index.link_waiting(
+    while not ended.is_set() and index.link_waiting(
         _LINKED_AT_ONCE, _kernels.available_threads() if index.waiting > _MANY_WAIT else 1
     ):
         continue

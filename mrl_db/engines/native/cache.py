@@ -104,6 +104,7 @@ class CacheFile:
             os.utime(handle)  # in use: it is not swept away
             yield
         finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile has the handle, too
             os.close(handle)
 
     def open(self, log: ChangeLog, lease: float) -> Cached | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 
 from mrl_db import _kernels
 from mrl_db.engines.engine import TunableEngine
-from mrl_db.engines.native.background import Follower
-from mrl_db.engines.native.following import NEVER, Following, LiveIndex
+from mrl_db.engines.native import background
+from mrl_db.engines.native.following import LiveIndex
 from mrl_db.engines.native.index import Loading, check_plan, read
+from mrl_db.engines.native.lease import NEVER, Following
 from mrl_db.engines.native.plans import NativePlanSpace
 from mrl_db.engines.native.remembered import Remembered
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import NotLoadedError, PlanError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import encode, id_dtype
@@ -68,7 +71,7 @@ def load(
     live = LiveIndex(
         session,
         info,
-        lambda now, log: read(session, now, log, loading, progress),
+        lambda now, log, ended: read(session, now, log, loading, progress, ended),
         allow_rls_bypass=loading.allow_rls_bypass,
         follow=loading.max_staleness < NEVER,
         cache=loading.form if loading.cache else None,
@@ -88,10 +91,8 @@ class NativeEngine(TunableEngine):
         self._live = live
         self._loading = loading
         self._plan = loading.plan
-        self._follower = None
-        if live.follows and loading.max_staleness > 0:
-            self._follower = Follower(live, loading.max_staleness)
-            self._follower.start()
+        self._start_follower()
+        renew_after_fork(self)
         self._plans: dict[Plan, _kernels.NativePlan] = {}
         self._plans_of_k: dict[int, tuple[_kernels.NativePlan, Plan]] = {}
         self._selections: Remembered[_kernels.Selection] = Remembered()
@@ -146,8 +147,21 @@ class NativeEngine(TunableEngine):
 
     # Following the table
 
+    def _start_follower(self) -> None:
+        self._follower = background.Task("follower")
+        self._forked = False
+        if self._live.follows and self._loading.max_staleness > 0:
+            interval = self._loading.max_staleness / 2
+            self._follower.start(partial(background.follow, weakref.ref(self._live), interval))
+
+    def after_fork(self) -> None:
+        """The parent's follower is not in the child, which starts its own when it searches."""
+        self._forked = True
+
     def sync(self, max_staleness: float | None = None) -> None:
         """Applies what was committed until `max_staleness` seconds ago; None: as it was loaded."""
+        if self._forked:
+            self._start_follower()
         self._live.sync(self._loading.max_staleness if max_staleness is None else max_staleness)
 
     def written(self) -> None:
@@ -164,8 +178,7 @@ class NativeEngine(TunableEngine):
 
     def close(self) -> None:
         """Stops following."""
-        if self._follower is not None:
-            self._follower.end()
+        self._follower.end()
         self._live.close()
 
     # Plans

@@ -13,13 +13,14 @@ what was committed after a backup is gone when that is restored (`mrl_db.postgre
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
-import time
+import uuid
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -28,47 +29,24 @@ import psycopg
 from mrl_db import _kernels
 from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
+from mrl_db.engines.native.lease import Following
+from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
 from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, News, Position, trim
+from mrl_db.postgres.changes import ChangeLog, News, Position, Reader, trim
 from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
-Read = Callable[[CollectionInfo, ChangeLog | None], tuple[_kernels.Index, Position | None]]
-NEVER = math.inf
+Read = Callable[
+    [CollectionInfo, ChangeLog | None, threading.Event | None],
+    tuple[_kernels.Index, Position | None],
+]
 _KEYS_AT_ONCE = 8_192
-# What may not change under an index: with it, all that is here would be another thing.
-_FORM = ("dims", "metric", "key", "key_type", "vector", "vector_type")
-
-
-def boot_time() -> float:
-    """Returns seconds on a clock that also runs while the machine sleeps, as leases do."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """How an index follows its table.
-
-    Attributes:
-        lease: Seconds for which the log keeps what this reader has not acknowledged.
-        loading_lease: The same while it loads.
-        renew: Seconds after which a sync acknowledges, and renews the lease.
-        touched: Keys applied since the last acknowledgement, after which a sync acknowledges.
-        few: Rows; whatever share of so small an index changes, it is changed and not built anew.
-        clock: Seconds, for the leases.
-    """
-
-    lease: float = 600.0
-    loading_lease: float = 86_400.0
-    renew: float = 60.0
-    touched: int = 100_000
-    few: int = 10_000
-    clock: Callable[[], float] = boot_time
+_NOBODY = Reader(uuid.UUID(int=0), uuid.UUID(int=0), "")  # not registered
 
 
 class LiveIndex:
@@ -90,7 +68,8 @@ class LiveIndex:
         Args:
             session: To follow by.
             info: The collection.
-            read: Makes an index of the table as it is, and says as of when.
+            read: Makes an index of the table as it is, and says as of when; gives up, with
+                `Ended`, when the event is set.
             allow_rls_bypass: Load a table under row-level security.
             follow: Without it the rows stay as they were read.
             cache: What makes the index another one than those of the same table; None: no file.
@@ -106,7 +85,8 @@ class LiveIndex:
         self._link: Connection | None = None
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
-        self._process = self._linked_in = os.getpid()
+        self._forked = False
+        self._reader = _NOBODY
         self._synced_at = -math.inf
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
@@ -114,6 +94,7 @@ class LiveIndex:
             if self._log is None or cache is None
             else cache_file(session, info, self._log.relation, cache)
         )
+        renew_after_fork(self)
         if self._log is None or self._file is None:
             self._load()
             return
@@ -123,7 +104,6 @@ class LiveIndex:
                 self._load()
                 self._save()
             else:
-                self._reader = found.reader
                 self._take(found)
 
     @property
@@ -171,9 +151,11 @@ class LiveIndex:
 
     def close(self) -> None:
         """Ends the registration, once the file is up to date; the rows stay as they are."""
+        self._linker.end()
+        self._rebuilder.end()
         with self._lock:
             log = self._log
-            if log is not None and self._process == os.getpid():
+            if log is not None and not self._forked:
                 try:
                     if self._unsaved and self._renew(log, self._connection()):
                         self._save()
@@ -183,30 +165,61 @@ class LiveIndex:
             self._log = None
             self._cut_link()
 
+    def after_fork(self) -> None:
+        """Forgets locks, threads and the connection: they are the parent's."""
+        self._lock = threading.Lock()
+        self._linker = background.Task("linker")
+        self._rebuilder = background.Task("rebuilder")
+        self._forked = True
+        if self._link is not None:
+            self._link = None
+            self._cut.detach()
+
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
-        began = self._following.clock()
-        if self._log is not None:
-            self._reader = self._log.register(self._following.loading_lease)
-        self._index, position = self._read(self.info, self._log)
-        self._rows_then = self._index.rows
-        self.generation += 1
-        if self._log is None:
+        log, began = self._log, self._following.clock()
+        if log is None:
+            self._index, _ = self._read(self.info, None, None)
+            self.generation += 1
             return
-        if position is None:
-            raise FreshnessError(f'collection "{self.info.name}" was dropped while it was loaded')
-        self._position = position
-        self._touched: set[Any] = set()
+        with self._new_reader(log) as reader:
+            index, position = self._read(self.info, log, None)
+            if position is None:
+                raise FreshnessError(
+                    f'collection "{self.info.name}" was dropped while it was loaded'
+                )
+            self._take(Cached(index, reader, position, index.rows))
         self._unsaved = self._rows_then
-        self._renew(self._log, self._connection())
+        self._renew(log, self._connection())
         self._synced_at = began
 
     def _take(self, cached: Cached) -> None:
-        """Begins with an index out of a file; the first search brings it up to date."""
-        self._index, self._position = cached.index, cached.position
+        """Begins with an index, which the first search brings up to date.
+
+        A fork may come between any two steps: an index with an older position, or an older reader,
+        only has something applied a second time.
+        """
+        self._index = cached.index
+        self._position = cached.position
+        self._reader = cached.reader
         self._rows_then, self._renewed_at = cached.built_rows, self._following.clock()
-        self._touched, self._unsaved = set(), 0
+        self._touched, self._unsaved = set[Any](), 0
         self.generation += 1
+
+    @contextlib.contextmanager
+    def _new_reader(self, log: ChangeLog) -> Iterator[Reader]:
+        """Registers a reader that holds what is committed from now on.
+
+        Where the block fails it goes again; where it was taken, the one before goes.
+        """
+        reader, before = log.register(self._following.loading_lease), self._reader
+        try:
+            yield reader
+        finally:
+            gone = before if self._reader.id == reader.id else reader
+            if gone is not _NOBODY:
+                with contextlib.suppress(MrlDbError):  # then its lease ends
+                    log.leave(gone)
 
     def _save(self) -> None:
         """Writes the file; the reader has just acknowledged what is here."""
@@ -244,8 +257,8 @@ class LiveIndex:
             again = False
 
     def _follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
-        if self._process != os.getpid():
-            self._after_fork(log)
+        if self._forked:
+            self._follow_as_child(log)
         late = began - self._renewed_at > self._following.renew
         full = len(self._touched) > self._following.touched
         if (late or full) and not self._renew(log, connection):
@@ -268,14 +281,13 @@ class LiveIndex:
         if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
             self._rows_then = self._index.rows
 
-    def rebuild(self) -> None:
+    def rebuild(self, ended: threading.Event) -> None:
         """Reads all rows again while searches and syncs go on, then takes the new index."""
         log, info = self._log, self.info
         if log is None:
             return
-        reader = log.register(self._following.loading_lease)  # holds what is committed meanwhile
-        try:
-            index, position = self._read(info, log)
+        with self._new_reader(log) as reader:
+            index, position = self._read(info, log, ended)
             with self._lock:
                 if (
                     self._log is log
@@ -284,10 +296,7 @@ class LiveIndex:
                 ):
                     self._take(Cached(index, reader, position, index.rows))
                     self._unsaved = index.rows
-                    reader, self._reader = self._reader, reader
                     self.expire()
-        finally:
-            log.leave(reader)
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""
@@ -308,15 +317,15 @@ class LiveIndex:
             news.position, None if news.keys is None else list(self._touched.union(news.keys))
         )
 
-    def _after_fork(self, log: ChangeLog) -> None:
+    def _follow_as_child(self, log: ChangeLog) -> None:
         """A forked child follows for itself, from where its parent had acknowledged."""
         reader = log.register_from(self._reader, self._following.lease)
-        self._process = os.getpid()
-        if reader is None:
-            # The parent has moved on: the next renewal fails, and rows are compared.
-            self._renewed_at = -math.inf
+        if reader is None:  # the parent has moved on: renewing will fail, and rows are compared
+            self._reader, self._renewed_at = _NOBODY, -math.inf
         else:
             self._reader, self._renewed_at = reader, self._following.clock()
+        self._forked = False
+        self._link_waiting()
 
     def _apply(self, connection: Connection, keys: list[Any]) -> None:
         """Fetches rows as they are now, and makes the index so."""
@@ -336,57 +345,51 @@ class LiveIndex:
             gone = [key for key in piece if key not in present]
             if gone:
                 self._index.erase(encode(gone, self.info.key_type))
+        self._link_waiting()
+
+    def _link_waiting(self) -> None:
         if self._index.waiting:
             self._linker.start(partial(background.link, self._index))
 
     def _compare(self, log: ChangeLog) -> None:
         """Makes the index equal to the table, row by row, and follows from there."""
-        info = catalog.describe(self._session, self.info.name)
-        for what in _FORM:
-            before, now = getattr(self.info, what), getattr(info, what)
-            if before != now:
-                raise FreshnessError(
-                    f'collection "{info.name}" has changed its form ({what} was {before}, is {now})'
-                    "; open it again and load() it"
-                )
+        info = catalog.describe_of_form(self._session, self.info)
         relation = log.relation
         log.relation = log.check(info)
         self.info = info
-        if log.relation != relation or not self._registered(log):
-            self._reader = log.register(self._following.loading_lease)
-        comparison = _kernels.Comparison()
-        differing: list[Any] = []
-        with self._session.snapshot() as connection:
-            position = log.position(connection)
-            if position is None:
-                raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')
-            request = Request(info, AllOf(()), ())
-            for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
-                if len(vectors):
-                    differ = self._index.compare(encoded, vectors, comparison).tolist()
-                    differing += decode([encoded[i] for i in differ], info.key_type)
-        if len(differing) > max(self._following.few, self._index.rows // 2):
-            self._load()
-            return
-        self.generation += 1
-        self._unsaved += self._index.erase_unmet(comparison)
-        self._apply(self._connection(), differing)
-        self._position = position
+        follows = log.relation == relation and log.holds(self._reader)
+        with nullcontext(self._reader) if follows else self._new_reader(log) as reader:
+            comparison = _kernels.Comparison()
+            differing: list[Any] = []
+            with self._session.snapshot() as connection:
+                position = log.position(connection)
+                if position is None:
+                    raise FreshnessError(
+                        f'collection "{info.name}" was dropped while it was compared'
+                    )
+                request = Request(info, AllOf(()), ())
+                for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
+                    if len(vectors):
+                        differ = self._index.compare(encoded, vectors, comparison).tolist()
+                        differing += decode([encoded[i] for i in differ], info.key_type)
+            if len(differing) > max(self._following.few, self._index.rows // 2):
+                self._load()
+                return
+            self.generation += 1
+            self._unsaved += self._index.erase_unmet(comparison)
+            self._apply(self._connection(), differing)
+            self._position, self._reader = position, reader  # in this order: see _take
         if not self._renew(log, self._connection()):
             raise FreshnessError(
                 "the registration in mrl.reader was taken away while rows were compared; "
                 "search again"
             )
 
-    def _registered(self, log: ChangeLog) -> bool:
-        with self._session.connection() as connection:
-            return log.holds(connection, self._reader)
-
     def _connection(self) -> Connection:
-        if self._link is None or self._link.closed or self._linked_in != os.getpid():
+        if self._link is None or self._link.closed:
             self._cut_link()
-            self._link, self._linked_in = self._session.own_connection(), os.getpid()
-            self._cut = weakref.finalize(self, self._session.give_back, self._link, self._linked_in)
+            self._link = self._session.own_connection()
+            self._cut = weakref.finalize(self, self._session.give_back, self._link, os.getpid())
         return self._link
 
     def _cut_link(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from mrl_db.door import checked_choice, checked_count
 from mrl_db.engines.native.memory import check_memory, footprint
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 from mrl_db.faces.progress import Progress, reporting
+from mrl_db.lifetime import Ended
 from mrl_db.model.errors import PlanError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan, flat_plan, graph_plan
@@ -92,6 +94,7 @@ def read(
     log: ChangeLog | None,
     loading: Loading,
     progress: Progress | bool,
+    ended: threading.Event | None = None,
 ) -> tuple[_kernels.Index, Position | None]:
     """Returns the index of a table as one snapshot of the database sees it.
 
@@ -101,6 +104,7 @@ def read(
         log: Its change log, where it is to be followed.
         loading: What to make.
         progress: Of the rows, then of the graph in per cent.
+        ended: When it is set, the work is given up.
 
     Returns:
         The index, and where a reader of the log stands that has seen this; None without a log, or
@@ -108,6 +112,7 @@ def read(
 
     Raises:
         MemoryLimitError: Before a row is read.
+        Ended: `ended` was set.
     """
     request = Request(info, AllOf(()), ())
     plan, threads = loading.plan, loading.threads
@@ -128,6 +133,7 @@ def read(
             for keys, vectors in copy_rows(
                 connection, request, block_rows(info.dims, _BLOCK_BYTES)
             ):
+                _give_up_once(ended)
                 index.append(keys, vectors, threads)
                 done += len(vectors)
                 if report is not None:
@@ -135,11 +141,19 @@ def read(
     _add_codes(index, plan, threads)
     if plan.route == "graph":
         with reporting(progress, "graph, %") as report:
-            percent = (
-                None if report is None else lambda part, whole: report(int(100 * part / whole), 100)
-            )
-            index.build(loading.build, threads, percent)
+
+            def on(part: float, whole: float) -> None:
+                _give_up_once(ended)
+                if report is not None:
+                    report(int(100 * part / whole), 100)
+
+            index.build(loading.build, threads, on)
     return index, position
+
+
+def _give_up_once(ended: threading.Event | None) -> None:
+    if ended is not None and ended.is_set():
+        raise Ended
 
 
 def check_plan(plan: Plan, info: CollectionInfo) -> None:

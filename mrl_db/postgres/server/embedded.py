@@ -85,16 +85,28 @@ class EmbeddedServer:
             if not self._answers() and not (self._data / "PG_VERSION").exists():
                 self._create()
             self._ensure_running()
-            users = os.open(self.home / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(users, fcntl.LOCK_SH)
+            self._take_share()
+
+    def _take_share(self) -> None:
+        """Becomes one of the server's users, until `release()` or the end of the process."""
+        self._users = os.open(self.home / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._users, fcntl.LOCK_SH)
+        self._process = os.getpid()
         self._finalizer = weakref.finalize(
-            self, _leave, self.home, self._data, self.binaries, users, os.getpid()
+            self, _leave, self.home, self._data, self.binaries, self._users, self._process
         )
 
     def revive(self) -> None:
-        """Starts the server again when it does not answer, for those who still use it."""
+        """Starts the server again when it does not answer, for those who still use it.
+
+        A forked child becomes a user by itself.
+        """
         with locked(self.home / "lock"):
             self._ensure_running()
+            if os.getpid() != self._process:
+                os.close(self._users)  # the parent's share, which it keeps
+                self._finalizer.detach()
+                self._take_share()
 
     def _ensure_running(self) -> None:
         if not self._answers():
