@@ -13,8 +13,6 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kFewEntries = 256;  // at least, once there are …
-constexpr std::size_t kRowsAnEntry = 8;   // … so many rows for each
 constexpr std::size_t kMates = 16;  // of those linked together, the nearest that each considers
 
 using Slots = std::vector<std::uint32_t>;
@@ -59,8 +57,7 @@ Slots links_for(const Store& store, std::uint32_t slot, const Slots& batch,
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
 void add_entries(Store& store, const std::vector<SlotLinks>& fresh) {
     std::vector<std::uint32_t> entries = store.entries.slots;
-    const std::size_t enough =
-        std::max(std::min(kFewEntries, store.live / kRowsAnEntry), cells_of(store.live));
+    const std::size_t enough = entries_for(store.live);
     if (entries.size() + entries.size() / 16 >= enough) return;
     for (std::size_t i = 0; i < fresh.size() && entries.size() < enough; ++i) {
         entries.push_back(fresh[i].first);

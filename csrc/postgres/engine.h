@@ -92,6 +92,11 @@ typedef enum {
 // What a backend keeps of an index beside its pages.
 MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
 void mrl_reader_free(MrlReader* reader);
+// Walks may begin at one more slot of the graph, whose line this is.
+MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
+                               const uint8_t line[MRL_ITEM_BYTES]);
+// How many more entries there should be, for so many live rows.
+size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows);
 // One search at a time. meta: as it is now. When it gathers, its kind is all that is asked for.
 MrlStatus mrl_search_begin(MrlReader* reader, const struct MrlMeta* meta,
                            const struct MrlPageHost* host, const float* query, MrlSearch search);
@@ -113,7 +118,8 @@ void mrl_decode(const MrlReader* reader, const uint8_t* code, const struct MrlTa
 
 typedef struct MrlLinker MrlLinker;
 
-MrlStatus mrl_link_begin(const MrlReader* reader, MrlLinker** linker);
+// meta: as it is now.
+MrlStatus mrl_link_begin(const MrlReader* reader, const struct MrlMeta* meta, MrlLinker** linker);
 void mrl_link_free(MrlLinker* linker);
 // The reader's last search gathered what is near this slot.
 MrlStatus mrl_link_add(MrlLinker* linker, uint32_t slot, const MrlReader* reader);

@@ -10,14 +10,14 @@ struct MrlLinker {
     std::uint32_t linked;
     std::vector<std::uint32_t> targets;
 
-    explicit MrlLinker(const MrlReader& reader)
-        : batch(reader.lines, reader.meta.longest_square), linked(reader.meta.linked) {}
+    MrlLinker(const MrlReader& reader, const MrlMeta& meta)
+        : batch(reader.lines, meta.longest_square), linked(meta.linked) {}
 };
 
 extern "C" {
 
-MrlStatus mrl_link_begin(const MrlReader* reader, MrlLinker** linker) {
-    return guarded([&] { *linker = std::make_unique<MrlLinker>(*reader).release(); });
+MrlStatus mrl_link_begin(const MrlReader* reader, const MrlMeta* meta, MrlLinker** linker) {
+    return guarded([&] { *linker = std::make_unique<MrlLinker>(*reader, *meta).release(); });
 }
 
 void mrl_link_free(MrlLinker* linker) { std::unique_ptr<MrlLinker>{linker}; }

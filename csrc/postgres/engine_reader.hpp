@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../search/entries.hpp"
 #include "../search/paged_search.hpp"
 #include "engine.hpp"
 #include "engine_blob.hpp"
@@ -36,6 +37,12 @@ struct MrlReader {
         if (!projection.restore(rows.metric(), with.dims) || !entries.restore(lines, with.linked)) {
             throw std::runtime_error("the index's blob does not fit it");
         }
+    }
+
+    void add_entry(std::uint32_t slot, const std::uint8_t* line) {
+        if (entries.size() >= kMostEntries)
+            throw std::runtime_error("the index has more entries than there may be");
+        mrl::add_entry(entries, lines, slot, line);
     }
 
     void encode(const float* vector, std::uint8_t* code, std::uint8_t* line, MrlTail* tail) const {

@@ -4,6 +4,7 @@
 
 #include "../kernels/dispatch.hpp"
 #include "../kernels/pack.hpp"
+#include "../search/entries.hpp"
 #include "engine_reader.hpp"
 
 extern "C" {
@@ -29,6 +30,16 @@ MrlStatus mrl_reader_open(const MrlMeta* meta, const uint8_t* blob, MrlReader** 
 }
 
 void mrl_reader_free(MrlReader* reader) { std::unique_ptr<MrlReader>{reader}; }
+
+MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
+                               const uint8_t line[MRL_ITEM_BYTES]) {
+    return guarded([&] { reader->add_entry(slot, line); });
+}
+
+size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows) {
+    const size_t enough = std::min(entries_for(rows), kMostEntries);
+    return enough - std::min(enough, reader->entries.size());
+}
 
 MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPageHost* host,
                            const float* query, MrlSearch search) {

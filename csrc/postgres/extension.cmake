@@ -34,6 +34,7 @@ foreach(pg_config ${pg_configs})
   add_library(mrl_pg${major} MODULE
     csrc/postgres/build.c
     csrc/postgres/cost.c
+    csrc/postgres/entries.c
     csrc/postgres/insert.c
     csrc/postgres/limit.c
     csrc/postgres/link.c

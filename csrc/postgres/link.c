@@ -19,7 +19,7 @@ static MrlLinker* begin_linker(MrlIndex* index) {
     MemoryContextCallback* callback = palloc0(sizeof *callback);
     MrlLinker* linker;
 
-    mrl_check_status(mrl_link_begin(index->reader, &linker), "linking rows");
+    mrl_check_status(mrl_link_begin(index->reader, &index->meta, &linker), "linking rows");
     callback->func = free_linker;
     callback->arg = linker;
     MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
@@ -100,14 +100,25 @@ static void write_links(Relation rel, MrlIndex* index, const MrlLinker* linker, 
     }
 }
 
-static void set_linked(Relation rel, uint32 linked, uint32 reused) {
+// Says that rows are in the graph; some of them are entries of walks from now on.
+static void set_linked(Relation rel, const MrlIndex* index, uint32 linked, uint32 reused) {
+    uint32 first = index->meta.linked, batch = reused + linked - first, entries[BATCH];
+    uint32 due = (uint32)Min(batch, mrl_reader_entries_due(index->reader, mrl_live(&index->meta)));
     MrlMetaChange change = mrl_begin_meta_change(rel);
+    MrlEntryPages pages;
 
+    for (uint32 i = 0; i < due; ++i) {
+        uint32 row = i * batch / due;
+
+        entries[i] = row < reused ? change.meta->reused_slots[row] : first + row - reused;
+    }
+    pages = mrl_append_entries(rel, &change, entries, due);
     change.meta->reused -= reused;
     memmove(change.meta->reused_slots, change.meta->reused_slots + reused,
             sizeof(uint32) * change.meta->reused);
     change.meta->linked = linked;
     mrl_end_meta_change(&change);
+    mrl_end_entries(&pages);
 }
 
 static void link_batch(Relation rel, MrlIndex* index) {
@@ -128,7 +139,7 @@ static void link_batch(Relation rel, MrlIndex* index) {
     read_missing_lines(rel, index, linker);
     mrl_check_status(mrl_link_end(linker, &n), "linking rows");
     write_links(rel, index, linker, n);
-    set_linked(rel, end, reused);
+    set_linked(rel, index, end, reused);
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);
 }

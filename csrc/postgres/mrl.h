@@ -74,6 +74,8 @@ typedef struct MrlIndex {
     MrlPageRef* pages[MRL_SECTIONS];
     uint32 known[MRL_SECTIONS];       // pages that are in `pages`
     BlockNumber chain[MRL_SECTIONS];  // of the directory: where the last of them is listed
+    uint32 entries;                   // of those that the pages list: how many the reader has
+    BlockNumber entry_page;           // where the last of them is listed, or the next will be
     MemoryContext context;
     uint32 searches;
     uint64 repeated;  // batches that were read again, as their pages had moved
@@ -83,6 +85,7 @@ void mrl_init_pages(void);
 MrlIndex* mrl_open(Relation rel);
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
+void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
 struct MrlLabel* mrl_label(Page page);
@@ -105,6 +108,15 @@ void mrl_end_meta_change(MrlMetaChange* change);
 Buffer mrl_extend(Relation rel, ForkNumber fork, bool alone);
 Buffer mrl_new_page(Relation rel);
 void mrl_reuse_retired(Relation rel, Relation heap);
+
+// entries.c
+typedef struct MrlEntryPages {
+    Buffer last, added;
+} MrlEntryPages;
+MrlEntryPages mrl_append_entries(Relation rel, MrlMetaChange* change, const uint32* slots,
+                                 uint32 n);
+void mrl_end_entries(MrlEntryPages* pages);
+void mrl_read_entries(Relation rel, MrlIndex* index);
 
 // refit.c: the caller holds the lock of linking.
 bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);

@@ -73,7 +73,7 @@ static void check_label(Relation rel, Page page, BlockNumber block, int section,
                     errhint("REINDEX it.")));
 }
 
-static void copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page) {
+void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page) {
     Buffer buffer = ReadBuffer(rel, block);
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -102,7 +102,7 @@ static void read_reader(Relation rel, MrlIndex* index) {
     MrlStatus status;
 
     for (uint32 at = 0; at < meta->blob_bytes; at += MRL_PAGE_ROOM) {
-        copy_page(rel, block, MRL_BLOB, at / MRL_PAGE_ROOM, page.data);
+        mrl_copy_page(rel, block, MRL_BLOB, at / MRL_PAGE_ROOM, page.data);
         block = mrl_label((Page)page.data)->next;
         memcpy(blob + at, page.data + MRL_PAGE_HEAD, Min(MRL_PAGE_ROOM, meta->blob_bytes - at));
     }
@@ -129,7 +129,7 @@ static void read_directory(Relation rel, MrlIndex* index, int section) {
         uint32 number = known / MRL_DIRECTORY, end = Min(pages, (number + 1) * MRL_DIRECTORY);
         const uint32* blocks = (const uint32*)(page.data + MRL_PAGE_HEAD);
 
-        copy_page(rel, index->chain[section], MRL_CHAIN, number, page.data);
+        mrl_copy_page(rel, index->chain[section], MRL_CHAIN, number, page.data);
         for (; known < end; ++known)
             index->pages[section][known] =
                 (MrlPageRef){blocks[known % MRL_DIRECTORY], InvalidBuffer, 0};
@@ -181,6 +181,7 @@ MrlIndex* mrl_open(Relation rel) {
     }
     index->meta = meta;
     for (int section = 0; section < MRL_SECTIONS; ++section) read_directory(rel, index, section);
+    mrl_read_entries(rel, index);
     return index;
 }
 

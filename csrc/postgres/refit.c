@@ -292,6 +292,8 @@ static void write_generation(Refit* refit) {
     now.blob_begin = blob;
     now.blob_bytes = built->blob_bytes;
     now.retired_blob = was.blob_begin;
+    now.retired_entries = was.first_entries;
+    now.first_entries = now.last_entries = now.entries = 0;
     now.retired_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
     *change.meta = now;
     mrl_end_meta_change(&change);

@@ -105,11 +105,12 @@ void mrl_reuse_retired(Relation rel, Relation heap) {
         return;
     change = mrl_begin_meta_change(rel);
     change.meta->retired_xid = 0;
-    change.meta->retired_blob = 0;
+    change.meta->retired_blob = change.meta->retired_entries = 0;
     change.meta->retired_chain[MRL_LINKS] = change.meta->retired_chain[MRL_LINES] = 0;
     mrl_end_meta_change(&change);
     give_back_section(rel, was.retired_chain[MRL_LINKS]);
     give_back_section(rel, was.retired_chain[MRL_LINES]);
     for (BlockNumber blob = was.retired_blob; blob != 0;) blob = give_back(rel, blob);
+    for (BlockNumber page = was.retired_entries; page != 0;) page = give_back(rel, page);
     IndexFreeSpaceMapVacuum(rel);
 }

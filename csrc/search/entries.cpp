@@ -11,9 +11,10 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kFew = 256;       // entries that are looked at all
-constexpr std::size_t kLookedAt = 128;  // entries, about, of the nearest groups
-constexpr std::size_t kProbed = 16;     // groups at most
+constexpr std::size_t kFew = 256;        // entries that are looked at all
+constexpr std::size_t kRowsAnEntry = 8;  // where there are few
+constexpr std::size_t kLookedAt = 128;   // entries, about, of the nearest groups
+constexpr std::size_t kProbed = 16;      // groups at most
 constexpr std::size_t kIterations = 6;
 
 // 0, 1, 2, …: lines side by side are scored by the kernel for lines anywhere.
@@ -108,6 +109,10 @@ std::size_t cells_of(std::size_t rows) {
                                    std::clamp<std::size_t>((rows + 31) / 32, 1, kMostEntries));
 }
 
+std::size_t entries_for(std::size_t rows) {
+    return std::max(std::min(kFew, rows / kRowsAnEntry), cells_of(rows));
+}
+
 Entries group_entries(const LineCodes& codes, std::vector<std::uint32_t> slots) {
     std::sort(slots.begin(), slots.end());  // the same entries make the same groups
     if (slots.size() > kMostEntries) slots.resize(kMostEntries);
@@ -120,6 +125,31 @@ Entries group_entries(const LineCodes& codes, std::vector<std::uint32_t> slots) 
                     codes.high() + entries.slots[i] * kLineBytes, kLineBytes);
     }
     return entries;
+}
+
+void add_entry(Entries& entries, const LineCodes& codes, std::uint32_t slot,
+               const std::uint8_t* line) {
+    const std::size_t groups = entries.begins.size() - 1;
+    std::size_t nearest = 0;
+    if (groups > 1) {
+        std::int8_t code[kLineCoordinates];
+        float z[kLineCoordinates];
+        alignas(64) float scores[kMostGroups + 16];
+        const float scale = codes.unpack(line, line + kLineBytes, code);
+        for (std::size_t j = 0; j < kLineCoordinates; ++j)
+            z[j] = scale * static_cast<float>(code[j]);
+        LineQuery query;
+        codes.prepare(z, query);
+        kernels().score_high(&query, entries.centres.high(), positions(), groups, scores);
+        nearest = static_cast<std::size_t>(std::min_element(scores, scores + groups) - scores);
+    }
+    const std::size_t at = entries.begins[nearest + 1], after = entries.size() - at;
+    entries.slots.insert(entries.slots.begin() + static_cast<std::ptrdiff_t>(at), slot);
+    entries.lines.resize(entries.size() * kLineBytes);
+    std::uint8_t* place = entries.lines.data() + at * kLineBytes;
+    std::memmove(place + kLineBytes, place, after * kLineBytes);
+    std::memcpy(place, line, kLineBytes);
+    for (std::size_t g = nearest + 1; g <= groups; ++g) ++entries.begins[g];
 }
 
 std::size_t read_entries(const Kernels& kernels, const Entries& entries, const LineQuery& query,

@@ -15,9 +15,17 @@ namespace mrl {
 // How many cells a collection of so many rows is divided into, and so how many entries it has.
 std::size_t cells_of(std::size_t rows);
 
+// How many entries a graph of so many live rows should have as rows are linked to it. Few rows have
+// one for each eight of them: up to so many all entries are looked at.
+std::size_t entries_for(std::size_t rows);
+
 // The entries at some slots, in groups. The order in which they are given means nothing; no slot
 // may stand twice.
 Entries group_entries(const LineCodes& codes, std::vector<std::uint32_t> slots);
+
+// Puts one more into the group whose centre is nearest to it. line: high bits and low bits.
+void add_entry(Entries& entries, const LineCodes& codes, std::uint32_t slot,
+               const std::uint8_t* line);
 
 // Puts the entries that a walk looks at into an empty pool with room for all, by their high bits.
 // Returns how many lines it read.

@@ -6,10 +6,13 @@
 //                its head, and every address is a shift or a division by a constant
 //   meta         block 0: MrlMeta
 //   blob         the projection and the entries of walks, written once, page after page, chained
+//   entries      slots that became entries since: as rows are linked, more walks begin at them.
+//                Chained
 //   directory    block numbers: the k-th page of a section stands in the k-th place. Chained, one
-//   chain a section links        63 items of 128 bytes: the links of a slot lines        63 items
-//   of 128 bytes: the high line of a slot, its low line beside it rows         as many int8 codes
-//   as fit, then a tail (MrlTail) for each
+//                chain a section
+//   links        63 items of 128 bytes: the links of a slot
+//   lines        63 items of 128 bytes: the high line of a slot, its low line beside it
+//   rows         as many int8 codes as fit, then a tail (MrlTail) for each
 //
 // A slot (a row's place in the graph) has the same number in links, lines and rows. Nothing that
 // was read is believed: every link is compared with the number of slots, every page with its label.
@@ -27,7 +30,7 @@ enum {
     MRL_PAGE_ROOM = MRL_PAGE_BYTES - MRL_PAGE_HEAD,
     MRL_ITEM_BYTES = 128,
     MRL_ITEMS = 63,                     // of links or lines in a page
-    MRL_DIRECTORY = MRL_PAGE_ROOM / 4,  // block numbers in a page
+    MRL_DIRECTORY = MRL_PAGE_ROOM / 4,  // block numbers in a page, or slots that are entries
     MRL_MOST_DIMS = 8000,               // a code and its tail fit a page
     MRL_MOST_REUSED = 1280,             // slots that are used again and wait
 };
@@ -40,6 +43,7 @@ enum MrlSection {
     MRL_META = 16,
     MRL_BLOB,
     MRL_CHAIN,
+    MRL_ENTRIES,
     MRL_UNUSED,  // a page that waits to be used again
 };
 
@@ -86,8 +90,10 @@ struct MrlMeta {
     uint32_t pages[MRL_SECTIONS];
     uint32_t fitted;  // rows that the projection was fitted on
     // What the generation before this one left: pages that a search may still be reading. 0: none.
-    uint64_t retired_xid;                     // transactions from here on do not know them
-    uint32_t retired_blob, retired_chain[2];  // links, lines
+    uint64_t retired_xid;  // transactions from here on do not know them
+    uint32_t retired_blob, retired_chain[2], retired_entries;  // chain: of links, of lines
+    uint32_t first_entries, last_entries;                      // blocks, or 0
+    uint32_t entries;  // slots in these: entries beside those of the blob
     // Slots of rows that are gone and that no link leads to: the first and one, or 0; each names
     // the next in its tail.
     uint32_t first_free, free;

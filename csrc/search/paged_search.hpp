@@ -29,8 +29,8 @@ struct PagedOptions {
     std::size_t k;       // a walk ends when a candidate is far behind the k-th best
 };
 
-// A walk to a row's own place: all that it met, by both planes, the nearest kGathered of them.
-constexpr std::size_t kGatherHops = 128, kGatherPool = 160, kGathered = 96;
+// A walk to a row's own place, for all that it met, by both planes.
+constexpr std::size_t kGatherHops = 128, kGatherPool = 160, kGathered = kGatherHops + kGatherPool;
 
 struct PagedHit {
     std::uint32_t slot;

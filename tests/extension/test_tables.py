@@ -221,13 +221,12 @@ def test_rows_that_waited_are_linked_and_found_by_walks(docs):
     docs.execute("SET mrl.effort = 24")
     queries = clustered(3000, DIMS, seed=5)[::100] + np.float32(0.03)
 
-    # Unlike the rows that the index was built on, and more of them: linked rows alone find .943 of
-    # 150 queries, a graph made anew all.
-    assert recall(docs, queries) >= 0.93
+    # They are unlike the rows that the index was built on, and more.
+    assert recall(docs, queries) >= 0.98
     docs.execute("VACUUM docs")
-    assert recall(docs, queries) >= 0.95
+    linked = recall(docs, queries)
     docs.execute("REINDEX INDEX docs_mrl")
-    assert recall(docs, queries) >= 0.95
+    assert linked >= max(0.98, recall(docs, queries) - 0.01)
 
 
 def test_writers_and_readers_side_by_side(docs, new_database):
