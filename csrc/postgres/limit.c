@@ -1,11 +1,18 @@
-// How many rows a plan asks of a scan.
+// What a plan says of a scan: how many rows it asks for, and which rows pass.
 //
-// The access method is not told of a LIMIT. But when a plan starts, its nodes can be looked at:
-// below a LIMIT, a scan of ours is noted with what stands between the two. A filter or a join lets
-// a share of rows through, as the planner estimates it; for k rows of a tenth, ten times k are
-// asked for. The count itself is read when the scan begins, as only then a parameter has its value.
-// A note lives as long as its plan's memory. Where there is none (a cursor without LIMIT, the
-// recheck of a locked row), the scan begins as narrow as ever.
+// The access method is not told of a LIMIT, nor of a filter. But when a plan starts, its nodes can
+// be looked at: each scan of ours is noted. Below a LIMIT, what stands between the two is noted
+// too: a filter or a join lets a share of rows through, as the planner estimates it; for k rows of
+// a tenth, ten times k are asked for. The count itself is read when the scan begins, as only then a
+// parameter has its value.
+//
+// The scan's filter is asked of each row before its vector is read, all of it and in its order, so
+// that what a policy hides is hidden from the conditions after it; the executor asks again of the
+// rows that pass. A filter with a volatile function is the executor's alone, as it would be asked
+// twice.
+//
+// A note lives as long as its plan's memory. Where there is none (the recheck of a locked row), the
+// scan begins as narrow as ever, and leaves all filtering to the executor.
 #include "mrl.h"
 
 #include <math.h>
@@ -13,13 +20,15 @@
 #include "access/relscan.h"
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "utils/memutils.h"
 
-typedef struct Note {
-    const LimitState* limit;
-    const IndexScanState* scan;
-    double factor;  // rows of the scan for each of the limit
-    struct Note* next;
+typedef struct MrlNote {
+    IndexScanState* scan;
+    const LimitState* limit;  // or NULL
+    double factor;            // rows of the scan for each of the limit
+    bool filters;             // the scan's filter may be asked by us
+    struct MrlNote* next;
 } Note;
 
 static Note* notes = NULL;
@@ -33,16 +42,33 @@ static void forget_note(void* note) {
     }
 }
 
-static void add_note(const LimitState* limit, const IndexScanState* scan, double factor) {
-    MemoryContext context = limit->ps.state->es_query_cxt;
+static bool is_ours(const IndexScanState* scan) {
+    return scan->iss_RelationDesc != NULL &&
+           scan->iss_RelationDesc->rd_indam->amgettuple == mrl_gettuple;
+}
+
+static void add_note(IndexScanState* scan) {
+    MemoryContext context = scan->ss.ps.state->es_query_cxt;
     Note* note = MemoryContextAlloc(context, sizeof *note);
     MemoryContextCallback* callback = MemoryContextAllocZero(context, sizeof *callback);
+    const List* qual = scan->ss.ps.plan->qual;
 
-    *note = (Note){limit, scan, factor, notes};
+    *note = (Note){.scan = scan,
+                   .filters = qual != NIL && !contain_volatile_functions((Node*)qual),
+                   .next = notes};
     notes = note;
     callback->func = forget_note;
     callback->arg = note;
     MemoryContextRegisterResetCallback(context, callback);
+}
+
+static void note_limit(const LimitState* limit, const IndexScanState* scan, double factor) {
+    for (Note* note = notes; note != NULL; note = note->next) {
+        if (note->scan != scan) continue;
+        note->limit = limit;
+        note->factor = factor;
+        return;
+    }
 }
 
 static double rows_of(const PlanState* node) { return Max(node->plan->plan_rows, 1); }
@@ -53,14 +79,9 @@ static void note_scans(const LimitState* limit, PlanState* node, double factor) 
 
     if (node == NULL) return;
     switch (nodeTag(node)) {
-        case T_IndexScanState: {
-            IndexScanState* scan = (IndexScanState*)node;
-
-            if (scan->iss_RelationDesc != NULL &&
-                scan->iss_RelationDesc->rd_indam->amgettuple == mrl_gettuple)
-                add_note(limit, scan, factor);
+        case T_IndexScanState:
+            if (is_ours((IndexScanState*)node)) note_limit(limit, (IndexScanState*)node, factor);
             return;
-        }
         case T_AppendState:
             for (int i = 0; i < ((AppendState*)node)->as_nplans; ++i)
                 note_scans(limit, ((AppendState*)node)->appendplans[i], factor);
@@ -87,6 +108,13 @@ static void note_scans(const LimitState* limit, PlanState* node, double factor) 
     if (child != NULL) note_scans(limit, child, factor * Max(1, rows_of(child) / rows_of(node)));
 }
 
+static bool note_all_scans(PlanState* node, void* context) {
+    if (node == NULL) return false;
+    if (IsA(node, IndexScanState) && is_ours((IndexScanState*)node))
+        add_note((IndexScanState*)node);
+    return planstate_tree_walker(node, note_all_scans, context);
+}
+
 static bool note_limits(PlanState* node, void* context) {
     if (node == NULL) return false;
     if (IsA(node, LimitState)) note_scans((LimitState*)node, outerPlanState(node), 1);
@@ -94,11 +122,15 @@ static bool note_limits(PlanState* node, void* context) {
 }
 
 static void start(QueryDesc* query, int flags) {
+    const Note* before = notes;
+
     if (next_start != NULL)
         next_start(query, flags);
     else
         standard_ExecutorStart(query, flags);
-    if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0) note_limits(query->planstate, NULL);
+    if ((flags & EXEC_FLAG_EXPLAIN_ONLY) != 0) return;
+    note_all_scans(query->planstate, NULL);
+    if (notes != before) note_limits(query->planstate, NULL);
 }
 
 void mrl_init_limit(void) {
@@ -106,20 +138,36 @@ void mrl_init_limit(void) {
     ExecutorStart_hook = start;
 }
 
-// How many of an index's rows will be read, about, or 0 where nothing says so.
-double mrl_rows_asked_for(IndexScanDesc desc, double slots) {
-    for (const Note* note = notes; note != NULL; note = note->next) {
-        const IndexScanState* scan = note->scan;
-        double rows, factor;
+const MrlNote* mrl_note_of(IndexScanDesc desc) {
+    for (const Note* note = notes; note != NULL; note = note->next)
+        if (note->scan->iss_ScanDesc == desc) return note;
+    return NULL;
+}
 
-        if (scan->iss_ScanDesc != desc) continue;
-        if (note->limit->noCount) return 0;
-        rows = (double)(note->limit->count + note->limit->offset);
-        factor = note->factor;
-        if (scan->ss.ps.qual != NULL) factor *= Max(1, slots / rows_of(&scan->ss.ps));
-        // So many are rarely exceeded: three standard deviations.
-        if (factor > 1) rows = (rows + 3 * sqrt(rows)) * factor;
-        return Min(rows, slots);
-    }
-    return 0;
+// How many of an index's rows will be read, about, or 0 where nothing says so.
+double mrl_rows_asked_for(const MrlNote* note, double slots) {
+    const IndexScanState* scan;
+    double rows, factor;
+
+    if (note == NULL || note->limit == NULL || note->limit->noCount) return 0;
+    scan = note->scan;
+    rows = (double)(note->limit->count + note->limit->offset);
+    factor = note->factor;
+    if (scan->ss.ps.qual != NULL) factor *= Max(1, slots / rows_of(&scan->ss.ps));
+    // So many are rarely exceeded: three standard deviations.
+    if (factor > 1) rows = (rows + 3 * sqrt(rows)) * factor;
+    return Min(rows, slots);
+}
+
+// Whether a row of the table may pass the scan's filter.
+bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row) {
+    ExprContext* context;
+    bool passes;
+
+    if (note == NULL || !note->filters) return true;
+    context = note->scan->ss.ps.ps_ExprContext;
+    context->ecxt_scantuple = row;
+    passes = ExecQualAndReset(note->scan->ss.ps.qual, context);
+    if (!passes) InstrCountFiltered1(note->scan, 1);
+    return passes;
 }

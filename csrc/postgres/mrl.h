@@ -126,8 +126,11 @@ bool mrl_refit(Relation rel, int workers);
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 
 // limit.c
+typedef struct MrlNote MrlNote;
 void mrl_init_limit(void);
-double mrl_rows_asked_for(IndexScanDesc scan, double slots);
+const MrlNote* mrl_note_of(IndexScanDesc scan);  // or NULL
+double mrl_rows_asked_for(const MrlNote* note, double slots);
+bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);

@@ -58,7 +58,7 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
         scan->most_hits = n;
     }
     scan->n_hits = scan->next_hit = 0;
-    scan->read = scan->visible = 0;
+    scan->read = scan->passed = 0;
     for (size_t i = 0; i < n; ++i)
         if (!was_met(scan, hits[i].slot)) scan->hits[scan->n_hits++] = hits[i];
 }
@@ -107,7 +107,7 @@ static bool read_candidates(IndexScanDesc desc) {
         if (index == NULL) index = mrl_scan_open(desc);
         ++scan->read;
         if (mrl_read_distance(desc, index, hit->slot, &distance, &tid)) {
-            ++scan->visible;
+            ++scan->passed;
             waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
         }
         ++scan->next_hit;
@@ -149,7 +149,7 @@ static bool next_round(IndexScanDesc desc) {
 // Makes the first walk wide enough for the rows that the plan's LIMIT asks for.
 static void widen_first_walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    double rows = mrl_rows_asked_for(desc, mrl_scan_open(desc)->meta.slots);
+    double rows = mrl_rows_asked_for(scan->note, mrl_scan_open(desc)->meta.slots);
 
     if (rows <= SOUND_SHARE * scan->keep) return;
     scan->keep = (size_t)Min(rows / SOUND_SHARE + 1, MOST_KEEP);
@@ -185,6 +185,7 @@ static void begin_search(IndexScanDesc desc) {
     }
     scan->effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
     scan->keep = Max(LEAST_KEEP, 10 + scan->effort / 8);
+    scan->note = mrl_note_of(desc);
     widen_first_walk(desc);
     scan->last = -get_float8_infinity();
     if ((desc->orderByData->sk_flags & SK_ISNULL) != 0) {
@@ -211,9 +212,9 @@ static void begin_search(IndexScanDesc desc) {
 }
 
 // Whether as many rows went out as a walk of this effort finds surely: the nearer half of its
-// candidates, fewer where many of them are gone.
+// candidates, fewer where many of them are gone or do not pass the filter.
 static bool walked_out(const MrlScan* scan) {
-    double share = scan->read < 8 ? 1 : (double)scan->visible / scan->read;
+    double share = scan->read < 8 ? 1 : (double)scan->passed / scan->read;
 
     return scan->phase == BY_WALK && scan->returned >= SOUND_SHARE * share * scan->keep;
 }

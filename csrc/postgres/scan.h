@@ -11,6 +11,7 @@ typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
 typedef struct MrlScan {
     MemoryContext context;  // of one rescan
+    const MrlNote* note;    // what the plan says of it, or NULL
     FmgrInfo* distance;
     Oid collation;
     Datum query;
@@ -24,7 +25,7 @@ typedef struct MrlScan {
     size_t k;  // answers that a walk ends behind, or 0: few
     int64 visited;
     int64 returned;
-    uint32 read, visible;  // in this round
+    uint32 read, passed;  // in this round
     double last;           // distance that went out
 
     MrlHit* hits;  // candidates, by estimate

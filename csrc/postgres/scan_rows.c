@@ -36,7 +36,7 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
 }
 
 // The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
-// false when there is none.
+// false when there is none, or when it does not pass the plan's filter.
 bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
                        ItemPointer tid) {
     MrlScan* scan = desc->opaque;
@@ -53,6 +53,7 @@ bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double*
     ++scan->visited;
     if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
         return false;
+    if (!mrl_row_passes(scan->note, scan->row)) return false;
     before = MemoryContextSwitchTo(scan->row_context);
     value = read_value(desc, &null);
     *distance = null || scan->unordered ? 0
