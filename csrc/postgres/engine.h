@@ -71,8 +71,9 @@ typedef struct {
 
 typedef enum {
     MRL_WALK,
-    MRL_SCAN,    // by the lines of all slots
-    MRL_GATHER,  // a walk to a row's own place, for its links
+    MRL_SCAN,        // by the lines of all slots
+    MRL_SCAN_CODES,  // the same, and the best by their codes
+    MRL_GATHER,      // a walk to a row's own place, for its links
 } MrlSearchKind;
 
 typedef struct {

@@ -46,8 +46,9 @@ MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPage
     return guarded([&] {
         const PagedOptions options{search.effort, search.keep, search.k};
         reader->meta = *meta;
-        if (search.kind == MRL_SCAN) {
-            reader->search.begin_scan(reader->source, *host, query, options);
+        if (search.kind == MRL_SCAN || search.kind == MRL_SCAN_CODES) {
+            const bool codes = search.kind == MRL_SCAN_CODES;
+            reader->search.begin_scan(reader->source, *host, query, options, codes);
         } else if (search.kind == MRL_GATHER) {
             reader->search.begin_gather(reader->source, *host, query);
         } else {

@@ -144,19 +144,26 @@ const MrlNote* mrl_note_of(IndexScanDesc desc) {
     return NULL;
 }
 
-// How many of an index's rows will be read, about, or 0 where nothing says so.
-double mrl_rows_asked_for(const MrlNote* note, double slots) {
-    const IndexScanState* scan;
-    double rows, factor;
+// How many of an index's rows a scan has to visit for `k` that pass, when one of `factor` does: so
+// many are rarely exceeded, two standard deviations beyond what is expected.
+double mrl_rows_to_visit(double k, double factor) {
+    return (k + 2 * sqrt(k * (1 - 1 / factor))) * factor;
+}
 
+// How many of an index's rows will be read, about, or 0 where nothing says so; whether a filter
+// or a join makes it a matter of chance.
+double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance) {
+    const IndexScanState* scan;
+    double factor;
+
+    *by_chance = false;
     if (note == NULL || note->limit == NULL || note->limit->noCount) return 0;
     scan = note->scan;
-    rows = (double)(note->limit->count + note->limit->offset);
     factor = note->factor;
     if (scan->ss.ps.qual != NULL) factor *= Max(1, slots / rows_of(&scan->ss.ps));
-    // So many are rarely exceeded: three standard deviations.
-    if (factor > 1) rows = (rows + 3 * sqrt(rows)) * factor;
-    return Min(rows, slots);
+    *by_chance = factor > 1;
+    return Min(mrl_rows_to_visit((double)(note->limit->count + note->limit->offset), factor),
+               slots);
 }
 
 // Whether a row of the table may pass the scan's filter.

@@ -129,7 +129,8 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 typedef struct MrlNote MrlNote;
 void mrl_init_limit(void);
 const MrlNote* mrl_note_of(IndexScanDesc scan);  // or NULL
-double mrl_rows_asked_for(const MrlNote* note, double slots);
+double mrl_rows_to_visit(double k, double factor);
+double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance);
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
 
 // The access method.

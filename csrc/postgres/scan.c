@@ -28,9 +28,12 @@
 #define LEAST_KEEP 20     // candidates of a walk
 #define LEAST_K 10        // answers that it ends behind
 #define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
+#define LAG_SHARE 0.25    // of the rows read, too: the farther they are, the closer to each other
 #define MOST_EFFORT 4096  // of a walk
 #define MOST_KEEP 2048    // of the first walk
+#define MOST_CODES 8192   // candidates of any round but the last
 #define SOUND_SHARE 0.6   // of a walk's candidates: what comes after them may have been missed
+#define CHANCE_SHARE 0.75  // the same where more were asked for than are expected to be needed
 
 // Candidates
 
@@ -63,12 +66,15 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
         if (!was_met(scan, hits[i].slot)) scan->hits[scan->n_hits++] = hits[i];
 }
 
+static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >= scan->slots / 2; }
+
+// A walk, or a look at all lines where a walk would see half of them.
 static void walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     MrlIndex* index = mrl_scan_open(desc);
 
     mrl_search(desc->indexRelation, index, scan->query_values,
-               (MrlSearch){.kind = MRL_WALK,
+               (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
                            .effort = scan->effort,
                            .keep = scan->keep,
                            .k = Max(LEAST_K, scan->k)});
@@ -88,6 +94,11 @@ static void scan_lines(IndexScanDesc desc) {
     scan->n_hits = Min(scan->n_hits, left);
 }
 
+// How many of the rows that pass wait while lines alone order them.
+static double line_lag(const MrlScan* scan) {
+    return (LINE_LAG + LAG_SHARE * scan->read) * (scan->passed + 1) / (scan->read + 1);
+}
+
 // Reads candidates until the nearest of those that wait is nearer than any that is still to be
 // read. Returns whether one waits.
 static bool read_candidates(IndexScanDesc desc) {
@@ -100,7 +111,7 @@ static bool read_candidates(IndexScanDesc desc) {
         ItemPointerData tid;
 
         if (scan->phase == BY_LINES
-                ? scan->waiting.n > LINE_LAG
+                ? scan->waiting.n > line_lag(scan)
                 : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
             break;
         CHECK_FOR_INTERRUPTS();
@@ -125,7 +136,7 @@ static bool next_round(IndexScanDesc desc) {
             remember_hits(scan);
             scan->effort *= 2;
             scan->keep *= 2;
-            if (scan->effort <= MOST_EFFORT && scan->effort * LINES_A_HOP < scan->slots / 2 &&
+            if (scan->effort <= MOST_EFFORT && scan->keep <= MOST_CODES &&
                 scan->visited < mrl_max_scan_tuples) {
                 walk(desc);
                 return true;
@@ -146,15 +157,23 @@ static bool next_round(IndexScanDesc desc) {
     return false;
 }
 
-// Makes the first walk wide enough for the rows that the plan's LIMIT asks for.
+// Makes the first walk wide enough for the rows that the plan's LIMIT asks for, and leaves it out
+// where they are very many.
 static void widen_first_walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    double rows = mrl_rows_asked_for(scan->note, mrl_scan_open(desc)->meta.slots);
+    bool by_chance;
+    double rows = mrl_rows_asked_for(scan->note, mrl_scan_open(desc)->meta.slots, &by_chance);
 
-    if (rows <= SOUND_SHARE * scan->keep) return;
-    scan->keep = (size_t)Min(rows / SOUND_SHARE + 1, MOST_KEEP);
-    scan->k = (size_t)Min(rows, MOST_KEEP);
-    scan->effort = Max(scan->effort, Min(scan->keep, MOST_EFFORT));
+    scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
+    if (rows <= scan->sound * scan->keep) return;
+    if (by_chance && rows > scan->sound * MOST_CODES) scan->phase = BY_LINES;
+    scan->keep = (size_t)Min(rows / scan->sound + 1, MOST_CODES);
+    scan->effort = Max(scan->effort, by_chance ? rows : scan->keep);
+    if (!sees_half(scan)) {
+        scan->keep = Min(scan->keep, MOST_KEEP);
+        scan->effort = Min(scan->effort, MOST_EFFORT);
+    }
+    scan->k = (size_t)Min(rows, scan->keep);
 }
 
 static void begin_search(IndexScanDesc desc) {
@@ -186,6 +205,7 @@ static void begin_search(IndexScanDesc desc) {
     scan->effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
     scan->keep = Max(LEAST_KEEP, 10 + scan->effort / 8);
     scan->note = mrl_note_of(desc);
+    scan->phase = BY_WALK;
     widen_first_walk(desc);
     scan->last = -get_float8_infinity();
     if ((desc->orderByData->sk_flags & SK_ISNULL) != 0) {
@@ -204,8 +224,9 @@ static void begin_search(IndexScanDesc desc) {
     if (scan->unordered || mrl_scan_open(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
+    } else if (scan->phase == BY_LINES) {
+        scan_lines(desc);
     } else {
-        scan->phase = BY_WALK;
         walk(desc);
     }
     MemoryContextSwitchTo(before);
@@ -216,7 +237,7 @@ static void begin_search(IndexScanDesc desc) {
 static bool walked_out(const MrlScan* scan) {
     double share = scan->read < 8 ? 1 : (double)scan->passed / scan->read;
 
-    return scan->phase == BY_WALK && scan->returned >= SOUND_SHARE * share * scan->keep;
+    return scan->phase == BY_WALK && scan->returned >= scan->sound * share * scan->keep;
 }
 
 bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {

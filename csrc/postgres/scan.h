@@ -22,11 +22,12 @@ typedef struct MrlScan {
     uint32 slots;    // of the index, when the scan began
     uint32 generation;
     size_t effort, keep;
-    size_t k;  // answers that a walk ends behind, or 0: few
+    size_t k;      // answers that a walk ends behind, or 0: few
+    double sound;  // share of a walk's candidates that it finds surely
     int64 visited;
     int64 returned;
     uint32 read, passed;  // in this round
-    double last;           // distance that went out
+    double last;          // distance that went out
 
     MrlHit* hits;  // candidates, by estimate
     size_t n_hits, next_hit;

@@ -67,8 +67,10 @@ void PagedSearch::begin_gather(const Source& source, const MrlPageHost& host, co
 }
 
 void PagedSearch::begin_scan(const Source& source, const MrlPageHost& host, const float* query,
-                             const PagedOptions& options) {
+                             const PagedOptions& options, bool codes) {
     prepare(source, host, query, options);
+    codes_ = codes;
+    worst_ = kInfinity;
     walk_.scored = 0;
     next_scan();
 }
@@ -257,25 +259,49 @@ void PagedSearch::use_rows() {
 // All slots, one after another
 
 void PagedSearch::next_scan() {
-    n_met_ = 0;
-    for (; n_met_ < kBatch && next_ < meta_->slots; ++next_) met_[n_met_++] = next_;
-    if (n_met_ == 0) {
+    const std::uint32_t pages = (meta_->slots + MRL_ITEMS - 1) / MRL_ITEMS;
+    std::uint32_t n = 0;
+    for (; n < kScanPages && next_ + n < pages; ++n) {
+        pages_[n] = next_ + n;
+        offsets_[n] = 0;
+    }
+    if (n == 0) {
         cut_candidates(options_.keep);
-        end_without_rows();
+        next_ = 0;
+        if (codes_) {
+            next_rows();
+        } else {
+            end_without_rows();
+        }
         return;
     }
-    ask_items(MRL_LINES, met_, n_met_);
+    ask(MRL_LINES, n, MRL_PAGE_BYTES);
     state_ = State::scan;
 }
 
 void PagedSearch::use_scan() {
-    alignas(64) float scores[kBatch];
-    score_lines(n_met_, true, scores);
+    alignas(64) std::uint32_t ids[kScanPages * MRL_ITEMS];
+    alignas(64) float scores[kScanPages * MRL_ITEMS];
+    const std::uint32_t first = next_ * MRL_ITEMS,
+                        n = std::min(request_.n * MRL_ITEMS, meta_->slots - first);
+    const std::uint8_t* base = copied_ ? copies_.data() : host_.base;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        const std::uint32_t page = copied_ ? i / MRL_ITEMS : frames_[i / MRL_ITEMS] - 1;
+        ids[i] = page * (MRL_PAGE_BYTES / kLineBytes) +
+                 (MRL_PAGE_HEAD + i % MRL_ITEMS * MRL_ITEM_BYTES) / kLineBytes;
+    }
+    kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n, scores);
     if (!still_true()) return;
-    walk_.scored += n_met_;
-    for (std::uint32_t i = 0; i < n_met_; ++i)
-        candidates_.emplace_back(sortable(scores[i]), met_[i]);
-    if (candidates_.size() >= 2 * options_.keep + kBatch) cut_candidates(options_.keep);
+    walk_.scored += n;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        const float score = sortable(scores[i]);
+        if (score <= worst_) candidates_.emplace_back(score, first + i);
+    }
+    if (candidates_.size() >= 2 * options_.keep + kBatch) {
+        cut_candidates(options_.keep);
+        worst_ = std::max_element(candidates_.begin(), candidates_.end())->first;
+    }
+    next_ += request_.n;
     next_scan();
 }
 

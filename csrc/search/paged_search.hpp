@@ -57,9 +57,10 @@ class PagedSearch {
                const PagedOptions& options);
     // Begins a walk for links: hits are what it met, without their rows.
     void begin_gather(const Source& source, const MrlPageHost& host, const float* query);
-    // Begins a look at the lines of all slots: the best `options.keep` by both planes.
+    // Begins a look at the lines of all slots: the best `options.keep` by both planes, scored by
+    // their codes then, or not.
     void begin_scan(const Source& source, const MrlPageHost& host, const float* query,
-                    const PagedOptions& options);
+                    const PagedOptions& options, bool codes);
     Step step();
     const MrlPageRequest& request() const { return request_; }
     // The copies that were asked for have been made.
@@ -74,8 +75,9 @@ class PagedSearch {
     const std::vector<std::uint32_t>& popped() const { return walk_.popped; }
 
   private:
-    static constexpr std::uint32_t kBatch = 8 * kDegree;  // lines asked for at once
-    static constexpr std::uint32_t kRowBatch = 32;        // rows
+    static constexpr std::uint32_t kBatch = 8 * kDegree;             // lines asked for at once
+    static constexpr std::uint32_t kRowBatch = 32;                   // rows
+    static constexpr std::uint32_t kScanPages = kBatch / MRL_ITEMS;  // of lines, end to end
     // From here on survivors are scored by both planes before they enter the pool.
     static constexpr std::size_t kRefinedDims = 640;
     // For each row that goes on, how many are scored by both planes.
@@ -119,7 +121,8 @@ class PagedSearch {
     Walk walk_;
     std::size_t pool_keep_ = 0, hops_ = 0;
     float margin_ = 0;
-    bool refine_ = false, gathers_ = false;
+    bool refine_ = false, gathers_ = false, codes_ = false;
+    float worst_ = 0;  // of the candidates of a scan
     State state_ = State::done;
 
     MrlPageRequest request_{};

@@ -280,7 +280,7 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
         for (std::size_t q = 0; q < 12; ++q) {
             const float* query =
                 waits != 0 && q % 2 == 0 ? waiting.data() + q * dims : queries.data() + q * dims;
-            for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER}) {
+            for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_SCAN_CODES, MRL_GATHER}) {
                 const std::size_t effort = q % 3 == 0 ? 8 : 20 * q;
                 const Asked asked{query, kind, effort, std::size_t{q % 4 == 0 ? 100u : 20u},
                                   std::size_t{q % 4 == 0 ? 60u : 10u}};
@@ -311,7 +311,7 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
                 if (random() % 4 == 0) page[i] = static_cast<std::uint8_t>(random());
     Frames damaged(disk, Kind::moving, random);
     for (std::size_t q = 0; q < 12; ++q)
-        for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_GATHER})
+        for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_SCAN_CODES, MRL_GATHER})
             search(reader, disk, damaged, {queries.data() + q * dims, kind, 200, 100, 10});
     mrl_reader_free(reader);
 }
