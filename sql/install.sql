@@ -115,14 +115,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '0f1ef1b6db40d3bc3b7b807e9c95cf6fff514719f9511b51e6463bbfdfe0202c'
+        AND checksum = '69213c527be305cca34730e4460b5c554a7be5ab2a6002125182fe3da18d73ff'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '0f1ef1b6db40d3bc3b7b807e9c95cf6fff514719f9511b51e6463bbfdfe0202c',
+    '69213c527be305cca34730e4460b5c554a7be5ab2a6002125182fe3da18d73ff',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -118,6 +118,8 @@ CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, t
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
     search_path=pg_catalog, pg_temp AS '7975fe49fdf32dd3633f612beab9c678';
+CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'dbdaabd3ffc4dc173d8eab7ba315a366';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
@@ -157,6 +159,8 @@ CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFA
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '9ca09e4b37a4df777c5b78693debcee7';
+CREATE FUNCTION mrl.extension_function(name text) RETURNS text LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS '0781d054c9c97e2d365b7da9f6b1ba2f';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
     '3c8c5a9b6ab481b5cbda3cd2bf8e32f6';
@@ -175,6 +179,8 @@ CREATE FUNCTION mrl.full_operator_class(c mrl.collection) RETURNS text LANGUAGE 
     PARALLEL SAFE AS '2457c41e265e0df08e2809815f3f5070';
 CREATE FUNCTION mrl.index_comment(c mrl.collection, kind text) RETURNS text LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE AS '2a665761bed648d114287550bc6aab45';
+CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS '1dc92c868abaf5cdca13247ff49530f0';
 CREATE FUNCTION mrl.index_kind(c mrl.collection, kind text) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'b3c903ef4f2bb88168692e6de3cb5693';
 CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE sql STABLE SET

@@ -96,6 +96,7 @@ void mrl_reader_free(MrlReader* reader);
 // Walks may begin at one more slot of the graph, whose line this is.
 MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
                                const uint8_t line[MRL_ITEM_BYTES]);
+const uint32_t* mrl_reader_entries(const MrlReader* reader, size_t* n);  // slots
 // How many more entries there should be, for so many live rows.
 size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows);
 // One search at a time. meta: as it is now. When it gathers, its kind is all that is asked for.

@@ -36,6 +36,11 @@ MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
     return guarded([&] { reader->add_entry(slot, line); });
 }
 
+const uint32_t* mrl_reader_entries(const MrlReader* reader, size_t* n) {
+    *n = reader->entries.size();
+    return reader->entries.slots.data();
+}
+
 size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows) {
     const size_t enough = std::min(entries_for(rows), kMostEntries);
     return enough - std::min(enough, reader->entries.size());

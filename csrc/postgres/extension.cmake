@@ -32,7 +32,9 @@ foreach(pg_config ${pg_configs})
     continue()
   endif()
   add_library(mrl_pg${major} MODULE
+    csrc/postgres/account.c
     csrc/postgres/build.c
+    csrc/postgres/check.c
     csrc/postgres/cost.c
     csrc/postgres/entries.c
     csrc/postgres/insert.c

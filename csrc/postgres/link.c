@@ -162,6 +162,7 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
                     RelationGetRelationName(rel), mrl_open(rel)->meta.slots,
                     mrl_open(rel)->meta.fitted, mrl_open(rel)->meta.dead),
              errhint("REINDEX it with a larger maintenance_work_mem.")));
+    if (vacuum) mrl_free_lost_pages(rel);
     for (;;) {
         MrlIndex* index = mrl_open(rel);
 

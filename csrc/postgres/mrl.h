@@ -118,6 +118,16 @@ MrlEntryPages mrl_append_entries(Relation rel, MrlMetaChange* change, const uint
 void mrl_end_entries(MrlEntryPages* pages);
 void mrl_read_entries(Relation rel, MrlIndex* index);
 
+// account.c
+typedef struct MrlPageSet {
+    BlockNumber blocks, used;  // pages in all, and of the set
+    BlockNumber wrong;         // that is used twice, or is beyond the file
+    uint8* bits;
+} MrlPageSet;
+bool mrl_find_used_pages(Relation rel, MrlPageSet* set);
+uint32 mrl_count_lost_pages(Relation rel, const MrlPageSet* set);
+void mrl_free_lost_pages(Relation rel);
+
 // refit.c: the caller holds the lock of linking.
 bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);
 bool mrl_refit(Relation rel, int workers);

@@ -6,12 +6,17 @@
 #include "commands/vacuum.h"
 #include "miscadmin.h"
 
-// Marks what the callback calls dead in one page of rows. Returns how many, and counts those that
-// live.
-static uint32 mark_page(Relation rel, MrlIndex* index, uint32 number,
-                        IndexBulkDeleteCallback callback, void* callback_state, double* live) {
+typedef struct Counted {
+    uint32 marked;  // now
+    uint32 dead;    // by now
+    double live;
+} Counted;
+
+// Marks what the callback calls dead in one page of rows, and counts.
+static void mark_page(Relation rel, MrlIndex* index, uint32 number,
+                      IndexBulkDeleteCallback callback, void* callback_state, Counted* counted) {
     uint32 each = index->meta.rows_per_page, first = number * each,
-           end = Min(index->meta.slots, first + each), marked = 0;
+           end = Min(index->meta.slots, first + each);
     Buffer buffer = mrl_pin_page(rel, index, MRL_ROWS, number);
     GenericXLogState* log = NULL;
     Page page;
@@ -23,10 +28,14 @@ static uint32 mark_page(Relation rel, MrlIndex* index, uint32 number,
             (struct MrlTail*)((char*)page + mrl_tail_at(&index->meta, slot - first));
         ItemPointerData tid;
 
-        if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) continue;
+        if ((tail->flags & MRL_ROW_FREE) != 0) continue;
+        if ((tail->flags & MRL_ROW_DEAD) != 0) {
+            ++counted->dead;
+            continue;
+        }
         mrl_words_to_tid(tail->tid, &tid);
         if (!callback(&tid, callback_state)) {
-            *live += 1;
+            counted->live += 1;
             continue;
         }
         if (log == NULL) {
@@ -35,17 +44,18 @@ static uint32 mark_page(Relation rel, MrlIndex* index, uint32 number,
             tail = (struct MrlTail*)((char*)page + mrl_tail_at(&index->meta, slot - first));
         }
         tail->flags |= MRL_ROW_DEAD;
-        ++marked;
+        ++counted->marked;
+        ++counted->dead;
     }
     if (log != NULL) GenericXLogFinish(log);
     UnlockReleaseBuffer(buffer);
-    return marked;
 }
 
-static void add_dead(Relation rel, uint32 dead) {
+// A crash may have come between marks and their count, so all of them are counted each time.
+static void set_dead(Relation rel, uint32 dead) {
     MrlMetaChange change = mrl_begin_meta_change(rel);
 
-    change.meta->dead += dead;
+    change.meta->dead = dead;
     mrl_end_meta_change(&change);
 }
 
@@ -53,20 +63,20 @@ IndexBulkDeleteResult* mrl_bulkdelete(IndexVacuumInfo* info, IndexBulkDeleteResu
                                       IndexBulkDeleteCallback callback, void* callback_state) {
     Relation rel = info->index;
     MrlIndex* index = mrl_open(rel);
-    uint32 dead = 0;
+    Counted counted = {0};
 
     if (stats == NULL) stats = palloc0(sizeof *stats);
-    stats->num_index_tuples = 0;
     for (uint32 number = 0; number < index->meta.pages[MRL_ROWS]; ++number) {
         vacuum_delay_point(
 #if PG_VERSION_NUM >= 180000
             false
 #endif
         );
-        dead += mark_page(rel, index, number, callback, callback_state, &stats->num_index_tuples);
+        mark_page(rel, index, number, callback, callback_state, &counted);
     }
-    if (dead != 0) add_dead(rel, dead);
-    stats->tuples_removed += dead;
+    if (counted.dead != index->meta.dead) set_dead(rel, counted.dead);
+    stats->num_index_tuples = counted.live;
+    stats->tuples_removed += counted.marked;
     stats->num_pages = RelationGetNumberOfBlocks(rel);
     return stats;
 }

@@ -87,3 +87,30 @@ CREATE OPERATOR CLASS halfvec_l2_ops
     OPERATOR 1 <-> (halfvec, halfvec) FOR ORDER BY float_ops,
     FUNCTION 1 l2_distance(halfvec, halfvec),
     FUNCTION 2 mrl_halfvec_l2(internal);
+
+CREATE FUNCTION mrl_check_index(index regclass, heap boolean DEFAULT false)
+    RETURNS bigint
+    LANGUAGE c STRICT
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_check_index(regclass, boolean) IS
+    'Raises an error when an index of kind mrl is damaged; returns its rows. heap: whether each row of the table is in it, too. For the owner of the index; writers wait meanwhile';
+
+CREATE FUNCTION mrl_index_info(
+    index regclass,
+    OUT rows bigint,
+    OUT dead bigint,
+    OUT waiting bigint,
+    OUT free bigint,
+    OUT bytes bigint,
+    OUT dims integer,
+    OUT code_dims integer,
+    OUT entries bigint,
+    OUT generation bigint,
+    OUT fitted bigint,
+    OUT effort integer)
+    LANGUAGE c STRICT
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_index_info(regclass) IS
+    'What an index of kind mrl says of itself: rows that live, dead ones, those that wait to be linked, free slots, its size, entries of walks, the graph''s generation, rows that its projection was fitted to, effort';

@@ -187,3 +187,56 @@ COMMENT ON FUNCTION mrl.create_index(text, integer, integer, text) IS
     'Builds an index unless it is there: of kind mrl on the full vectors, where the extension '
     'mrl_db is, or hnsw on the low-dim vectors, by m and ef_construction; auto takes mrl where it '
     'can. Build it after the load: it is several times faster.';
+
+CREATE OR REPLACE FUNCTION mrl.extension_function(name text)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    schema name := (
+        SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+        WHERE e.extname = 'mrl_db');
+BEGIN
+    IF schema IS NULL THEN
+        RAISE EXCEPTION 'the extension mrl_db is not in this database'
+            USING ERRCODE = 'undefined_function', HINT = 'CREATE EXTENSION mrl_db.';
+    END IF;
+    RETURN format('%I.%I', schema, name);
+END
+$$;
+COMMENT ON FUNCTION mrl.extension_function(text) IS
+    'A function of the extension mrl_db, in whatever schema it was created.';
+
+CREATE OR REPLACE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false)
+    RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rows bigint;
+BEGIN
+    EXECUTE 'SELECT ' || mrl.extension_function('mrl_check_index') || '($1, $2)'
+        INTO rows USING index, heap;
+    RETURN rows;
+END
+$$;
+COMMENT ON FUNCTION mrl.check_index(regclass, boolean) IS
+    'Raises an error when an index of kind mrl is damaged; with heap, when a row of its table is not in it. '
+    'Returns its rows. For the owner of the index; writers wait meanwhile.';
+
+CREATE OR REPLACE FUNCTION mrl.index_info(index regclass)
+    RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    info jsonb;
+BEGIN
+    EXECUTE 'SELECT to_jsonb(i) FROM ' || mrl.extension_function('mrl_index_info') || '($1) AS i'
+        INTO info USING index;
+    RETURN info;
+END
+$$;
+COMMENT ON FUNCTION mrl.index_info(regclass) IS
+    'What an index of kind mrl says of itself: rows, dead, waiting, free, bytes, dims, code_dims, entries, generation, fitted, effort.';

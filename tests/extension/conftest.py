@@ -50,13 +50,26 @@ def extension_server(tmp_path_factory, postgres_version):
     server.embedded.release()
 
 
+def check_indexes(session):
+    """Raises an error when an index of kind mrl is damaged or lacks a row."""
+    if session.execute("SELECT to_regproc('mrl_check_index')").fetchone()[0]:
+        session.execute(
+            "SELECT mrl_check_index(i.indexrelid, heap => true) FROM pg_index AS i "
+            "JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam "
+            "WHERE m.amname = 'mrl' AND c.relkind = 'i' AND i.indisvalid"
+        )
+
+
 @pytest.fixture
 def new_database(extension_server):
-    """A fresh database with both extensions: its connection string."""
+    """A fresh database with both extensions: its connection string. What it has in the end is checked."""
     name = f"extension_{next(_number)}"
     with psycopg.connect(extension_server.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_extension STRATEGY file_copy")
-    yield conninfo.make_conninfo(extension_server.dsn, dbname=name)
+    dsn = conninfo.make_conninfo(extension_server.dsn, dbname=name)
+    yield dsn
+    with psycopg.connect(dsn, autocommit=True) as session:
+        check_indexes(session)
     with psycopg.connect(extension_server.dsn, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psycopg
 import pytest
-from extension.conftest import Server
+from extension.conftest import Server, check_indexes
 from extension.tables import clustered, exact, fill, nearest, plan, text
 from psycopg import conninfo
 
@@ -118,6 +118,7 @@ def test_a_killed_server_keeps_every_acknowledged_row(extension_server, new_data
                 "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
             ).fetchall()
             assert "docs_mrl" not in [row[0] for row in invalid]
+            check_indexes(session)
             query = f"SELECT id FROM docs ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 5"
             for (name,) in invalid:
                 assert name not in plan(session, query)
