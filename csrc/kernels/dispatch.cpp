@@ -8,28 +8,16 @@
 
 namespace mrl {
 
-// Every instruction set of this build, the best last.
-#if defined(__x86_64__) && defined(MRL_WITHOUT_AVX_VNNI)  // gcc before 11
-#define MRL_INSTRUCTION_SETS(SET) \
-    SET(scalar) SET(avx2) SET(avx512) SET(avx512_vnni) SET(avx512_icelake)
-#elif defined(__x86_64__)
-#define MRL_INSTRUCTION_SETS(SET) \
-    SET(scalar) SET(avx2) SET(avx2_vnni) SET(avx512) SET(avx512_vnni) SET(avx512_icelake)
-#elif defined(__aarch64__)
-#define MRL_INSTRUCTION_SETS(SET) SET(scalar) SET(neon) SET(neon_dotprod)
-#else
-#define MRL_INSTRUCTION_SETS(SET) SET(scalar)
-#endif
-
-#define MRL_DECLARE(name) extern const InstructionSet name##_set;
-MRL_INSTRUCTION_SETS(MRL_DECLARE)
-#undef MRL_DECLARE
+// CMakeLists.txt lists the instruction sets of this build, the best last: SET(scalar) SET(avx2) …
+#define SET(name) extern const InstructionSet name##_set;
+MRL_INSTRUCTION_SETS
+#undef SET
 
 namespace {
 
-#define MRL_ADDRESS(name) &name##_set,
-constexpr const InstructionSet* kSets[] = {MRL_INSTRUCTION_SETS(MRL_ADDRESS)};
-#undef MRL_ADDRESS
+#define SET(name) &name##_set,
+constexpr const InstructionSet* kSets[] = {MRL_INSTRUCTION_SETS};
+#undef SET
 
 // CPU features that a set and its bases need and that are missing here.
 cpu::Features lacking(const InstructionSet& set) {

@@ -1,7 +1,6 @@
 // An instruction set as data. Each has a file of its own, named like it, which defines
 // `NAME_set`: what it is built on, what it needs of the CPU beside that, and what it does better.
-// To add one: that file, its line in CMakeLists.txt (the compiler's flags), its name in
-// dispatch.cpp.
+// To add one: that file, and its line in CMakeLists.txt (the compiler's flags, and its rank).
 //
 // C headers only (see kernels.hpp).
 #pragma once

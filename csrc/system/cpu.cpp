@@ -32,31 +32,61 @@ uint64_t saved_registers() {
     return static_cast<uint64_t>(high) << 32 | low;
 }
 
-// Bits as in Intel's Software Developer's Manual, volume 2A, CPUID, and volume 1, section 13.3.
+enum class Word { basic_ecx, extended_ebx, extended_ecx, more_eax };  // of leaves 1, 7 and 7.1
+enum class Saved { any, ymm, zmm };  // registers that the operating system must save for it
+
+struct Feature {
+    Features feature;
+    const char* name;
+    Word word;
+    unsigned bit;
+    Saved saved;
+};
+
+// Bits as in Intel's Software Developer's Manual, volume 2A, CPUID.
+constexpr Feature kFeatures[] = {
+    {kPopcnt, "popcnt", Word::basic_ecx, 23, Saved::any},
+    {kFma, "fma", Word::basic_ecx, 12, Saved::ymm},
+    {kF16c, "f16c", Word::basic_ecx, 29, Saved::ymm},
+    {kAvx2, "avx2", Word::extended_ebx, 5, Saved::ymm},
+    {kAvxVnni, "avx_vnni", Word::more_eax, 4, Saved::ymm},
+    {kAvx512f, "avx512f", Word::extended_ebx, 16, Saved::zmm},
+    {kAvx512dq, "avx512dq", Word::extended_ebx, 17, Saved::zmm},
+    {kAvx512bw, "avx512bw", Word::extended_ebx, 30, Saved::zmm},
+    {kAvx512vl, "avx512vl", Word::extended_ebx, 31, Saved::zmm},
+    {kAvx512Vnni, "avx512_vnni", Word::extended_ecx, 11, Saved::zmm},
+    {kAvx512Vpopcntdq, "avx512_vpopcntdq", Word::extended_ecx, 14, Saved::zmm},
+};
+
 Features ask() {
     const Answer basic = cpuid(1, 0), extended = cpuid(7, 0);
     const Answer more = extended.eax >= 1 ? cpuid(7, 1) : Answer{};
-    const auto bit = [](uint32_t word, unsigned at) { return (word >> at & 1) != 0; };
-    if (!bit(basic.ecx, 27)) return 0;  // OSXSAVE: XGETBV may be asked
+    const uint32_t words[] = {basic.ecx, extended.ebx, extended.ecx, more.eax};
+    const auto has = [&words](Word word, unsigned bit) {
+        return (words[static_cast<int>(word)] >> bit & 1) != 0;
+    };
+    if (!has(Word::basic_ecx, 27)) return 0;  // OSXSAVE: XGETBV may be asked
+    // Bits of XCR0: the same manual, volume 1, section 13.3.
     const uint64_t saved = saved_registers();
-    const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
+    const bool ymm = (saved & 0x06) == 0x06 && has(Word::basic_ecx, 28);  // AVX
+    const bool saves[] = {true, ymm, ymm && (saved & 0xe6) == 0xe6};
     Features present = 0;
-    const auto add = [&present](Features feature, bool there) { present |= there ? feature : 0; };
-    add(kPopcnt, bit(basic.ecx, 23));
-    add(kFma, ymm && bit(basic.ecx, 12));
-    add(kF16c, ymm && bit(basic.ecx, 29));
-    add(kAvx2, ymm && bit(basic.ecx, 28) && bit(extended.ebx, 5));
-    add(kAvxVnni, ymm && bit(more.eax, 4));
-    add(kAvx512f, zmm && bit(extended.ebx, 16));
-    add(kAvx512dq, zmm && bit(extended.ebx, 17));
-    add(kAvx512bw, zmm && bit(extended.ebx, 30));
-    add(kAvx512vl, zmm && bit(extended.ebx, 31));
-    add(kAvx512Vnni, zmm && bit(extended.ecx, 11));
-    add(kAvx512Vpopcntdq, zmm && bit(extended.ecx, 14));
+    for (const Feature& each : kFeatures) {
+        if (saves[static_cast<int>(each.saved)] && has(each.word, each.bit))
+            present |= each.feature;
+    }
     return present;
 }
 
-#elif defined(__aarch64__)
+#else
+
+struct Feature {
+    Features feature;
+    const char* name;
+};
+
+#if defined(__aarch64__)
+constexpr Feature kFeatures[] = {{kNeon, "asimd"}, {kDotprod, "asimddp"}};
 
 // NEON belongs to the architecture; the rest is optional.
 Features ask() {
@@ -73,8 +103,10 @@ Features ask() {
 }
 
 #else
+constexpr Feature kFeatures[] = {{0, "?"}};
 
 Features ask() { return 0; }
+#endif
 
 #endif
 
@@ -86,36 +118,10 @@ Features features() {
 }
 
 const char* name_of(Features feature) {
-    switch (feature) {
-        case kAvx2:
-            return "avx2";
-        case kFma:
-            return "fma";
-        case kF16c:
-            return "f16c";
-        case kPopcnt:
-            return "popcnt";
-        case kAvxVnni:
-            return "avx_vnni";
-        case kAvx512f:
-            return "avx512f";
-        case kAvx512bw:
-            return "avx512bw";
-        case kAvx512vl:
-            return "avx512vl";
-        case kAvx512dq:
-            return "avx512dq";
-        case kAvx512Vnni:
-            return "avx512_vnni";
-        case kAvx512Vpopcntdq:
-            return "avx512_vpopcntdq";
-        case kNeon:
-            return "asimd";
-        case kDotprod:
-            return "asimddp";
-        default:
-            return "?";
+    for (const Feature& each : kFeatures) {
+        if (each.feature == feature) return each.name;
     }
+    return "?";
 }
 
 }  // namespace mrl::cpu
