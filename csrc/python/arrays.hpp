@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../store/words.hpp"
 #include "gil.hpp"
 
 namespace mrl::python {
@@ -19,6 +20,13 @@ void define_kernels(py::module_& m);
 void define_wire(py::module_& m);
 void define_plan(py::module_& m);
 void define_index(py::module_& m);
+
+// Words as an enumeration of Python.
+template <class Word, std::size_t count>
+void define_words(py::module_& m, const char* name, const Named<Word> (&words)[count]) {
+    py::enum_<Word> enumeration(m, name);
+    for (const Named<Word>& each : words) enumeration.value(each.name, each.word);
+}
 
 template <class T>
 using Array = py::array_t<T, 0>;  // with .noconvert(): exactly this dtype, any layout

@@ -10,7 +10,7 @@
 #include "../search/best.hpp"
 #include "../search/exact_scan.hpp"
 #include "../search/rerank.hpp"
-#include "../store/metric_scores.hpp"
+#include "../store/metric.hpp"
 #include "arrays.hpp"
 
 namespace mrl::python {
@@ -228,10 +228,7 @@ py::tuple exact_hits(const ExactScan& scan, std::size_t query) {
 }  // namespace
 
 void define_kernels(py::module_& m) {
-    py::enum_<Metric>(m, "Metric")
-        .value("cosine", Metric::cosine)
-        .value("inner_product", Metric::inner_product)
-        .value("l2", Metric::l2);
+    define_words(m, "Metric", kMetrics);
 
     m.def("simd", [] { return kernels().name; });
     m.def("available_simd", [] {

@@ -14,14 +14,8 @@ namespace mrl::python {
 
 void define_plan(py::module_& m) {
     py::enum_<Route>(m, "Route").value("flat", Route::flat).value("graph", Route::graph);
-    py::enum_<Space>(m, "Space")
-        .value("prefix", Space::prefix)
-        .value("projection", Space::projection);
-    py::enum_<Precision>(m, "Precision")
-        .value("bit", Precision::bit)
-        .value("int4", Precision::int4)
-        .value("int8", Precision::int8)
-        .value("float32", Precision::float32);
+    define_words(m, "Space", kSpaces);
+    define_words(m, "Precision", kPrecisions);
     py::register_exception<PlanMismatch>(m, "PlanMismatchError", PyExc_ValueError);
 
     m.def("margin_of_effort", &margin_of_effort, py::arg("effort"));

@@ -105,12 +105,7 @@ struct Decoder {
 }  // namespace
 
 void define_wire(py::module_& m) {
-    py::enum_<KeyType>(m, "KeyType")
-        .value("int16", KeyType::int16)
-        .value("int32", KeyType::int32)
-        .value("int64", KeyType::int64)
-        .value("uuid", KeyType::uuid)
-        .value("text", KeyType::text);
+    define_words(m, "KeyType", kKeyTypes);
     py::enum_<wire::VectorType>(m, "VectorType")
         .value("float32", wire::VectorType::float32)
         .value("float16", wire::VectorType::float16);

@@ -47,9 +47,6 @@ class ExactScan {
         std::vector<ExactHit> hits;
     };
 
-    double distance(const float* query, const float* row, double query_norm) const;
-    double error_bound(const Candidates& candidates, double smallest_row_norm,
-                       double largest_row_norm) const;
     void rescore(Candidates& candidates, const float* query, const float* row,
                  std::int64_t position) const;
     void shrink(Candidates& candidates) const;

@@ -9,23 +9,8 @@ float margin_of_effort(std::size_t effort) {
 }
 
 std::string name_of(const Stage& stage) {
-    const char* precision = "";
-    switch (stage.precision) {
-        case Precision::bit:
-            precision = " bit";
-            break;
-        case Precision::int4:
-            precision = " int4";
-            break;
-        case Precision::int8:
-            precision = " int8";
-            break;
-        case Precision::float32:
-            precision = " float32";
-            break;
-    }
-    return (stage.space == Space::prefix ? "prefix " : "projection ") + std::to_string(stage.dims) +
-           precision;
+    return std::string(name_of(kSpaces, stage.space)) + " " + std::to_string(stage.dims) + " " +
+           name_of(kPrecisions, stage.precision);
 }
 
 }  // namespace mrl

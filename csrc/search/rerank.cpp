@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../kernels/dispatch.hpp"
-#include "../store/metric_scores.hpp"
+#include "../store/metric.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {

@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "../kernels/dispatch.hpp"
-#include "../store/metric_scores.hpp"
+#include "../store/metric.hpp"
 #include "best.hpp"
 
 namespace mrl {

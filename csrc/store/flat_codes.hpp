@@ -28,6 +28,11 @@ float inverse_norm(const float* v, std::size_t dims);
 
 class FlatCodes {
   public:
+    // The precisions that there are such codes of.
+    static constexpr bool keeps(Precision precision) {
+        return precision == Precision::int8 || precision == Precision::bit;
+    }
+
     // mean: `dims` floats for bit codes, of the prefixes as the metric sees them; empty for int8.
     // Of the projection: all its coordinates, no mean.
     FlatCodes(Metric metric, Space space, std::size_t dims, Precision precision,

@@ -1,6 +1,7 @@
 #include "store_file.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace mrl {
@@ -24,8 +25,7 @@ struct Form {
         v.flag("keeps_vectors", keeps_vectors);
     }
     bool is_valid() const {
-        return metric <= static_cast<std::uint32_t>(Metric::l2) &&
-               key_type <= static_cast<std::uint32_t>(KeyType::text) && dims >= 1 &&
+        return metric < std::size(kMetrics) && key_type < std::size(kKeyTypes) && dims >= 1 &&
                dims <= kMostDims;
     }
 };
@@ -46,7 +46,7 @@ struct FlatForm {
         const bool projected = space == static_cast<std::uint32_t>(Space::projection);
         const bool fits = projected ? store.projection && dims == kLineCoordinates
                                     : space == 0 && dims >= 1 && dims <= store.dims();
-        if (!fits || (coded != Precision::bit && coded != Precision::int8)) {
+        if (!fits || !FlatCodes::keeps(coded)) {
             throw FileError("no such codes");
         }
         return {store.metric(), projected ? Space::projection : Space::prefix, dims, coded, {}};
