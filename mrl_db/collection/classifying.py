@@ -50,7 +50,7 @@ def classify(
 
 
 def save_classifier(self: Face, name: str, cascade: Cascade) -> None:
-    """Stores a fitted cascade with the collection , in place of one of this name."""
+    """Stores a fitted cascade with the collection, in place of one of this name."""
     stored.save(self._opened.session, self._opened.info.name, name, cascade)
 
 

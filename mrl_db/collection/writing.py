@@ -120,17 +120,7 @@ def delete(
 
 
 def adapt(self: Face, name: str, adaptor: Transform, *, progress: Progress | bool = False) -> None:
-    """Copies the collection into a new one whose vectors are changed by an adaptor.
-
-    Key, vectors and metadata columns are copied, from one snapshot; constraints, defaults and
-    indexes of the table are not.
-
-    Args:
-        name: Of the new collection.
-        adaptor: A `mrl_db.learn.Rotation` or `Adaptor` for these dims. It stays with the new
-            collection, whose methods change what is written and searched for alike.
-        progress: As above.
-    """
+    """Copies the collection into a new one; see `Collection.adapt`."""
     opened = self._opened
     if opened.adaptor is not None:
         raise ValueRangeError(
