@@ -34,8 +34,9 @@ inline bool hides(float distance, float between, float alpha) { return distance 
 class Pruning {
   public:
     // candidates: n, in rising distance from the slot, none of them the slot itself. measure(i,
-    // positions, count) gives the distances of candidate i from those at `positions`, which stand
-    // behind it. take(i) is called for each candidate that becomes a link, at most kDegree.
+    // positions, count) gives a function of p, the distance of candidate i from that at
+    // positions[p], which stands behind it. take(i) is called for each candidate that becomes a
+    // link, at most kDegree.
     template <class Measure, class Take>
     void prune(const Near* candidates, std::size_t n, float alpha, Measure&& measure, Take&& take) {
         occlusion_.assign(n, 0.0f);
@@ -63,10 +64,11 @@ class Pruning {
             positions_[count] = static_cast<std::uint32_t>(i);
             count += occlusion_[i] <= alpha ? 1 : 0;
         }
-        const float* between = measure(link, positions_.data(), count);
+        const auto between = measure(link, positions_.data(), count);
         for (std::size_t p = 0; p < count; ++p) {
             const std::size_t i = positions_[p];
-            const float ratio = between[p] > 0 ? candidates[i].distance / between[p] : kInfinity;
+            const float to_link = between(p);
+            const float ratio = to_link > 0 ? candidates[i].distance / to_link : kInfinity;
             occlusion_[i] = std::max(occlusion_[i], ratio);
         }
     }

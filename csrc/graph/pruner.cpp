@@ -3,6 +3,7 @@
 #include <algorithm>
 
 namespace mrl {
+
 void Sorter::sort(std::vector<Near>& all) {
     constexpr std::size_t kShort = 256;
     const std::size_t n = all.size();
@@ -31,7 +32,15 @@ std::size_t BuildPruner::prune(const std::vector<Near>& candidates, Near* links)
     pruning_.prune(
         candidates.data(), candidates.size(), alpha_,
         [this](std::size_t link, const std::uint32_t* positions, std::size_t count) {
-            return measure(link, positions, count);
+            kernels_.inner_product_int8_at(bytes_.data() + link * kBuildBytes, bytes_.data(),
+                                           positions, count, kBuildBytes, kBuildBytes,
+                                           products_.data());
+            return [this, positions, square = square_[link], scale = 2.0f * scale_[link],
+                    lift = 2.0f * lift_[link]](std::size_t p) {
+                const std::size_t i = positions[p];
+                return square + square_[i] - scale * scale_[i] * static_cast<float>(products_[p]) -
+                       lift * lift_[i];
+            };
         },
         [&](std::size_t i) { links[degree++] = candidates[i]; });
     end_links(links, degree);
@@ -41,7 +50,6 @@ std::size_t BuildPruner::prune(const std::vector<Near>& candidates, Near* links)
 void BuildPruner::copy(const std::vector<Near>& candidates) {
     const std::size_t n = candidates.size();
     products_.resize(n);
-    between_.resize(n);
     if (bytes_.size() < n * kBuildBytes) {
         bytes_.resize(n * kBuildBytes);
         scale_.resize(n);
@@ -55,19 +63,6 @@ void BuildPruner::copy(const std::vector<Near>& candidates) {
         square_[i] = codes_.square[from];
         lift_[i] = codes_.lift[from];
     }
-}
-
-const float* BuildPruner::measure(std::size_t link, const std::uint32_t* positions,
-                                  std::size_t count) {
-    kernels_.inner_product_int8_at(bytes_.data() + link * kBuildBytes, bytes_.data(), positions,
-                                   count, kBuildBytes, kBuildBytes, products_.data());
-    const float scale = 2.0f * scale_[link], lift = 2.0f * lift_[link];
-    for (std::size_t p = 0; p < count; ++p) {
-        const std::size_t i = positions[p];
-        between_[p] = square_[link] + square_[i] -
-                      scale * scale_[i] * static_cast<float>(products_[p]) - lift * lift_[i];
-    }
-    return between_.data();
 }
 
 }  // namespace mrl

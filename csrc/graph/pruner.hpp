@@ -66,14 +66,13 @@ class BuildPruner {
 
   private:
     void copy(const std::vector<Near>& candidates);
-    const float* measure(std::size_t link, const std::uint32_t* positions, std::size_t count);
 
     const BuildCodes& codes_;
     const Kernels& kernels_ = kernels();
     float alpha_;
     Pruning pruning_;
     Array<std::int8_t> bytes_;
-    std::vector<float> scale_, square_, lift_, between_;
+    std::vector<float> scale_, square_, lift_;
     std::vector<std::int32_t> products_;
 };
 

@@ -44,7 +44,8 @@ std::vector<std::uint32_t> RowPruner::prune(const std::vector<Near>& candidates)
         [&](std::size_t i, const std::uint32_t* positions, std::size_t count) {
             slots_.resize(count);
             for (std::size_t p = 0; p < count; ++p) slots_[p] = candidates[positions[p]].slot;
-            return measure(candidates[i].slot, slots_.data(), count).data();
+            const float* distances = measure(candidates[i].slot, slots_.data(), count).data();
+            return [distances](std::size_t p) { return distances[p]; };
         },
         [&](std::size_t i) { links.push_back(candidates[i].slot); });
     return links;
