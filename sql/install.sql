@@ -83,14 +83,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '3eac0962695ce20fba24913fc182cf9d97a96006ff08c740beef947aea07514c'
+        AND checksum = '609c88bcde5719c2256e8c1c29d7067623f652b3b843aa85f574fa530f2fc52a'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '3eac0962695ce20fba24913fc182cf9d97a96006ff08c740beef947aea07514c',
+    '609c88bcde5719c2256e8c1c29d7067623f652b3b843aa85f574fa530f2fc52a',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -131,14 +131,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '9729985bf13948c9d1e5b09e010fdfe10537575a2ec574eb6bf50b0928c40c63'
+        AND checksum = '6f53620f74ea4d73d21a54153a77fa9a69f31ddf21e70b9c9baa67bfc46c06db'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    '9729985bf13948c9d1e5b09e010fdfe10537575a2ec574eb6bf50b0928c40c63',
+    '6f53620f74ea4d73d21a54153a77fa9a69f31ddf21e70b9c9baa67bfc46c06db',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

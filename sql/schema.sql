@@ -105,6 +105,10 @@ CREATE INDEX reader_of_relation ON mrl.reader USING btree (relation);
 -- Functions
 CREATE FUNCTION mrl.acknowledge(id uuid, token uuid, seen text, lease interval) RETURNS uuid
     LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS 'cf16c2554189a9104728156b290ef984';
+CREATE FUNCTION mrl.anchor_promise(collection text, engine text) RETURNS void LANGUAGE sql VOLATILE
+    SET search_path=pg_catalog, pg_temp AS 'a947063de6e24c1a209443df33fca81e';
+CREATE FUNCTION mrl.as_of_now(promise jsonb) RETURNS jsonb LANGUAGE sql VOLATILE STRICT AS
+    '28367aea82cdfbb88521a97ab3f4fa6e';
 CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vector text DEFAULT
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
@@ -122,6 +126,8 @@ CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETU
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'dbdaabd3ffc4dc173d8eab7ba315a366';
+CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
     NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
@@ -195,11 +201,11 @@ CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sq
     '6e0afb81adcd8a4b2d874e6204463aa7';
 CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'a4013c5724c942c51b3a51e655a10672';
+    '583550c1cc12f462079799986acd0a2e';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '402372020b1495098b8fcbc729a05369';
+    search_path=pg_catalog, pg_temp AS '81f7c2062c09effb7b245584eac4b77d';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'e7488974e0221bc5b7b6a83111c971d2';
+    search_path=pg_catalog, pg_temp AS '978c70204595edc3967827b11e117397';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '45fd76905e8e112cfc42e0095b5b09c9';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)

@@ -99,7 +99,8 @@ class Promise:
         microseconds: Of one search, one at a time.
         p95_microseconds: The time that 95 % of the searches keep within.
         rows: How many there were.
-        as_of: The transaction that was next then; rows written later bear its id or a later one.
+        as_of: The transaction that stored it; rows written later bear a later id. None where a dump
+            was restored since: the ids of its rows tell nothing.
         distances: 21 quantiles of the distance to the k-th answer.
         made_at: When it was stored.
         stale: Why it no longer speaks of what is there; None while it does.
@@ -115,7 +116,7 @@ class Promise:
     microseconds: float
     p95_microseconds: float
     rows: int
-    as_of: int
+    as_of: int | None
     distances: tuple[float, ...]
     made_at: datetime | None = None
     stale: str | None = None

@@ -242,6 +242,12 @@ def keep_promise(
     return made_at
 
 
+def anchor_promise(session: Session, name: str, engine: str) -> None:
+    """Takes the rows that are there now for those that a restored promise speaks of."""
+    with session.transaction() as connection:
+        _call(connection, "promise_anchor", (name, engine))
+
+
 def stored_plans(
     session: Session, name: str
 ) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any] | None, datetime | None]]:

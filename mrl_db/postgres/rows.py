@@ -107,20 +107,13 @@ def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[A
     return [keys[position] for position in chosen]
 
 
-def next_transaction(session: Session) -> int:
-    """Returns the id of the next transaction: later writes have this one or a later one."""
-    with session.connection() as connection:
-        row = connection.execute(statements.query("next_transaction")).fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def share_newer(session: Session, info: CollectionInfo, transaction: int, total: int) -> float:
     """Returns the share of the rows that were written since a transaction, by a sample.
 
     Args:
         session: To ask.
         info: The collection.
-        transaction: The first that counts.
+        transaction: Later ones count.
         total: How many rows there are, about.
     """
     percent = min(100.0, 100.0 * _LOOKED_AT / max(total, 1))

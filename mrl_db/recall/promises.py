@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
-from mrl_db.model.errors import PrivilegeError
+from mrl_db.model.errors import MrlDbError, PrivilegeError
 from mrl_db.model.promise import Promise, drift_of_queries, drift_of_rows
 from mrl_db.postgres import catalog, rows
 from mrl_db.postgres.request import Request
@@ -43,9 +44,15 @@ def judged(session: Session, request: Request, promise: Promise, log: QueryLog) 
         log: The queries since.
     """
     rows_in_all = rows.count(session, request)
-    newer = rows.share_newer(session, request.info, promise.as_of, rows_in_all)
-    stale = drift_of_rows(promise, rows_in_all, newer) or drift_since(promise, log)
-    return replace(promise, stale=stale)
+    if promise.as_of is None:
+        newer = max(0.0, 1.0 - promise.rows / max(rows_in_all, 1))
+    else:
+        newer = rows.share_newer(session, request.info, promise.as_of, rows_in_all)
+    stale = drift_of_rows(promise, rows_in_all, newer)
+    if promise.as_of is None and stale is None:
+        with contextlib.suppress(MrlDbError):  # a reader that may not write; another one will
+            catalog.anchor_promise(session, request.info.name, promise.engine)
+    return replace(promise, stale=stale or drift_since(promise, log))
 
 
 def drift_since(promise: Promise, log: QueryLog) -> str | None:

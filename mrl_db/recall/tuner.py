@@ -181,7 +181,7 @@ def tune(
         microseconds=choice.microseconds,
         p95_microseconds=choice.p95_microseconds,
         rows=rows_in_all,
-        as_of=rows.next_transaction(session),
+        as_of=None,  # until it is stored
         distances=quantiles(checked.distances[:, -1]),
     )
     return promises.keep(session, info.name, promise), explorer.tried

@@ -6,6 +6,16 @@
 -- in whatever order transactions began and committed. Rows that no reader needs are removed by
 -- mrl.trim_changes(); a reader holds them for no longer than its lease.
 
+CREATE OR REPLACE FUNCTION mrl.column_of_keys(key_type text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN key_type IN ('bigint', 'integer', 'smallint') THEN 'integers'
+        WHEN key_type = 'uuid' THEN 'uuids'
+        WHEN key_type IN ('text', 'character varying') THEN 'texts'
+    END;
+COMMENT ON FUNCTION mrl.column_of_keys(text) IS 'The column of mrl.change for keys of a type.';
+
 CREATE OR REPLACE FUNCTION mrl.log_change()
     RETURNS trigger
     LANGUAGE plpgsql
@@ -15,7 +25,8 @@ DECLARE
     key text := (
         SELECT a.attname
         FROM pg_attribute AS a
-        WHERE a.attrelid = TG_RELID AND a.attnum = TG_ARGV[0]::smallint AND NOT a.attisdropped
+        WHERE a.attrelid = TG_RELID AND a.attname = TG_ARGV[0] AND NOT a.attisdropped
+            AND TG_ARGV[1] = mrl.column_of_keys(format_type(a.atttypid, NULL))
     );
     rows_ text := CASE TG_OP
         WHEN 'INSERT' THEN 'new_rows'
@@ -23,8 +34,8 @@ DECLARE
         ELSE format('(SELECT %1$I FROM old_rows UNION SELECT %1$I FROM new_rows)', key)
     END;
 BEGIN
-    -- The table's columns may have been renamed since the trigger was made, so the statement is
-    -- made here. A statement that wrote no row leaves none.
+    -- The key is known by its name, as a restored table has other numbers. Where it was renamed, or
+    -- became of another type, any row may have changed. A statement that wrote no row leaves none.
     IF TG_OP = 'TRUNCATE' OR key IS NULL THEN
         INSERT INTO mrl.change (relation) VALUES (TG_RELID);
     ELSE
@@ -39,8 +50,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.log_change() IS
-    'Writes a statement''s keys into mrl.change. Arguments: the key''s attribute number, and the '
-    'column for its type.';
+    'Writes a statement''s keys into mrl.change. Arguments: the key''s column, and the column of '
+    'mrl.change for its type.';
 
 CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
     RETURNS void
@@ -54,17 +65,7 @@ DECLARE
         'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
         'DELETE', 'REFERENCING OLD TABLE AS old_rows',
         'TRUNCATE', ''];
-    kind text := CASE mrl.type_of(c.relation, c.key_column)
-        WHEN 'uuid' THEN 'uuids'
-        WHEN 'text' THEN 'texts'
-        WHEN 'character varying' THEN 'texts'
-        ELSE 'integers'
-    END;
-    key_number smallint := (
-        SELECT a.attnum
-        FROM pg_attribute AS a
-        WHERE a.attrelid = c.relation AND a.attname = c.key_column AND NOT a.attisdropped
-    );
+    kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
     name text;
 BEGIN
     FOR event IN 1 .. cardinality(events) BY 2 LOOP
@@ -72,7 +73,7 @@ BEGIN
         EXECUTE format(
             'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s
              FOR EACH STATEMENT EXECUTE FUNCTION mrl.log_change(%L, %L)',
-            name, events[event], c.relation, events[event + 1], key_number, kind);
+            name, events[event], c.relation, events[event + 1], c.key_column, kind);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
     END LOOP;
 END

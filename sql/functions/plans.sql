@@ -135,6 +135,27 @@ COMMENT ON FUNCTION mrl.set_plan(text, jsonb, text) IS
     'Stores the plan of an engine (sql or native), or removes it (NULL), and its promise with it; '
     'makes mrl.search_<collection> anew.';
 
+CREATE OR REPLACE FUNCTION mrl.as_of_now(promise jsonb)
+    RETURNS jsonb
+    LANGUAGE sql STRICT
+    RETURN promise || jsonb_build_object('as_of', pg_current_xact_id()::text::bigint);
+COMMENT ON FUNCTION mrl.as_of_now(jsonb) IS
+    'A promise with the id of this transaction, which must be the one that writes its row: where '
+    'the two differ, rows and promise were restored from a dump, and their ids tell nothing.';
+
+CREATE OR REPLACE FUNCTION mrl.anchor_promise(collection text, engine text)
+    RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE mrl.promise AS p
+    SET promise = mrl.as_of_now(p.promise)
+    WHERE p.collection = anchor_promise.collection AND p.engine = anchor_promise.engine
+$$;
+COMMENT ON FUNCTION mrl.anchor_promise(text, text) IS
+    'Takes the rows that are there now for those that a restored promise speaks of; what is '
+    'written from here on counts as newer.';
+
 CREATE OR REPLACE FUNCTION mrl.keep_promise(
     collection text, engine text, plan jsonb, promise jsonb
 )
@@ -145,7 +166,9 @@ AS $$
 BEGIN
     PERFORM mrl.set_plan(collection, plan, engine);
     INSERT INTO mrl.promise (collection, engine, promise)
-    VALUES (keep_promise.collection, keep_promise.engine, keep_promise.promise);
+    VALUES (
+        keep_promise.collection, keep_promise.engine, mrl.as_of_now(keep_promise.promise)
+    );
     RETURN now();
 END
 $$;

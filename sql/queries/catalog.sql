@@ -63,9 +63,19 @@ SELECT mrl.set_plan(%s, %s, %s)
 -- name: promise_keep
 SELECT mrl.keep_promise(%s, %s, %s, %s)
 
--- The stored plans of a collection, each with the promise that it keeps, if any.
+-- name: promise_anchor
+SELECT mrl.anchor_promise(%s, %s)
+
+-- The stored plans of a collection, each with the promise that it keeps, if any. Where a dump was
+-- restored, the row of the promise bears another transaction than the promise says.
 -- name: promises
-SELECT p.engine, p.plan, k.promise, k.created_at
+SELECT
+    p.engine, p.plan,
+    CASE
+        WHEN k.xmin::text::bigint = (k.promise ->> 'as_of')::bigint %% 4294967296 THEN k.promise
+        ELSE k.promise || '{"as_of": null}'
+    END,
+    k.created_at
 FROM mrl.plan AS p
 LEFT JOIN mrl.promise AS k USING (collection, engine)
 WHERE p.collection = %s

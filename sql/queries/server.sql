@@ -101,7 +101,3 @@ WHERE d.datname = pg_catalog.current_database()
 -- Every statement of the transaction sees the same state.
 -- name: repeatable_read
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
-
--- The id that the next transaction will have.
--- name: next_transaction
-SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint

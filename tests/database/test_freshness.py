@@ -276,6 +276,13 @@ def test_renamed_columns_are_a_clear_error_and_writers_go_on(docs, vectors, exec
     assert nearest(docs, vectors[N])[0] == N
 
 
+def test_a_key_of_another_type_lets_writers_go_on(docs, vectors, execute):
+    execute("ALTER TABLE docs ALTER COLUMN id TYPE text")
+    execute("INSERT INTO docs (id, embedding) VALUES ('new', %s)", (text(vectors[N]),))
+
+    assert execute("SELECT count(*) FROM docs") == [(N + 1,)]
+
+
 @pytest.mark.parametrize("statement", ["DROP TABLE docs", "SELECT mrl.drop_collection('docs')"])
 def test_a_dropped_collection_is_a_clear_error(docs, vectors, execute, statement):
     execute(statement)

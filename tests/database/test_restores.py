@@ -1,0 +1,253 @@
+"""A database that was dumped and restored, upgraded or brought back from an archive is whole.
+
+Whatever the way, searches, promises and loaded rows are what they were, and what is written
+afterwards is found. One way and one type of key each by default; MRL_DB_RESTORES=all takes every
+way with every type.
+"""
+
+import os
+import subprocess
+import uuid
+from itertools import product
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import conninfo
+
+import mrl_db
+from mrl_db.postgres.server import programs
+
+pytestmark = pytest.mark.superuser
+
+DIMS, N = 16, 300
+OWNER = "restored_owner"
+KEYS = {
+    "bigint": lambda i: i,
+    "uuid": lambda i: uuid.UUID(int=i + 1),
+    "text": lambda i: f"row {i:04} é",
+}
+
+
+class Dump:
+    """pg_dump and its kin on two databases of one server."""
+
+    def __init__(self, server, source, target, folder):
+        self.server, self.source, self.target, self.folder = server, source, target, folder
+
+    def run(self, name, *arguments, passes=True):
+        done = subprocess.run(
+            [self.server.server.binaries.program(name), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=programs.environment(),
+            check=False,
+        )
+        assert not passes or done.returncode == 0, done.stderr
+        return done.stderr
+
+    def dump(self, *arguments, file="dump"):
+        path = self.folder / file
+        self.run("pg_dump", "-d", self.source, "-f", path, *arguments)
+        return path
+
+    def restore(self, *arguments, dsn=None):
+        self.run("pg_restore", "--exit-on-error", "-d", dsn or self.target, *arguments)
+
+    def psql(self, path, dsn=None):
+        self.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.target, "-f", path)
+
+    @property
+    def as_owner(self):
+        """The target, for a role that owns the database and is no superuser."""
+        return conninfo.make_conninfo(self.target, user=OWNER)
+
+    def extensions_exist(self):
+        with psycopg.connect(self.target, autocommit=True) as session:
+            session.execute("CREATE EXTENSION vector; CREATE EXTENSION mrl_db")
+
+
+def plain(d):
+    d.psql(d.dump())
+
+
+def plain_as_inserts(d):
+    d.psql(d.dump("--rows-per-insert=50"))
+
+
+def plain_where_extensions_exist(d):
+    d.extensions_exist()
+    d.psql(d.dump())
+
+
+def custom(d):
+    d.restore(d.dump("-Fc"))
+
+
+def custom_without_owner(d):
+    d.restore("--no-owner", "--no-privileges", d.dump("-Fc"))
+
+
+def tar_in_one_transaction(d):
+    d.restore("--single-transaction", d.dump("-Ft"))
+
+
+def directory_in_parallel(d):
+    d.restore("-j", "3", d.dump("-Fd", "-j", "2"))
+
+
+def schema_then_data(d):
+    d.psql(d.dump("--schema-only"))
+    d.psql(d.dump("--data-only", file="data"))
+
+
+def schema_then_data_in_parallel(d):
+    path = d.dump("-Fd", "-j", "2")
+    d.restore("--schema-only", path)
+    d.restore("--data-only", "-j", "3", path)
+
+
+def in_sections(d):
+    path = d.dump("-Fc")
+    for section in ("pre-data", "data", "post-data"):
+        d.restore(f"--section={section}", path)
+
+
+def owner_without_superuser(d):
+    d.extensions_exist()
+    path = d.dump("-Fc", "--no-comments")
+    d.restore("--no-owner", path, dsn=d.as_owner)
+
+
+def owner_without_superuser_in_plain(d):
+    d.extensions_exist()
+    d.psql(d.dump("--no-owner", "--no-comments"), dsn=d.as_owner)
+
+
+WAYS = (
+    plain,
+    plain_as_inserts,
+    plain_where_extensions_exist,
+    custom,
+    custom_without_owner,
+    tar_in_one_transaction,
+    directory_in_parallel,
+    schema_then_data,
+    schema_then_data_in_parallel,
+    in_sections,
+    owner_without_superuser,
+    owner_without_superuser_in_plain,
+)
+CASES = (
+    list(product(WAYS, KEYS))
+    if os.environ.get("MRL_DB_RESTORES") == "all"
+    else [
+        (custom, "bigint"),
+        (owner_without_superuser, "uuid"),
+        (schema_then_data, "text"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return np.random.default_rng(4).standard_normal((N, DIMS)).astype(np.float32)
+
+
+@pytest.fixture
+def new_database(server):
+    """Makes an empty database, owned by a role that is no superuser; returns its name's DSN."""
+    made = []
+    with psycopg.connect(server.dsn, autocommit=True) as session:
+        session.execute(f"DROP ROLE IF EXISTS {OWNER}; CREATE ROLE {OWNER} LOGIN")
+
+    def make(name):
+        name = f"{name}_{os.getpid()}"
+        with psycopg.connect(server.dsn, autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {OWNER}")
+        made.append(name)
+        return conninfo.make_conninfo(server.dsn, dbname=name)
+
+    yield make
+    with psycopg.connect(server.dsn, autocommit=True) as session:
+        for name in made:
+            session.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def fill(dsn, vectors, key_type):
+    """A table of a user's, whose columns' numbers a restore changes, with all that hangs on it."""
+    key = KEYS[key_type]
+    with psycopg.connect(dsn, autocommit=True) as session:
+        session.execute(
+            f"CREATE SCHEMA news; CREATE TABLE news.articles (old text, id {key_type} PRIMARY KEY,"
+            f" older text, embedding vector({DIMS}) NOT NULL, title text);"
+            "ALTER TABLE news.articles DROP COLUMN old, DROP COLUMN older"
+        )
+    with mrl_db.connect(dsn) as db:
+        docs = db.attach("news.articles", nesting_dims=(8, DIMS))
+        docs.add([key(i) for i in range(N)], vectors, title=[f"title {i}" for i in range(N)])
+        docs.create_index()
+        promise = docs.tune(recall=0.9, k=5, queries=vectors[:120] + 0.01, budget_seconds=2)
+        docs.load()
+        hits = docs.search(vectors[:10], k=5)
+        return {"ids": hits.ids.tolist(), "promise": promise, "key": key, "kind": docs.index_kind}
+
+
+def check(dsn, vectors, expected):
+    """All that the first database could do."""
+    key = expected["key"]
+    with mrl_db.connect(dsn) as db, psycopg.connect(dsn, autocommit=True) as client:
+        docs = db.open("articles")
+        assert docs.index_kind == expected["kind"] == "mrl"
+        for _ in range(2):  # the first look takes the rows for those that it was measured on
+            assert docs.promise.recall == expected["promise"].recall
+            assert docs.promise.stale is None
+        for engine in ("sql", "native"):
+            if engine == "native":
+                docs.load()
+            assert docs.search(vectors[:10], k=5, engine=engine).ids.tolist() == expected["ids"]
+        text = str(vectors[7].tolist())
+        by_function = client.execute(
+            "SELECT id FROM mrl.search_articles(%s::vector, 5)", (text,)
+        ).fetchall()
+        assert [row[0] for row in by_function] == expected["ids"][7]
+        client.execute("SET enable_seqscan = off")
+        plan = client.execute(
+            f"EXPLAIN SELECT id FROM news.articles ORDER BY embedding <=> '{text}' LIMIT 5"
+        ).fetchall()
+        assert "Index Scan using" in str(plan)
+
+        # What another client writes now, the loaded rows follow.
+        probe = vectors[11] + vectors[12]
+        client.execute(
+            "INSERT INTO news.articles VALUES (%s, %s::vector, 'new')",
+            (key(5000), str(probe.tolist())),
+        )
+        client.execute("DELETE FROM news.articles WHERE id = %s", (key(20),))
+        client.execute(
+            "UPDATE news.articles SET embedding = %s::vector WHERE id = %s",
+            (str((-vectors[30]).tolist()), key(31)),
+        )
+        for engine in ("native", "sql"):
+            assert docs.search(probe, k=1, engine=engine).ids.tolist() == [key(5000)]
+            assert key(20) not in docs.search(vectors[20], k=3, engine=engine).ids.tolist()
+            assert docs.search(-vectors[30], k=1, engine=engine).ids.tolist() == [key(31)]
+        docs.upsert([key(5001)], [vectors[3]], title=["mine"])
+        assert key(5001) in docs.search(vectors[3], k=2).ids.tolist()
+        assert docs.count() == N + 1
+        client.execute("UPDATE news.articles SET title = 'again' WHERE title < 'title 2'")
+        docs.unload()
+        assert "written since" in docs.promise.stale
+
+
+@pytest.mark.parametrize(("way", "key_type"), CASES, ids=lambda v: getattr(v, "__name__", v))
+def test_a_restored_database_is_whole(server, new_database, tmp_path, vectors, way, key_type):
+    source, target = new_database("dumped"), new_database("restored")
+    with psycopg.connect(source, autocommit=True) as session:
+        session.execute("CREATE EXTENSION vector; CREATE EXTENSION mrl_db")
+    as_owner = way in (owner_without_superuser, owner_without_superuser_in_plain)
+    expected = fill(conninfo.make_conninfo(source, user=OWNER), vectors, key_type)
+
+    way(Dump(server, source, target, tmp_path))
+
+    check(conninfo.make_conninfo(target, user=OWNER) if as_owner else target, vectors, expected)
