@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import _kernels
 from mrl_db.model import filters
+from mrl_db.model.arrays import column_values, float_array, listed, single_precision
 from mrl_db.model.errors import DtypeError, DuplicateKeyError, ShapeError, ValueRangeError
 from mrl_db.model.key import KEY_TYPES, Encoded, encode
 from mrl_db.model.metric import Metric
 from mrl_db.model.precision import MAX_HALFVEC_VALUE, MAX_STORED_DIMS
-from mrl_db.model.values import misfit, plain_value
+from mrl_db.model.values import misfit
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -200,14 +201,14 @@ def checked_vectors(
 ) -> NDArray[np.float32]:
     """Returns vectors (n, dims) as contiguous float32 once nothing in them can be wrong.
 
-    Takes NumPy arrays of float16, float32 or float64, and nested sequences of floats.
+    Takes whatever `mrl_db.model.arrays.float_array` does.
 
     Raises:
         ShapeError: Axes, width or number of rows.
         DtypeError: No floats.
         ValueRangeError: NaN, infinity, a zero vector under cosine, values beyond half precision.
     """
-    array = _floats(vectors, what)
+    array = float_array(vectors, what)
     if array.ndim != 2:
         raise ShapeError(
             f"{what} has {array.ndim} axes (shape {array.shape}), wanted 2: (rows, "
@@ -220,7 +221,7 @@ def checked_vectors(
             f'{what} has {array.shape[1]} dims, collection "{info.name}" has {info.dims}; '
             "embed with the same model"
         )
-    single = _float32(array, what)
+    single = single_precision(array, what)
     cosine = info.metric is Metric.cosine
     halves = info.vector_type == "halfvec" or not cosine
     row, fault = _kernels.first_bad_row(
@@ -233,7 +234,7 @@ def checked_vectors(
 
 def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float32], bool]:
     """Returns queries (n, dims), and whether it was one query alone, given as (dims,)."""
-    array = _floats(query, "query")
+    array = float_array(query, "query")
     if array.ndim not in (1, 2):
         raise ShapeError(
             f"query has {array.ndim} axes (shape {array.shape}), wanted ({info.dims},) or "
@@ -242,43 +243,14 @@ def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float
     return checked_vectors(np.atleast_2d(array), info, "query"), array.ndim == 1
 
 
-def _floats(values: ArrayLike, what: str) -> NDArray[Any]:
-    try:
-        array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except (ValueError, TypeError):
-        raise ShapeError(
-            f"{what} is ragged: its rows differ in length; wanted one width for all"
-        ) from None
-    if array.size == 0 and array.dtype == np.float64:  # of an empty list
-        return array
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise DtypeError(
-            f"{what} is {array.dtype}, wanted float32 (float16 and float64 are converted); "
-            "use .astype(numpy.float32)"
-        )
-    return array
-
-
-def _float32(array: NDArray[Any], what: str) -> NDArray[np.float32]:
-    """Returns it in the machine's order; a finite float64 must not become infinite."""
-    if array.dtype.itemsize == 8:
-        beyond = np.isfinite(array) & (np.abs(array) > np.finfo(np.float32).max)
-        if beyond.any():
-            row = int(np.argwhere(beyond)[0][0])
-            raise ValueRangeError(
-                f"{what}, row {row}: a float64 beyond 3.4e38, the largest float32; "
-                "scale the vectors down"
-            )
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
 # Keys, columns and whole rows
 
 
 def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]:
     """Returns keys as Python values of the key's type, all different; `count` of them if given."""
-    listed = isinstance(ids, (Sequence, np.ndarray)) and not isinstance(ids, (str, bytes))
-    if not listed or getattr(ids, "ndim", 1) != 1:
+    ids = listed(ids)
+    several = isinstance(ids, (Sequence, np.ndarray)) and not isinstance(ids, (str, bytes))
+    if not several or getattr(ids, "ndim", 1) != 1:
         shape = f" of shape {ids.shape}" if hasattr(ids, "shape") else ""
         raise ShapeError(
             f"ids is {type(ids).__name__}{shape}, wanted a list or an array of one axis"
@@ -307,8 +279,9 @@ def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]
 def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
     """Returns keys where one alone may be given as it is."""
     alone = isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray))
-    several = ids if isinstance(ids, np.ndarray) else [ids] if alone else list(ids)
-    return checked_keys(several, key_type)
+    several = [ids] if alone else listed(ids)
+    is_listed = isinstance(several, (Sequence, np.ndarray))
+    return checked_keys(several if is_listed else list(several), key_type)
 
 
 def _instances(ids: Sequence[Any], kind: type, key_type: str, way_out: str) -> list[Any]:
@@ -370,7 +343,7 @@ def checked_columns(
             raise ShapeError(
                 f"column {name!r} has {len(values)} values for {count} rows, wanted one each"
             )
-        plain = values.tolist() if hasattr(values, "tolist") else [plain_value(v) for v in values]
+        plain = column_values(values, column.type)
         for row, value in enumerate(plain):
             wanted = None if value is None else misfit(value, column.type)
             if wanted is not None:

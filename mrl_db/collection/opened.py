@@ -15,9 +15,11 @@ from mrl_db.engines.engine import Engine, TunableEngine
 from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.engines.sql import SqlEngine
+from mrl_db.faces import frames
+from mrl_db.faces.frames import Fields
 from mrl_db.hits import Hits
 from mrl_db.learn.transform import transform_from_bytes
-from mrl_db.model.errors import NotLoadedError, PlanError
+from mrl_db.model.errors import NotLoadedError, PlanError, ShapeError
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog
@@ -127,8 +129,20 @@ class Opened:
         node = door.checked_filter(where, self.info)
         return Request(self.info, node, door.checked_column_names(columns, self.info))
 
-    def batch(self, ids: Any, vectors: ArrayLike, columns: Mapping[str, Any]) -> door.Batch:
-        """Returns rows, checked, as they are stored."""
+    def fields(self, id: str | None = None, vector: str | None = None) -> Fields:
+        """Returns what is taken of frames, whose columns are named as the table's by default."""
+        info = self.info
+        return Fields(id or info.key, vector or info.vector, info.key_type, self.column_types)
+
+    def batch(self, ids: Any, vectors: Any, columns: Mapping[str, Any]) -> door.Batch:
+        """Returns rows, checked, as they are stored; without vectors, those of a frame."""
+        if vectors is None:
+            if columns:
+                raise ShapeError(
+                    f"columns {', '.join(columns)} were given without vectors; a frame brings its "
+                    "own columns"
+                )
+            ids, vectors, columns = frames.whole(ids, self.fields())
         batch = door.checked_rows(ids, vectors, columns, self.info)
         if self.adaptor is None:
             return batch

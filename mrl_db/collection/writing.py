@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-from numpy.typing import ArrayLike
-
 from mrl_db import door
 from mrl_db.collection.opened import Face, Where
 from mrl_db.faces import sources
@@ -21,13 +19,15 @@ _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchma
 
 
 def add(
-    self: Face, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+    self: Face, ids: Any, vectors: Any = None, *, batch_id: str | None = None, **columns: Any
 ) -> int:
     """Adds new rows, all or none.
 
     Args:
-        ids: n keys of the collection's key type.
-        vectors: (n, dims) float32; float16 and float64 are converted.
+        ids: n keys of the collection's key type; or, without `vectors`, a frame, Arrow data or a
+            list of dicts whose columns are named as the table's are (docs/data.md).
+        vectors: (n, dims) float32; float16, float64 and Python's integers are converted, tensors
+            and pgvector's vectors taken.
         batch_id: As above.
         **columns: n values for each metadata column; one left out gets its default.
 
@@ -47,7 +47,7 @@ def add(
 
 
 def upsert(
-    self: Face, ids: Any, vectors: ArrayLike, *, batch_id: str | None = None, **columns: Any
+    self: Face, ids: Any, vectors: Any = None, *, batch_id: str | None = None, **columns: Any
 ) -> int:
     """Adds rows as `add`, and replaces those whose key is there; their other columns stay."""
     opened = self._opened
@@ -60,10 +60,10 @@ def upsert(
 def ingest(
     self: Face,
     source: sources.Source,
-    vectors: ArrayLike | None = None,
+    vectors: Any = None,
     *,
-    id: str = "id",  # the column's name, as everybody calls it
-    vector: str = "embedding",
+    id: str | None = None,  # the column's name, as everybody calls it
+    vector: str | None = None,
     upsert: bool = False,
     index: bool = True,
     progress: Progress | bool = False,
@@ -73,12 +73,12 @@ def ingest(
     """Loads many rows in one transaction, with bounded memory, then builds the index.
 
     Args:
-        source: A path of a Parquet file, an Arrow table or record-batch reader, an array of ids
-            (with `vectors` and columns, as for `add`), or an iterable of batches: (ids,
-            vectors), (ids, vectors, {column: values}), or Arrow record batches.
+        source: A path of a Parquet file, a frame or Arrow data, an array of ids (with `vectors` and
+            columns, as for `add`), or an iterable of dicts or of batches: (ids, vectors),
+            (ids, vectors, {column: values}), frames, or lists of dicts.
         vectors: For an array of ids.
-        id: The key's name in Parquet and Arrow data.
-        vector: The vector's name there; other columns go to those of the same name.
+        id: The key's name in files, frames and dicts; None: as in the table.
+        vector: The vector's name there, likewise; other columns go to those of the same name.
         upsert: Replace rows whose key is there.
         index: Build the HNSW index where there is none and the rows are many enough.
         progress: As above.
@@ -89,9 +89,8 @@ def ingest(
         How many rows were written.
     """
     opened = self._opened
-    total, parts = sources.open_source(
-        source, vectors, columns, id=id, vector=vector, declared=opened.column_types
-    )
+    fields = opened.fields(id, vector)
+    total, parts = sources.open_source(source, vectors, columns, fields)
     checked = (opened.batch(ids, part, further) for ids, part, further in parts)
     with reporting(progress, "rows") as report:
         each = None if report is None else lambda done: report(done, total)

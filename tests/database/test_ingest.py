@@ -159,7 +159,7 @@ def test_memory_stays_bounded(docs):
         (pa.table({"id": [1], "embedding": [None]}), {}, mrl_db.ValueRangeError, "NULLs"),
         (pa.table({"id": [1], "embedding": ["x"]}), {}, mrl_db.DtypeError, "list of floats"),
         (
-            pa.table({"id": [1], "embedding": [[1, 2, 3, 4]]}),
+            pa.table({"id": [1], "embedding": pa.array([[1, 2, 3, 4]], pa.list_(pa.int8()))}),
             {},
             mrl_db.DtypeError,
             "wanted floats",

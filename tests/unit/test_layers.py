@@ -12,7 +12,7 @@ import mrl_db
 LAYERS = """
 lifetime model.errors
 model model.precision model.pca model.values
-model.filters model.key model.metric model.plan
+model.arrays model.filters model.key model.metric model.plan
 model.promise
 _kernels
 door
@@ -53,7 +53,8 @@ classify.answers classify.targets
 classify.evidence
 classify.cascade
 classify classify.stored
-faces faces.sources
+faces faces.frames
+faces.sources
 collection.opened
 collection.writing collection.searching collection.loading collection.classifying
 collection.promising

@@ -1,0 +1,234 @@
+"""Rows out of frames: anything that exports Arrow, pandas' frames, lists of dicts.
+
+A frame is recognised by what it can do: `__arrow_c_stream__` or `__arrow_c_array__` (polars,
+DuckDB, ADBC, pyarrow), or pandas' `isna`. Columns that the collection does not have are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from mrl_db.model.arrays import fitted, unmarked
+from mrl_db.model.errors import DtypeError, MissingDependencyError, ShapeError, ValueRangeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RawBatch = tuple[Any, Any, Mapping[str, Any]]
+"""(ids, vectors, {column: values}), not yet checked."""
+
+BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a collection takes of a frame.
+
+    Attributes:
+        id: The column that holds the key.
+        vector: The column that holds the vectors.
+        key_type: SQL type of the key.
+        columns: The metadata columns with their SQL types.
+    """
+
+    id: str
+    vector: str
+    key_type: str
+    columns: Mapping[str, str]
+
+
+def is_frame(source: Any) -> bool:
+    """Whether it has rows with named columns: a frame, or Arrow data."""
+    return hasattr(source, "num_rows") or _is_pandas(source) or _exports_arrow(source)
+
+
+def is_rows(source: Any) -> bool:
+    """Whether it is a list of dicts."""
+    return isinstance(source, Sequence) and len(source) > 0 and isinstance(source[0], Mapping)
+
+
+def whole(source: Any, fields: Fields) -> RawBatch:
+    """Returns all rows of a frame, or of a list of dicts, as one batch.
+
+    Raises:
+        ShapeError: It is neither, or has no rows.
+    """
+    if is_rows(source):
+        return dicts(source, fields)
+    if not is_frame(source):
+        raise ShapeError(
+            "ids were given without vectors; wanted (ids, vectors, …), or a frame, Arrow data or a "
+            f"list of dicts with the columns {fields.id!r} and {fields.vector!r}"
+        )
+    if _is_pandas(source):
+        return _pandas(source, fields)
+    import pyarrow as pa
+
+    batches = list(_record_batches(source))
+    if not batches:
+        raise ShapeError("the frame has no rows, wanted at least one")
+    return arrow(pa.Table.from_batches(batches).combine_chunks().to_batches()[0], fields)
+
+
+def length(source: Any) -> int | None:
+    """Returns the rows of a frame where it is known without running a query."""
+    if hasattr(source, "num_rows"):
+        return int(source.num_rows)
+    return len(source) if hasattr(source, "to_dict") else None
+
+
+def batches(source: Any, fields: Fields) -> Iterator[RawBatch]:
+    """Yields the rows of a frame in batches of bounded size."""
+    if _is_pandas(source):
+        for begin in range(0, len(source), BATCH_ROWS):
+            yield _pandas(source.iloc[begin : begin + BATCH_ROWS], fields)
+        return
+    for batch in _record_batches(source):
+        for begin in range(0, batch.num_rows, BATCH_ROWS):
+            yield arrow(batch.slice(begin, BATCH_ROWS), fields)
+
+
+def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
+    """Returns dicts as a batch; a column that a row lacks is NULL there.
+
+    NaN, NaT and NA stand for NULL, as pandas' `to_dict("records")` gives them; a NaN in a column of
+    floats is a number.
+    """
+    for what, name in (("id", fields.id), ("vector", fields.vector)):
+        for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise ShapeError(f"row {number} is a {type(row).__name__}, the first one is a dict")
+            if name not in row:
+                there = ", ".join(map(str, row))
+                raise ValueRangeError(f"row {number} has no {name!r} for the {what}: {there}")
+    columns = {
+        name: unmarked([row.get(name) for row in rows], sql_type)
+        for name, sql_type in fields.columns.items()
+        if any(name in row for row in rows)
+    }
+    ids = [fitted(row[fields.id], fields.key_type) for row in rows]
+    return ids, [row[fields.vector] for row in rows], columns
+
+
+def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
+    """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
+    names = batch.schema.names
+    check_names(names, fields)
+    ids, embedded = (batch.column(names.index(name)) for name in (fields.id, fields.vector))
+    for name, array in ((fields.id, ids), (fields.vector, embedded)):
+        if array.null_count:
+            raise ValueRangeError(
+                f"column {name!r} has {array.null_count} NULLs in one batch; filter them out before"
+            )
+    further = {
+        name: _values(batch.column(position), fields.columns[name])
+        for position, name in enumerate(names)
+        if name in fields.columns and name not in (fields.id, fields.vector)
+    }
+    return _ids(ids, fields.key_type), _vectors(embedded), further
+
+
+def check_names(names: Sequence[str], fields: Fields) -> None:
+    """Raises ValueRangeError when the key's or the vectors' column is not among the names."""
+    for what, name in (("id", fields.id), ("vector", fields.vector)):
+        if name not in names:
+            raise ValueRangeError(
+                f"the data has no column {name!r} for the {what}; it has "
+                f"{', '.join(map(str, names))}; rename it, or name it with ingest({what}=)"
+            )
+
+
+def _is_pandas(source: Any) -> bool:
+    return hasattr(source, "isna") and hasattr(source, "iloc") and hasattr(source, "columns")
+
+
+def _exports_arrow(source: Any) -> bool:
+    """Whether it exports a table; a column alone exports Arrow too, but has no columns."""
+    exports = hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__")
+    return exports and not (hasattr(source, "to_list") or hasattr(source, "to_pylist"))
+
+
+def _pandas(frame: Any, fields: Fields) -> RawBatch:
+    """Takes a frame apart by its own columns, which hold what Arrow could not: any object."""
+    if fields.id not in frame.columns and fields.id in frame.index.names:
+        frame = frame.reset_index()
+    check_names(list(frame.columns), fields)
+    if len(frame) == 0:
+        raise ShapeError("the frame has no rows, wanted at least one")
+    for name in (fields.id, fields.vector):
+        missing = int(frame[name].isna().sum())
+        if missing:
+            raise ValueRangeError(
+                f"column {name!r} has {missing} missing values; frame.dropna(subset=[{name!r}]) "
+                "leaves those rows out"
+            )
+    ids = frame[fields.id]
+    if fields.key_type == "uuid":
+        ids = [fitted(value, "uuid") for value in ids]
+    columns = {name: frame[name] for name in fields.columns if name in frame.columns}
+    return ids, frame[fields.vector], columns
+
+
+def _record_batches(source: Any) -> Iterator[pa.RecordBatch]:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MissingDependencyError(
+            "frames that export Arrow need pyarrow; pip install 'mrl_db[arrow]'"
+        ) from None
+    if hasattr(source, "read_next_batch"):
+        reader = source
+    elif hasattr(source, "to_batches"):
+        reader = source.to_batches(max_chunksize=BATCH_ROWS)
+    elif hasattr(source, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(source)
+    else:
+        reader = [pa.record_batch(source)]
+    return (batch for batch in reader if batch.num_rows)
+
+
+def _ids(ids: pa.Array, key_type: str) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_integer(ids.type):
+        return ids.to_numpy(zero_copy_only=False)
+    return [fitted(value, key_type) for value in ids.to_pylist()]
+
+
+def _values(array: pa.Array, sql_type: str) -> list[Any]:
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":  # PostgreSQL counts microseconds
+        array = array.cast(pa.timestamp("us", kind.tz), safe=False)
+    return [fitted(value, sql_type) for value in array.to_pylist()]
+
+
+def _vectors(vectors: pa.Array) -> NDArray[Any]:
+    import pyarrow as pa
+
+    kind = vectors.type
+    if not (
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    ):
+        raise DtypeError(f"the vector column is {kind}, wanted a list of floats in each row")
+    values = vectors.flatten()
+    if values.null_count:
+        raise ValueRangeError(
+            f"the vector column has {values.null_count} NULLs inside vectors of one batch"
+        )
+    if pa.types.is_int64(values.type):  # what Python's integers become
+        values = values.cast(pa.float64(), safe=False)
+    if not pa.types.is_floating(values.type):
+        raise DtypeError(f"the vector column holds {values.type}, wanted floats")
+    if not pa.types.is_fixed_size_list(kind):
+        widths = vectors.value_lengths().unique().to_pylist()
+        if len(widths) != 1:
+            shown = ", ".join(map(str, sorted(widths)[:5]))
+            raise ShapeError(f"the vector column has rows of {shown} values, wanted one width")
+    flat: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return flat.reshape(len(vectors), -1)
