@@ -109,12 +109,15 @@ class ChangeLog:
             )
         return int(state["relation"])
 
-    def register(self, lease: float) -> Reader:
-        """Registers a reader that needs what is not visible now, for `lease` seconds."""
+    def register(self, identity: uuid.UUID, lease: float) -> Reader:
+        """Registers a reader that needs what is not visible now, for `lease` seconds.
+
+        Its id is the caller's, who can take it back whatever happens meanwhile.
+        """
         try:
             with self._session.connection() as connection:
                 row = connection.execute(
-                    statements.query("log_follow"), (self.relation, lease)
+                    statements.query("log_follow"), (identity, self.relation, lease)
                 ).fetchone()
         except PrivilegeError as error:
             raise PrivilegeError(
@@ -188,10 +191,10 @@ class ChangeLog:
         )
         return None if token is None else Reader(reader.id, token, position.snapshot)
 
-    def leave(self, reader: Reader) -> None:
-        """Ends a registration."""
+    def leave(self, identity: uuid.UUID) -> None:
+        """Ends a registration, if it is there."""
         with self._session.connection() as connection:
-            connection.execute(statements.query("log_leave"), (reader.id,))
+            connection.execute(statements.query("log_leave"), (identity,))
 
     def _news(self, entry: dict[str, Any]) -> News:
         if entry["fingerprint"] is None:

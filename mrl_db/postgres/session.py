@@ -130,12 +130,14 @@ class Session:
             self._after_loss(pool)
         failures = pool.failures
         try:
-            connection = self._borrow(pool)
+            connection = None
             try:
+                connection = self._borrow(pool)
                 with connection:
                     yield connection
             finally:
-                pool.putconn(connection)
+                if connection is not None:
+                    pool.putconn(connection)
         except PoolTimeout:
             raise ConnectError(
                 f"no connection to {self.where} was free in time; close idle ones, or raise "

@@ -4,7 +4,9 @@
 SELECT mrl.check_log(%s)
 
 -- name: log_follow
-SELECT id, token, seen FROM mrl.follow(%s, pg_catalog.make_interval(secs => %s))
+INSERT INTO mrl.reader (id, relation, lease)
+VALUES (%s, %s, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %s))
+RETURNING id, token, seen::text
 
 -- name: log_follow_from
 SELECT id, token, seen FROM mrl.follow_from(%s, %s, pg_catalog.make_interval(secs => %s))

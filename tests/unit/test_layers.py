@@ -21,7 +21,7 @@ faces.progress hits
 postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
 postgres.migrations postgres.catalog postgres.health
-postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing
+postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
 postgres.copy_out postgres.rows postgres.write
 postgres.adapting
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings

@@ -10,7 +10,6 @@ deleted at any time.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -31,7 +30,7 @@ from mrl_db.model.errors import ServerError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, Position, Reader
-from mrl_db.postgres.server.folders import private_folder
+from mrl_db.postgres.server.folders import locked, private_folder
 from mrl_db.postgres.session import Session
 
 FILE_LEASE = 7 * 86_400.0
@@ -96,16 +95,9 @@ class CacheFile:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lets one process at a time look for the file and make it; a process that dies lets go."""
-        handle = os.open(
-            self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.path.with_suffix(".lock")) as handle:
             os.utime(handle)  # in use: it is not swept away
             yield
-        finally:
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile has the handle, too
-            os.close(handle)
 
     def open(self, log: ChangeLog, lease: float) -> Cached | None:
         """Maps the file and registers a reader that begins where it stands; None: of no use."""
@@ -155,14 +147,15 @@ class CacheFile:
             "reader": [str(kept.id), str(kept.token), kept.seen],
             "built_rows": cached.built_rows,
         }
+        gone: uuid.UUID | None = kept.id
         try:
             cached.index.save(os.fspath(self.path), json.dumps(about))
+            gone = None if before is None else before.id
         except _kernels.FileError as error:
             _log.warning("the index is not cached: %s", error)
-            log.leave(kept)
-            return
-        if before is not None:
-            log.leave(before)
+        finally:
+            if gone is not None:
+                log.leave(gone)
 
     def _reader_of_file(self) -> Reader | None:
         """The registration that the file to be replaced stands on."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 import uuid
 import weakref
@@ -38,6 +37,7 @@ from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, News, Position, Reader, trim
 from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.link import Link
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
@@ -82,7 +82,7 @@ class LiveIndex:
         self._allow_rls_bypass = allow_rls_bypass
         self._lock = threading.Lock()
         self._following = following
-        self._link: Connection | None = None
+        self._link = Link(session)
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
         self._forked = False
@@ -95,11 +95,19 @@ class LiveIndex:
             else cache_file(session, info, self._log.relation, cache)
         )
         renew_after_fork(self)
+        try:
+            self._begin()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _begin(self) -> None:
+        """Takes the index out of its file, or makes both."""
         if self._log is None or self._file is None:
             self._load()
             return
         with self._file.locked():
-            found = self._file.open(self._log, following.lease)
+            found = self._file.open(self._log, self._following.lease)
             if found is None:
                 self._load()
                 self._save()
@@ -154,16 +162,23 @@ class LiveIndex:
         self._linker.end()
         self._rebuilder.end()
         with self._lock:
-            log = self._log
-            if log is not None and not self._forked:
-                try:
-                    if self._unsaved and self._renew(log, self._connection()):
-                        self._save()
-                    log.leave(self._reader)
-                except (MrlDbError, psycopg.Error):  # the lease ends by itself
-                    pass
-            self._log = None
-            self._cut_link()
+            try:
+                if self._log is not None and not self._forked and self._unsaved:
+                    with contextlib.suppress(MrlDbError, psycopg.Error):
+                        if self._renew(self._log, self._link.connection()):
+                            self._save()
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Follows no more."""
+        log, self._log = self._log, None
+        try:
+            if log is not None and not self._forked and self._reader is not _NOBODY:
+                with contextlib.suppress(MrlDbError):  # then its lease ends
+                    log.leave(self._reader.id)
+        finally:
+            self._link.cut()
 
     def after_fork(self) -> None:
         """Forgets locks, threads and the connection: they are the parent's."""
@@ -171,9 +186,6 @@ class LiveIndex:
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
         self._forked = True
-        if self._link is not None:
-            self._link = None
-            self._cut.detach()
 
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
@@ -190,7 +202,7 @@ class LiveIndex:
                 )
             self._take(Cached(index, reader, position, index.rows))
         self._unsaved = self._rows_then
-        self._renew(log, self._connection())
+        self._renew(log, self._link.connection())
         self._synced_at = began
 
     def _take(self, cached: Cached) -> None:
@@ -212,12 +224,12 @@ class LiveIndex:
 
         Where the block fails it goes again; where it was taken, the one before goes.
         """
-        reader, before = log.register(self._following.loading_lease), self._reader
+        identity, before = uuid.uuid4(), self._reader
         try:
-            yield reader
+            yield log.register(identity, self._following.loading_lease)
         finally:
-            gone = before if self._reader.id == reader.id else reader
-            if gone is not _NOBODY:
+            gone = before.id if self._reader.id == identity else identity
+            if gone != _NOBODY.id:
                 with contextlib.suppress(MrlDbError):  # then its lease ends
                     log.leave(gone)
 
@@ -238,17 +250,13 @@ class LiveIndex:
         again = True
         while True:
             try:
-                self._follow(log, self._connection(), began)
+                self._follow(log, self._link.connection(), began)
                 self._synced_at = began
                 return
             except psycopg.Error as error:
-                lost = (
-                    self._link is None
-                    or self._link.broken
-                    or isinstance(error, psycopg.OperationalError)
-                )
+                lost = self._link.is_lost or isinstance(error, psycopg.OperationalError)
                 if lost:
-                    self._cut_link()
+                    self._link.cut()
                 if not (lost and again):
                     raise from_psycopg(error) from None
             except ConnectError:
@@ -377,22 +385,10 @@ class LiveIndex:
                 return
             self.generation += 1
             self._unsaved += self._index.erase_unmet(comparison)
-            self._apply(self._connection(), differing)
+            self._apply(self._link.connection(), differing)
             self._position, self._reader = position, reader  # in this order: see _take
-        if not self._renew(log, self._connection()):
+        if not self._renew(log, self._link.connection()):
             raise FreshnessError(
                 "the registration in mrl.reader was taken away while rows were compared; "
                 "search again"
             )
-
-    def _connection(self) -> Connection:
-        if self._link is None or self._link.closed:
-            self._cut_link()
-            self._link = self._session.own_connection()
-            self._cut = weakref.finalize(self, self._session.give_back, self._link, os.getpid())
-        return self._link
-
-    def _cut_link(self) -> None:
-        if self._link is not None:
-            self._link = None
-            self._cut()

@@ -45,12 +45,16 @@ def private_folder(path: Path, variable: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file for the block; the kernel drops it when the process dies."""
+def locked(path: Path) -> Iterator[int]:
+    """Holds a lock file for the block; the kernel drops it when the process dies.
+
+    Yields:
+        The open file.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with os.fdopen(handle, "r+b"):
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile has the handle, too
-        os.close(handle)
+        try:
+            yield handle
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile has the file, too
