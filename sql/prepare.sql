@@ -1,8 +1,7 @@
 -- What every installation begins with: one installer at a time, pgvector, and no older schema mrl.
 --
 -- Needs only pgvector 0.8 or later, in any schema, and the right to create a schema. Errors of our
--- own carry SQLSTATEs of class MR: MR001 exists already, MR002 is not there, MR003 bad value, MR004
--- the server lacks something, MR005 the schema is of another version.
+-- own carry SQLSTATEs of class MR (docs/schema.md).
 
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('mrl_db migrations'));
 
