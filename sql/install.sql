@@ -67,14 +67,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'abfb74c93ac866db766182f57accdb99e6e24caf74f22293846b5fda2e41b895'
+        AND checksum = '10b9d257b0f2d5237b5571b2a3dddc3216ae53698c1785d02968e27faacc60dd'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'abfb74c93ac866db766182f57accdb99e6e24caf74f22293846b5fda2e41b895',
+    '10b9d257b0f2d5237b5571b2a3dddc3216ae53698c1785d02968e27faacc60dd',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -99,14 +99,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '2f2a2b25e0e8401071db26d8db8bcca934c6cdcfa2220dfe2b2bfec6b692a09e'
+        AND checksum = 'b1cf16bd54ee930847e5a1389ec0cdb2946c0605fce2018d36da13b0504cb4b7'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '2f2a2b25e0e8401071db26d8db8bcca934c6cdcfa2220dfe2b2bfec6b692a09e',
+    'b1cf16bd54ee930847e5a1389ec0cdb2946c0605fce2018d36da13b0504cb4b7',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -115,14 +115,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '69213c527be305cca34730e4460b5c554a7be5ab2a6002125182fe3da18d73ff'
+        AND checksum = '555a9f9b4a91b7c88d0a4c6caed6a655cb3911e1a380f799136852b5443bc76d'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '69213c527be305cca34730e4460b5c554a7be5ab2a6002125182fe3da18d73ff',
+    '555a9f9b4a91b7c88d0a4c6caed6a655cb3911e1a380f799136852b5443bc76d',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

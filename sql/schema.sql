@@ -121,7 +121,7 @@ CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, t
     '40537e7efe74a389764384f22f612c83';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
-    search_path=pg_catalog, pg_temp AS '7975fe49fdf32dd3633f612beab9c678';
+    search_path=pg_catalog, pg_temp AS '20282777edc7cb9d695a085daaa19e82';
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
@@ -182,7 +182,7 @@ CREATE FUNCTION mrl.follow_from(id uuid, token uuid, lease interval) RETURNS TAB
 CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS 'fb58a0cda71cf95dadcecf75d695469a';
 CREATE FUNCTION mrl.full_operator_class(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT
-    PARALLEL SAFE AS '2457c41e265e0df08e2809815f3f5070';
+    PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '20b4101279dba3f84925947d2500bdee';
 CREATE FUNCTION mrl.index_comment(c mrl.collection, kind text) RETURNS text LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE AS '2a665761bed648d114287550bc6aab45';
 CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql STABLE SET
@@ -194,7 +194,7 @@ CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE sql STAB
 CREATE FUNCTION mrl.index_statement(collection text, kind text, m integer DEFAULT 16,
     ef_construction integer DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(create_statement
     text, comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '0055119cfc7eb46e35bfe87de719a8da';
+    '8368690960b48c410c74e4d96a76b79f';
 CREATE FUNCTION mrl.indexes(c mrl.collection) RETURNS TABLE(index regclass, kind text) LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'af84ac2a2bfe143dd1579bb176bb9480';
 CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -216,7 +216,10 @@ CREATE FUNCTION mrl.low_dim_sql(c mrl.collection) RETURNS text LANGUAGE sql STAB
 CREATE FUNCTION mrl.matching(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE SET
     search_path=pg_catalog, pg_temp AS '7fce68b59486d5f45f0f02c58272b7e2';
 CREATE FUNCTION mrl.metric_operator(metric text, prefix boolean) RETURNS text LANGUAGE sql IMMUTABLE
-    STRICT PARALLEL SAFE AS 'f9d448b637313919e79ece6eacd2374c';
+    STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '3ebe46d53101e89e7f23e8c5f01f7d31';
+CREATE FUNCTION mrl.metrics() RETURNS TABLE(name text, operator text, classes text, prefix_operator
+    text, prefix_classes text, unit_prefixes boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE SET
+    search_path=pg_catalog, pg_temp AS '258e0207c0db487f12edb1a443b5cb91';
 CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double precision LANGUAGE
     sql IMMUTABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     '31d5cb8f6989612ee5f195239c53e30c';
@@ -236,7 +239,7 @@ CREATE FUNCTION mrl.prefix(embedding public.vector, dims integer) RETURNS public
     IMMUTABLE STRICT PARALLEL SAFE AS '344b0d65cf8e7aad658c0111d75c62cd';
 CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, vector_schema text
     DEFAULT quote_ident(mrl.vector_schema())) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    SET search_path=pg_catalog, pg_temp AS 'd51733a25bfd9aac7befc3b1ef590cf5';
+    SET search_path=pg_catalog, pg_temp AS 'fe8bdb18714ea1b2a11b168b64532c73';
 CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double

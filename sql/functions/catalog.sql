@@ -57,6 +57,36 @@ COMMENT ON FUNCTION mrl.prefix(vector, integer) IS
     'First dims coordinates at unit length. Store it in a typed column: subvector() returns a '
     'shorter vector, without an error, when the row has fewer coordinates than asked for.';
 
+CREATE OR REPLACE FUNCTION mrl.metrics()
+    RETURNS TABLE (
+        name text, operator text, classes text, prefix_operator text, prefix_classes text,
+        unit_prefixes boolean
+    )
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES
+        ('cosine', '<=>', 'cosine_ops', '<#>', 'ip_ops', true),
+        ('inner_product', '<#>', 'ip_ops', '<#>', 'ip_ops', false),
+        ('l2', '<->', 'l2_ops', '<->', 'l2_ops', false)
+$$;
+COMMENT ON FUNCTION mrl.metrics() IS
+    'The metrics: pgvector''s operators and operator classes for full vectors and for prefixes, '
+    'and whether prefixes are brought to unit length. Unit prefixes are compared by inner product, '
+    'which keeps zero ones.';
+
+CREATE OR REPLACE FUNCTION mrl.metric_operator(metric text, prefix boolean)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN prefix THEN m.prefix_operator ELSE m.operator END
+    FROM mrl.metrics() AS m
+    WHERE m.name = metric
+$$;
+COMMENT ON FUNCTION mrl.metric_operator(text, boolean) IS
+    'pgvector''s operator on full vectors or on prefixes.';
+
 CREATE OR REPLACE FUNCTION mrl.prefix_expression(
     vector text, dims integer, metric text,
     vector_schema text DEFAULT quote_ident(mrl.vector_schema())
@@ -66,11 +96,13 @@ CREATE OR REPLACE FUNCTION mrl.prefix_expression(
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format(
-        CASE WHEN metric = 'cosine'
+        CASE WHEN m.unit_prefixes
         THEN '(%1$s.l2_normalize(%1$s.subvector(%2$s, 1, %3$s)))::%1$s.halfvec(%3$s)'
         ELSE '(%1$s.subvector(%2$s, 1, %3$s))::%1$s.halfvec(%3$s)'
         END,
         vector_schema, vector, dims)
+    FROM mrl.metrics() AS m
+    WHERE m.name = metric
 $$;
 COMMENT ON FUNCTION mrl.prefix_expression(text, integer, text, text) IS
     'The SQL of a prefix as a halfvec: the one rule for the low-dim column, the expression index '
@@ -85,18 +117,6 @@ CREATE OR REPLACE FUNCTION mrl.low_dim_sql(c mrl.collection)
     );
 COMMENT ON FUNCTION mrl.low_dim_sql(mrl.collection) IS
     'The SQL of the low-dim vector of the table named row_: the column, or the indexed expression.';
-
-CREATE OR REPLACE FUNCTION mrl.metric_operator(metric text, prefix boolean)
-    RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN CASE
-        WHEN metric = 'l2' THEN '<->'
-        WHEN prefix OR metric = 'inner_product' THEN '<#>'
-        ELSE '<=>'
-    END;
-COMMENT ON FUNCTION mrl.metric_operator(text, boolean) IS
-    'pgvector''s operator on full vectors or on prefixes; unit prefixes under cosine are compared '
-    'by inner product, which keeps zero ones.';
 
 CREATE OR REPLACE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer)
     RETURNS integer

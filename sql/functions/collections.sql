@@ -18,8 +18,9 @@ BEGIN
         RAISE EXCEPTION 'collection "%" exists already', name
             USING ERRCODE = 'MR001', HINT = 'open it, drop it, or choose another name';
     END IF;
-    IF metric IS NULL OR metric NOT IN ('cosine', 'inner_product', 'l2') THEN
-        RAISE EXCEPTION 'metric "%" is not known; choose one of cosine, inner_product, l2', metric
+    IF NOT EXISTS (SELECT FROM mrl.metrics() AS m WHERE m.name = metric) THEN
+        RAISE EXCEPTION 'metric "%" is not known; choose one of %',
+            metric, (SELECT string_agg(m.name, ', ') FROM mrl.metrics() AS m)
             USING ERRCODE = 'MR003';
     END IF;
     IF dims IS NULL OR dims NOT BETWEEN 1 AND 16000 THEN

@@ -16,11 +16,12 @@ COMMENT ON FUNCTION mrl.index_comment(mrl.collection, text) IS
 CREATE OR REPLACE FUNCTION mrl.full_operator_class(c mrl.collection)
     RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    RETURN mrl.vector_type(c) || CASE (c).metric
-        WHEN 'cosine' THEN '_cosine_ops'
-        WHEN 'inner_product' THEN '_ip_ops'
-        ELSE '_l2_ops'
-    END;
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT mrl.vector_type(c) || '_' || m.classes
+    FROM mrl.metrics() AS m
+    WHERE m.name = (c).metric
+$$;
 COMMENT ON FUNCTION mrl.full_operator_class(mrl.collection) IS
     'The name of the operator class for the full vectors.';
 
@@ -138,9 +139,9 @@ BEGIN
             mrl.full_operator_class(c), c.dims);
     ELSE
         method := format(
-            'hnsw ((%s) %I.%I) WITH (m = %s, ef_construction = %s)',
+            'hnsw ((%s) %I.halfvec_%s) WITH (m = %s, ef_construction = %s)',
             replace(mrl.low_dim_sql(c), 'row_.', ''), mrl.vector_schema(),
-            CASE c.metric WHEN 'l2' THEN 'halfvec_l2_ops' ELSE 'halfvec_ip_ops' END,
+            (SELECT m.prefix_classes FROM mrl.metrics() AS m WHERE m.name = c.metric),
             m, ef_construction);
     END IF;
     create_statement := format(

@@ -6,7 +6,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 import mrl_db
-from mrl_db import Plan, Precision, Stage, graph_plan
+from mrl_db import Plan, Precision, Stage, _kernels, graph_plan
 from mrl_db.engines.sql import SqlEngine
 from mrl_db.evaluate.metrics import recall_at_k
 from mrl_db.model import filters
@@ -38,6 +38,15 @@ def docs(db, rows):
     docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
     docs.create_index(kind="hnsw")
     return docs
+
+
+def test_sql_python_and_the_compiled_module_have_the_same_metrics(db, execute):
+    rows = execute("SELECT name, operator, prefix_operator, unit_prefixes FROM mrl.metrics()")
+
+    assert rows == [
+        (m.value, m.operator, m.prefix_operator, m.normalised_prefix) for m in mrl_db.Metric
+    ]
+    assert list(_kernels.Metric.__members__) == [m.value for m in mrl_db.Metric]
 
 
 @pytest.fixture
