@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.errors import MissingDependencyError
+from mrl_db.faces import exports
+from mrl_db.model import html
 
-if TYPE_CHECKING:
-    import pandas as pd
+_ROWS_SHOWN = 50  # in a notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,19 @@ class Trace:
         lines += [f"  {fate}" for fate in self.fates]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (s.name, s.rows_in, s.rows_out, s.bytes_per_row, s.microseconds) for s in self.stages
+        ]
+        caption = f"{self.engine}: {self.microseconds:.0f} µs"
+        notes = [] if self.promise is None else [("promise", self.promise)]
+        notes += [("fate", fate) for fate in self.fates]
+        headings = ("stage", "rows in", "rows out", "bytes a row", "µs")
+        return html.table(caption, headings, rows) + (html.table("", (), notes) if notes else "")
+
+
+_NO_TYPES: Mapping[str, str] = MappingProxyType({})
+
 
 class Hits:
     """The nearest rows, the nearest first, ties by id.
@@ -80,7 +93,7 @@ class Hits:
             full vector, or no stage had to leave one out.
     """
 
-    __slots__ = ("_promise", "_trace", "certified", "columns", "distances", "ids")
+    __slots__ = ("_promise", "_trace", "_types", "certified", "columns", "distances", "ids")
 
     def __init__(
         self,
@@ -97,6 +110,7 @@ class Hits:
         self._trace = trace
         self._promise: Callable[[], str | None] | None = None
         self.columns = columns
+        self._types: Mapping[str, str] = _NO_TYPES
         self.certified = certified
 
     def __repr__(self) -> str:
@@ -114,6 +128,11 @@ class Hits:
     def promised(self, promise: Callable[[], str | None]) -> Hits:
         """Returns these hits; their trace tells what `promise` does when it is read."""
         self._promise = promise
+        return self
+
+    def typed(self, types: Mapping[str, str]) -> Hits:
+        """Returns these hits; `types` are the SQL types of their columns."""
+        self._types = types
         return self
 
     def without(self, keys: Sequence[Any], k: int) -> Hits:
@@ -149,7 +168,7 @@ class Hits:
             certified=self.certified,
         )
         hits._promise = self._promise
-        return hits
+        return hits.typed(self._types)
 
     def to_list(self) -> list[Any]:
         """Returns dicts of id, distance and columns; a list of such lists for a batch."""
@@ -165,20 +184,36 @@ class Hits:
             for rank, (key, distance) in enumerate(pairs)
         ]
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Returns a DataFrame of id, distance and columns; for a batch, of query and rank too."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependencyError(
-                "to_pandas() needs pandas; pip install pandas, or use to_list()"
-            ) from None
-        frame: dict[str, Any] = {"id": self.ids.ravel(), "distance": self.distances.ravel()}
-        frame.update({name: values.ravel() for name, values in self.columns.items()})
+    def _columns(self) -> list[exports.Column]:
+        """Id, distance and columns; of a batch, query and rank before them."""
+        numbers = []
         if self.ids.ndim == 2:
             n, k = self.ids.shape
-            frame = {"query": np.repeat(np.arange(n), k), "rank": np.tile(np.arange(k), n), **frame}
-        return pd.DataFrame(frame)
+            numbers = [
+                ("query", np.repeat(np.arange(n), k), ""),
+                ("rank", np.tile(np.arange(k), n), ""),
+            ]
+        return [
+            *numbers,
+            ("id", self.ids.ravel(), ""),
+            ("distance", self.distances.ravel(), ""),
+            *(
+                (name, each.ravel(), self._types.get(name, ""))
+                for name, each in self.columns.items()
+            ),
+        ]
+
+    def _repr_html_(self) -> str:
+        columns = self._columns()
+        rows = list(zip(*(values[:_ROWS_SHOWN].tolist() for _, values, _ in columns), strict=True))
+        more = self.ids.size - len(rows)
+        caption = f"{self.ids.size} hits" + (f", {more} more" if more else "")
+        return html.table(caption, [name for name, _, _ in columns], rows)
+
+    to_arrow = exports.to_arrow
+    to_pandas = exports.to_pandas
+    to_polars = exports.to_polars
+    __arrow_c_stream__ = exports.arrow_c_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +224,36 @@ class Records:
         ids: (n,).
         vectors: (n, dims) float32.
         columns: Metadata columns as lists of n values.
+        types: The SQL types of the columns.
+        names: What key and vector are called in the table.
     """
 
     ids: NDArray[Any]
     vectors: NDArray[np.float32]
     columns: Mapping[str, list[Any]]
+    types: Mapping[str, str] = field(default_factory=dict, repr=False)
+    names: tuple[str, str] = field(default=("id", "embedding"), repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _columns(self) -> list[exports.Column]:
+        key, vector = self.names
+        return [
+            (key, self.ids, ""),
+            (vector, self.vectors, ""),
+            *((name, each, self.types.get(name, "")) for name, each in self.columns.items()),
+        ]
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Returns a dict for each row, as `Collection.add` takes them."""
+        columns = self._columns()
+        rows = zip(*(values for _, values, _ in columns), strict=True)
+        return [
+            {name: value for (name, _, _), value in zip(columns, row, strict=True)} for row in rows
+        ]
+
+    to_arrow = exports.to_arrow
+    to_pandas = exports.to_pandas
+    to_polars = exports.to_polars
+    __arrow_c_stream__ = exports.arrow_c_stream

@@ -15,7 +15,7 @@ from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Records
 from mrl_db.learn.transform import Transform
-from mrl_db.model import key
+from mrl_db.model import html, key
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise
@@ -52,6 +52,17 @@ class Collection:
             f"Collection({self.name!r}, dims={self.dims}, nesting_dims={self.nesting_dims}, "
             f"metric={self.metric.value!r})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("table", ".".join(self.table)),
+            ("dims", f"{self.dims}, nesting {self.nesting_dims}"),
+            ("metric", self.metric.value),
+            ("columns", ", ".join(f"{name} {kind}" for name, kind in self.columns.items())),
+            ("index", self.index_kind),
+            ("loaded", None if self.loaded is None else f"{self.loaded.rows:,} rows"),
+        ]
+        return html.table(f"collection {self.name}", (), rows)
 
     # What it is
 

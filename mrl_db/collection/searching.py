@@ -29,7 +29,8 @@ def get(self: Face, ids: Any, *, columns: Sequence[str] | None = None) -> Record
     names = door.checked_column_names(tuple(info.columns) if columns is None else columns, info)
     keys = door.checked_keys_or_key(ids, info.key_type)
     present, vectors, values = rows.get(opened.session, info, keys, names)
-    return Records(id_array(present, info.key_type), vectors, values)
+    ids = id_array(present, info.key_type)
+    return Records(ids, vectors, values, opened.column_types, (info.key, info.vector))
 
 
 def count(self: Face, where: Where | None = None) -> int:
@@ -93,6 +94,7 @@ def search(
         opened.plan_of(runner, k, shortlist, plan),
         threads=None if threads is None else door.checked_count(threads, "threads"),
     )
+    hits.typed(request.column_types)
     if own_plan:
         opened.promised(hits, runner)
     if where is None:

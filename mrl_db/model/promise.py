@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db.model import html
 from mrl_db.model.plan import Plan
 
 Statistic = Literal["mean", "p05"]
@@ -130,6 +131,17 @@ class Promise:
             f"measured {self.recall.mean:.4f} on {self.recall.queries} {queries[self.kind]}{when}, "
             f"{self.microseconds:.0f} µs a search{stale}"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("target", f"{self.target} at k = {self.k}, {self.confidence:.0%} confidence"),
+            ("measured", self.recall),
+            ("plan", f"{self.engine}: {self.plan}"),
+            ("a search", f"{self.microseconds:.0f} µs, 95 % within {self.p95_microseconds:.0f} µs"),
+            ("made at", self.made_at),
+            ("stale", self.stale),
+        ]
+        return html.table("promise", (), [row for row in rows if row[1] is not None])
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the catalogue stores beside the plan."""

@@ -82,9 +82,13 @@ def typed(server):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@given(table=tables(), method=st.sampled_from(["add", "upsert", "ingest"]))
+@given(
+    table=tables(),
+    method=st.sampled_from(["add", "upsert", "ingest"]),
+    result=st.sampled_from(["to_arrow", "to_pandas", "to_polars", "to_list"]),
+)
 @settings(max_examples=10)
-def test_what_goes_in_by_a_frame_is_what_was_in_it(typed, source, table, method):
+def test_what_goes_in_by_a_frame_comes_out_and_goes_in_again(typed, source, table, method, result):
     """Types, NULLs and chunks; the expected values are Arrow's own."""
     typed.delete(where={})
 
@@ -97,6 +101,12 @@ def test_what_goes_in_by_a_frame_is_what_was_in_it(typed, source, table, method)
         if sql_type == "uuid":
             want = [None if value is None else uuid.UUID(value) for value in want]
         assert records.columns[name] == want
+
+    typed.delete(where={})
+    typed.add(getattr(records, result)())
+    again = typed.get(range(len(table)))
+    assert again.columns == records.columns
+    np.testing.assert_array_equal(again.vectors, records.vectors)
 
 
 @pytest.fixture

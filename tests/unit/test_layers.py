@@ -11,13 +11,14 @@ import mrl_db
 
 LAYERS = """
 lifetime model.errors
-model model.precision model.pca model.values
+model model.html model.precision model.pca model.values
 model.arrays model.filters model.key model.metric model.plan
 model.promise
 _kernels
 door
 kernels model.nesting
-faces.progress hits
+faces.progress faces.exports
+hits
 postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
 postgres.migrations postgres.catalog postgres.health

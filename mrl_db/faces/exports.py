@@ -1,0 +1,130 @@
+"""Results as frames: the methods that `Hits` and `Records` share.
+
+In Arrow the columns have the types of the table's; uuid and numeric are text, which loses nothing,
+and JSON is its text. So frames of one collection have one schema, whatever is NULL in them.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from mrl_db.model.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+Column = tuple[str, Any, str]
+"""A name, values (n,) or vectors (n, dims), and the SQL type; "" where the values say it."""
+
+
+class Exported(Protocol):
+    """Whatever has rows with named columns."""
+
+    def _columns(self) -> Sequence[Column]: ...
+
+
+def to_arrow(self: Exported) -> pa.Table:
+    """Returns an Arrow table, whose types depend on the collection only.
+
+    Raises:
+        MissingDependencyError: Without pyarrow.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MissingDependencyError(
+            "Arrow needs pyarrow; pip install 'mrl_db[arrow]', or use to_list()"
+        ) from None
+    columns = self._columns()
+    arrays = [_arrow(values, sql_type) for _, values, sql_type in columns]
+    return pa.Table.from_arrays(arrays, names=[name for name, _, _ in columns])
+
+
+def to_pandas(self: Exported) -> pd.DataFrame:
+    """Returns a DataFrame of pandas; vectors are arrays in a column of objects."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingDependencyError(
+            "to_pandas() needs pandas; pip install pandas, or use to_list()"
+        ) from None
+    frame = {}
+    for name, values, _ in self._columns():
+        listed = list(values) if getattr(values, "ndim", 1) == 2 else values
+        holes = isinstance(listed, list) and any(value is None for value in listed)
+        frame[name] = pd.Series(listed, dtype=object if holes else None)  # integers stay integers
+    return pd.DataFrame(frame)
+
+
+def to_polars(self: Exported) -> pl.DataFrame:
+    """Returns a DataFrame of polars, by way of Arrow."""
+    try:
+        import polars as pl
+    except ImportError:
+        raise MissingDependencyError(
+            "to_polars() needs polars; pip install polars pyarrow, or use to_list()"
+        ) from None
+    frame = pl.from_arrow(to_arrow(self))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def arrow_c_stream(self: Exported, requested_schema: object | None = None) -> object:
+    """Exports the rows by Arrow's C stream interface, which frames of all kinds read."""
+    return to_arrow(self).__arrow_c_stream__(requested_schema)
+
+
+def _arrow(values: Any, sql_type: str) -> pa.Array:
+    import pyarrow as pa
+
+    if getattr(values, "ndim", 1) == 2:
+        flat = pa.array(np.ascontiguousarray(values).ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return pa.array(values)
+    listed = list(values)
+    if not sql_type and listed and not isinstance(listed[0], uuid.UUID):
+        return pa.array(listed)
+    if sql_type.endswith("[]"):
+        kind = _arrow_type(sql_type[:-2])
+        return _texts(listed) if kind is None else pa.array(listed, pa.list_(kind))
+    if sql_type in ("json", "jsonb"):
+        return pa.array(
+            [None if value is None else json.dumps(value) for value in listed], "string"
+        )
+    kind = _arrow_type(sql_type)
+    return _texts(listed) if kind is None else pa.array(listed, kind)
+
+
+def _texts(values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _arrow_type(sql_type: str) -> pa.DataType | None:
+    """Returns the type that holds every value of an SQL type; None where that is text."""
+    import pyarrow as pa
+
+    return {
+        "boolean": pa.bool_(),
+        "smallint": pa.int16(),
+        "integer": pa.int32(),
+        "bigint": pa.int64(),
+        "real": pa.float32(),
+        "double precision": pa.float64(),
+        "text": pa.string(),
+        "character varying": pa.string(),
+        "character": pa.string(),
+        "date": pa.date32(),
+        "timestamp without time zone": pa.timestamp("us"),
+        "timestamp with time zone": pa.timestamp("us", "UTC"),
+        "bytea": pa.binary(),
+    }.get(sql_type)
