@@ -27,6 +27,11 @@ HiddenRows find_hidden(const Store& store, const KeySpan& keys,
         hidden.rows.push_back(row);
         if (row != Keys::kNone) slots.set(store.slot_of(row));
     }
+    linked_from = find_links_to(store, slots);
+    return hidden;
+}
+
+std::vector<SlotLinks> find_links_to(const Store& store, const Bitmap& slots) {
     std::map<std::uint32_t, std::vector<std::uint32_t>> from;
     for (std::uint32_t slot = 0; slot < store.links.slots(); ++slot) {
         const std::uint32_t* links = store.links.of(slot);
@@ -34,8 +39,7 @@ HiddenRows find_hidden(const Store& store, const KeySpan& keys,
             if (slots.test(links[e])) from[links[e]].push_back(slot);
         }
     }
-    linked_from.assign(from.begin(), from.end());
-    return hidden;
+    return {from.begin(), from.end()};
 }
 
 Detour DetourFinder::past(std::uint32_t hidden, std::span<const std::uint32_t> from) {

@@ -18,6 +18,9 @@ namespace mrl {
 HiddenRows find_hidden(const Store& store, const KeySpan& keys,
                        std::vector<SlotLinks>& linked_from);
 
+// Which slots link to each of some, rising; those that none links to are left out.
+std::vector<SlotLinks> find_links_to(const Store& store, const Bitmap& slots);
+
 // One thread's work on some hidden slots.
 class DetourFinder {
   public:

@@ -81,7 +81,8 @@ static bool report_progress(void* state, double done, double total) {
 MrlBuild* mrl_begin_build(Relation index, int workers) {
     const MrlOptions* options = (const MrlOptions*)index->rd_options;
     MrlBuildOptions with = {mrl_index_type(index)->metric, mrl_index_width(index),
-                            options == NULL ? 0 : options->prefix, workers + 1};
+                            options == NULL ? 0 : options->prefix, workers + 1,
+                            options == NULL ? 0 : (float)options->recall};
     MemoryContextCallback* callback = palloc0(sizeof *callback);
     MrlBuild* build;
 
@@ -120,6 +121,7 @@ IndexBuildResult* mrl_build(Relation heap, Relation index, IndexInfo* info) {
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_GRAPH);
     mrl_check_status(mrl_build_graph(building.build, report_progress, &building),
                      "building the graph");
+    mrl_warn_of_recall(index, mrl_build_evidence(building.build));
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_PAGES);
     mrl_write_index(index, MAIN_FORKNUM, building.build);
     result->index_tuples = (double)building.rows;

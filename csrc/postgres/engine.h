@@ -39,7 +39,27 @@ typedef struct {
     uint32_t dims;
     uint32_t prefix;  // dims that lines are made from, or 0
     uint32_t threads;
+    float recall;  // that the index is to reach: walks are measured; or 0
 } MrlBuildOptions;
+
+// What walks of rising efforts found when they were measured, for rows as queries that are hidden
+// from the graph: the mean share of the ten nearest, and what it exceeds at 95 % confidence.
+enum { MRL_MOST_EFFORTS = 16 };
+typedef struct {
+    uint32_t effort;
+    float mean, lower;
+} MrlEffortRecall;
+typedef struct {
+    uint32_t queries;  // 0: nothing was measured
+    uint32_t n;
+    MrlEffortRecall of[MRL_MOST_EFFORTS];
+} MrlEvidence;
+
+// How many candidates a walk of an effort brings out, for few answers.
+static inline size_t mrl_keep_of_effort(size_t effort) {
+    size_t keep = 10 + effort / 8;
+    return keep < 20 ? 20 : keep;
+}
 
 // Called from one thread at a time, not always the same; returns whether to stop.
 typedef bool (*MrlProgress)(void* state, double done, double total);
@@ -58,6 +78,7 @@ MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n);
 // section.
 const struct MrlMeta* mrl_build_meta(const MrlBuild* build);
 const uint8_t* mrl_build_blob(const MrlBuild* build);
+const MrlEvidence* mrl_build_evidence(const MrlBuild* build);
 void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page);
 
 // Searching
@@ -93,6 +114,7 @@ typedef enum {
 // What a backend keeps of an index beside its pages.
 MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
 void mrl_reader_free(MrlReader* reader);
+const MrlEvidence* mrl_reader_evidence(const MrlReader* reader);
 // Walks may begin at one more slot of the graph, whose line this is.
 MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
                                const uint8_t line[MRL_ITEM_BYTES]);

@@ -39,6 +39,7 @@ class BlobWriter {
 class BlobReader {
   public:
     BlobReader(const std::uint8_t* bytes, std::size_t n) : at_(bytes), end_(bytes + n) {}
+    bool ended() const { return at_ == end_; }
     template <class T>
     void value(const char*, T& value) {
         if (next() != sizeof value) damaged();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../graph/build.hpp"
+#include "../graph/effort_recall.hpp"
 #include "../store/projection_fit.hpp"
 #include "../system/thread_pool.hpp"
 #include "engine.hpp"
@@ -19,6 +20,12 @@ namespace {
 // Of a row, at the peak of a build: codes twice, links with distances, links back.
 constexpr std::size_t kGraphBytes = 1350;
 constexpr std::size_t kBlock = 256;  // rows encoded together
+// Of walks that are measured, each finds more than the one before by about as much.
+constexpr std::uint32_t kEfforts[] = {12,  16,  22,  32,  45,  64,   90,   128,
+                                      180, 256, 360, 512, 720, 1024, 1448, 2048};
+static_assert(std::size(kEfforts) <= MRL_MOST_EFFORTS);
+// A session may ask for more than the index was made for: measured at least up to here.
+constexpr float kMeasuredRecall = 0.99f;
 
 // A backend's signals are handled in its own thread: helpers start with all of them blocked, and
 // the pool keeps them.
@@ -49,6 +56,7 @@ struct MrlBuild {
     // graph's, and the other way round. Empty: they are the same.
     std::vector<std::uint32_t> slot_of_node, node_of_slot;
     MrlMeta meta{};
+    MrlEvidence evidence{};
 
     explicit MrlBuild(const MrlBuildOptions& with)
         : options(with), rows(metric_of(with.metric), with.dims, false) {}
@@ -81,7 +89,37 @@ struct MrlBuild {
         BuildOptions build;
         build.threads = options.threads;
         built = build_graph(rows, projection, all, build, progress);
+        if (options.recall > 0) measure([&] { progress(0, 1); });
         describe(static_cast<std::uint32_t>(rows.size()));
+    }
+
+    void measure(const std::function<void()>& tick) {
+        Store store(rows.metric(), options.dims, KeyType::int64, false);
+        store.deleted.resize(rows.size());
+        store.row_of_slots.resize(rows.size());
+        store.slot_of_rows.resize(rows.size());
+        for (std::uint32_t slot = 0; slot < rows.size(); ++slot) {
+            store.row_of_slots[slot] = built.row_of_slot[slot];
+            store.slot_of_rows[built.row_of_slot[slot]] = slot;
+        }
+        store.live = rows.size();
+        // Lent for the time; a build that is stopped meanwhile is at its end.
+        store.rows = std::move(rows);
+        store.projection = std::move(projection);
+        store.lines = std::move(built.codes);
+        store.links = std::move(built.links);
+        store.entries = std::move(built.entries);
+        const EffortRecalls measured =
+            measure_efforts(store, {std::begin(kEfforts), std::end(kEfforts)}, mrl_keep_of_effort,
+                            std::max(options.recall, kMeasuredRecall), options.threads, tick);
+        rows = std::move(store.rows);
+        projection = std::move(*store.projection);
+        built.codes = std::move(store.lines);
+        built.links = std::move(store.links);
+        built.entries = std::move(store.entries);
+        evidence.queries = measured.queries;
+        for (const EffortRecall& each : measured.of)
+            evidence.of[evidence.n++] = {each.effort, each.mean, each.lower};
     }
 
     // Gives the rows the caller's slots, n in all.
@@ -100,6 +138,7 @@ struct MrlBuild {
         BlobWriter writer;
         projection.visit(writer);
         built.entries.visit(writer);
+        writer.value("evidence", evidence);
         blob = std::move(writer.bytes);
         const auto pages = [n](std::uint32_t each) { return (n + each - 1) / each; };
         meta.magic = MRL_MAGIC;
@@ -189,6 +228,7 @@ MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n) {
 
 const MrlMeta* mrl_build_meta(const MrlBuild* build) { return &build->meta; }
 const uint8_t* mrl_build_blob(const MrlBuild* build) { return build->blob.data(); }
+const MrlEvidence* mrl_build_evidence(const MrlBuild* build) { return &build->evidence; }
 void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page) {
     build->items(section, number, page);
 }

@@ -22,6 +22,7 @@ struct MrlReader {
     PagedSearch search;
     PagedSearch::Source source{meta, rows, projection, lines, entries};
     std::vector<MrlHit> hits;
+    MrlEvidence evidence{};  // none in older indexes
 
     MrlReader(const MrlMeta& with, const std::uint8_t* blob)
         : meta(with), rows(metric_of(with.metric), with.dims, false) {
@@ -34,6 +35,10 @@ struct MrlReader {
         BlobReader reader(blob, with.blob_bytes);
         projection.visit(reader);
         entries.visit(reader);
+        if (!reader.ended()) reader.value("evidence", evidence);
+        if (evidence.n > MRL_MOST_EFFORTS) {
+            throw std::runtime_error("the index's evidence contradicts itself");
+        }
         if (!projection.restore(rows.metric(), with.dims) || !entries.restore(lines, with.linked)) {
             throw std::runtime_error("the index's blob does not fit it");
         }

@@ -46,6 +46,8 @@ size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows) {
     return enough - std::min(enough, reader->entries.size());
 }
 
+const MrlEvidence* mrl_reader_evidence(const MrlReader* reader) { return &reader->evidence; }
+
 MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPageHost* host,
                            const float* query, MrlSearch search) {
     return guarded([&] {

@@ -42,6 +42,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/link.c
     csrc/postgres/mrl_db.c
     csrc/postgres/pages.c
+    csrc/postgres/promise.c
     csrc/postgres/refit.c
     csrc/postgres/scan.c
     csrc/postgres/scan_rows.c

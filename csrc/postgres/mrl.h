@@ -8,6 +8,7 @@
 #include "access/tableam.h"
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 
 #include "engine.h"
@@ -36,6 +37,7 @@ StaticAssertDecl(BLCKSZ == MRL_PAGE_BYTES, "the access method mrl needs blocks o
 // Settings
 enum { MRL_UNPINNED, MRL_PINNED };
 extern int mrl_effort;
+extern double mrl_recall;
 extern int mrl_page_access;
 extern int mrl_max_scan_tuples;
 extern bool mrl_strict_order;
@@ -43,9 +45,10 @@ extern bool mrl_strict_order;
 // Storage parameters of an index.
 typedef struct MrlOptions {
     int32 vl_len_;
-    int width;   // dims of a column whose type does not say them
-    int prefix;  // dims that lines are made from, or 0
-    int effort;  // in place of the setting, or 0
+    int width;      // dims of a column whose type does not say them
+    int prefix;     // dims that lines are made from, or 0
+    int effort;     // in place of the setting, or 0
+    double recall;  // that searches are to reach, or 0
 } MrlOptions;
 
 // types.c: what an operator class indexes.
@@ -134,6 +137,12 @@ bool mrl_refit(Relation rel, int workers);
 
 // link.c
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
+
+// promise.c
+bool mrl_note_effort(int* effort, void** extra, GucSource source);
+void mrl_take_effort(int effort, void* extra);
+size_t mrl_effort_of(Relation rel, const MrlIndex* index);
+void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence);
 
 // limit.c
 typedef struct MrlNote MrlNote;

@@ -8,11 +8,11 @@
 #include "commands/vacuum.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 PG_MODULE_MAGIC;
 
 int mrl_effort = 64;
+double mrl_recall = 0;
 int mrl_page_access = MRL_UNPINNED;
 int mrl_max_scan_tuples = 20000;
 bool mrl_strict_order = false;
@@ -39,9 +39,19 @@ void _PG_init(void) {
     add_int_reloption(options_kind, "effort",
                       "candidates that a search expands; 0 takes the setting mrl.effort", 0, 0,
                       100000, ShareUpdateExclusiveLock);
+    add_real_reloption(options_kind, "recall",
+                       "share of the ten nearest rows that searches find: measured when the graph "
+                       "is made; 0 promises nothing",
+                       0, 0, 0.9999, ShareUpdateExclusiveLock);
 
     DefineCustomIntVariable("mrl.effort", "Candidates that a search expands: more find more.", NULL,
-                            &mrl_effort, 64, 1, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
+                            &mrl_effort, 64, 1, 100000, PGC_USERSET, 0, mrl_note_effort,
+                            mrl_take_effort, NULL);
+    DefineCustomRealVariable(
+        "mrl.recall", "Share of the ten nearest rows that a search is to find.",
+        "In place of the recall that an index was made for; 0: as the index was made. Indexes that "
+        "were made without one go on by mrl.effort.",
+        &mrl_recall, 0, 0, 0.9999, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomEnumVariable(
         "mrl.page_access", "How searches read pages of an index.",
         "unpinned: in place, checked before and after; pinned: copied under a lock.",
@@ -64,6 +74,7 @@ static bytea* options(Datum reloptions, bool validate) {
         {"width", RELOPT_TYPE_INT, offsetof(MrlOptions, width)},
         {"dims", RELOPT_TYPE_INT, offsetof(MrlOptions, prefix)},
         {"effort", RELOPT_TYPE_INT, offsetof(MrlOptions, effort)},
+        {"recall", RELOPT_TYPE_REAL, offsetof(MrlOptions, recall)},
     };
 
     return (bytea*)build_reloptions(reloptions, validate, options_kind, sizeof(MrlOptions), parse,

@@ -179,7 +179,6 @@ static void widen_first_walk(IndexScanDesc desc) {
 static void begin_search(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     Relation rel = desc->indexRelation;
-    const MrlOptions* options = (const MrlOptions*)rel->rd_options;
     const MrlType* type = mrl_index_type(rel);
     MemoryContext before = MemoryContextSwitchTo(scan->context);
     struct varlena* query;
@@ -202,8 +201,8 @@ static void begin_search(IndexScanDesc desc) {
         }
         MemoryContextSwitchTo(outer);
     }
-    scan->effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
-    scan->keep = Max(LEAST_KEEP, 10 + scan->effort / 8);
+    scan->effort = mrl_effort_of(rel, mrl_scan_open(desc));
+    scan->keep = mrl_keep_of_effort(scan->effort);
     scan->note = mrl_note_of(desc);
     scan->phase = BY_WALK;
     widen_first_walk(desc);

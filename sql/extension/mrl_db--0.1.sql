@@ -22,6 +22,15 @@ CREATE FUNCTION mrl_library()
 COMMENT ON FUNCTION mrl_library() IS
     'What the library is that this server has loaded: for which PostgreSQL, which format of pages, which instructions';
 
+CREATE FUNCTION mrl_promise(index regclass)
+    RETURNS json
+    LANGUAGE c STABLE STRICT
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_promise(regclass) IS
+    'The recall that an index was made for, the effort that searches take now, and the recall that was measured by effort; '
+    'NULL where nothing was measured';
+
 CREATE FUNCTION mrl_vector_cosine(internal)
     RETURNS internal
     LANGUAGE c

@@ -15,6 +15,7 @@
 
 #include "check.hpp"
 #include "disk.hpp"
+#include "graph/effort_recall.hpp"
 #include "kernels/dispatch.hpp"
 #include "postgres/engine.h"
 #include "postgres/engine_reader.hpp"
@@ -319,6 +320,8 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
 }  // namespace
 
 int main(int argc, char** argv) {
+    CHECK(mrl::mean_lower_bound(std::vector<float>(500, 1.0f), 0.05) > 0.99);
+    CHECK(mrl::mean_lower_bound(std::vector<float>(100, 1.0f), 0.05) < 0.99);
     const unsigned rounds = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1;
     for (unsigned seed = 1; seed <= rounds; ++seed) {
         std::printf("seed %u\n", seed);
