@@ -243,7 +243,8 @@ def connect(
         pool_size: Connections at most.
         connect_timeout: Seconds.
         statement_timeout: Seconds. A statement that takes longer raises CancelledError; a server
-            that says nothing for two seconds more, ConnectError.
+            that says nothing for two seconds more, ConnectError. Where a pooler passes no settings
+            on (PgBouncer), the statement is cancelled from here.
         prepare: False where a pooler in between cannot keep prepared statements; nothing else here
             needs a session of its own.
         query_log: Whether collections remember some queries in memory, to tune with and to notice

@@ -86,9 +86,7 @@ class Session:
         self._vector_oids: dict[str, int] = {}
         self._lent: set[Connection] = set()
         try:
-            with psycopg.connect(
-                self._dsn, connect_timeout=max(1, int(connect_timeout)), autocommit=True
-            ) as connection:
+            with self._first_connection(dsn, statement_timeout) as connection:
                 self.server_version = connection.info.server_version // 10000
                 if self.server_version < MIN_POSTGRES:
                     raise ServerError(
@@ -107,6 +105,19 @@ class Session:
         self._of_parent: list[object] = []
         self._pool: _Pool | None = self._open_pool()
         renew_after_fork(self)
+
+    def _first_connection(self, dsn: str, statement_timeout: float | None) -> Connection:
+        """Connects; where a pooler refuses the timeout as a setting, it is kept from here."""
+        seconds = max(1, int(self._connect_timeout))
+        try:
+            return psycopg.connect(self._dsn, connect_timeout=seconds, autocommit=True)
+        except psycopg.OperationalError as error:
+            if statement_timeout is None or "startup parameter" not in str(error):
+                raise
+        self._dsn = _checked_dsn(dsn, None)
+        late = watch.Watch(statement_timeout + _GRACE, cancel_after=statement_timeout)
+        self._class = late.connection_class()
+        return psycopg.connect(self._dsn, connect_timeout=seconds, autocommit=True)
 
     @property
     def dsn(self) -> str:

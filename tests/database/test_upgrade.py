@@ -20,6 +20,9 @@ def test_a_cluster_is_upgraded_with_its_data(tmp_path, rng, monkeypatch):
         docs = db.create_collection("docs", dims=DIMS, shortlist_dims=8, columns={"title": "text"})
         docs.add(np.arange(300), vectors, title=[f"row {i} é" for i in range(300)])
         docs.create_index()
+        assert docs.index_kind == "mrl"
+        docs.tune(recall=0.9, k=5, queries=vectors[:120] + 0.01, engine="sql", budget_seconds=1)
+        promised = docs.promise
         docs.load()
         before = docs.search(vectors[:20], k=5)
         with pytest.raises(mrl_db.ServerError, match="in use"):
@@ -30,7 +33,8 @@ def test_a_cluster_is_upgraded_with_its_data(tmp_path, rng, monkeypatch):
     with mrl_db.connect(home=home) as db:
         assert db.server_version == 18
         docs = db.open("docs")
-        assert docs.indexed
+        assert docs.index_kind == "mrl"
+        assert docs.promise == promised  # transaction ids are those of before
         assert docs.get([7]).columns["title"] == ["row 7 é"]
         docs.load()
         np.testing.assert_array_equal(docs.search(vectors[:20], k=5).ids, before.ids)
