@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 from mrl_db.collection import Collection, open_collection
 from mrl_db.door import checked_choice
 from mrl_db.learn.transform import Transform, check_transform
-from mrl_db.model.errors import ValueRangeError
+from mrl_db.model.errors import CollectionExistsError, ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
 from mrl_db.postgres import catalog, changes, health, migrations
@@ -108,6 +108,7 @@ class Database:
         columns: Mapping[str, str] | None = None,
         schema: str | None = None,
         adaptor: Transform | None = None,
+        if_exists: Literal["error", "open"] = "error",
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
 
@@ -123,9 +124,12 @@ class Database:
             schema: Of the table; by default the first of the search path.
             adaptor: A `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector
                 that is written or searched for through a collection's methods goes through it.
+            if_exists: "open" returns the collection of this name where there is one that has all
+                that is given here; what is left to defaults may differ, and it may have further
+                columns.
 
         Raises:
-            CollectionExistsError: The name is taken.
+            CollectionExistsError: The name is taken, or what is there does not fit.
             ValueRangeError: An argument cannot be meant.
         """
         definition = catalog.Definition(
@@ -141,9 +145,26 @@ class Database:
         stored = None
         if adaptor is not None:
             stored = check_transform(adaptor, definition.dims, definition.metric).to_bytes()
-        with self._session.transaction() as connection:
-            catalog.create(connection, definition, stored)
+        checked_choice(if_exists, "if_exists", ("error", "open"))
+        try:
+            with self._session.transaction() as connection:
+                catalog.create(connection, definition, stored)
+        except CollectionExistsError:
+            if if_exists == "error" or name not in self:
+                raise
+            self._check_fit(definition, stored)
         return self.open(name)
+
+    def _check_fit(self, definition: catalog.Definition, adaptor: bytes | None) -> None:
+        info = catalog.describe(self._session, definition.name)
+        misfits = catalog.misfits(self._session, definition, info)
+        if catalog.adaptor_of(self._session, info) != adaptor:
+            misfits.append("adaptor is another one")
+        if misfits:
+            raise CollectionExistsError(
+                f'collection "{definition.name}" exists already, and its {"; its ".join(misfits)}; '
+                "open() takes it as it is"
+            )
 
     def attach(
         self,
@@ -206,6 +227,15 @@ class Database:
         """Returns a collection by its name; raises CollectionNotFoundError."""
         log = QueryLog() if self._query_log else QueryLog(keep=0)
         return open_collection(self._session, name, log)
+
+    def __getitem__(self, name: str) -> Collection:
+        return self.open(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.list()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.list())
 
     def drop(self, name: str) -> None:
         """Drops a collection, with its table if it was created here.

@@ -278,10 +278,14 @@ def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]
 
 def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
     """Returns keys where one alone may be given as it is."""
-    alone = isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray))
-    several = [ids] if alone else listed(ids)
+    several = [ids] if is_alone(ids) else listed(ids)
     is_listed = isinstance(several, (Sequence, np.ndarray))
     return checked_keys(several if is_listed else list(several), key_type)
+
+
+def is_alone(value: Any) -> bool:
+    """Whether it is one value, not several of them."""
+    return isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Iterable, np.ndarray))
 
 
 def _instances(ids: Sequence[Any], kind: type, key_type: str, way_out: str) -> list[Any]:

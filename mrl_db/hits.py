@@ -222,7 +222,7 @@ class Records:
 
     Attributes:
         ids: (n,).
-        vectors: (n, dims) float32.
+        vectors: (n, dims) float32; (n, 0) where they were not asked for.
         columns: Metadata columns as lists of n values.
         types: The SQL types of the columns.
         names: What key and vector are called in the table.
@@ -239,9 +239,10 @@ class Records:
 
     def _columns(self) -> list[exports.Column]:
         key, vector = self.names
+        vectors = [(vector, self.vectors, "")] if self.vectors.shape[1] else []
         return [
             (key, self.ids, ""),
-            (vector, self.vectors, ""),
+            *vectors,
             *((name, each, self.types.get(name, "")) for name, each in self.columns.items()),
         ]
 

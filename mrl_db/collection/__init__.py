@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrl_db.collection import classifying, loading, promising, searching, writing
+from mrl_db.collection import classifying, loading, promising, rows, searching, writing
 from mrl_db.collection.opened import Opened
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.faces.progress import Progress
@@ -151,6 +151,9 @@ class Collection:
     ingest = writing.ingest
     delete = writing.delete
     create_index = writing.create_index
+
+    scan = rows.scan
+    update = rows.update
 
     get = searching.get
     count = searching.count

@@ -19,7 +19,13 @@ _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchma
 
 
 def add(
-    self: Face, ids: Any, vectors: Any = None, *, batch_id: str | None = None, **columns: Any
+    self: Face,
+    ids: Any,
+    vectors: Any = None,
+    *,
+    on_conflict: Literal["error", "skip"] = "error",
+    batch_id: str | None = None,
+    **columns: Any,
 ) -> int:
     """Adds new rows, all or none.
 
@@ -28,6 +34,7 @@ def add(
             list of dicts whose columns are named as the table's are (docs/data.md).
         vectors: (n, dims) float32; float16, float64 and Python's integers are converted, tensors
             and pgvector's vectors taken.
+        on_conflict: "skip" leaves rows as they are whose key is there already.
         batch_id: As above.
         **columns: n values for each metadata column; one left out gets its default.
 
@@ -40,9 +47,11 @@ def add(
         CommitUncertain: The connection was lost while the server committed.
     """
     opened = self._opened
+    door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
-        batch_id, partial(writing.write, info=opened.info, batches=[batch], upsert=False)
+        batch_id,
+        partial(writing.write, info=opened.info, batches=[batch], on_conflict=on_conflict),
     )
 
 
@@ -53,7 +62,7 @@ def upsert(
     opened = self._opened
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
-        batch_id, partial(writing.write, info=opened.info, batches=[batch], upsert=True)
+        batch_id, partial(writing.write, info=opened.info, batches=[batch], on_conflict="replace")
     )
 
 
@@ -95,7 +104,11 @@ def ingest(
     with reporting(progress, "rows") as report:
         each = None if report is None else lambda done: report(done, total)
         send = partial(
-            writing.write, info=opened.info, batches=checked, upsert=upsert, progress=each
+            writing.write,
+            info=opened.info,
+            batches=checked,
+            on_conflict="replace" if upsert else "error",
+            progress=each,
         )
         count = opened.write(batch_id, send)
     if index and rows.count(opened.session, opened.request()) >= _INDEX_WORTH_ROWS:

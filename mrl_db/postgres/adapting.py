@@ -69,7 +69,7 @@ def copy_changed(
                 keys, vectors, *values = zip(*block, strict=True)
                 further = dict(zip(names, values, strict=True))
                 batch = door.checked_rows(keys, change(np.stack(vectors)), further, made)
-                count += write(connection, made, [batch], upsert=False)
+                count += write(connection, made, [batch], on_conflict="error")
                 if progress is not None:
                     progress(count)
     return count

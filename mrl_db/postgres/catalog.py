@@ -155,6 +155,45 @@ def create(connection: Connection, definition: Definition, adaptor: bytes | None
         _call(connection, "adaptor_set", (definition.name, adaptor))
 
 
+def misfits(session: Session, definition: Definition, info: CollectionInfo) -> list[str]:
+    """Returns what of a definition a collection that is there does not have, in words.
+
+    What the definition leaves to defaults fits; so do further columns.
+    """
+    names = list(definition.columns)
+    with session.connection() as connection:
+        types = connection.execute(
+            statements.query("type_names"), (list(definition.columns.values()),)
+        ).fetchall()
+    there = {
+        "dims": info.dims,
+        "metric": info.metric,
+        "key_type": info.key_type,
+        "nesting_dims": info.nesting_dims,
+        "shortlist_dims": info.low_dims,
+        "schema": info.schema,
+        **{f"column {name!r}": column.type for name, column in info.columns.items()},
+    }
+    given = {
+        "dims": definition.dims,
+        "metric": definition.metric,
+        "key_type": definition.key_type,
+        "nesting_dims": definition.nesting_dims,
+        "shortlist_dims": definition.shortlist_dims,
+        "schema": definition.schema,
+        **{f"column {name!r}": row[0] for name, row in zip(names, types, strict=True)},
+    }
+    return [
+        f"{what} is {_said(there.get(what))}, not {_said(value)}"
+        for what, value in given.items()
+        if value is not None and value != there.get(what)
+    ]
+
+
+def _said(value: Any) -> str:
+    return value.value if isinstance(value, Metric) else "missing" if value is None else str(value)
+
+
 def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
     """Returns what changes vectors on their way into a collection, or None."""
     if not info.adapted:

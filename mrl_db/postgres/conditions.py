@@ -35,7 +35,7 @@ def compile_condition(
             return parts["null"].format(column=statements.identifier(node.column))
         parameters.append(list(node.value) if node.operator == "$in" else node.value)
         return parts[node.operator].format(
-            column=statements.identifier(node.column), type=_type(column_types[node.column])
+            column=statements.identifier(node.column), type=type_name(column_types[node.column])
         )
 
     return visit(node), parameters
@@ -46,11 +46,17 @@ def conjunction(left: sql.Composable, right: sql.Composable) -> sql.Composable:
     return statements.fragments("filter")["$and"].format(left=left, right=right)
 
 
+def after(column: str, sql_type: str) -> sql.Composable:
+    """Returns the condition that a row's key comes after a value."""
+    part = statements.fragments("filter")["after"]
+    return part.format(key=statements.identifier(column), type=type_name(sql_type))
+
+
 def present(column: str) -> sql.Composable:
     """Returns the condition that a column is not NULL."""
     return statements.fragments("filter")["present"].format(column=statements.identifier(column))
 
 
-def _type(sql_type: str) -> sql.SQL:
-    """The type that a value is cast to: format_type's name, quoted by it; strings go as text."""
+def type_name(sql_type: str) -> sql.SQL:
+    """Returns the type that a value is cast to: format_type's name; strings go as text."""
     return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))

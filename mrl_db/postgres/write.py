@@ -1,9 +1,13 @@
-"""Writing rows: by binary COPY, all or nothing; an upsert merges them out of a temporary table."""
+"""Writing rows: by binary COPY, all or nothing.
+
+Where keys may be there already, rows are merged out of a temporary table.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 from psycopg import sql
 
@@ -19,13 +23,16 @@ from mrl_db.postgres.session import Connection
 _STATEMENT_BYTES = 1 << 21
 _STAGING = "mrl_db_staging"
 
+Conflict = Literal["error", "skip", "replace"]
+"""What becomes of a row whose key is there already."""
+
 
 def write(
     connection: Connection,
     info: CollectionInfo,
     batches: Iterable[Batch],
     *,
-    upsert: bool,
+    on_conflict: Conflict,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Writes rows in the connection's transaction.
@@ -34,11 +41,12 @@ def write(
         connection: Inside a transaction.
         info: The collection.
         batches: Rows that passed the door, with the same columns in all.
-        upsert: Rows whose key is there already get the new vector and the columns given.
+        on_conflict: Rows whose key is there already are an error; or stay as they are; or get the
+            new vector and the columns given.
         progress: Gets the number of rows sent so far.
 
     Returns:
-        The number of rows.
+        The number of rows, without those that were skipped.
     """
     iterator = iter(batches)
     first = next(iterator, None)
@@ -48,7 +56,7 @@ def write(
         statements.identifier(name) for name in (info.key, info.vector, *tuple(first.columns))
     ]
     stream = pieces(connection, info, itertools.chain([first], iterator))
-    if not upsert:
+    if on_conflict == "error":
         return _copy(connection, info.relation, columns, stream, progress)
     create = statements.query("staging_create").format(
         staging=statements.identifier(_STAGING),
@@ -59,15 +67,15 @@ def write(
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
     update = statements.query("update")
-    merge = statements.query("staging_merge").format(
+    merge = statements.query("staging_add" if on_conflict == "skip" else "staging_merge").format(
         target=info.relation,
         columns=sql.SQL(", ").join(columns),
         staging=staging,
         key=columns[0],
         updates=sql.SQL(", ").join(update.format(column=column) for column in columns[1:]),
     )
-    connection.execute(merge, ())
-    return count
+    merged = connection.execute(merge, ()).rowcount
+    return merged if on_conflict == "skip" else count
 
 
 def _copy(

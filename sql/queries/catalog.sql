@@ -41,6 +41,12 @@ SELECT r.oid, pg_catalog.pg_total_relation_size(r.oid)
 FROM pg_catalog.pg_class AS r
 WHERE r.oid = pg_catalog.to_regclass(%s)
 
+-- Types by any of their names, in order; a name that is none comes back as it is.
+-- name: type_names
+SELECT coalesce(pg_catalog.format_type(pg_catalog.to_regtype(t.name), NULL), t.name)
+FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, position)
+ORDER BY t.position
+
 -- name: index_statement
 SELECT s.create_statement, s.comment_statement
 FROM mrl.index_statement(

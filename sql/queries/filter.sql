@@ -8,6 +8,8 @@ FALSE
 row_.{column} IS NOT NULL
 -- name: among
 row_.{key} = ANY(%s::{type}[])
+-- name: after
+row_.{key} > %s::{type}
 -- name: $eq
 row_.{column} = %s::{type}
 -- name: $ne

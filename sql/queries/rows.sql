@@ -81,6 +81,12 @@ FROM {staging}
 ON CONFLICT ({key}) DO UPDATE
 SET {updates}
 
+-- name: staging_add
+INSERT INTO {target} ({columns})
+SELECT {columns}
+FROM {staging}
+ON CONFLICT ({key}) DO NOTHING
+
 -- One column of a list of updates.
 -- name: update
 {column} = excluded.{column}
@@ -88,3 +94,31 @@ SET {updates}
 -- One column after others.
 -- name: further
 , row_.{column}
+
+-- A page of rows in the order of their keys.
+-- name: rows_page
+SELECT row_.{key}{columns}
+FROM {source} AS row_
+WHERE {condition}
+ORDER BY row_.{key}
+LIMIT %s
+
+-- name: rows_update_where
+UPDATE {target} AS row_
+SET {assignments}
+WHERE {condition}
+
+-- Each row by its key. The columns of new_ are numbered: column 0 is the key.
+-- name: rows_update
+UPDATE {target} AS row_
+SET {assignments}
+FROM (VALUES {values}) AS new_ ({numbers})
+WHERE row_.{key} = new_.{number}
+
+-- One column of an update, by a value or by a column of new_.
+-- name: set_value
+{column} = %s::{type}
+-- name: set_column
+{column} = new_.{number}
+-- name: typed_value
+%s::{type}

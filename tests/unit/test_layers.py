@@ -23,8 +23,8 @@ postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
 postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
-postgres.copy_out postgres.rows postgres.write
-postgres.adapting
+postgres.copy_out postgres.rows postgres.update postgres.write
+postgres.adapting postgres.pages
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
 postgres.server.building postgres.server.extension
 postgres.server.embedded
@@ -57,7 +57,7 @@ classify classify.stored
 faces faces.frames
 faces.sources
 collection.opened
-collection.writing collection.searching collection.loading collection.classifying
+collection.writing collection.rows collection.searching collection.loading collection.classifying
 collection.promising
 collection
 database

@@ -1,0 +1,174 @@
+"""Rows by filter: read in the order of their keys, or given other columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrl_db import door
+from mrl_db.collection.opened import Face, Where
+from mrl_db.faces import exports
+from mrl_db.hits import Records
+from mrl_db.model.errors import ValueRangeError
+from mrl_db.model.key import id_array
+from mrl_db.postgres import update as updating
+from mrl_db.postgres.copy_out import block_rows
+from mrl_db.postgres.pages import Window, pages
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PAGE_ROWS = 5000  # without vectors
+
+
+class Scan:
+    """Rows in the order of their keys, read when they are asked for, page by page.
+
+    Iterating gives `Records` of a page each; frames of all kinds read it by `__arrow_c_stream__`,
+    with one page in memory. It may be read several times, and reads anew each time.
+    """
+
+    def __init__(
+        self, session: Session, request: Request, columns: Sequence[str], window: Window
+    ) -> None:
+        """Not for callers: use `Collection.scan`."""
+        self._session = session
+        self._request = request
+        self._names = tuple(columns)
+        self._window = window
+
+    def __iter__(self) -> Iterator[Records]:
+        for page in pages(self._session, self._request, self._window):
+            yield self._records(page)
+
+    def records(self) -> Records:
+        """Returns all rows at once."""
+        every = pages(self._session, self._request, self._window)
+        return self._records([row for page in every for row in page])
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Returns a dict for each row."""
+        return self.records().to_list()
+
+    def to_batches(self) -> pa.RecordBatchReader:
+        """Returns a reader of Arrow batches, which asks for the next page when it is read."""
+        import pyarrow as pa
+
+        schema = self._records([]).to_arrow().schema
+        batches = (batch for page in self for batch in page.to_arrow().to_batches())
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_batches().__arrow_c_stream__(requested_schema)
+
+    def _columns(self) -> list[exports.Column]:
+        return self.records()._columns()
+
+    to_arrow = exports.to_arrow
+    to_pandas = exports.to_pandas
+    to_polars = exports.to_polars
+
+    def _records(self, rows: Sequence[tuple[Any, ...]]) -> Records:
+        info = self._request.info
+        further = {
+            name: [row[position] for row in rows]
+            for position, name in enumerate(self._request.columns, 1)
+        }
+        vectors = np.empty((len(rows), 0), np.float32)
+        if info.vector in self._request.columns:
+            listed = further.pop(info.vector)
+            vectors = np.stack(listed) if rows else np.empty((0, info.dims), np.float32)
+        ids = id_array([row[0] for row in rows], info.key_type)
+        types = self._request.column_types
+        return Records(ids, vectors, further, types, (info.key, info.vector))
+
+
+def scan(
+    self: Face,
+    where: Where | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    vectors: bool = False,
+    after: Any = None,
+    limit: int | None = None,
+    page: int | None = None,
+) -> Scan:
+    """Returns the rows with a vector that pass a filter, in the order of their keys.
+
+    Nothing is read before the scan is iterated or made a frame of. Each page is a statement of its
+    own and holds no connection: a row that stays comes once, one that is written meanwhile comes or
+    not.
+
+    Args:
+        where: A filter over metadata columns.
+        columns: Metadata to bring along; None: all.
+        vectors: Bring the vectors along; without, `Records.vectors` is (n, 0).
+        after: Only rows whose key comes after this one, in the database's order: the last one of
+            the page before.
+        limit: Rows at most; None: all.
+        page: Rows of a page; None: some megabytes.
+    """
+    opened = self._opened
+    info = opened.info
+    names = door.checked_column_names(tuple(info.columns) if columns is None else columns, info)
+    node = door.checked_filter(where, info)
+    request = Request(info, node, (*names, *((info.vector,) if vectors else ())))
+    usual = block_rows(info.dims) if vectors else _PAGE_ROWS
+    window = Window(
+        None if after is None else door.checked_keys([after], info.key_type)[0],
+        None if limit is None else door.checked_count(limit, "limit"),
+        usual if page is None else door.checked_count(page, "page"),
+    )
+    return Scan(opened.session, request, names, window)
+
+
+def update(
+    self: Face,
+    ids: Any = None,
+    *,
+    where: Where | None = None,
+    batch_id: str | None = None,
+    **columns: Any,
+) -> int:
+    """Changes metadata columns of rows that are there; their vectors stay.
+
+    Args:
+        ids: Keys, or one alone.
+        where: A filter that selects the rows instead.
+        batch_id: A name under which the write is committed once.
+        **columns: For several ids n values each, or one that is no list for all of them; for one
+            id, or a filter, a value. None is NULL.
+
+    Returns:
+        How many rows were there.
+    """
+    opened = self._opened
+    info = opened.info
+    if (ids is None) == (where is None):
+        raise ValueRangeError(
+            "update() takes ids or where=, one of the two; where={} changes all rows"
+        )
+    if not columns:
+        raise ValueRangeError("update() got no columns; wanted name=value for each that changes")
+    if ids is None:
+        of_one = {name: [value] for name, value in columns.items()}
+        values = {name: one[0] for name, one in door.checked_columns(of_one, info, 1).items()}
+        request = opened.request(where)
+        return opened.write(
+            batch_id, partial(updating.update_where, request=request, values=values)
+        )
+    keys = door.checked_keys_or_key(ids, info.key_type)
+    alone = door.is_alone(ids)
+    listed = {
+        name: [value] * len(keys) if alone or door.is_alone(value) else value
+        for name, value in columns.items()
+    }
+    checked = door.checked_columns(listed, info, len(keys))
+    return opened.write(
+        batch_id, partial(updating.update_keys, info=info, keys=keys, columns=checked)
+    )
