@@ -24,6 +24,7 @@ from mrl_db.database import Database
 from mrl_db.faces import extending
 from mrl_db.faces.demo.walkthrough import run_demo
 from mrl_db.faces.doctor import examine
+from mrl_db.faces.options import Dsn, Engine, Home, K, Like, Name, Queries, Vector, Where
 from mrl_db.hits import Hits
 from mrl_db.model.errors import MissingDependencyError, MrlDbError, ValueRangeError
 from mrl_db.model.metric import Metric
@@ -39,37 +40,6 @@ app = typer.Typer(
 app.add_typer(extending.app, name="extension")
 out = Console()
 err = Console(stderr=True)
-
-Dsn = Annotated[
-    str | None,
-    typer.Option(
-        help="Connection string; by default the embedded server.",
-        envvar="MRL_DB_DSN",
-        show_envvar=True,
-    ),
-]
-Home = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the embedded server; by default MRL_DB_HOME or the user's data folder."
-    ),
-]
-Name = Annotated[str, typer.Argument(help="Name of the collection.")]
-K = Annotated[int, typer.Option("-k", help="Rows that a search returns.")]
-Where = Annotated[
-    str | None, typer.Option(help="""A filter as JSON: '{"year": {"$gte": 2020}}'.""")
-]
-Like = Annotated[str | None, typer.Option(help="Search by example: the id of a row.")]
-Vector = Annotated[Path | None, typer.Option(help="Search by vector: a .npy file (dims,).")]
-Engine = Annotated[
-    str, typer.Option(help="sql, or native: loads the rows into this process first.")
-]
-Queries = Annotated[
-    Path | None,
-    typer.Option(
-        help="A .npy file (n, dims) with queries of your users; by default rows stand for them."
-    ),
-]
 
 
 def main() -> None:

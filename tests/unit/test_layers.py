@@ -61,7 +61,7 @@ collection.writing collection.rows collection.searching collection.loading colle
 collection.promising
 collection
 database
-faces.demo faces.doctor faces.extending
+faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough
 faces.cli
 """
