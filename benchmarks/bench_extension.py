@@ -90,9 +90,12 @@ def cpu_below(pid: int) -> float:
 
 
 class Bench:
-    """A server with the three tables."""
+    """A server with a table for each system."""
 
-    def __init__(self, home: str, rows: np.ndarray, queries: np.ndarray) -> None:
+    def __init__(
+        self, home: str, rows: np.ndarray, queries: np.ndarray, systems: tuple[str, ...]
+    ) -> None:
+        self.systems = systems
         settings = {
             "shared_buffers": "2GB",
             "maintenance_work_mem": "2GB",
@@ -113,7 +116,7 @@ class Bench:
         self.postmaster = int((folder / "postmaster.pid").read_text().split()[0])
         with self.connect() as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS mrl_db")
-            for name in (*SYSTEMS, "queries"):
+            for name in (*systems, "queries"):
                 connection.execute(
                     f"CREATE TABLE {name} (id integer PRIMARY KEY, n integer, "
                     f"embedding vector({self.dims}))"
@@ -137,7 +140,8 @@ class Bench:
                 copy.write_row((first + number, (number * 7919) % 1000, VectorParameter(vector)))
 
     def build(self) -> None:
-        for name, (indexed, _, _) in SYSTEMS.items():
+        for name in self.systems:
+            indexed, _, _ = SYSTEMS[name]
             kind = "mrl" if name == "mrl" else "hnsw"
             types = "halfvec" if name == "hnsw_halfvec" else "vector"
             with self.connect() as connection:
@@ -345,28 +349,33 @@ def main() -> None:
     parser = machine.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", choices=("debian", "200k"), default="debian")
+    parser.add_argument("--part", choices=("all", "filters"), default="all")
     options = parser.parse_args()
     rows, queries = load(options.data, options.set, 1000)
     if options.quick:
         rows, queries = rows[:8_000], queries[:100]
     record = machine.resume(options.name)
     with tempfile.TemporaryDirectory() as home:
-        bench = Bench(home, rows, queries)
+        systems = tuple(SYSTEMS) if options.part == "all" else ("mrl",)
+        bench = Bench(home, rows, queries, systems)
 
         def keep(part: str, value: object) -> None:
             machine.keep(options.name, record, f"{options.set}: {part}", value)
 
         bench.build()
-        keep("build", bench.builds)
-        curves = sweep(bench)
-        keep("width, recall, CPU in µs", curves)
-        keep("at equal recall", compare(bench, curves, *((1, 1) if options.quick else (5, 4))))
-        keep("first search of a connection, ms", first_queries(bench, 5 if options.quick else 30))
+        if options.part == "all":
+            keep("build", bench.builds)
+            curves = sweep(bench)
+            keep("width, recall, CPU in µs", curves)
+            keep("at equal recall", compare(bench, curves, *((1, 1) if options.quick else (5, 4))))
+            times = 5 if options.quick else 30
+            keep("first search of a connection, ms", first_queries(bench, times))
         keep("filters", filters(bench, 48))
         with bench.connect() as connection:
             connection.execute("CREATE INDEX ON mrl (n)")
         keep("filters, n indexed", filters(bench, 48))
-        keep("inserts", inserts(bench, 200 if options.quick else 4000))
+        if options.part == "all":
+            keep("inserts", inserts(bench, 200 if options.quick else 4000))
         bench.db.close()
 
 

@@ -282,19 +282,25 @@ Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number) 
     return buffer;
 }
 
-// Brings pages into buffers, all that are missing at once.
+// Brings pages into buffers, all that are missing at once. One that was in a buffer already is
+// looked for there.
 static void read_pages(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
+    Buffer* recent = palloc0(sizeof(Buffer) * request->n);
+
     for (int reading = 0; reading < 2; ++reading) {
         for (uint32 i = 0; i < request->n; ++i) {
             MrlPageRef* ref = ref_of(rel, index, request->section, request->pages[i]);
 
             if (ref->buffer > 0 && is_there(index, ref)) continue;
-            if (reading)
+            if (reading) {
+                if (BufferIsValid(recent[i])) ref->buffer = recent[i];
                 UnlockReleaseBuffer(mrl_lock_page(rel, index, request->section, request->pages[i]));
-            else
-                PrefetchBuffer(rel, MAIN_FORKNUM, ref->block);
+            } else {
+                recent[i] = PrefetchBuffer(rel, MAIN_FORKNUM, ref->block).recent_buffer;
+            }
         }
     }
+    pfree(recent);
 }
 
 static void copy_items(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
