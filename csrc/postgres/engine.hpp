@@ -36,6 +36,11 @@ MrlStatus guarded(Work&& work) noexcept {
     }
 }
 
+// A metric has one number in both languages.
+static_assert(MRL_COSINE == static_cast<int>(Metric::cosine) &&
+              MRL_INNER_PRODUCT == static_cast<int>(Metric::inner_product) &&
+              MRL_L2 == static_cast<int>(Metric::l2));
+
 inline Metric metric_of(std::uint32_t number) {
     if (number > MRL_L2) throw std::runtime_error("unknown metric in the index");
     return static_cast<Metric>(number);
