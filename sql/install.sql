@@ -49,6 +49,19 @@ ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0003_logged') AS missing \gset
+\if :missing
+\ir tables/0003_logged.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'tables/0003_logged',
+    '6adb941ec0c31a7f928b4bff80d37aaa165a5936b70b7ad57c128abb15958171',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/batches'
         AND checksum = '9a0a6454c89a9ac9bdc861d7493cf65fd4b58fba90d58cf2c783de81807eef7f'
@@ -83,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '609c88bcde5719c2256e8c1c29d7067623f652b3b843aa85f574fa530f2fc52a'
+        AND checksum = '5f8711a97c38f56b0888f69da4a45c171497b49b4ccece411dc2ead5a948cdca'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '609c88bcde5719c2256e8c1c29d7067623f652b3b843aa85f574fa530f2fc52a',
+    '5f8711a97c38f56b0888f69da4a45c171497b49b4ccece411dc2ead5a948cdca',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -62,6 +62,11 @@ CREATE TABLE mrl.collection (
     CONSTRAINT collection_pkey PRIMARY KEY (name),
     CONSTRAINT collection_relation_key UNIQUE (relation)
 );
+CREATE TABLE mrl.logged (
+    relation regclass NOT NULL,
+    needed_until timestamp with time zone NOT NULL,
+    CONSTRAINT logged_pkey PRIMARY KEY (relation)
+);
 CREATE TABLE mrl.migration (
     name text NOT NULL,
     checksum text NOT NULL,
@@ -118,7 +123,7 @@ CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE p
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
     json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
-    '40537e7efe74a389764384f22f612c83';
+    '1f30c57ebf804464d77576a854142406';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
     search_path=pg_catalog, pg_temp AS '20282777edc7cb9d695a085daaa19e82';
@@ -202,10 +207,10 @@ CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sq
 CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
-CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '81f7c2062c09effb7b245584eac4b77d';
+CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
+    '82c87f46ae21de1b19dd704b3fc227af';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '978c70204595edc3967827b11e117397';
+    search_path=pg_catalog, pg_temp AS '699f192f08155474baeb1c0ccd0a9486';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '45fd76905e8e112cfc42e0095b5b09c9';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
@@ -226,7 +231,7 @@ CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double p
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
     json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
 CREATE FUNCTION mrl.on_collection() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'b1fa7b844dc529932b9b96bc76764bf1';
+    search_path=pg_catalog, pg_temp AS 'a3253cbe70fbd6c16d7d5251176f8a5d';
 CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
 CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
@@ -273,12 +278,16 @@ CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SE
     search_path=pg_catalog, pg_temp AS '2272628750bde398ee4bfbe7bbb2a019';
 CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval) RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS '1c980f24686bc06d24640577b7a6f4c9';
+CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'ed7e4e1cb3b319c327130bae6c9383ed';
 CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
-    pg_temp AS 'ec0b20cd192fa5f294d4a7aab5765ed3';
+    pg_temp AS 'bff9beffb733ede16df0ba5101de9067';
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '3dde49cf183f97742352e80dee673b05';
+    search_path=pg_catalog, pg_temp AS '3e02264001f310ca75a9863ba28e01e9';
+CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '08f959817449f5aae4d593a50e028eba';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
     '0079058b577df3c95e09227b36ba95f9';
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
@@ -291,7 +300,7 @@ CREATE TRIGGER log_cut AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_r
     STATEMENT EXECUTE FUNCTION mrl.on_log_cut();
 CREATE TRIGGER log_emptied AFTER TRUNCATE ON mrl.change FOR EACH STATEMENT EXECUTE FUNCTION
     mrl.on_log_cut();
-CREATE TRIGGER log_changes AFTER INSERT OR DELETE ON mrl.collection FOR EACH ROW EXECUTE FUNCTION
+CREATE TRIGGER log_changes AFTER DELETE ON mrl.collection FOR EACH ROW EXECUTE FUNCTION
     mrl.on_collection();
 
 -- Rights beside the owner's
@@ -313,6 +322,9 @@ COMMENT ON TABLE mrl.classifier IS 'Cascades of heads over prefixes of a collect
     as an .npz file, with what it was proven to keep.';
 COMMENT ON TABLE mrl.collection IS 'One row for each collection: a table, its key, its vector
     column, its low-dim column, metric and nesting dims.';
+COMMENT ON TABLE mrl.logged IS 'Tables whose changes are logged because somebody read them in a
+    process: mrl.log_changes() makes the triggers, and mrl.unlog_unread() takes them away when
+    nobody has for a week.';
 COMMENT ON TABLE mrl.migration IS 'The files of sql/ applied to this schema, each with its SHA-256
     and the version of mrl_db that applied it. A changed file of tables is an error; a changed file
     of functions is applied again.';

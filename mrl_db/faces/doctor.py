@@ -111,7 +111,7 @@ def _health(db: Database, name: str) -> str:
         parts.append(
             f"log: {changes:,} changes for {readers} readers"
             if logged
-            else "writes are not logged: call mrl.log_changes()"
+            else "writes are not logged: nobody has read it in a process for a week"
         )
     promise = docs.promise
     if promise is not None:

@@ -63,6 +63,10 @@ class Reader:
     seen: str
 
 
+class NotLoggedError(FreshnessError):
+    """The triggers of the log are not there, or do not fire always."""
+
+
 class ChangeLog:
     """The log of one collection's table."""
 
@@ -76,7 +80,23 @@ class ChangeLog:
         self._session = session
         self._allow_rls_bypass = allow_rls_bypass
         self._uuids = info.key_type == "uuid"
-        self.relation = self.check(info)
+        self.relation = self._made(info)
+
+    def _made(self, info: CollectionInfo) -> int:
+        """Makes the triggers where they are not, or not as they must be; returns the table's oid.
+
+        The lock that this takes waits for whoever writes now, and is held up to the end of a
+        statement: what is written later is logged.
+        """
+        try:
+            return self.check(info)
+        except NotLoggedError:
+            try:
+                with self._session.connection() as connection:
+                    connection.execute(statements.query("log_make"), (info.name,))
+            except PrivilegeError:
+                raise NotLoggedError(_not_logged(info)) from None
+        return self.check(info)
 
     def check(self, info: CollectionInfo) -> int:
         """Returns the table's oid, once nothing stands in the way of following it."""
@@ -103,10 +123,7 @@ class ChangeLog:
                 'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'
             )
         if state["triggers"] != _TRIGGERS:
-            raise FreshnessError(
-                f'writes to table "{info.schema}.{info.table}" are not logged: its owner may call '
-                f"SELECT mrl.log_changes('{info.name}'), which makes the triggers"
-            )
+            raise NotLoggedError(_not_logged(info))
         return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:
@@ -210,6 +227,13 @@ class ChangeLog:
         return News(position, [uuid.UUID(key) for key in keys] if self._uuids else list(keys))
 
 
+def _not_logged(info: CollectionInfo) -> str:
+    return (
+        f'writes to table "{info.schema}.{info.table}" are not logged: its owner may call load(), '
+        f"or SELECT mrl.log_changes('{info.name}'), which make the triggers"
+    )
+
+
 def health(session: Session, collection: str) -> tuple[int, int, bool]:
     """Returns (changes that the log holds, its readers, whether all writes are logged)."""
     with session.connection() as connection:
@@ -223,6 +247,7 @@ def trim(connection: Connection) -> None:
     """Removes what no reader of any log needs, and batches of long ago, where this role may."""
     try:
         _one(connection, "log_trim")
+        _one(connection, "log_unlog")
         _one(connection, "batch_trim")
     except (pg.InsufficientPrivilege, pg.ReadOnlySqlTransaction):
         return

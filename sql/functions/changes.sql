@@ -19,32 +19,60 @@ COMMENT ON FUNCTION mrl.column_of_keys(text) IS 'The column of mrl.change for ke
 CREATE OR REPLACE FUNCTION mrl.log_change()
     RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    key text := (
-        SELECT a.attname
-        FROM pg_attribute AS a
-        WHERE a.attrelid = TG_RELID AND a.attname = TG_ARGV[0] AND NOT a.attisdropped
-            AND TG_ARGV[1] = mrl.column_of_keys(format_type(a.atttypid, NULL))
-    );
-    rows_ text := CASE TG_OP
-        WHEN 'INSERT' THEN 'new_rows'
-        WHEN 'DELETE' THEN 'old_rows'
-        ELSE format('(SELECT %1$I FROM old_rows UNION SELECT %1$I FROM new_rows)', key)
-    END;
+    most CONSTANT integer := 100000;  -- keys of a statement
+    keys text[];
+    keys_before text[];
 BEGIN
-    -- The key is known by its name, as a restored table has other numbers. Where it was renamed, or
-    -- became of another type, any row may have changed. A statement that wrote no row leaves none.
-    IF TG_OP = 'TRUNCATE' OR key IS NULL THEN
-        INSERT INTO mrl.change (relation) VALUES (TG_RELID);
-    ELSE
-        EXECUTE format(
-            'INSERT INTO mrl.change (relation, %I)
-             SELECT $1, k FROM (SELECT array_agg(r.%I) AS k FROM %s AS r) AS every
-             WHERE k IS NOT NULL',
-            TG_ARGV[1], key, rows_)
-        USING TG_RELID;
+    -- Without a search path of its own, which would have every statement here planned anew: all
+    -- names are qualified. The key is known by its name, as a restored table has other numbers.
+    -- Where it was renamed, or became of another type, any row may have changed; so it is said of a
+    -- statement that wrote to very many, whose keys would take memory here and with every reader.
+    BEGIN
+        IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%I FROM new_rows AS r LIMIT %s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%I FROM old_rows AS r LIMIT %s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%1$I FROM old_rows AS r LIMIT %2$s),
+                    ARRAY(SELECT r.%1$I FROM new_rows AS r LIMIT %2$s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys_before, keys;
+            IF keys_before OPERATOR(pg_catalog.<>) keys THEN
+                keys := pg_catalog.array_cat(keys_before, keys);
+            END IF;
+        END IF;
+        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.=) 0 THEN
+            RETURN NULL;  -- the statement wrote no row
+        END IF;
+        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) most THEN
+            keys := NULL;
+        END IF;
+        IF TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN
+            PERFORM keys::bigint[];
+        ELSIF TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN
+            PERFORM keys::uuid[];
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        keys := NULL;
+    END;
+    INSERT INTO mrl.change (relation, integers, uuids, texts)
+    VALUES (
+        TG_RELID,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN keys::bigint[] END,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::uuid[] END,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'texts' THEN keys END
+    );
+    IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
+        PERFORM mrl.trim_by_chance();
     END IF;
     RETURN NULL;
 END
@@ -68,6 +96,10 @@ DECLARE
     kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
     name text;
 BEGIN
+    IF current_setting('lock_timeout') = '0' THEN
+        -- Whoever waits for the table has everybody behind wait, too.
+        PERFORM set_config('lock_timeout', '10s', true);
+    END IF;
     FOR event IN 1 .. cardinality(events) BY 2 LOOP
         name := 'mrl_log_' || lower(events[event]);
         EXECUTE format(
@@ -76,11 +108,14 @@ BEGIN
             name, events[event], c.relation, events[event + 1], c.key_column, kind);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
     END LOOP;
+    INSERT INTO mrl.logged AS l (relation, needed_until)
+    VALUES (c.relation, clock_timestamp() + interval '7 days')
+    ON CONFLICT (relation) DO UPDATE SET needed_until = excluded.needed_until;
 END
 $$;
 COMMENT ON FUNCTION mrl.log_changes(text) IS
-    'Makes the triggers that log what is written to a collection; create_collection and attach do. '
-    'They fire under session_replication_role = replica too. For the owner of the table.';
+    'Makes the triggers that log what is written to a collection; whoever reads it in a process '
+    'does. They fire under session_replication_role = replica too. For the owner of the table.';
 
 CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
     RETURNS void
@@ -99,10 +134,46 @@ BEGIN
     END LOOP;
     DELETE FROM mrl.change AS c WHERE c.relation = unlog_changes.relation;
     DELETE FROM mrl.reader AS r WHERE r.relation = unlog_changes.relation;
+    DELETE FROM mrl.logged AS l WHERE l.relation = unlog_changes.relation;
 END
 $$;
 COMMENT ON FUNCTION mrl.unlog_changes(regclass) IS
     'Takes the triggers of mrl.log_changes() away, and what they logged.';
+
+CREATE OR REPLACE FUNCTION mrl.unlog_unread()
+    RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '200ms'
+AS $$
+DECLARE
+    unread oid;
+    count bigint := 0;
+BEGIN
+    UPDATE mrl.logged AS l
+    SET needed_until = r.lease + interval '7 days'
+    FROM (SELECT e.relation, max(e.lease) AS lease FROM mrl.reader AS e GROUP BY e.relation) AS r
+    WHERE r.relation = l.relation AND l.needed_until < r.lease + interval '6 days';
+    FOR unread IN
+        SELECT l.relation FROM mrl.logged AS l WHERE l.needed_until < clock_timestamp()
+    LOOP
+        BEGIN
+            IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = unread) THEN
+                PERFORM mrl.unlog_changes(unread);
+            ELSE
+                DELETE FROM mrl.logged AS l WHERE l.relation = unread;
+            END IF;
+            count := count + 1;
+        EXCEPTION WHEN insufficient_privilege OR lock_not_available OR object_in_use THEN
+            CONTINUE;  -- another time, or another role
+        END;
+    END LOOP;
+    RETURN count;
+END
+$$;
+COMMENT ON FUNCTION mrl.unlog_unread() IS
+    'Takes the triggers of tables away that nobody has read in a process for a week, where this '
+    'role may and nobody is in the way; returns of how many. The next reader makes them again.';
 
 CREATE OR REPLACE FUNCTION mrl.on_collection()
     RETURNS trigger
@@ -110,19 +181,15 @@ CREATE OR REPLACE FUNCTION mrl.on_collection()
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        PERFORM mrl.log_changes(NEW.name);
-    ELSE
-        PERFORM mrl.unlog_changes(OLD.relation);
-    END IF;
+    PERFORM mrl.unlog_changes(OLD.relation);
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION mrl.on_collection() IS
-    'A collection''s table is logged from the moment at which it becomes one, until it is none.';
+    'A table that is no collection any more is not logged.';
 
 CREATE OR REPLACE TRIGGER log_changes
-    AFTER INSERT OR DELETE ON mrl.collection
+    AFTER DELETE ON mrl.collection
     FOR EACH ROW EXECUTE FUNCTION mrl.on_collection();
 
 CREATE OR REPLACE FUNCTION mrl.log_fingerprint(relation oid)
@@ -233,7 +300,12 @@ BEGIN
             WHERE r.id = changes_since.reader AND r.token = changes_since.token
         ),
         'changes', (
-            SELECT json_agg(coalesce(to_json(c.integers), to_json(c.uuids), to_json(c.texts)))
+            SELECT CASE
+                WHEN sum(cardinality(c.integers)) > 1000000 OR sum(cardinality(c.uuids)) > 1000000
+                    OR sum(cardinality(c.texts)) > 1000000
+                THEN '[null]'
+                ELSE json_agg(coalesce(to_json(c.integers), to_json(c.uuids), to_json(c.texts)))
+            END
             FROM mrl.change AS c
             WHERE c.relation = changes_since.relation AND c.xid >= pg_snapshot_xmin(seen)
                 AND NOT pg_visible_in_snapshot(c.xid, seen)
@@ -314,12 +386,17 @@ AS $$
     DELETE FROM mrl.reader AS r WHERE r.lease < clock_timestamp();
     WITH gone AS (
         DELETE FROM mrl.change AS c
-        WHERE pg_visible_in_snapshot(c.xid, pg_current_snapshot())
-            AND NOT EXISTS (
-                SELECT
-                FROM mrl.reader AS r
-                WHERE r.relation = c.relation AND NOT pg_visible_in_snapshot(c.xid, r.seen)
-            )
+        WHERE c.ctid IN (
+            SELECT u.ctid
+            FROM mrl.change AS u
+            WHERE pg_visible_in_snapshot(u.xid, pg_current_snapshot())
+                AND NOT EXISTS (
+                    SELECT
+                    FROM mrl.reader AS r
+                    WHERE r.relation = u.relation AND NOT pg_visible_in_snapshot(u.xid, r.seen)
+                )
+            FOR UPDATE SKIP LOCKED
+        )
         RETURNING 1
     )
     SELECT count(*) FROM gone
@@ -327,3 +404,18 @@ $$;
 COMMENT ON FUNCTION mrl.trim_changes() IS
     'Removes readers whose lease has ended, and changes that no reader needs; returns how many '
     'changes.';
+
+CREATE OR REPLACE FUNCTION mrl.trim_by_chance()
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM mrl.trim_changes();
+EXCEPTION WHEN OTHERS THEN
+    RETURN;  -- somebody else trims, or this transaction may not: another one will
+END
+$$;
+COMMENT ON FUNCTION mrl.trim_by_chance() IS
+    'mrl.trim_changes(), called by one statement of a thousand that is logged: the log of a table '
+    'that nobody reads any more stays short where its writers may trim it.';

@@ -52,3 +52,9 @@ WHERE m.name = %s
 
 -- name: log_trim
 SELECT mrl.trim_changes()
+
+-- name: log_unlog
+SELECT mrl.unlog_unread()
+
+-- name: log_make
+SELECT mrl.log_changes(%s)

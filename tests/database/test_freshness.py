@@ -571,7 +571,7 @@ def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
 
 def test_dropping_an_attached_collection_takes_its_triggers_away(db, execute):
     execute(f"CREATE TABLE notes (id bigint PRIMARY KEY, embedding vector({DIMS}))")
-    db.attach("notes", low_dim="index")
+    db.attach("notes", low_dim="index").load(cache=False)
     count = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass AND NOT tgisinternal"
     assert execute(count)[0][0] == 4
 
