@@ -42,8 +42,9 @@ lint:
 format:
 	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
-soak: native  ## the long forms, some hours: filters, cut lines, killed servers and clients, forks, exits, lives of a collection, damaged streams and files
+soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, forks, exits, lives of a collection, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
+	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
 	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py
 	MRL_DB_CRASHES=70 MRL_DB_EVICTED_QUERIES=100000 pytest -n0 -s tests/extension/test_faults.py
 	MRL_DB_RESTORES=all pytest tests/database/test_restores.py

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrl_db.faces import exports
 from mrl_db.model import html
+from mrl_db.model.errors import ShapeError
 
 _ROWS_SHOWN = 50  # in a notebook
 
@@ -89,11 +90,24 @@ class Hits:
         ids: int64 for integer keys; objects (`uuid.UUID`, `str`) for the others.
         distances: float64, the value of pgvector's operator for the collection's metric.
         columns: For each column asked for, an object array of the same shape.
+        vectors: (k, dims) or (n, k, dims) float32, where they were asked for; else None.
+        counts: How many hits each query of a batch has, where that differs; else None. What is
+            beyond them in the arrays is padding: an id of -1 or None, a distance of NaN.
         certified: Whether the answer is proven to be the exact one: every row was compared by its
             full vector, or no stage had to leave one out.
     """
 
-    __slots__ = ("_promise", "_trace", "_types", "certified", "columns", "distances", "ids")
+    __slots__ = (
+        "_promise",
+        "_trace",
+        "_types",
+        "certified",
+        "columns",
+        "counts",
+        "distances",
+        "ids",
+        "vectors",
+    )
 
     def __init__(
         self,
@@ -111,6 +125,8 @@ class Hits:
         self._promise: Callable[[], str | None] | None = None
         self.columns = columns
         self._types: Mapping[str, str] = _NO_TYPES
+        self.vectors: NDArray[np.float32] | None = None
+        self.counts: NDArray[np.int64] | None = None
         self.certified = certified
 
     def __repr__(self) -> str:
@@ -160,13 +176,28 @@ class Hits:
 
     def __getitem__(self, query: int) -> Hits:
         """The hits of one query of a batch."""
+        if self.ids.ndim == 1:
+            raise ShapeError(
+                "these are the hits of one query; iterate for (id, distance), or take ids[…] and "
+                "distances[…]"
+            )
+        one = self._at(query)
+        return one if self.counts is None else one._at(slice(int(self.counts[query])))
+
+    def chosen(self, mask: NDArray[np.bool_], k: int) -> Hits:
+        """Returns a batch's first k hits of each query, of those where a mask (n, width) holds."""
+        return joined([self[row]._at(np.flatnonzero(own)[:k]) for row, own in enumerate(mask)])
+
+    def _at(self, part: Any) -> Hits:
+        """Returns a part of every array: one query of a batch, or some hits of one query."""
         hits = Hits(
-            self.ids[query],
-            self.distances[query],
+            self.ids[part],
+            self.distances[part],
             self._trace,
-            {name: values[query] for name, values in self.columns.items()},
+            {name: values[part] for name, values in self.columns.items()},
             certified=self.certified,
         )
+        hits.vectors = None if self.vectors is None else self.vectors[part]
         hits._promise = self._promise
         return hits.typed(self._types)
 
@@ -180,40 +211,69 @@ class Hits:
                 "id": key,
                 "distance": distance,
                 **{name: values[rank] for name, values in self.columns.items()},
+                **({} if self.vectors is None else {"vector": self.vectors[rank]}),
             }
             for rank, (key, distance) in enumerate(pairs)
         ]
 
     def _columns(self) -> list[exports.Column]:
-        """Id, distance and columns; of a batch, query and rank before them."""
-        numbers = []
+        """Id, distance, columns and vectors; of a batch, query and rank before them."""
+        numbers: list[exports.Column] = []
+        present: Any = slice(None)
         if self.ids.ndim == 2:
-            n, k = self.ids.shape
-            numbers = [
-                ("query", np.repeat(np.arange(n), k), ""),
-                ("rank", np.tile(np.arange(k), n), ""),
-            ]
-        return [
+            query, rank = np.indices(self.ids.shape)
+            if self.counts is not None:
+                present = (rank < self.counts[:, np.newaxis]).ravel()
+            numbers = [("query", query.ravel()[present], ""), ("rank", rank.ravel()[present], "")]
+        columns = [
             *numbers,
-            ("id", self.ids.ravel(), ""),
-            ("distance", self.distances.ravel(), ""),
+            ("id", self.ids.ravel()[present], ""),
+            ("distance", self.distances.ravel()[present], ""),
             *(
-                (name, each.ravel(), self._types.get(name, ""))
+                (name, each.ravel()[present], self._types.get(name, ""))
                 for name, each in self.columns.items()
             ),
         ]
+        if self.vectors is not None:
+            flat = self.vectors.reshape(-1, self.vectors.shape[-1])
+            columns.append(("vector", flat[present], ""))
+        return columns
 
     def _repr_html_(self) -> str:
         columns = self._columns()
         rows = list(zip(*(values[:_ROWS_SHOWN].tolist() for _, values, _ in columns), strict=True))
-        more = self.ids.size - len(rows)
-        caption = f"{self.ids.size} hits" + (f", {more} more" if more else "")
+        total = len(columns[-1][1])
+        more = total - len(rows)
+        caption = f"{total} hits" + (f", {more} more" if more else "")
         return html.table(caption, [name for name, _, _ in columns], rows)
 
     to_arrow = exports.to_arrow
     to_pandas = exports.to_pandas
     to_polars = exports.to_polars
     __arrow_c_stream__ = exports.arrow_c_stream
+
+
+def joined(queries: Sequence[Hits]) -> Hits:
+    """Returns the hits of several queries, each given alone, as a batch."""
+    first = queries[0]
+    counts = np.array([len(hits) for hits in queries])
+    shape = len(queries), int(counts.max())
+    whole = first.ids.dtype == object
+    batch = Hits(
+        np.full(shape, None if whole else -1, dtype=first.ids.dtype),
+        np.full(shape, np.nan),
+        first._trace,
+        {name: np.full(shape, None, dtype=object) for name in first.columns},
+        certified=all(hits.certified for hits in queries),
+    )
+    for row, (hits, count) in enumerate(zip(queries, counts.tolist(), strict=True)):
+        batch.ids[row, :count] = hits.ids
+        batch.distances[row, :count] = hits.distances
+        for name, values in hits.columns.items():
+            batch.columns[name][row, :count] = values
+    if (counts != shape[1]).any():
+        batch.counts = counts
+    return batch.typed(first._types)
 
 
 @dataclass(frozen=True, slots=True)

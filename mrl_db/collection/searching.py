@@ -8,12 +8,14 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from mrl_db import door
+from mrl_db.collection import refining
 from mrl_db.collection.opened import EngineChoice, Face, Where
 from mrl_db.hits import Hits, Records, Trace
 from mrl_db.model.errors import ShapeError
 from mrl_db.model.key import id_array
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import catalog, rows
+from mrl_db.postgres.request import Request
 from mrl_db.recall import fates
 
 
@@ -41,11 +43,15 @@ def count(self: Face, where: Where | None = None) -> int:
 
 def search(
     self: Face,
-    query: ArrayLike,
+    query: ArrayLike | None = None,
     *,
     k: int = 10,
     where: Where | None = None,
     columns: Sequence[str] = (),
+    vectors: bool = False,
+    max_distance: float | None = None,
+    group_by: str | None = None,
+    like: Any = None,
     shortlist: int | None = None,
     plan: Plan | None = None,
     engine: EngineChoice = "auto",
@@ -61,6 +67,12 @@ def search(
         k: Answers.
         where: As above.
         columns: Metadata to bring along.
+        vectors: Bring the vectors along, as they are stored: `hits.vectors`.
+        max_distance: Leave out what is farther, in the values that `hits.distances` has. In a batch
+            queries may then have hits of different numbers (`hits.counts`).
+        group_by: A column: of the rows with one value of it only the nearest counts, NULL being one
+            value. k groups come back whenever there are so many.
+        like: A key, or several, instead of a query: rows like this one, without itself.
         shortlist: Rows that the low-dim stage passes on, in PostgreSQL.
         plan: As above.
         engine: As above.
@@ -79,25 +91,49 @@ def search(
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
     runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
     own_plan = plan is None and shortlist is None
-    if own_plan and where is None and not columns and opened.adaptor is None:
+    usual = group_by is None and like is None and max_distance is None
+    if (
+        usual
+        and own_plan
+        and where is None
+        and not columns
+        and not vectors
+        and opened.adaptor is None
+    ):
         hits = runner.search_one(query, k)
         if hits is not None:
             opened.log.pass_by(query, hits, k)
             return opened.promised(hits, runner)
     opened.follow_name(runner)
     k = door.checked_count(k, "k")
-    queries, single = opened.queries(query, as_stored)
+    own = None
+    if (query is None) == (like is None):
+        raise ShapeError("search() takes a query or like=, one of the two")
+    if query is None:
+        own = door.checked_keys_or_key(like, opened.info.key_type)
+        queries, _ = opened.queries(refining.vectors_of(opened, own), as_stored=True)
+        single = door.is_alone(like)
+    else:
+        queries, single = opened.queries(query, as_stored)
     request = opened.request(where, columns)
-    hits = runner.search(
-        request,
-        queries,
-        opened.plan_of(runner, k, shortlist, plan),
-        threads=None if threads is None else door.checked_count(threads, "threads"),
-    )
+
+    def run(request: Request, rows: int) -> Hits:
+        return runner.search(
+            request,
+            queries,
+            opened.plan_of(runner, rows, shortlist, plan),
+            threads=None if threads is None else door.checked_count(threads, "threads"),
+        )
+
+    if vectors or not usual:
+        asked = refining.checked(opened, vectors, max_distance, group_by, own)
+        hits = refining.search(opened, request, queries, k, run, asked, exact=exact)
+    else:
+        hits = run(request, k)
     hits.typed(request.column_types)
-    if own_plan:
+    if own_plan and group_by is None and like is None:
         opened.promised(hits, runner)
-    if where is None:
+    if where is None and usual:
         opened.log.note(queries, hits.distances, k)
     return hits[0] if single else hits
 

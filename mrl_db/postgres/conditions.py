@@ -52,6 +52,12 @@ def after(column: str, sql_type: str) -> sql.Composable:
     return part.format(key=statements.identifier(column), type=type_name(sql_type))
 
 
+def other(column: str, sql_type: str) -> sql.Composable:
+    """Returns the condition that a row's key is not a value."""
+    part = statements.fragments("filter")["other"]
+    return part.format(key=statements.identifier(column), type=type_name(sql_type))
+
+
 def present(column: str) -> sql.Composable:
     """Returns the condition that a column is not NULL."""
     return statements.fragments("filter")["present"].format(column=statements.identifier(column))

@@ -10,6 +10,8 @@ row_.{column} IS NOT NULL
 row_.{key} = ANY(%s::{type}[])
 -- name: after
 row_.{key} > %s::{type}
+-- name: other
+row_.{key} <> %s::{type}
 -- name: $eq
 row_.{column} = %s::{type}
 -- name: $ne

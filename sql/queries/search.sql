@@ -19,3 +19,18 @@ EXPLAIN (ANALYZE, FORMAT JSON, TIMING ON)
 
 -- name: stage_times
 SELECT stage, access, rows_out, milliseconds FROM mrl.stage_times(%s)
+
+-- The nearest row of each group, by the full vectors of all rows.
+-- name: nearest_groups
+SELECT best.id, best.distance
+FROM (
+    SELECT DISTINCT ON (row_.{group})
+        row_.{key} AS id,
+        row_.{vector} OPERATOR({vector_schema}.{operator}) %s::{vector_schema}.{vector_type}
+            AS distance
+    FROM {source} AS row_
+    WHERE {condition}
+    ORDER BY row_.{group}, 2, 1
+) AS best
+ORDER BY best.distance, best.id
+LIMIT %s

@@ -23,7 +23,7 @@ postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
 postgres.session postgres.conditions
 postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
-postgres.copy_out postgres.rows postgres.update postgres.write
+postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
 postgres.adapting postgres.pages
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
 postgres.server.building postgres.server.extension
@@ -57,6 +57,7 @@ classify classify.stored
 faces faces.frames
 faces.sources
 collection.opened
+collection.refining
 collection.writing collection.rows collection.searching collection.loading collection.classifying
 collection.promising
 collection
