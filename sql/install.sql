@@ -96,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '5f8711a97c38f56b0888f69da4a45c171497b49b4ccece411dc2ead5a948cdca'
+        AND checksum = 'ce0fb6d130ae367cae4789b2d2fb4a113ab0ce02b33eb6620f80f01fad313cb1'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '5f8711a97c38f56b0888f69da4a45c171497b49b4ccece411dc2ead5a948cdca',
+    'ce0fb6d130ae367cae4789b2d2fb4a113ab0ce02b33eb6620f80f01fad313cb1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -281,7 +281,7 @@ CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval)
 CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ed7e4e1cb3b319c327130bae6c9383ed';
 CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
-    pg_temp AS 'bff9beffb733ede16df0ba5101de9067';
+    pg_temp AS '9185dc6daf5a1d80c88e17d97c8f4e3a';
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET

@@ -384,19 +384,19 @@ CREATE OR REPLACE FUNCTION mrl.trim_changes()
     SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM mrl.reader AS r WHERE r.lease < clock_timestamp();
-    WITH gone AS (
+    -- One at a time: who writes trims by chance, and its transaction may last.
+    WITH turn AS MATERIALIZED (
+        SELECT pg_try_advisory_xact_lock(hashtext('mrl_db trim')) AS mine
+    ),
+    gone AS (
         DELETE FROM mrl.change AS c
-        WHERE c.ctid IN (
-            SELECT u.ctid
-            FROM mrl.change AS u
-            WHERE pg_visible_in_snapshot(u.xid, pg_current_snapshot())
-                AND NOT EXISTS (
-                    SELECT
-                    FROM mrl.reader AS r
-                    WHERE r.relation = u.relation AND NOT pg_visible_in_snapshot(u.xid, r.seen)
-                )
-            FOR UPDATE SKIP LOCKED
-        )
+        WHERE (SELECT t.mine FROM turn AS t)
+            AND pg_visible_in_snapshot(c.xid, pg_current_snapshot())
+            AND NOT EXISTS (
+                SELECT
+                FROM mrl.reader AS r
+                WHERE r.relation = c.relation AND NOT pg_visible_in_snapshot(c.xid, r.seen)
+            )
         RETURNING 1
     )
     SELECT count(*) FROM gone
