@@ -139,14 +139,13 @@ def url(dsn: str) -> str:
     return f"postgresql+psycopg://{at['user']}@/{at['dbname']}?host={at['host']}&port={at['port']}"
 
 
-def fill(dsn: str, columns: str, collection: str, rows: np.ndarray) -> None:
+def fill(dsn: str, columns: str, collection: str, rows: list[str]) -> None:
     """Copies rows into a framework's table; those of LangChain's store belong to a collection."""
     table = columns.split(" (")[0]
     with psycopg.connect(dsn, autocommit=True) as session:
         belongs = session.execute(f"SELECT {collection}").fetchone() if collection else None
         with session.cursor().copy(f"COPY {columns} FROM STDIN") as copy:
-            for i, row in enumerate(rows):
-                vector = "[" + ",".join(f"{x:.7g}" for x in row) + "]"
+            for i, vector in enumerate(rows):
                 copy.write_row(
                     (i, vector) if belongs is None else (str(i), vector, str(i), "{}", belongs[0])
                 )
@@ -189,6 +188,7 @@ def main() -> None:
     rows, queries = load(options.data, "debian", 1000)
     rows, queries = rows[: options.rows], queries[:300]
     kth = exact(rows, queries)
+    texts = ["[" + ",".join(f"{x:.7g}" for x in row) + "]" for row in rows]
     with tempfile.TemporaryDirectory() as home, mrl_db.connect(home=home) as db:
         dsns = {}
         for side in SIDES:
@@ -202,7 +202,7 @@ def main() -> None:
             table, untyped = columns.split(" (")[0], bool(collection)
             statements = {}
             for side in SIDES:
-                fill(dsns[side], columns, collection, rows)
+                fill(dsns[side], columns, collection, texts)
                 statements[side] = index(dsns[side], table, side, untyped)
             asked = 30 if untyped else len(queries)  # a scan of all rows for each, before
             found = {
