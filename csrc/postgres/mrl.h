@@ -86,6 +86,7 @@ typedef struct MrlIndex {
 
 void mrl_init_pages(void);
 MrlIndex* mrl_open(Relation rel);
+extern uint64 mrl_opens;  // counts them
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
 void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page);

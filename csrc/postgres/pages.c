@@ -22,6 +22,7 @@
 #define MOST_FRAMES (1 << 25)  // lines in all buffers are numbered in 32 bits
 
 static HTAB* indexes = NULL;
+uint64 mrl_opens = 0;
 
 typedef struct Host {
     MrlIndex* index;
@@ -164,6 +165,7 @@ MrlIndex* mrl_open(Relation rel) {
     struct MrlMeta meta;
     bool found;
 
+    ++mrl_opens;
     read_meta(rel, &meta);
     if (index != NULL && (index->reader == NULL || index->meta.generation != meta.generation ||
                           !RelFileLocatorEquals(index->locator, rel->rd_locator))) {

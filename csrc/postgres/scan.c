@@ -71,7 +71,8 @@ static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >
 // A walk, or a look at all lines where a walk would see half of them.
 static void walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_scan_open(desc);
+    // The first walk goes by what was opened just now.
+    MrlIndex* index = scan->visited == 0 ? mrl_scan_index(desc) : mrl_scan_open(desc);
 
     mrl_search(desc->indexRelation, index, scan->query_values,
                (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
@@ -103,7 +104,6 @@ static double line_lag(const MrlScan* scan) {
 // read. Returns whether one waits.
 static bool read_candidates(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = NULL;
 
     while (scan->next_hit < scan->n_hits) {
         const MrlHit* hit = &scan->hits[scan->next_hit];
@@ -115,9 +115,8 @@ static bool read_candidates(IndexScanDesc desc) {
                 : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
             break;
         CHECK_FOR_INTERRUPTS();
-        if (index == NULL) index = mrl_scan_open(desc);
         ++scan->read;
-        if (mrl_read_distance(desc, index, hit->slot, &distance, &tid)) {
+        if (mrl_read_distance(desc, hit->slot, &distance, &tid)) {
             ++scan->passed;
             waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
         }
@@ -162,7 +161,7 @@ static bool next_round(IndexScanDesc desc) {
 static void widen_first_walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     bool by_chance;
-    double rows = mrl_rows_asked_for(scan->note, mrl_scan_open(desc)->meta.slots, &by_chance);
+    double rows = mrl_rows_asked_for(scan->note, mrl_scan_index(desc)->meta.slots, &by_chance);
 
     scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
     if (rows <= scan->sound * scan->keep) return;
@@ -215,12 +214,12 @@ static void begin_search(IndexScanDesc desc) {
         values = palloc(sizeof(float) * type->dims(query));
         type->read(query, values);
         scan->query_values = values;
-        mrl_check_width((int)mrl_scan_open(desc)->meta.dims, type->dims(query));
+        mrl_check_width((int)mrl_scan_index(desc)->meta.dims, type->dims(query));
         scan->unordered =
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
     // Without a projection there is no estimate worth the name, and there are few rows.
-    if (scan->unordered || mrl_scan_open(desc)->meta.fitted < MRL_LEAST_FITTED) {
+    if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
     } else if (scan->phase == BY_LINES) {

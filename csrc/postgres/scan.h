@@ -11,7 +11,9 @@ typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
 typedef struct MrlScan {
     MemoryContext context;  // of one rescan
-    const MrlNote* note;    // what the plan says of it, or NULL
+    MrlIndex* index;        // as long as `opened` is the count of mrl_opens
+    uint64 opened;
+    const MrlNote* note;  // what the plan says of it, or NULL
     FmgrInfo* distance;
     Oid collation;
     Datum query;
@@ -53,7 +55,7 @@ static inline bool was_met(const MrlScan* scan, uint32 slot) {
 
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);
-bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
-                       ItemPointer tid);
+MrlIndex* mrl_scan_index(IndexScanDesc desc);
+bool mrl_read_distance(IndexScanDesc desc, uint32 slot, double* distance, ItemPointer tid);
 void mrl_sort_rest(IndexScanDesc desc);
 bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid);

@@ -12,12 +12,22 @@ MrlIndex* mrl_scan_open(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     MrlIndex* index = mrl_open(desc->indexRelation);
 
+    scan->index = index;
+    scan->opened = mrl_opens;
     if (!scan->started) {
         scan->slots = index->meta.slots;
         scan->generation = index->meta.generation;
         scan->started = true;
     }
     return index;
+}
+
+// The same, as it was when it was opened last: its rows do not move while the scan holds its lock.
+// Whatever a filter or a distance runs may have opened indexes meanwhile.
+MrlIndex* mrl_scan_index(IndexScanDesc desc) {
+    MrlScan* scan = desc->opaque;
+
+    return scan->index != NULL && scan->opened == mrl_opens ? scan->index : mrl_scan_open(desc);
 }
 
 // The vector of the row that is in scan->row.
@@ -37,8 +47,7 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
 
 // The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
 // false when there is none, or when it does not pass the plan's filter.
-bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double* distance,
-                       ItemPointer tid) {
+bool mrl_read_distance(IndexScanDesc desc, uint32 slot, double* distance, ItemPointer tid) {
     MrlScan* scan = desc->opaque;
     struct MrlTail tail;
     ItemPointerData version;
@@ -46,7 +55,7 @@ bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double*
     MemoryContext before;
     Datum value;
 
-    mrl_read_tail(desc->indexRelation, index, slot, &tail);
+    mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), slot, &tail);
     if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
     mrl_words_to_tid(tail.tid, tid);
     version = *tid;
@@ -67,7 +76,7 @@ bool mrl_read_distance(IndexScanDesc desc, MrlIndex* index, uint32 slot, double*
 // All rows that were no candidates, sorted by distance.
 void mrl_sort_rest(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_scan_open(desc);
+    uint32 slots = mrl_scan_open(desc)->meta.slots;
     AttrNumber keys[] = {1};
     Oid operators[] = {Float8LessOperator};
     Oid collations[] = {InvalidOid};
@@ -82,12 +91,12 @@ void mrl_sort_rest(IndexScanDesc desc) {
                                       work_mem, NULL, TUPLESORT_NONE);
     scan->sorted = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
     in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
-    for (uint32 slot = 0; slot < index->meta.slots; ++slot) {
+    for (uint32 slot = 0; slot < slots; ++slot) {
         double distance;
         ItemPointerData tid;
 
         CHECK_FOR_INTERRUPTS();
-        if (was_met(scan, slot) || !mrl_read_distance(desc, index, slot, &distance, &tid)) continue;
+        if (was_met(scan, slot) || !mrl_read_distance(desc, slot, &distance, &tid)) continue;
         ExecClearTuple(in);
         in->tts_values[0] = Float8GetDatum(distance);
         in->tts_values[1] = PointerGetDatum(&tid);

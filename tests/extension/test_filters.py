@@ -125,3 +125,22 @@ def test_the_planner_takes_the_index_that_visits_fewer_rows(docs, matching, inde
     ordered = f"ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 10"
 
     assert index in plan(docs, f"SELECT id FROM docs WHERE kind < {matching} {ordered}")
+
+
+def test_a_filter_may_search_other_indexes(docs):
+    fill(docs, ROWS[:600], table="others", column=f"vector({DIMS})")
+    docs.execute("CREATE INDEX ON others USING mrl (embedding vector_cosine_ops)")
+    docs.execute(
+        "CREATE FUNCTION nearest_other(query vector) RETURNS integer LANGUAGE plpgsql STABLE AS $$ "
+        "BEGIN RETURN (SELECT id FROM others ORDER BY embedding <=> query LIMIT 1); END $$"
+    )
+    statement = (
+        "SELECT id FROM docs WHERE nearest_other(embedding) < 300 "
+        f"ORDER BY embedding <=> '{text(QUERIES[1])}' LIMIT 12"
+    )
+
+    by_index = distances(docs, statement)
+
+    docs.execute("SET enable_indexscan = off; SET enable_seqscan = on")
+    assert len(by_index) == 12
+    assert by_index == distances(docs, statement)
