@@ -112,14 +112,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = 'b1cf16bd54ee930847e5a1389ec0cdb2946c0605fce2018d36da13b0504cb4b7'
+        AND checksum = '2bc8c84929c841c3ac52aafc97ca7fda0fd5ce7c5b7f9e51076fb931dc9167d7'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    'b1cf16bd54ee930847e5a1389ec0cdb2946c0605fce2018d36da13b0504cb4b7',
+    '2bc8c84929c841c3ac52aafc97ca7fda0fd5ce7c5b7f9e51076fb931dc9167d7',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -118,7 +118,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
-    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'b80c6bea57041ac5a0d595f5c5e92ddd';
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'e46ed2b1805aa7756eba332125c1e98e';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
@@ -160,10 +160,12 @@ CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'f39a1994b203573a6066b7653aee0ee4';
+CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
+    SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '080038f2038024103aac2bba2c4cbde6';
+    search_path=pg_catalog, pg_temp AS '6e81b82fbf09e5a32bc85e9e67e8631a';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from mrl_db.faces import frames
 from mrl_db.faces.frames import Fields
 from mrl_db.hits import Hits
 from mrl_db.learn.transform import transform_from_bytes
-from mrl_db.model.errors import NotLoadedError, PlanError, ShapeError
+from mrl_db.model.errors import FilterError, NotLoadedError, PlanError, ShapeError, ValueRangeError
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog
@@ -32,6 +32,7 @@ from mrl_db.recall.query_log import QueryLog
 
 EngineChoice = Literal["auto", "sql", "native"]
 Where = Mapping[str, Any]
+T = TypeVar("T")
 _CHOICES = ("auto", "sql", "native")
 
 
@@ -126,8 +127,20 @@ class Opened:
 
     def request(self, where: Where | None = None, columns: Sequence[str] = ()) -> Request:
         """Returns a filter and columns, checked."""
-        node = door.checked_filter(where, self.info)
-        return Request(self.info, node, door.checked_column_names(columns, self.info))
+        node = self.checked(partial(door.checked_filter, where))
+        names = self.checked(partial(door.checked_column_names, columns))
+        return Request(self.info, node, names)
+
+    def checked(self, check: Callable[[CollectionInfo], T]) -> T:
+        """Returns what a check of the door gives; another client may have added a column since."""
+        try:
+            return check(self.info)
+        except (FilterError, ValueRangeError):
+            before = self.info.columns
+            self.describe()
+            if self.info.columns == before:
+                raise
+            return check(self.info)
 
     def fields(self, id: str | None = None, vector: str | None = None) -> Fields:
         """Returns what is taken of frames, whose columns are named as the table's by default."""
@@ -143,7 +156,7 @@ class Opened:
                     "own columns"
                 )
             ids, vectors, columns = frames.whole(ids, self.fields())
-        batch = door.checked_rows(ids, vectors, columns, self.info)
+        batch = self.checked(partial(door.checked_rows, ids, vectors, columns))
         if self.adaptor is None:
             return batch
         return replace(batch, vectors=self.adaptor.apply(batch.vectors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -28,7 +29,9 @@ def get(self: Face, ids: Any, *, columns: Sequence[str] | None = None) -> Record
     """
     opened = self._opened
     info = opened.info
-    names = door.checked_column_names(tuple(info.columns) if columns is None else columns, info)
+    names = tuple(info.columns)
+    if columns is not None:
+        names = opened.checked(partial(door.checked_column_names, columns))
     keys = door.checked_keys_or_key(ids, info.key_type)
     present, vectors, values = rows.get(opened.session, info, keys, names)
     ids = id_array(present, info.key_type)

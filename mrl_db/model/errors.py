@@ -165,7 +165,7 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         "pg_catalog",
         "mrl",
     ):
-        return DuplicateKeyError(f"{said}; use upsert() to replace rows that are there already")
+        return DuplicateKeyError(f"{said}; upsert() replaces rows whose key is there already")
     if isinstance(error, pg.InsufficientPrivilege):
         return PrivilegeError(f"{said}; grant it to this role, or connect as another one")
     if isinstance(error, pg.UndefinedTable):

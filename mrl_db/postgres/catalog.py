@@ -14,6 +14,7 @@ from psycopg.types.json import Json, Jsonb
 
 from mrl_db import door
 from mrl_db.model.errors import (
+    CollectionExistsError,
     CollectionNotFoundError,
     FreshnessError,
     ValueRangeError,
@@ -150,7 +151,13 @@ def create(connection: Connection, definition: Definition, adaptor: bytes | None
         "columns": Json(dict(definition.columns)),
         "schema": definition.schema,
     }
-    _call(connection, "collection_create", values)
+    try:
+        _call(connection, "collection_create", values)
+    except (pg.UniqueViolation, pg.DuplicateTable, pg.DuplicateFunction):
+        raise CollectionExistsError(
+            f'collection "{definition.name}" exists already: another client has just made it; open '
+            "it, drop it, or choose another name"
+        ) from None
     if adaptor is not None:
         _call(connection, "adaptor_set", (definition.name, adaptor))
 

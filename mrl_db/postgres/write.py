@@ -27,6 +27,13 @@ Conflict = Literal["error", "skip", "replace"]
 """What becomes of a row whose key is there already."""
 
 
+_MERGES: dict[Conflict, str] = {
+    "error": "staging_insert",
+    "skip": "staging_add",
+    "replace": "staging_merge",
+}
+
+
 def write(
     connection: Connection,
     info: CollectionInfo,
@@ -56,7 +63,7 @@ def write(
         statements.identifier(name) for name in (info.key, info.vector, *tuple(first.columns))
     ]
     stream = pieces(connection, info, itertools.chain([first], iterator))
-    if on_conflict == "error":
+    if on_conflict == "error" and not _is_under_policies(connection, info):
         return _copy(connection, info.relation, columns, stream, progress)
     create = statements.query("staging_create").format(
         staging=statements.identifier(_STAGING),
@@ -67,7 +74,7 @@ def write(
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
     update = statements.query("update")
-    merge = statements.query("staging_add" if on_conflict == "skip" else "staging_merge").format(
+    merge = statements.query(_MERGES[on_conflict]).format(
         target=info.relation,
         columns=sql.SQL(", ").join(columns),
         staging=staging,
@@ -76,6 +83,12 @@ def write(
     )
     merged = connection.execute(merge, ()).rowcount
     return merged if on_conflict == "skip" else count
+
+
+def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:
+    name = info.relation.as_string(connection)
+    row = connection.execute(statements.query("row_security_active"), (name,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _copy(

@@ -220,6 +220,15 @@ BEGIN
             USING ERRCODE = 'MR003', HINT = format(
                 'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it', relation, key);
     END IF;
+    IF NOT (
+        SELECT a.attnotnull
+        FROM pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = key
+    ) THEN
+        RAISE EXCEPTION 'key "%" of table % may be NULL', key, relation
+            USING ERRCODE = 'MR003', HINT = format(
+                'ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', relation, key);
+    END IF;
     IF typed_dims IS NOT NULL AND dims IS NOT NULL AND typed_dims <> dims THEN
         RAISE EXCEPTION 'dims is %, column "%" has %', dims, vector, typed_dims
             USING ERRCODE = 'MR003';
@@ -238,6 +247,10 @@ BEGIN
                 USING ERRCODE = 'MR003';
         END IF;
         typed_dims := dims;
+        -- One row of another width would fail every search. Rows that are there were looked at.
+        EXECUTE format(
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I.vector_dims(%I) = %s) NOT VALID',
+            relation, mrl.dims_constraint(vector), v, vector, dims);
     END IF;
     low_dims := coalesce(shortlist_dims, mrl.default_low_dims(nesting_dims, typed_dims));
     widths := coalesce(nesting_dims, mrl.rising(ARRAY[low_dims, typed_dims]));
@@ -276,6 +289,14 @@ COMMENT ON FUNCTION mrl.attach(
     'Makes a collection of a table with data. low_dim => ''column'' adds the low-dim column, which '
     'rewrites the table under an exclusive lock; ''index'' leaves the table as it is, and '
     'mrl.create_index() then indexes the expression.';
+
+CREATE OR REPLACE FUNCTION mrl.dims_constraint(vector text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN 'mrl_dims_of_' || left(vector, 12) || '_' || left(md5(vector), 8);
+COMMENT ON FUNCTION mrl.dims_constraint(text) IS
+    'The name of the constraint that attach gives to a table whose vector column does not say its '
+    'dims.';
 
 CREATE OR REPLACE FUNCTION mrl.set_adaptor(collection text, adaptor bytea)
     RETURNS void
@@ -325,6 +346,15 @@ BEGIN
         LOOP
             EXECUTE format('DROP INDEX %s', index);
         END LOOP;
+        IF EXISTS (
+            SELECT
+            FROM pg_constraint AS k
+            WHERE k.conrelid = c.relation AND k.conname = mrl.dims_constraint(c.vector_column)
+        ) THEN
+            EXECUTE format(
+                'ALTER TABLE %s DROP CONSTRAINT %I', c.relation,
+                mrl.dims_constraint(c.vector_column));
+        END IF;
         IF c.owns_column THEN
             EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', c.relation, c.low_dim_column);
         END IF;

@@ -76,13 +76,25 @@ WITH NO DATA
 
 -- name: staging_merge
 INSERT INTO {target} ({columns})
+OVERRIDING SYSTEM VALUE
 SELECT {columns}
 FROM {staging}
 ON CONFLICT ({key}) DO UPDATE
 SET {updates}
 
+-- name: staging_insert
+INSERT INTO {target} ({columns})
+OVERRIDING SYSTEM VALUE
+SELECT {columns}
+FROM {staging}
+
+-- Where policies bind this role, it may not COPY into the table.
+-- name: row_security_active
+SELECT pg_catalog.row_security_active(%s::pg_catalog.text)
+
 -- name: staging_add
 INSERT INTO {target} ({columns})
+OVERRIDING SYSTEM VALUE
 SELECT {columns}
 FROM {staging}
 ON CONFLICT ({key}) DO NOTHING

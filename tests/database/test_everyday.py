@@ -1,0 +1,135 @@
+"""Tables as they are out there: policies, identity keys, other widths, columns that come later."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import mrl_db
+
+DIMS = 4
+
+
+def vectors(n, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, DIMS)).astype(np.float32)
+
+
+@pytest.mark.superuser
+def test_rows_are_added_under_row_level_security(db, dsn, execute):
+    db.create_collection("docs", dims=DIMS, columns={"tenant": "text"})
+    execute("CREATE ROLE everyday_writer LOGIN")
+    try:
+        execute(
+            "GRANT ALL ON docs TO everyday_writer; GRANT USAGE ON SCHEMA mrl TO everyday_writer"
+        )
+        execute("GRANT ALL ON ALL TABLES IN SCHEMA mrl TO everyday_writer")
+        execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+        execute("CREATE POLICY own ON docs USING (tenant = 'a') WITH CHECK (tenant = 'a')")
+        with mrl_db.connect(f"{dsn} user=everyday_writer") as theirs:
+            docs = theirs.open("docs")
+            assert docs.add([1, 2], vectors(2), tenant=["a", "a"]) == 2
+            assert docs.upsert([2, 3], vectors(2), tenant=["a", "a"]) == 2
+            with pytest.raises(mrl_db.DuplicateKeyError):
+                docs.add([1], vectors(1), tenant=["a"])
+            with pytest.raises(mrl_db.PrivilegeError):
+                docs.add([4], vectors(1), tenant=["b"])
+            assert docs.count() == 3
+    finally:
+        execute("DROP OWNED BY everyday_writer; DROP ROLE everyday_writer")
+
+
+@pytest.mark.parametrize("always", ["ALWAYS", "BY DEFAULT"])
+def test_keys_made_by_the_server_may_be_given_too(db, execute, always):
+    execute(
+        f"CREATE TABLE docs (id bigint GENERATED {always} AS IDENTITY PRIMARY KEY, "
+        f"embedding vector({DIMS}))"
+    )
+    docs = db.attach("docs")
+
+    assert docs.add([10, 11], vectors(2)) == 2
+    assert docs.upsert([11, 12], vectors(2, seed=1)) == 2
+
+    np.testing.assert_allclose(docs.get([11]).vectors, vectors(2, seed=1)[:1])
+    assert docs.count() == 3
+
+
+@pytest.mark.parametrize("low_dim", ["column", "index"])
+def test_an_untyped_column_takes_no_row_of_another_width(db, execute, low_dim):
+    execute("CREATE TABLE docs (id bigint PRIMARY KEY, embedding vector)")
+    docs = db.attach("docs", dims=DIMS, low_dim=low_dim)
+    docs.add([1, 2], vectors(2))
+
+    with pytest.raises(Exception, match="violates check constraint"):
+        execute("INSERT INTO docs VALUES (3, '[1,2,3,4,5]')")
+    execute("INSERT INTO docs VALUES (4, NULL)")
+
+    assert sorted(docs.search(vectors(1)[0], k=5).ids.tolist()) == [1, 2]
+    db.drop("docs")
+    execute("INSERT INTO docs VALUES (3, '[1,2,3,4,5]')")
+
+
+def test_a_key_that_may_be_null_is_refused_with_the_way_out(db, execute):
+    execute(f"CREATE TABLE docs (id bigint UNIQUE, embedding vector({DIMS}))")
+
+    with pytest.raises(mrl_db.ValueRangeError, match="SET NOT NULL"):
+        db.attach("docs")
+
+    execute("ALTER TABLE docs ALTER COLUMN id SET NOT NULL")
+    assert db.attach("docs").count() == 0
+
+
+def test_columns_added_later_are_known_to_an_open_collection(db, execute):
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add([1, 2], vectors(2))
+    execute("ALTER TABLE docs ADD COLUMN year integer DEFAULT 2020")
+
+    assert docs.count({"year": 2020}) == 2
+    assert docs.search(vectors(1)[0], k=1, columns=["year"]).columns["year"].tolist() == [2020]
+    execute("ALTER TABLE docs ADD COLUMN title text")
+    docs.add([3], vectors(1), title=["new"])
+    assert docs.get([3], columns=["title"]).columns["title"] == ["new"]
+    with pytest.raises(mrl_db.FilterError, match="nowhere"):
+        docs.count({"nowhere": 1})
+
+
+def test_another_unique_column_is_not_taken_for_the_key(db, execute):
+    execute(f"CREATE TABLE docs (id bigint PRIMARY KEY, url text UNIQUE, embedding vector({DIMS}))")
+    docs = db.attach("docs")
+    docs.add([1], vectors(1), url=["a"])
+
+    with pytest.raises(mrl_db.DuplicateKeyError, match=r"\(url\)=\(a\)") as caught:
+        docs.add([2], vectors(1), url=["a"])
+    assert "whose key" in str(caught.value)
+
+
+def test_of_those_who_create_one_name_at_once_one_does(db, dsn):
+    results = []
+    start = threading.Barrier(5)
+
+    def create():
+        with mrl_db.connect(dsn, pool_size=1) as mine:
+            start.wait()
+            try:
+                mine.create_collection("docs", dims=DIMS)
+                results.append("created")
+            except Exception as error:
+                results.append(type(error))
+
+    for _ in range(4):
+        threads = [threading.Thread(target=create) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results.count("created") == 1
+        assert results.count(mrl_db.CollectionExistsError) == 4
+        results.clear()
+        db.drop("docs")
+
+
+def test_views_and_foreign_tables_are_refused_with_the_way_out(db, execute):
+    execute(f"CREATE TABLE base (id bigint PRIMARY KEY, embedding vector({DIMS}))")
+    execute("CREATE VIEW docs AS SELECT * FROM base")
+
+    with pytest.raises(mrl_db.ValueRangeError, match="below the view"):
+        db.attach("docs")
