@@ -112,14 +112,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '2bc8c84929c841c3ac52aafc97ca7fda0fd5ce7c5b7f9e51076fb931dc9167d7'
+        AND checksum = '71942a3ebf2455db03882c73fd07b8408de45f7b49d7cc7be836e96b8d5e9bcf'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '2bc8c84929c841c3ac52aafc97ca7fda0fd5ce7c5b7f9e51076fb931dc9167d7',
+    '71942a3ebf2455db03882c73fd07b8408de45f7b49d7cc7be836e96b8d5e9bcf',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -126,7 +126,7 @@ CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, t
     '1f30c57ebf804464d77576a854142406';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
-    search_path=pg_catalog, pg_temp AS '20282777edc7cb9d695a085daaa19e82';
+    search_path=pg_catalog, pg_temp AS '8346b92df105b1c7aae6cd84c53647f2';
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET

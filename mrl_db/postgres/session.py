@@ -313,6 +313,9 @@ def _checked_dsn(dsn: str, statement_timeout: float | None) -> str:
     try:
         given = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
+        given = {"host": "@"}
+    # After a password with a bare "@" libpq takes the rest of it for a part of the host.
+    if any("@" in host[1:] or host == "@" for host in str(given.get("host") or "").split(",")):
         raise ConnectError(
             "the connection string is malformed; wanted postgresql://user@host:port/database, with "
             "special characters percent-encoded, or host=… dbname=… user=…"

@@ -14,6 +14,10 @@ BEGIN
             USING ERRCODE = 'MR003',
                 HINT = 'its function search_<name> must fit PostgreSQL''s 63 bytes';
     END IF;
+    IF position('$body$' IN name) > 0 THEN
+        RAISE EXCEPTION 'the collection name "%" has "$body$" in it', name
+            USING ERRCODE = 'MR003', HINT = 'it would end the body of its search function';
+    END IF;
     IF EXISTS (SELECT FROM mrl.collection AS c WHERE c.name = check_definition.name) THEN
         RAISE EXCEPTION 'collection "%" exists already', name
             USING ERRCODE = 'MR001', HINT = 'open it, drop it, or choose another name';

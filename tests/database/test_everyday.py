@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mrl_db
+from mrl_db.postgres.server import embedded
 
 DIMS = 4
 
@@ -133,3 +134,31 @@ def test_views_and_foreign_tables_are_refused_with_the_way_out(db, execute):
 
     with pytest.raises(mrl_db.ValueRangeError, match="below the view"):
         db.attach("docs")
+
+
+def test_a_name_that_would_end_the_search_function_is_refused(db):
+    with pytest.raises(mrl_db.ValueRangeError, match="body"):
+        db.create_collection("a$body$b", dims=DIMS)
+
+
+@pytest.mark.parametrize(
+    "rest", ["p@S3cretTail@127.0.0.1/db", "p@S3cretTail@[::1]:5432/db", "p%zz@S3cretTail@h/db"]
+)
+def test_no_part_of_a_password_is_shown_whatever_libpq_makes_of_the_string(rest):
+    with pytest.raises(mrl_db.ConnectError, match="malformed") as caught:
+        mrl_db.connect(f"postgresql://user:{rest}", connect_timeout=1.0)
+    assert "S3cretTail" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["$(touch seen)", "`touch seen`", 'a"b', "a,b", "a\\b"])
+def test_no_shell_reads_the_name_of_a_servers_folder(tmp_path, monkeypatch, odd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(mrl_db.ServerError, match="choose another home"):
+        mrl_db.connect(home=tmp_path / odd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_users_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    monkeypatch.setenv("MRL_DB_HOME", "~/data")
+    assert str(embedded.default_home()) == "/home/of/mine/data"

@@ -53,7 +53,19 @@ _TELL_SECONDS = 5.0
 def default_home() -> Path:
     """Returns the server's folder: MRL_DB_HOME, or `default` in the user's data folder."""
     home = os.environ.get("MRL_DB_HOME")
-    return Path(home) if home else platformdirs.user_data_path("mrl_db") / "default"
+    return Path(home).expanduser() if home else platformdirs.user_data_path("mrl_db") / "default"
+
+
+def _checked_home(home: Path) -> Path:
+    """Returns the folder, absolute; pg_ctl hands its name to a shell, which must not read it."""
+    home = home.expanduser().absolute()
+    odd = sorted(set(str(home)) & set('$`"\\,\n'))
+    if odd:
+        raise ServerError(
+            f"the server's folder {str(home)!r} has {' '.join(map(repr, odd))} in its name, which "
+            "PostgreSQL's programs would not take as it is; choose another home= or MRL_DB_HOME"
+        )
+    return home
 
 
 class EmbeddedServer:
@@ -72,7 +84,7 @@ class EmbeddedServer:
         Raises:
             ServerError: It does not start; with the end of its log.
         """
-        self.home = home.absolute()
+        self.home = _checked_home(home)
         self._data = self.home / "data"
         self._settings = dict(settings or {})
         private_folder(self.home, "MRL_DB_HOME")
