@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def checked(
 ) -> Further:
     """Returns what is asked for; raises ValueRangeError."""
     if group_by is not None:
-        (group_by,) = door.checked_column_names(group_by, opened.info)
+        (group_by,) = opened.checked(partial(door.checked_column_names, group_by))
         sql_type = opened.info.columns[group_by].type
         if not knows(sql_type):
             raise ValueRangeError(

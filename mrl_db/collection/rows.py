@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,10 @@ class Scan:
     with one page in memory. It may be read several times, and reads anew each time.
     """
 
-    def __init__(
-        self, session: Session, request: Request, columns: Sequence[str], window: Window
-    ) -> None:
+    def __init__(self, session: Session, request: Request, window: Window) -> None:
         """Not for callers: use `Collection.scan`."""
         self._session = session
         self._request = request
-        self._names = tuple(columns)
         self._window = window
 
     def __iter__(self) -> Iterator[Records]:
@@ -114,17 +112,18 @@ def scan(
         page: Rows of a page; None: some megabytes.
     """
     opened = self._opened
-    info = opened.info
-    names = door.checked_column_names(tuple(info.columns) if columns is None else columns, info)
-    node = door.checked_filter(where, info)
-    request = Request(info, node, (*names, *((info.vector,) if vectors else ())))
+    names = tuple(opened.info.columns) if columns is None else columns
+    request = opened.request(where, names)
+    info = request.info
+    if vectors:
+        request = replace(request, columns=(*request.columns, info.vector))
     usual = block_rows(info.dims) if vectors else _PAGE_ROWS
     window = Window(
         None if after is None else door.checked_keys([after], info.key_type)[0],
         None if limit is None else door.checked_count(limit, "limit"),
         usual if page is None else door.checked_count(page, "page"),
     )
-    return Scan(opened.session, request, names, window)
+    return Scan(opened.session, request, window)
 
 
 def update(
@@ -148,7 +147,6 @@ def update(
         How many rows were there.
     """
     opened = self._opened
-    info = opened.info
     if (ids is None) == (where is None):
         raise ValueRangeError(
             "update() takes ids or where=, one of the two; where={} changes all rows"
@@ -157,18 +155,19 @@ def update(
         raise ValueRangeError("update() got no columns; wanted name=value for each that changes")
     if ids is None:
         of_one = {name: [value] for name, value in columns.items()}
-        values = {name: one[0] for name, one in door.checked_columns(of_one, info, 1).items()}
+        lists = opened.checked(lambda info: door.checked_columns(of_one, info, 1))
+        values = {name: one[0] for name, one in lists.items()}
         request = opened.request(where)
         return opened.write(
             batch_id, partial(updating.update_where, request=request, values=values)
         )
-    keys = door.checked_keys_or_key(ids, info.key_type)
+    keys = door.checked_keys_or_key(ids, opened.info.key_type)
     alone = door.is_alone(ids)
     listed = {
         name: [value] * len(keys) if alone or door.is_alone(value) else value
         for name, value in columns.items()
     }
-    checked = door.checked_columns(listed, info, len(keys))
+    checked = opened.checked(lambda info: door.checked_columns(listed, info, len(keys)))
     return opened.write(
-        batch_id, partial(updating.update_keys, info=info, keys=keys, columns=checked)
+        batch_id, partial(updating.update_keys, info=opened.info, keys=keys, columns=checked)
     )

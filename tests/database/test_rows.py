@@ -219,6 +219,26 @@ def test_rows_that_are_there_are_skipped_if_asked(docs):
         docs.add([5], np.ones((1, 3)), on_conflict="replace")
 
 
+def test_columns_that_another_client_adds_later(docs, execute):
+    execute("ALTER TABLE docs ADD COLUMN later integer DEFAULT 5")
+
+    assert docs.update([1], later=6) == 1
+    assert docs.scan({"later": 6}, columns=["later"]).records().ids.tolist() == [1]
+    execute("ALTER TABLE docs ADD COLUMN last integer DEFAULT 5")
+    assert docs.search([1, 1, 1], group_by="last").ids.shape == (1,)
+
+
+def test_rows_with_keys_of_an_identity_column_are_skipped(db, execute):
+    execute(
+        "CREATE TABLE made (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+        "embedding vector(3))"
+    )
+    docs = db.attach("made")
+
+    assert docs.add([1], np.ones((1, 3)), on_conflict="skip") == 1
+    assert docs.add([1, 2], np.ones((2, 3)), on_conflict="skip") == 1
+
+
 def test_a_collection_is_created_or_opened(db):
     made = {"dims": 8, "nesting_dims": (4, 8), "metric": "l2", "columns": {"year": "int"}}
     docs = db.create_collection("docs", **made, if_exists="open")
