@@ -209,6 +209,8 @@ def checked_vectors(
         ValueRangeError: NaN, infinity, a zero vector under cosine, values beyond half precision.
     """
     array = float_array(vectors, what)
+    if array.size == 0 and what == "vectors":
+        return np.empty((0, info.dims), dtype=np.float32)
     if array.ndim != 2:
         raise ShapeError(
             f"{what} has {array.ndim} axes (shape {array.shape}), wanted 2: (rows, "
@@ -255,10 +257,11 @@ def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]
         raise ShapeError(
             f"ids is {type(ids).__name__}{shape}, wanted a list or an array of one axis"
         )
-    if len(ids) == 0:
-        raise ShapeError("ids is empty, wanted at least one")
     if count is not None and len(ids) != count:
-        raise ShapeError(f"there are {len(ids)} ids for {count} vectors, wanted one each")
+        empty = "vectors is empty: " if count == 0 else "ids is empty: " if len(ids) == 0 else ""
+        raise ShapeError(f"{empty}there are {len(ids)} ids for {count} vectors, wanted one each")
+    if len(ids) == 0:
+        return []
     kind = KEY_TYPES[key_type]
     values: list[Any]
     if kind.dtype is not None:

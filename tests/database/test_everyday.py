@@ -162,3 +162,27 @@ def test_a_tilde_is_the_users_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/mine")
     monkeypatch.setenv("MRL_DB_HOME", "~/data")
     assert str(embedded.default_home()) == "/home/of/mine/data"
+
+
+@pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
+def test_no_rows_are_written_read_and_deleted_like_many(db, key_type):
+    docs = db.create_collection("docs", dims=DIMS, key_type=key_type, columns={"year": "integer"})
+    nothing = np.empty((0, DIMS), dtype=np.float32)
+
+    assert docs.add([], nothing) == 0
+    assert docs.add([], [], year=[]) == 0
+    assert docs.upsert([], nothing) == 0
+    assert docs.delete([]) == 0
+    assert docs.get([]).vectors.shape == (0, DIMS)
+    with pytest.raises(mrl_db.ShapeError):
+        docs.add([], vectors(1))
+    with pytest.raises(mrl_db.ShapeError):
+        docs.search(nothing)
+
+
+def test_an_empty_batch_does_not_end_an_ingest(db):
+    docs = db.create_collection("docs", dims=DIMS)
+    batches = [([], np.empty((0, DIMS))), ([1], vectors(1)), ([], []), ([2], vectors(1))]
+
+    assert docs.ingest(iter(batches), index=False) == 2
+    assert docs.count() == 2
