@@ -17,14 +17,40 @@ constexpr float kNoise = 0.25f * 0.25f / 12.0f;
 
 }  // namespace
 
+std::size_t SlotNumbers::place_of(std::uint32_t slot) const {
+    const std::size_t mask = places_.size() - 1;
+    std::size_t place = (slot * 0x9e3779b97f4a7c15u >> 32) & mask;
+    while (places_[place].second != kNone && places_[place].first != slot)
+        place = (place + 1) & mask;
+    return place;
+}
+
+std::uint32_t SlotNumbers::find_or_add(std::uint32_t slot, std::uint32_t next) {
+    if (2 * used_ >= places_.size()) grow();
+    auto& place = places_[place_of(slot)];
+    if (place.second == kNone) {
+        place = {slot, next};
+        ++used_;
+    }
+    return place.second;
+}
+
+void SlotNumbers::grow() {
+    auto before = std::move(places_);
+    places_.assign(std::max<std::size_t>(1024, 4 * before.size()), {0, kNone});
+    for (const auto& place : before) {
+        if (place.second != kNone) places_[place_of(place.first)] = place;
+    }
+}
+
 std::uint32_t BatchLinker::number(std::uint32_t slot) {
-    const auto [at, fresh] = numbers_.try_emplace(slot, static_cast<std::uint32_t>(slots_.size()));
-    if (fresh) {
+    const auto next = static_cast<std::uint32_t>(slots_.size());
+    const std::uint32_t number = numbers_.find_or_add(slot, next);
+    if (number == next) {
         slots_.push_back(slot);
-        given_.push_back(false);
         missing_.push_back(slot);
     }
-    return at->second;
+    return number;
 }
 
 void BatchLinker::add(std::uint32_t slot, const std::vector<std::uint32_t>& candidates) {
@@ -35,7 +61,11 @@ void BatchLinker::add(std::uint32_t slot, const std::vector<std::uint32_t>& cand
 }
 
 const std::vector<std::uint32_t>& BatchLinker::missing() {
-    std::erase_if(missing_, [this](std::uint32_t slot) { return given_[numbers_.at(slot)]; });
+    given_.resize(slots_.size());
+    is_new_.resize(slots_.size());
+    links_.resize(slots_.size());
+    for (const std::uint32_t row : new_) is_new_[row] = true;
+    std::erase_if(missing_, [this](std::uint32_t slot) { return given_[numbers_.at(slot)] != 0; });
     std::sort(missing_.begin(), missing_.end());
     codes_.bytes.resize(slots_.size() * kBuildBytes);
     codes_.scale.resize(slots_.size());
@@ -62,10 +92,10 @@ void BatchLinker::give_line(std::uint32_t slot, const std::uint8_t* high_and_low
 // Squared distances of a row to others.
 void BatchLinker::measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
                           float* distances) const {
-    std::vector<std::int32_t> products(n);
+    products_.resize(std::max(n, products_.size()));
     kernels().inner_product_int8_at(codes_.row(from), codes_.bytes.data(), to, n, kBuildBytes,
-                                    kBuildBytes, products.data());
-    for (std::size_t i = 0; i < n; ++i) distances[i] = codes_.between(from, to[i], products[i]);
+                                    kBuildBytes, products_.data());
+    for (std::size_t i = 0; i < n; ++i) distances[i] = codes_.between(from, to[i], products_[i]);
 }
 
 void BatchLinker::add_mates(std::uint32_t row, std::vector<std::uint32_t>& candidates) const {
@@ -100,53 +130,59 @@ void BatchLinker::prune() {
         sorter.sort(all);
         Near links[kDegree];
         const std::size_t degree = pruner.prune(all, links);
-        std::vector<std::uint32_t>& own = links_[slots_[new_[r]]];
         for (std::size_t e = 0; e < degree; ++e) {
-            own.push_back(links[e].slot);
-            offered_[slots_[links[e].slot]].push_back(new_[r]);
+            links_[new_[r]].push_back(links[e].slot);
+            offers_.emplace_back(links[e].slot, new_[r]);
         }
     }
+    std::stable_sort(offers_.begin(), offers_.end(),
+                     [this](const auto& a, const auto& b) { return before(a.first, b.first); });
 }
 
 std::vector<std::uint32_t> BatchLinker::targets() const {
     std::vector<std::uint32_t> slots;
-    for (const auto& [slot, rows] : offered_) {
-        if (!links_.contains(slot)) slots.push_back(slot);
+    for (const auto& [to, row] : offers_) {
+        if (is_new_[to] == 0 && (slots.empty() || slots.back() != slots_[to]))
+            slots.push_back(slots_[to]);
     }
     return slots;
 }
 
 void BatchLinker::give_links(std::uint32_t slot, const std::uint32_t* links, std::size_t slots) {
-    std::vector<std::uint32_t>& own = links_[slot];
+    Numbers own;
     for (std::size_t e = 0; e < kDegree && links[e] != kNoLink; ++e) {
         if (links[e] < slots) own.push_back(number(links[e]));
     }
+    links_[numbers_.at(slot)] = std::move(own);
 }
 
 void BatchLinker::link_back() {
-    for (const auto& [slot, rows] : offered_) {
-        std::vector<std::uint32_t>& own = links_[slot];
-        for (const std::uint32_t row : rows) {
-            add_link(numbers_.at(slot), row, own, BuildOptions{}.alpha,
-                     [this](std::uint32_t from, const std::uint32_t* to, std::size_t n,
-                            float* distances) { measure(from, to, n, distances); });
-        }
+    Numbers changed = new_;
+    for (const auto& [to, row] : offers_) {
+        add_link(to, row, links_[to], BuildOptions{}.alpha,
+                 [this](std::uint32_t from, const std::uint32_t* others, std::size_t n,
+                        float* distances) { measure(from, others, n, distances); });
+        if (is_new_[to] == 0) changed.push_back(to);
     }
     // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last
     // one up.
     for (const std::uint32_t row : new_) {
-        const std::vector<std::uint32_t>& own = links_[slots_[row]];
+        const Numbers& own = links_[row];
         const bool reached = std::any_of(own.begin(), own.end(), [&](std::uint32_t other) {
-            const std::vector<std::uint32_t>& theirs = links_[slots_[other]];
-            return std::find(theirs.begin(), theirs.end(), row) != theirs.end();
+            return std::find(links_[other].begin(), links_[other].end(), row) !=
+                   links_[other].end();
         });
-        if (!reached && !own.empty()) links_[slots_[own.front()]].back() = row;
+        if (!reached && !own.empty()) links_[own.front()].back() = row;
     }
+    std::sort(changed.begin(), changed.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return before(a, b); });
+    changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
     changes_.clear();
-    for (const auto& [slot, numbers] : links_) {
-        Change change{slot, {}};
+    for (const std::uint32_t row : changed) {
+        Change change{slots_[row], {}};
         change.links.fill(kNoLink);
-        for (std::size_t e = 0; e < numbers.size(); ++e) change.links[e] = slots_[numbers[e]];
+        for (std::size_t e = 0; e < links_[row].size(); ++e)
+            change.links[e] = slots_[links_[row][e]];
         changes_.push_back(change);
     }
 }

@@ -10,8 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "../store/line_codes.hpp"
@@ -19,6 +18,25 @@
 #include "build_codes.hpp"
 
 namespace mrl {
+
+// Numbers slots as they are met. A batch meets tens of thousands, most of them many times: open
+// addressing, a power of two of places, half of them empty.
+class SlotNumbers {
+  public:
+    static constexpr std::uint32_t kNone = 0xffffffffu;
+
+    // The number of a slot, `next` for one that is met for the first time.
+    std::uint32_t find_or_add(std::uint32_t slot, std::uint32_t next);
+    // Of one that was met.
+    std::uint32_t at(std::uint32_t slot) const { return places_[place_of(slot)].second; }
+
+  private:
+    std::size_t place_of(std::uint32_t slot) const;
+    void grow();
+
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> places_;  // slot, number or kNone
+    std::size_t used_ = 0;
+};
 
 class BatchLinker {
   public:
@@ -43,24 +61,27 @@ class BatchLinker {
     const std::vector<Change>& changes() const { return changes_; }
 
   private:
-    static constexpr std::uint32_t kAbsent = 0xffffffffu;
+    using Numbers = std::vector<std::uint32_t>;
 
     std::uint32_t number(std::uint32_t slot);
     void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
                  float* distances) const;
-    void add_mates(std::uint32_t row, std::vector<std::uint32_t>& candidates) const;
+    void add_mates(std::uint32_t row, Numbers& candidates) const;
+    // By rising slot.
+    bool before(std::uint32_t a, std::uint32_t b) const { return slots_[a] < slots_[b]; }
 
     const LineCodes& lines_;
     float longest_;
     // Rows are numbered as they are met; `new_` are the batch.
-    std::unordered_map<std::uint32_t, std::uint32_t> numbers_;
-    std::vector<std::uint32_t> slots_, missing_;
-    std::vector<bool> given_;
+    SlotNumbers numbers_;
+    std::vector<std::uint32_t> slots_, missing_;  // slots
+    std::vector<std::uint8_t> given_, is_new_;
     BuildCodes codes_{0};
-    std::vector<std::uint32_t> new_;
-    std::vector<std::vector<std::uint32_t>> candidates_;           // of each new row, numbers
-    std::map<std::uint32_t, std::vector<std::uint32_t>> links_;    // by slot: numbers
-    std::map<std::uint32_t, std::vector<std::uint32_t>> offered_;  // by slot: numbers of new rows
+    Numbers new_;
+    std::vector<Numbers> candidates_;                              // of each new row
+    std::vector<Numbers> links_;                                   // of those that were linked to
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> offers_;  // to whom, which new row
+    mutable std::vector<std::int32_t> products_;
     std::vector<Change> changes_;
 };
 
