@@ -117,6 +117,7 @@ static void set_linked(Relation rel, const MrlIndex* index, uint32 linked, uint3
     memmove(change.meta->reused_slots, change.meta->reused_slots + reused,
             sizeof(uint32) * change.meta->reused);
     change.meta->linked = linked;
+    change.meta->added += batch;
     mrl_end_meta_change(&change);
     mrl_end_entries(&pages);
 }

@@ -93,7 +93,7 @@ void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, 
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
 struct MrlLabel* mrl_label(Page page);
-void mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
+MrlIndex* mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
 

@@ -7,6 +7,7 @@
 #include "commands/progress.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 PG_MODULE_MAGIC;
@@ -24,6 +25,24 @@ static const struct config_enum_entry page_access_values[] = {
     {"pinned", MRL_PINNED, false},
     {NULL, 0, false},
 };
+
+// What the engine says as an ERROR.
+void mrl_check_status(MrlStatus status, const char* doing) {
+    switch (status) {
+        case MRL_DONE:
+        case MRL_PAGES:
+            return;
+        case MRL_CANCELLED:
+            CHECK_FOR_INTERRUPTS();
+            ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("%s was cancelled", doing)));
+        case MRL_NO_MEMORY:
+            ereport(ERROR,
+                    (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while %s", doing)));
+        case MRL_FAILED:
+            ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+                            errmsg("%s: %s", doing, mrl_engine_message())));
+    }
+}
 
 PGDLLEXPORT void _PG_init(void);
 

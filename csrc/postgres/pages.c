@@ -9,6 +9,7 @@
 // under a pin and a lock.
 #include "mrl.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/buf_internals.h"
@@ -36,33 +37,21 @@ void mrl_init_pages(void) {
     indexes = hash_create("mrl indexes", 16, &control, HASH_ELEM | HASH_BLOBS);
 }
 
-void mrl_check_status(MrlStatus status, const char* doing) {
-    switch (status) {
-        case MRL_DONE:
-        case MRL_PAGES:
-            return;
-        case MRL_CANCELLED:
-            CHECK_FOR_INTERRUPTS();
-            ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("%s was cancelled", doing)));
-        case MRL_NO_MEMORY:
-            ereport(ERROR,
-                    (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while %s", doing)));
-        case MRL_FAILED:
-            ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-                            errmsg("%s: %s", doing, mrl_engine_message())));
-    }
-}
-
 // Labels
 
 struct MrlLabel* mrl_label(Page page) { return (struct MrlLabel*)((char*)page + MRL_LABEL_AT); }
 
+static bool has_label(Page page, int section, uint32 number) {
+    const struct MrlLabel* label = mrl_label(page);
+
+    return label->magic == MRL_MAGIC && label->format == MRL_FORMAT && label->section == section &&
+           label->number == number;
+}
+
 static void check_label(Relation rel, Page page, BlockNumber block, int section, uint32 number) {
     const struct MrlLabel* label = mrl_label(page);
 
-    if (label->magic == MRL_MAGIC && label->format == MRL_FORMAT && label->section == section &&
-        label->number == number)
-        return;
+    if (has_label(page, section, number)) return;
     if (label->magic == MRL_MAGIC && label->format != MRL_FORMAT)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("index \"%s\" is of format %d, and this library reads format %d",
@@ -284,39 +273,68 @@ Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number) 
     return buffer;
 }
 
+// Whether another generation has taken the place of the one that is being read. A server that
+// writes keeps the old one's pages until nobody reads them (space.c); a standby does not know who
+// reads.
+static bool was_replaced(Relation rel, const MrlIndex* index) {
+    struct MrlMeta meta;
+
+    if (!RecoveryInProgress()) return false;
+    read_meta(rel, &meta);
+    return meta.generation != index->meta.generation;
+}
+
+// As mrl_lock_page; InvalidBuffer where the page has become another one's.
+static Buffer lock_if_same(Relation rel, MrlIndex* index, int section, uint32 number) {
+    Buffer buffer = mrl_pin_page(rel, index, section, number);
+
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    if (has_label(BufferGetPage(buffer), section, number)) return buffer;
+    UnlockReleaseBuffer(buffer);
+    return was_replaced(rel, index) ? InvalidBuffer : mrl_lock_page(rel, index, section, number);
+}
+
 // Brings pages into buffers, all that are missing at once. One that was in a buffer already is
-// looked for there.
-static void read_pages(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
+// looked for there. Returns false where one is no more what it was.
+static bool read_pages(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
     Buffer* recent = palloc0(sizeof(Buffer) * request->n);
+    bool same = true;
 
     for (int reading = 0; reading < 2; ++reading) {
-        for (uint32 i = 0; i < request->n; ++i) {
+        for (uint32 i = 0; i < request->n && same; ++i) {
             MrlPageRef* ref = ref_of(rel, index, request->section, request->pages[i]);
 
             if (ref->buffer > 0 && is_there(index, ref)) continue;
             if (reading) {
+                Buffer buffer;
+
                 if (BufferIsValid(recent[i])) ref->buffer = recent[i];
-                UnlockReleaseBuffer(mrl_lock_page(rel, index, request->section, request->pages[i]));
+                buffer = lock_if_same(rel, index, request->section, request->pages[i]);
+                same = buffer != InvalidBuffer;
+                if (same) UnlockReleaseBuffer(buffer);
             } else {
                 recent[i] = PrefetchBuffer(rel, MAIN_FORKNUM, ref->block).recent_buffer;
             }
         }
     }
     pfree(recent);
+    return same;
 }
 
-static void copy_items(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
+static bool copy_items(Relation rel, MrlIndex* index, const struct MrlPageRequest* request) {
     Buffer buffer = InvalidBuffer;
 
     for (uint32 i = 0; i < request->n; ++i) {
         if (i == 0 || request->pages[i] != request->pages[i - 1]) {
             if (i != 0) UnlockReleaseBuffer(buffer);
-            buffer = mrl_lock_page(rel, index, request->section, request->pages[i]);
+            buffer = lock_if_same(rel, index, request->section, request->pages[i]);
+            if (buffer == InvalidBuffer) return false;
         }
         memcpy(request->copies + (Size)i * request->bytes,
                (char*)BufferGetPage(buffer) + request->offsets[i], request->bytes);
     }
     if (request->n != 0) UnlockReleaseBuffer(buffer);
+    return true;
 }
 
 static void touch_pages(Relation rel, Host* host) {
@@ -329,8 +347,8 @@ static void touch_pages(Relation rel, Host* host) {
     }
 }
 
-// A whole search; the hits are the reader's.
-void mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
+// Returns false when a standby's index became another generation meanwhile.
+static bool search_once(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
     bool in_place = MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED &&
                     !RelationUsesLocalBuffers(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
@@ -348,18 +366,25 @@ void mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch sea
 
         CHECK_FOR_INTERRUPTS();
         if (request->copies != NULL) {
-            copy_items(rel, index, request);
+            if (!copy_items(rel, index, request)) return false;
             answer = MRL_COPIED;
             attempts = 0;
         } else if (++attempts > STEADY_ATTEMPTS) {
             answer = MRL_UNSTEADY;
         } else {
-            read_pages(rel, index, request);
+            if (!read_pages(rel, index, request)) return false;
             answer = MRL_READ;
         }
     }
     mrl_check_status(status, "searching");
     touch_pages(rel, &host);
+    return !was_replaced(rel, index);
+}
+
+// A whole search; the hits are the reader's. Returns the index as it is then.
+MrlIndex* mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
+    while (!search_once(rel, index, query, search)) index = mrl_open(rel);
+    return index;
 }
 
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail) {

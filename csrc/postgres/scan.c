@@ -74,11 +74,11 @@ static void walk(IndexScanDesc desc) {
     // The first walk goes by what was opened just now.
     MrlIndex* index = scan->visited == 0 ? mrl_scan_index(desc) : mrl_scan_open(desc);
 
-    mrl_search(desc->indexRelation, index, scan->query_values,
-               (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
-                           .effort = scan->effort,
-                           .keep = scan->keep,
-                           .k = Max(LEAST_K, scan->k)});
+    index = mrl_search(desc->indexRelation, index, scan->query_values,
+                       (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
+                                   .effort = scan->effort,
+                                   .keep = scan->keep,
+                                   .k = Max(LEAST_K, scan->k)});
     take_hits(scan, index);
 }
 
@@ -88,7 +88,7 @@ static void scan_lines(IndexScanDesc desc) {
     size_t left = Max(mrl_max_scan_tuples - scan->visited, 0);
 
     // What was met before may be among the best, and is taken out.
-    mrl_search(
+    index = mrl_search(
         desc->indexRelation, index, scan->query_values,
         (MrlSearch){.kind = MRL_SCAN, .keep = (size_t)Min(scan->slots, left + scan->visited)});
     take_hits(scan, index);

@@ -89,6 +89,7 @@ struct MrlMeta {
     uint32_t first_chain[MRL_SECTIONS], last_chain[MRL_SECTIONS];  // blocks of the directory, or 0
     uint32_t pages[MRL_SECTIONS];
     uint32_t fitted;  // rows that the projection was fitted on
+    uint32_t added;   // rows that were linked since then
     // What the generation before this one left: pages that a search may still be reading. 0: none.
     uint64_t retired_xid;  // transactions from here on do not know them
     uint32_t retired_blob, retired_chain[2], retired_entries;  // chain: of links, of lines

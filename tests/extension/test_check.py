@@ -20,10 +20,10 @@ TAILS_AT = HEAD + (PAGE - HEAD) // (64 + 16) * 64  # codes of 32 dims take 64 by
 
 @pytest.fixture
 def docs(connection):
-    """A table of 1,000 rows with an index, and 600 rows that came later."""
-    fill(connection, ROWS[:1000], column=f"vector({DIMS})")
+    """A table of 1,300 rows with an index, and 300 rows that came later."""
+    fill(connection, ROWS[:1300], column=f"vector({DIMS})")
     connection.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_l2_ops)")
-    fill(connection, ROWS[1000:], first=1000)
+    fill(connection, ROWS[1300:], first=1300)
     return connection
 
 
@@ -39,7 +39,7 @@ def info(session):
 
 def test_an_index_is_whole_through_its_life(docs):
     assert check(docs) == 1600
-    assert info(docs)["waiting"] == 600
+    assert info(docs)["waiting"] == 300
     docs.execute("VACUUM docs")
     assert check(docs) == 1600
     docs.execute("UPDATE docs SET kind = 0 WHERE id % 5 = 0")
@@ -72,7 +72,7 @@ def test_what_an_index_says_of_itself(docs):
         "code_dims": DIMS,
         "entries": 193,  # one for each eight rows, as they are few
         "generation": 0,
-        "fitted": 1000,
+        "fitted": 1300,
         "effort": 77,
     }
 
