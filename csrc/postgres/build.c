@@ -1,5 +1,8 @@
 // CREATE INDEX: the table is read into memory as int8 codes, the graph is built by threads, the
 // pages are written.
+//
+// When maintenance_work_mem is full, what was read so far becomes the graph, and all rows that
+// follow are inserted into it: slower, in no more memory than an insert takes.
 #include "mrl.h"
 
 #include <math.h>
@@ -15,13 +18,15 @@
 
 #define CHECKED_ROWS 1024  // between two looks at the memory
 
-enum { PHASE_TABLE = 2, PHASE_GRAPH, PHASE_PAGES };
+enum { PHASE_TABLE = 2, PHASE_GRAPH, PHASE_PAGES, PHASE_REST };
 
 typedef struct Building {
     Relation index;
     const MrlType* type;
     int width;
-    MrlBuild* build;
+    MrlBuild* build;        // NULL: its pages are written, and rows are inserted
+    MemoryContext context;  // of the build
+    MemoryContext row;      // of one insert
     float* values;
     int64 rows;
     pthread_t thread;  // the backend's own
@@ -29,19 +34,49 @@ typedef struct Building {
 
 static void free_build(void* build) { mrl_build_free(build); }
 
-static void check_memory(const Building* state) {
-    Size bytes = mrl_build_bytes(state->build, state->rows),
-         allowed = (Size)maintenance_work_mem * 1024;
+static bool report_progress(void* state, double done, double total);
 
-    if (bytes > allowed)
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-             errmsg("index \"%s\" needs more than maintenance_work_mem to be built: %zu MB for its "
-                    "first " INT64_FORMAT " rows",
-                    RelationGetRelationName(state->index), (bytes >> 20) + 1, state->rows),
+// Makes the graph of the rows that were read.
+static void write_graph(Building* building) {
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_GRAPH);
+    mrl_check_status(mrl_build_graph(building->build, report_progress, building),
+                     "building the graph");
+    mrl_warn_of_recall(building->index, mrl_build_evidence(building->build));
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_PAGES);
+    mrl_write_index(building->index, MAIN_FORKNUM, building->build);
+    building->build = NULL;
+    MemoryContextDelete(building->context);
+}
+
+// A graph is to have some rows at least, or it is no graph.
+static void check_memory(Building* building) {
+    Size allowed = (Size)maintenance_work_mem * 1024,
+         least = mrl_build_bytes(building->build, MRL_FIRST_FIT);
+
+    if (least > allowed)
+        ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                        errmsg("to build index \"%s\" maintenance_work_mem must be %zu MB at least",
+                               RelationGetRelationName(building->index), (least >> 20) + 1)));
+    if (mrl_build_bytes(building->build, building->rows + CHECKED_ROWS) <= allowed) return;
+    ereport(NOTICE,
+            (errmsg("index \"%s\": maintenance_work_mem is full with " INT64_FORMAT
+                    " rows; those that follow are inserted one after another",
+                    RelationGetRelationName(building->index), building->rows),
              errhint("SET maintenance_work_mem to %d bytes a row, about, and a hundred megabytes.",
-                     (int)(mrl_build_bytes(state->build, 1000000) / 1000000))));
+                     (int)(mrl_build_bytes(building->build, 1000000) / 1000000))));
+    write_graph(building);
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_REST);
+}
+
+static void insert_row(const Building* building, ItemPointer tid) {
+    MemoryContext before = MemoryContextSwitchTo(building->row);
+
+    CHECK_FOR_INTERRUPTS();
+    mrl_append(building->index, building->values, tid);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(building->row);
+    if (building->rows % CHECKED_ROWS == 0)
+        pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, building->rows);
 }
 
 static void add_row(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool alive,
@@ -60,9 +95,14 @@ static void add_row(Relation index, ItemPointer tid, Datum* values, bool* isnull
     if (building->type->metric == MRL_COSINE &&
         !mrl_has_direction(building->values, building->width))
         return;
+    ++building->rows;
+    if (building->build == NULL) {
+        insert_row(building, tid);
+        return;
+    }
     mrl_tid_to_words(tid, words);
     mrl_check_status(mrl_build_add(building->build, building->values, words), "reading the table");
-    if (++building->rows % CHECKED_ROWS == 0) check_memory(building);
+    if (building->rows % CHECKED_ROWS == 0) check_memory(building);
 }
 
 // Called by any of the build's threads, one at a time. Only the backend's own may touch what is
@@ -98,12 +138,19 @@ MrlBuild* mrl_begin_build(Relation index, int workers) {
 }
 
 static void begin_building(Relation index, Building* building, int workers) {
+    MemoryContext before;
+
     building->index = index;
     building->type = mrl_index_type(index);
     building->width = mrl_index_width(index);
     building->values = palloc(sizeof(float) * building->width);
     building->thread = pthread_self();
+    building->row = AllocSetContextCreate(CurrentMemoryContext, "mrl insert", ALLOCSET_SMALL_SIZES);
+    building->context =
+        AllocSetContextCreate(CurrentMemoryContext, "mrl graph", ALLOCSET_SMALL_SIZES);
+    before = MemoryContextSwitchTo(building->context);
     building->build = mrl_begin_build(index, workers);
+    MemoryContextSwitchTo(before);
 }
 
 IndexBuildResult* mrl_build(Relation heap, Relation index, IndexInfo* info) {
@@ -117,13 +164,10 @@ IndexBuildResult* mrl_build(Relation heap, Relation index, IndexInfo* info) {
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_TABLE);
     result->heap_tuples =
         table_index_build_scan(heap, index, info, true, true, add_row, &building, NULL);
-    check_memory(&building);
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_GRAPH);
-    mrl_check_status(mrl_build_graph(building.build, report_progress, &building),
-                     "building the graph");
-    mrl_warn_of_recall(index, mrl_build_evidence(building.build));
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_PAGES);
-    mrl_write_index(index, MAIN_FORKNUM, building.build);
+    if (building.build != NULL)
+        write_graph(&building);
+    else
+        mrl_link_waiting(index, 0, false);
     result->index_tuples = (double)building.rows;
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);

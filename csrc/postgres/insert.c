@@ -59,7 +59,8 @@ static void copy_meta(MrlIndex* index, Buffer meta_buffer) {
     memcpy(&index->meta, meta, mrl_meta_bytes(meta));
 }
 
-static void append(Relation rel, const float* vector, ItemPointer tid) {
+// Puts a row behind the others, and links some of those that wait when they are many.
+void mrl_append(Relation rel, const float* vector, ItemPointer tid) {
     MrlIndex* index = mrl_open(rel);
     struct MrlTail tail = {0};
     uint8 *code = palloc(index->meta.code_stride), line[MRL_ITEM_BYTES];
@@ -138,7 +139,7 @@ bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Rela
     vector = palloc(sizeof(float) * type->dims(value));
     type->read(value, vector);
     if (type->metric != MRL_COSINE || mrl_has_direction(vector, type->dims(value)))
-        append(rel, vector, tid);
+        mrl_append(rel, vector, tid);
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);
     return false;

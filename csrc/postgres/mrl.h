@@ -136,6 +136,9 @@ void mrl_free_lost_pages(Relation rel);
 bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);
 bool mrl_refit(Relation rel, int workers);
 
+// insert.c
+void mrl_append(Relation rel, const float* vector, ItemPointer tid);
+
 // link.c
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 

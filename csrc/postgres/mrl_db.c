@@ -110,6 +110,8 @@ static char* phase_name(int64 phase) {
             return "building the graph";
         case 4:
             return "writing pages";
+        case 5:
+            return "inserting the rest";
         default:
             return NULL;
     }

@@ -259,9 +259,27 @@ def test_leading_dims_are_walked_by_when_they_are_named(connection):
         )
 
 
-def test_a_build_that_outgrows_its_memory_says_so(connection):
-    fill(connection, ROWS, column=f"vector({DIMS})")
-    connection.execute("SET maintenance_work_mem = '2MB'")
+def test_a_build_that_outgrows_its_memory_inserts_the_rest(connection):
+    """In a quarter of the memory that a graph of all rows takes."""
+    rows = clustered(6000, 64)
+    fill(connection, rows, column="vector(64)")
+    create = "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)"
+    notices = []
+    connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    connection.execute("SET maintenance_work_mem = '1MB'")
+    with pytest.raises(psycopg.Error, match="must be 2 MB at least"):
+        connection.execute(create)
 
-    with pytest.raises(psycopg.Error, match="needs more than maintenance_work_mem"):
-        connection.execute("CREATE INDEX ON docs USING mrl (embedding vector_cosine_ops)")
+    connection.execute("SET maintenance_work_mem = '2200kB'")
+    connection.execute(create)
+
+    assert notices == [
+        'index "docs_mrl": maintenance_work_mem is full with 1024 rows; '
+        "those that follow are inserted one after another"
+    ]
+    assert connection.execute("SELECT mrl_check_index('docs_mrl', true)").fetchone() == (6000,)
+    connection.execute("SET mrl.effort = 24")
+    queries = rows[::60] + np.float32(0.05)
+    in_parts = recall(connection, queries)
+    connection.execute("RESET maintenance_work_mem; REINDEX INDEX docs_mrl")
+    assert in_parts >= recall(connection, queries) - 0.01
