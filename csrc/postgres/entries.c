@@ -57,7 +57,12 @@ void mrl_read_entries(Relation rel, MrlIndex* index) {
 
         if (index->entries / MRL_DIRECTORY != number) {
             number = index->entries / MRL_DIRECTORY;
-            if (index->entries == 0) index->entry_page = index->meta.first_entries;
+            if (number == 0) {
+                index->entry_page = index->meta.first_entries;
+            } else if (index->entries % MRL_DIRECTORY == 0) {
+                mrl_copy_page(rel, index->entry_page, MRL_ENTRIES, number - 1, page.data);
+                index->entry_page = mrl_label((Page)page.data)->next;
+            }
             mrl_copy_page(rel, index->entry_page, MRL_ENTRIES, number, page.data);
         }
         slot = entries_of((Page)page.data)[index->entries % MRL_DIRECTORY];
@@ -73,7 +78,6 @@ void mrl_read_entries(Relation rel, MrlIndex* index) {
             (const uint8*)BufferGetPage(lines) + MRL_PAGE_HEAD + slot % MRL_ITEMS * MRL_ITEM_BYTES);
         UnlockReleaseBuffer(lines);
         mrl_check_status(status, "opening an index");
-        if (++index->entries % MRL_DIRECTORY == 0)
-            index->entry_page = mrl_label((Page)page.data)->next;
+        ++index->entries;
     }
 }

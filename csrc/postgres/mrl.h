@@ -78,7 +78,7 @@ typedef struct MrlIndex {
     uint32 known[MRL_SECTIONS];       // pages that are in `pages`
     BlockNumber chain[MRL_SECTIONS];  // of the directory: where the last of them is listed
     uint32 entries;                   // of those that the pages list: how many the reader has
-    BlockNumber entry_page;           // where the last of them is listed, or the next will be
+    BlockNumber entry_page;           // where the last of them is listed
     MemoryContext context;
     uint32 searches;
     uint64 repeated;  // batches that were read again, as their pages had moved

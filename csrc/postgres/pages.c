@@ -119,16 +119,15 @@ static void read_directory(Relation rel, MrlIndex* index, int section) {
         uint32 number = known / MRL_DIRECTORY, end = Min(pages, (number + 1) * MRL_DIRECTORY);
         const uint32* blocks = (const uint32*)(page.data + MRL_PAGE_HEAD);
 
+        if (known != 0 && known % MRL_DIRECTORY == 0) {
+            mrl_copy_page(rel, index->chain[section], MRL_CHAIN, number - 1, page.data);
+            index->chain[section] = mrl_label((Page)page.data)->next;
+        }
         mrl_copy_page(rel, index->chain[section], MRL_CHAIN, number, page.data);
         for (; known < end; ++known)
             index->pages[section][known] =
                 (MrlPageRef){blocks[known % MRL_DIRECTORY], InvalidBuffer, 0};
         index->known[section] = known;
-        if (known < pages || known % MRL_DIRECTORY == 0) {
-            BlockNumber next = mrl_label((Page)page.data)->next;
-
-            if (next != 0) index->chain[section] = next;
-        }
     }
 }
 

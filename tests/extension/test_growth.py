@@ -158,3 +158,21 @@ def test_a_crash_after_fitting_keeps_all(extension_server, new_database):
         session.execute("SET enable_seqscan = off")
         assert [nearest(session, query, 20, "<->") for query in rows[::500]] == before
         assert sorted(nearest(session, rows[0], 10_000)) == sorted(exact(session, rows[0], 10_000))
+
+
+def test_a_directory_of_more_than_a_page(connection):
+    """A page lists 2,032 others; of vectors so wide each row has a page of its own."""
+    connection.execute("CREATE TABLE docs (id integer, embedding vector(8000))")
+    connection.execute(
+        "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_l2_ops) WITH (dims = 8)"
+    )
+    row = "'[' || i || repeat(',' || i % 7, 7) || repeat(',0', 7992) || ']'"
+
+    connection.execute(
+        f"INSERT INTO docs SELECT i, ({row})::vector FROM generate_series(0, 2049) AS i"
+    )
+
+    assert connection.execute("SELECT mrl_check_index('docs_mrl')").fetchone() == (2050,)
+    near = "(SELECT embedding FROM docs WHERE id = 2041)"
+    query = f"SELECT id FROM docs ORDER BY embedding <-> {near} LIMIT 1"
+    assert connection.execute(query).fetchone() == (2041,)
