@@ -96,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = 'ce0fb6d130ae367cae4789b2d2fb4a113ab0ce02b33eb6620f80f01fad313cb1'
+        AND checksum = '249358c307aab189d5ceaad5913f0e7fbeec5e636ac5f74fc03af7129dfed7d3'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    'ce0fb6d130ae367cae4789b2d2fb4a113ab0ce02b33eb6620f80f01fad313cb1',
+    '249358c307aab189d5ceaad5913f0e7fbeec5e636ac5f74fc03af7129dfed7d3',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -184,6 +184,22 @@ INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
     '2cac4c3588c61639291da1564f7c5053c148a0e8100e5daee5439e572b24d625',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/trimming'
+        AND checksum = 'e4ac011459dacb6968e586360204ab7d277cb2562dbaaf3a6c50a65fb25c313f'
+) AS missing \gset
+\if :missing
+\ir functions/trimming.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/trimming',
+    'e4ac011459dacb6968e586360204ab7d277cb2562dbaaf3a6c50a65fb25c313f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

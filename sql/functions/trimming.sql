@@ -1,0 +1,78 @@
+-- The change log kept short: changes that no reader needs, triggers that no reader wants.
+
+CREATE OR REPLACE FUNCTION mrl.unlog_unread()
+    RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '200ms'
+AS $$
+DECLARE
+    unread oid;
+    count bigint := 0;
+BEGIN
+    UPDATE mrl.logged AS l
+    SET needed_until = r.lease + interval '7 days'
+    FROM (SELECT e.relation, max(e.lease) AS lease FROM mrl.reader AS e GROUP BY e.relation) AS r
+    WHERE r.relation = l.relation AND l.needed_until < r.lease + interval '6 days';
+    FOR unread IN
+        SELECT l.relation FROM mrl.logged AS l WHERE l.needed_until < clock_timestamp()
+    LOOP
+        BEGIN
+            IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = unread) THEN
+                PERFORM mrl.unlog_changes(unread);
+            ELSE
+                DELETE FROM mrl.logged AS l WHERE l.relation = unread;
+            END IF;
+            count := count + 1;
+        EXCEPTION WHEN insufficient_privilege OR lock_not_available OR object_in_use THEN
+            CONTINUE;  -- another time, or another role
+        END;
+    END LOOP;
+    RETURN count;
+END
+$$;
+COMMENT ON FUNCTION mrl.unlog_unread() IS
+    'Takes the triggers of tables away that nobody has read in a process for a week, where this '
+    'role may and nobody is in the way; returns of how many. The next reader makes them again.';
+
+CREATE OR REPLACE FUNCTION mrl.trim_changes()
+    RETURNS bigint
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM mrl.reader AS r WHERE r.lease < clock_timestamp();
+    -- One at a time: who writes trims by chance, and its transaction may last.
+    WITH turn AS MATERIALIZED (
+        SELECT pg_try_advisory_xact_lock(hashtext('mrl_db trim')) AS mine
+    ),
+    gone AS (
+        DELETE FROM mrl.change AS c
+        WHERE (SELECT t.mine FROM turn AS t)
+            AND pg_visible_in_snapshot(c.xid, pg_current_snapshot())
+            AND NOT EXISTS (
+                SELECT
+                FROM mrl.reader AS r
+                WHERE r.relation = c.relation AND NOT pg_visible_in_snapshot(c.xid, r.seen)
+            )
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+$$;
+COMMENT ON FUNCTION mrl.trim_changes() IS
+    'Removes readers whose lease has ended, and changes that no reader needs; returns how many '
+    'changes.';
+
+CREATE OR REPLACE FUNCTION mrl.trim_by_chance()
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM mrl.trim_changes();
+EXCEPTION WHEN OTHERS THEN
+    RETURN;  -- somebody else trims, or this transaction may not: another one will
+END
+$$;
+COMMENT ON FUNCTION mrl.trim_by_chance() IS
+    'mrl.trim_changes(), called by one statement of a thousand that is logged: the log of a table '
+    'that nobody reads any more stays short where its writers may trim it.';
