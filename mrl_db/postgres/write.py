@@ -86,7 +86,7 @@ def write(
 
 
 def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:
-    name = info.relation.as_string(connection)
+    name = info.relation.as_string(connection).replace("%%", "%")  # it is a value here
     row = connection.execute(statements.query("row_security_active"), (name,)).fetchone()
     return row is not None and bool(row[0])
 
