@@ -15,7 +15,7 @@ MrlEntryPages mrl_append_entries(Relation rel, MrlMetaChange* change, const uint
     struct MrlMeta* meta = change->meta;
     uint32 number = meta->entries / MRL_DIRECTORY, used = meta->entries % MRL_DIRECTORY;
     MrlEntryPages pages = {InvalidBuffer, InvalidBuffer};
-    Page page;
+    Page page = NULL;
 
     if (n == 0) return pages;
     if (meta->last_entries != 0) {

@@ -287,8 +287,9 @@ void PagedSearch::use_scan() {
     const std::uint8_t* base = copied_ ? copies_.data() : host_.base;
     for (std::uint32_t i = 0; i < n; ++i) {
         const std::uint32_t page = copied_ ? i / MRL_ITEMS : frames_[i / MRL_ITEMS] - 1;
-        ids[i] = page * (MRL_PAGE_BYTES / kLineBytes) +
-                 (MRL_PAGE_HEAD + i % MRL_ITEMS * MRL_ITEM_BYTES) / kLineBytes;
+        ids[i] = static_cast<std::uint32_t>(page * (MRL_PAGE_BYTES / kLineBytes) +
+                                            (MRL_PAGE_HEAD + i % MRL_ITEMS * MRL_ITEM_BYTES) /
+                                                kLineBytes);
     }
     kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n, scores);
     if (!still_true()) return;
