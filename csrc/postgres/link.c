@@ -11,7 +11,9 @@
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 
-#define BATCH 256  // rows linked together
+#define BATCH 256      // rows linked together
+#define MANY 4096      // rows that wait: more come only as fast as they are linked
+#define LINKER_PAGE 1  // an insert holds its lock while it links; page 0's keeps out other linkers
 
 static void free_linker(void* linker) { mrl_link_free(linker); }
 
@@ -145,16 +147,22 @@ static void link_batch(Relation rel, MrlIndex* index) {
     MemoryContextDelete(context);
 }
 
-// Links until at most so many wait; fits the projection again first, where that is due. An insert
-// leaves it to another backend that does so already.
+// Links what waits beyond so many rows, but not what comes meanwhile, which may be without end;
+// fits the projection again first, where that is due. An insert leaves it to another backend that
+// does so already; it waits for another insert where rows come faster than that one links them.
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
     int workers =
         vacuum && MyBackendType != B_AUTOVAC_WORKER ? max_parallel_maintenance_workers : 0;
 
     if (vacuum)
         LockPage(rel, 0, ExclusiveLock);
-    else if (!ConditionalLockPage(rel, 0, ExclusiveLock))
+    else if (!ConditionalLockPage(rel, 0, ExclusiveLock)) {
+        if (mrl_waiting(&mrl_open(rel)->meta) > MANY) {
+            LockPage(rel, LINKER_PAGE, ShareLock);
+            UnlockPage(rel, LINKER_PAGE, ShareLock);
+        }
         return;
+    }
     if (mrl_refit_due(&mrl_open(rel)->meta, vacuum) && !mrl_refit(rel, workers) && vacuum)
         ereport(
             NOTICE,
@@ -164,11 +172,13 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
                     mrl_open(rel)->meta.fitted, mrl_open(rel)->meta.dead),
              errhint("REINDEX it with a larger maintenance_work_mem.")));
     if (vacuum) mrl_free_lost_pages(rel);
-    for (;;) {
+    if (!vacuum) LockPage(rel, LINKER_PAGE, ExclusiveLock);
+    for (int64 left = (int64)mrl_waiting(&mrl_open(rel)->meta) - most; left > 0; left -= BATCH) {
         MrlIndex* index = mrl_open(rel);
 
         if (index->meta.linked == 0 || mrl_waiting(&index->meta) <= most) break;
         link_batch(rel, index);
     }
+    if (!vacuum) UnlockPage(rel, LINKER_PAGE, ExclusiveLock);
     UnlockPage(rel, 0, ExclusiveLock);
 }

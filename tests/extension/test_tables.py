@@ -229,6 +229,31 @@ def test_rows_that_waited_are_linked_and_found_by_walks(docs):
     assert linked >= max(0.98, recall(docs, queries) - 0.01)
 
 
+def test_no_insert_links_for_all_others(docs, new_database):
+    """Rows come faster than one client links them: each links some, and none is held up for good."""
+    size, clients = 6000, 3
+
+    def write(number):
+        with psycopg.connect(new_database, autocommit=True) as session:
+            session.execute(
+                f"DO $$ BEGIN FOR i IN 1 .. {size} LOOP INSERT INTO docs SELECT {number} * 100000 + i, "
+                "0, embedding FROM docs WHERE id = i % 1000; COMMIT; END LOOP; END $$"
+            )
+            return [
+                session.execute(
+                    "SELECT count(*) FROM docs WHERE id / 100000 = %s", (other,)
+                ).fetchone()[0]
+                for other in range(1, clients + 1)
+            ]
+
+    docs.execute("CREATE INDEX ON docs (id)")
+    with ThreadPoolExecutor(clients) as pool:
+        written = [each.result() for each in [pool.submit(write, n + 1) for n in range(clients)]]
+
+    assert min(map(min, written)) > size / 4
+    assert docs.execute("SELECT waiting FROM mrl_index_info('docs_mrl')").fetchone()[0] < 8192
+
+
 def test_writers_and_readers_side_by_side(docs, new_database):
     def write(number):
         with psycopg.connect(new_database, autocommit=True) as session:
