@@ -1,85 +1,25 @@
-"""Law 4: what any client committed is found by the next native search; the change log behind it."""
+"""Law 4: what any client committed is found by the next native search."""
 
-import os
 import threading
 import time
-import uuid
 
+import followed
 import numpy as np
 import psycopg
 import pytest
+from followed import DIMS, KEYS, ROW, N, assert_equal_to_the_database, nearest, text
 
 import mrl_db
-from mrl_db import graph_plan
-from mrl_db.engines.native.engine import load
-from mrl_db.engines.native.index import Loading
-from mrl_db.engines.native.lease import Following, boot_time
-
-DIMS, N = 24, 500
-KEYS = {
-    "bigint": int,
-    "smallint": int,
-    "uuid": lambda i: uuid.UUID(int=i + 1),
-    "text": lambda i: f"key '{i}' é%s",
-}
-ROW = "INSERT INTO docs (id, embedding) VALUES (%s, %s::vector)"
 
 
 @pytest.fixture
 def vectors(rng):
-    return rng.standard_normal((2 * N, DIMS)).astype(np.float32)
+    return followed.made(rng)
 
 
 @pytest.fixture
 def docs(db, vectors):
-    docs = db.create_collection("docs", dims=DIMS, columns={"year": "integer"})
-    docs.add(np.arange(N), vectors[:N], year=np.arange(N) % 10)
-    docs.load(cache=False)
-    return docs
-
-
-class Clock:
-    """The clock of leases, which a test puts forward."""
-
-    ahead = 0.0
-
-    def __call__(self):
-        return boot_time() + self.ahead
-
-
-def load_following(docs, **limits):
-    """Loads as `docs.load(cache=False)` does, with other limits than its own."""
-    opened = docs._opened
-    docs.unload()
-    loading = Loading(graph_plan(dims=DIMS), cache=False)
-    engine = load(opened.session, opened.info, loading, following=Following(**limits))
-    opened.engines["native"] = engine
-    return engine
-
-
-def text(vector):
-    return "[" + ",".join(str(float(x)) for x in vector) + "]"
-
-
-def nearest(docs, vector, **options):
-    hits = docs.search(vector, k=1, engine="native", **options)
-    return hits.ids[0], float(hits.distances[0])
-
-
-def assert_equal_to_the_database(docs, queries):
-    """The native engine's answers over all rows are those of PostgreSQL."""
-    count = docs.count()
-    for query in queries:
-        native, exact = (
-            docs.search(query, k=count + 5, engine="native"),
-            docs.search(query, k=count + 5, exact=True),
-        )
-        assert native.ids.tolist() == exact.ids.tolist()
-        np.testing.assert_allclose(native.distances, exact.distances, atol=1e-5)
-
-
-def changes(execute):
-    return execute("SELECT count(*) FROM mrl.change")[0][0]
+    return followed.loaded(db, vectors)
 
 
 # Writes by others
@@ -343,117 +283,6 @@ def test_tables_whose_writes_cannot_be_logged_are_refused(db, execute, vectors):
     assert docs.search(vectors[0], k=1).ids.tolist() == [1]
 
 
-# Readers and the length of the log
-
-
-def test_the_log_is_kept_for_readers_and_cut_behind_them(docs, vectors, execute):
-    clock = Clock()
-    load_following(docs, clock=clock)
-    for i in range(N, N + 10):
-        execute(ROW, (i, text(vectors[i])))
-    assert changes(execute) >= 10
-
-    assert execute("SELECT mrl.trim_changes()")[0][0] == 0  # the reader has not acknowledged
-    assert nearest(docs, vectors[N + 3])[0] == N + 3
-    clock.ahead += 61
-    nearest(docs, vectors[0])
-
-    execute("SELECT mrl.trim_changes()")
-    assert changes(execute) == 0
-    docs.unload()
-    assert execute("SELECT count(*) FROM mrl.reader")[0][0] == 0
-
-
-def test_a_reader_whose_lease_ended_finds_what_was_cut_away(docs, vectors, execute):
-    execute("UPDATE mrl.reader SET lease = clock_timestamp() - interval '1 second'")
-    execute(ROW, (N, text(vectors[N])))
-    execute("DELETE FROM docs WHERE id = 5")
-    execute("SELECT mrl.trim_changes()")
-    assert changes(execute) == 0
-
-    assert nearest(docs, vectors[N])[0] == N
-    assert_equal_to_the_database(docs, vectors[:3])
-    execute("DELETE FROM docs WHERE id = 6")
-    assert nearest(docs, vectors[6])[0] != 6
-
-
-@pytest.mark.parametrize(
-    "cut", ["DELETE FROM mrl.change", "TRUNCATE mrl.change", "DELETE FROM mrl.reader"]
-)
-@pytest.mark.superuser
-def test_a_log_that_was_cut_by_hand_is_noticed_at_once(docs, vectors, execute, cut):
-    execute(ROW, (N, text(vectors[N])))
-    execute("DELETE FROM docs WHERE id = 5")
-    execute(cut)
-    execute("DELETE FROM mrl.change")
-    assert_equal_to_the_database(docs, vectors[:3])
-    generation = docs.loaded.generation
-    execute("DELETE FROM mrl.change")  # nothing that was needed
-    nearest(docs, vectors[0])
-    assert docs.loaded.generation == generation
-
-
-def test_the_health_of_the_log(docs, vectors, execute):
-    execute(ROW, (N, text(vectors[N])))
-    held, readers, logged = docs.log_health()
-    assert held >= 1
-    assert (readers, logged) == (1, True)
-    execute("DROP TRIGGER mrl_log_update ON docs")
-    assert docs.log_health()[2] is False
-
-
-def test_a_dead_reader_holds_nothing(execute, docs, vectors):
-    execute(
-        "INSERT INTO mrl.reader (relation, lease) "
-        "VALUES ('docs'::regclass, clock_timestamp() - interval '1 s')"
-    )
-    docs.unload()
-    execute(ROW, (N, text(vectors[N])))
-    execute("SELECT mrl.trim_changes()")
-    assert changes(execute) == 0
-    assert execute("SELECT count(*) FROM mrl.reader")[0][0] == 0
-
-
-def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
-    """As after a restored backup: the reader's token is gone, and rows differ without a log."""
-    execute("DELETE FROM docs WHERE id < 50")
-    execute(ROW, (N, text(vectors[N])))
-    execute("DELETE FROM mrl.change")
-    execute("UPDATE mrl.reader SET token = gen_random_uuid()")
-    live = docs.loaded._live
-    live._position = type(live._position)("1:1:", "another start", live._position.fingerprint)
-
-    assert_equal_to_the_database(docs, vectors[:3])
-    execute("DELETE FROM docs WHERE id = 60")
-    assert_equal_to_the_database(docs, vectors[:3])
-
-
-def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors):
-    docs = db.create_collection("docs", dims=DIMS)
-    engine = load_following(docs, few=100)
-    first = engine.index
-
-    for begin in range(0, N, 50):
-        docs.add(np.arange(begin, begin + 50), vectors[begin : begin + 50])
-        assert docs.search(vectors[begin : begin + 50], k=1).ids[:, 0].tolist() == list(
-            range(begin, begin + 50)
-        )
-
-    engine.settle()
-    assert engine.index is not first
-    docs.delete([3])
-    assert_equal_to_the_database(docs, vectors[:3])
-    docs.unload()
-
-
-def test_another_collection_in_its_place_is_built_anew(docs, vectors, execute):
-    first = load_following(docs, few=100).index
-    with_all = "INSERT INTO docs (id, embedding) SELECT id + 1000, embedding FROM copied"
-    execute(f"CREATE TABLE copied AS TABLE docs; TRUNCATE docs; {with_all}; DROP TABLE copied")
-    assert_equal_to_the_database(docs, vectors[:3])
-    assert docs.loaded.index is not first
-
-
 # Staleness that is allowed
 
 
@@ -493,88 +322,3 @@ def test_the_follower_brings_others_writes_while_nobody_searches(docs, vectors, 
         time.sleep(0.01)
     assert docs.loaded.rows == rows + 1
     docs.unload()
-
-
-# Connections and processes
-
-
-def test_a_connection_that_was_cut_is_made_again(docs, vectors, execute, dsn):
-    nearest(docs, vectors[0])
-    execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    execute(ROW, (N, text(vectors[N])))
-    assert nearest(docs, vectors[N])[0] == N
-
-
-def test_a_forked_child_follows_for_itself(docs, vectors, execute):
-    nearest(docs, vectors[0])
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answer = b"no"
-        try:
-            execute(ROW, (N, text(vectors[N])))
-            if nearest(docs, vectors[N])[0] == N:
-                execute("DELETE FROM docs WHERE id = 3")
-                if nearest(docs, vectors[3])[0] != 3:
-                    answer = b"yes"
-        finally:
-            os.write(writing, answer)
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 3) == b"yes"
-    assert nearest(docs, vectors[N])[0] == N
-    assert nearest(docs, vectors[3])[0] != 3
-    assert execute("SELECT count(*) FROM mrl.reader")[0][0] == 2
-
-
-@pytest.mark.superuser
-def test_roles_with_only_the_documented_rights(docs, vectors, execute, dsn):
-    execute("DROP ROLE IF EXISTS reader_of_docs; DROP ROLE IF EXISTS writer_of_docs")
-    execute("CREATE ROLE reader_of_docs; CREATE ROLE writer_of_docs")
-    execute(
-        "GRANT SELECT ON docs TO reader_of_docs; "
-        "GRANT INSERT, UPDATE, DELETE, SELECT ON docs TO writer_of_docs"
-    )
-    execute("GRANT SELECT ON mrl.collection, mrl.plan, mrl.migration TO reader_of_docs")
-    as_reader = psycopg.conninfo.make_conninfo(dsn, options="-c role=reader_of_docs")
-    try:
-        with mrl_db.connect(as_reader) as db:
-            mine = db.open("docs")
-            with pytest.raises(mrl_db.PrivilegeError, match="mrl.reader"):
-                mine.load()
-            mine.load(max_staleness=float("inf"))
-            execute(
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader TO reader_of_docs; "
-                "GRANT SELECT ON mrl.change TO reader_of_docs"
-            )
-            clock = Clock()
-            load_following(mine, clock=clock)
-            with psycopg.connect(dsn, autocommit=True) as writer:  # it knows nothing of mrl
-                writer.execute("SET ROLE writer_of_docs")
-                writer.execute(ROW, (N, text(vectors[N])))
-                with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                    writer.execute("DELETE FROM mrl.change")
-            assert nearest(mine, vectors[N])[0] == N
-            clock.ahead += 61
-            assert nearest(mine, vectors[N])[0] == N
-            execute("REVOKE SELECT ON docs FROM reader_of_docs")
-            with pytest.raises(mrl_db.PrivilegeError):
-                nearest(mine, vectors[N])
-    finally:
-        execute(
-            "DROP OWNED BY reader_of_docs, writer_of_docs; DROP ROLE reader_of_docs, writer_of_docs"
-        )
-
-
-def test_dropping_an_attached_collection_takes_its_triggers_away(db, execute):
-    execute(f"CREATE TABLE notes (id bigint PRIMARY KEY, embedding vector({DIMS}))")
-    db.attach("notes", low_dim="index").load(cache=False)
-    count = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass AND NOT tgisinternal"
-    assert execute(count)[0][0] == 4
-
-    db.drop("notes")
-
-    assert execute(count)[0][0] == 0
