@@ -7,7 +7,9 @@
 #include "mrl.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
@@ -18,8 +20,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-#include "access/xlog.h"
 
 typedef struct Checking {
     Relation rel;
@@ -226,20 +226,18 @@ static void check_heap(Checking* checking, Relation heap) {
     UnregisterSnapshot(snapshot);
 }
 
-static Relation open_index(Oid oid, LOCKMODE lock) {
-    Relation rel;
+// Opens what a user names as an index of kind mrl.
+Relation mrl_open_named(Oid oid, LOCKMODE lock) {
+    Relation rel = relation_open(oid, lock);
 
-    if (get_rel_relkind(oid) != RELKIND_INDEX)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("\"%s\" is not an index", get_rel_name(oid))));
-    rel = index_open(oid, lock);
-    if (rel->rd_indam->amgettuple != mrl_gettuple)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("\"%s\" is not an index of kind mrl", get_rel_name(oid))));
-    if (RELATION_IS_OTHER_TEMP(rel))
+    if (rel->rd_rel->relkind != RELKIND_INDEX || rel->rd_indam->amgettuple != mrl_gettuple)
         ereport(ERROR,
-                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                 errmsg("\"%s\" is a temporary index of another session", get_rel_name(oid))));
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                 errmsg("\"%s\" is not an index of kind mrl", RelationGetRelationName(rel))));
+    if (RELATION_IS_OTHER_TEMP(rel))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("\"%s\" is a temporary index of another session",
+                               RelationGetRelationName(rel))));
     return rel;
 }
 
@@ -281,7 +279,7 @@ Datum mrl_check_index(PG_FUNCTION_ARGS) {
                 (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("relation %u is not an index", oid)));
     check_owner(oid);
     heap = table_open(IndexGetRelation(oid, false), lock);
-    rel = open_index(oid, lock);
+    rel = mrl_open_named(oid, lock);
     // Expressions and predicates are the owner's code.
     owner = heap->rd_rel->relowner;
     GetUserIdAndSecContext(&user, &context);
@@ -298,11 +296,9 @@ Datum mrl_check_index(PG_FUNCTION_ARGS) {
 // What an index says of itself.
 PG_FUNCTION_INFO_V1(mrl_index_info);
 Datum mrl_index_info(PG_FUNCTION_ARGS) {
-    Relation rel = open_index(PG_GETARG_OID(0), AccessShareLock);
-    const MrlOptions* options = (const MrlOptions*)rel->rd_options;
+    Relation rel = mrl_open_named(PG_GETARG_OID(0), AccessShareLock);
     MrlIndex* index = mrl_open(rel);
     const struct MrlMeta* meta = &index->meta;
-    int effort = options != NULL && options->effort > 0 ? options->effort : mrl_effort;
     TupleDesc columns;
     Datum values[11];
     bool nulls[11] = {false};
@@ -322,7 +318,7 @@ Datum mrl_index_info(PG_FUNCTION_ARGS) {
     values[n++] = Int64GetDatum((int64)entries);
     values[n++] = Int64GetDatum(meta->generation);
     values[n++] = Int64GetDatum(meta->fitted);
-    values[n++] = Int32GetDatum(effort);
+    values[n++] = Int32GetDatum((int32)mrl_effort_of(rel, index));
     index_close(rel, AccessShareLock);
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls)));
 }

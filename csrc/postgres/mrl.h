@@ -142,6 +142,9 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid);
 // link.c
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 
+// check.c
+Relation mrl_open_named(Oid oid, LOCKMODE lock);
+
 // promise.c
 bool mrl_note_effort(int* effort, void** extra, GucSource source);
 void mrl_take_effort(int effort, void* extra);

@@ -7,8 +7,6 @@
 // the index's recall; mrl.effort's default.
 #include "mrl.h"
 
-#include "access/relation.h"
-#include "catalog/pg_class_d.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -74,21 +72,11 @@ void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence) {
 // What an index promises and what that rests on, as JSON; NULL where nothing was measured.
 PG_FUNCTION_INFO_V1(mrl_promise);
 Datum mrl_promise(PG_FUNCTION_ARGS) {
-    Oid relid = PG_GETARG_OID(0);
-    Relation rel = relation_open(relid, AccessShareLock);
-    const MrlEvidence* evidence;
+    Relation rel = mrl_open_named(PG_GETARG_OID(0), AccessShareLock);
+    MrlIndex* index = mrl_open(rel);
+    const MrlEvidence* evidence = mrl_reader_evidence(index->reader);
     StringInfoData json;
-    MrlIndex* index;
 
-    if (rel->rd_rel->relkind != RELKIND_INDEX || rel->rd_indam->amgettuple != mrl_gettuple)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("\"%s\" is not an mrl index", RelationGetRelationName(rel))));
-    if (RELATION_IS_OTHER_TEMP(rel))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("\"%s\" is a temporary index of another session",
-                               RelationGetRelationName(rel))));
-    index = mrl_open(rel);
-    evidence = mrl_reader_evidence(index->reader);
     if (evidence->n == 0) {
         relation_close(rel, AccessShareLock);
         PG_RETURN_NULL();
