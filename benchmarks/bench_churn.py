@@ -77,7 +77,7 @@ def main() -> None:
         rows, queries = rows[:8_000], queries[:100]
     record = machine.resume(options.name)
     with tempfile.TemporaryDirectory() as home:
-        bench = Bench(home, rows, queries)
+        bench = Bench(home, rows, queries, ("mrl",))
         result = churn(bench)
         print(result)
         machine.keep(options.name, record, options.set, result)
