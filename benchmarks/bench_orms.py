@@ -106,19 +106,13 @@ def sqlalchemy(dsns: dict[str, str]) -> tuple[str, str, dict[str, Ask]]:
 
 def langchain(dsns: dict[str, str]) -> tuple[str, str, dict[str, Ask]]:
     """The PGVector store, as it comes: its column says no dims."""
-    from langchain_core.embeddings import Embeddings
+    from langchain_core.embeddings import FakeEmbeddings
     from langchain_postgres import PGVector
 
-    class NoModel(Embeddings):
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            raise NotImplementedError
-
-        def embed_query(self, text: str) -> list[float]:
-            raise NotImplementedError
-
+    no_model = FakeEmbeddings(size=1)  # the rows and queries are vectors already
     asks: dict[str, Ask] = {}
     for side, dsn in dsns.items():
-        store = PGVector(embeddings=NoModel(), collection_name="news", connection=url(dsn))
+        store = PGVector(embeddings=no_model, collection_name="news", connection=url(dsn))
         store.create_collection()
 
         def ask(query: np.ndarray, store: PGVector = store) -> list[int]:
