@@ -96,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '249358c307aab189d5ceaad5913f0e7fbeec5e636ac5f74fc03af7129dfed7d3'
+        AND checksum = 'd495b0e4291348d9f8ad2cc8a10b56281bc68cc87497eb44aa8b832855394aa1'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '249358c307aab189d5ceaad5913f0e7fbeec5e636ac5f74fc03af7129dfed7d3',
+    'd495b0e4291348d9f8ad2cc8a10b56281bc68cc87497eb44aa8b832855394aa1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

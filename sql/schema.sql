@@ -210,7 +210,7 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
-    '82c87f46ae21de1b19dd704b3fc227af';
+    'd9f686d3040e5ac543c2e4bb637c6aca';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '699f192f08155474baeb1c0ccd0a9486';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET

@@ -22,8 +22,8 @@ CREATE OR REPLACE FUNCTION mrl.log_change()
 AS $$
 DECLARE
     most CONSTANT integer := 100000;  -- keys of a statement
-    keys text[];
-    keys_before text[];
+    keys pg_catalog.text[];
+    keys_before pg_catalog.text[];
 BEGIN
     -- Without a search path of its own, which would have every statement here planned anew: all
     -- names are qualified. The key is known by its name, as a restored table has other numbers.
@@ -59,7 +59,7 @@ BEGIN
         IF TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN
             PERFORM keys::bigint[];
         ELSIF TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN
-            PERFORM keys::uuid[];
+            PERFORM keys::pg_catalog.uuid[];
         END IF;
     EXCEPTION WHEN OTHERS THEN
         keys := NULL;
@@ -68,7 +68,7 @@ BEGIN
     VALUES (
         TG_RELID,
         CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN keys::bigint[] END,
-        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::uuid[] END,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::pg_catalog.uuid[] END,
         CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'texts' THEN keys END
     );
     IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
