@@ -71,7 +71,10 @@ def whole(source: Any, fields: Fields) -> RawBatch:
     batches = list(_record_batches(source))
     if not batches:
         raise ShapeError("the frame has no rows, wanted at least one")
-    return arrow(pa.Table.from_batches(batches).combine_chunks().to_batches()[0], fields)
+    joined = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    if len(joined) > 1:  # a column of more than 2 GB stays in pieces
+        raise ShapeError("the frame is too large to be added at once; use ingest()")
+    return arrow(joined[0], fields)
 
 
 def length(source: Any) -> int | None:
