@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
+
+from psycopg_pool import ConnectionPool
 
 from mrl_db.collection import Collection, open_collection
 from mrl_db.door import checked_choice
@@ -15,8 +17,9 @@ from mrl_db.model.errors import CollectionExistsError, ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
 from mrl_db.postgres import catalog, changes, health, migrations
+from mrl_db.postgres.borrowed import BorrowedPool
 from mrl_db.postgres.server import embedded
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import PoolSession, Session
 from mrl_db.recall.query_log import QueryLog
 
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
@@ -65,12 +68,12 @@ class Database:
     @property
     def server_version(self) -> int:
         """PostgreSQL's major version."""
-        return self._session.server_version
+        return self._session.server.version
 
     @property
     def pgvector_version(self) -> str:
         """The version of the extension vector in this database."""
-        return self._session.pgvector_version
+        return self._session.server.pgvector
 
     @property
     def extension_version(self) -> str | None:
@@ -79,7 +82,7 @@ class Database:
         `connect()` creates it where the server has it and the role may. Without it searches in
         PostgreSQL go by pgvector's HNSW.
         """
-        return self._session.extension_version
+        return self._session.server.extension
 
     def extension_health(self) -> health.ExtensionHealth:
         """Returns what the server has of the extension mrl_db, and what is to be done about it."""
@@ -260,6 +263,7 @@ def connect(
     statement_timeout: float | None = None,
     prepare: bool = True,
     query_log: bool = True,
+    pool: ConnectionPool[Any] | None = None,
 ) -> Database:
     """Connects to a server, or starts or joins an embedded one, and updates the schema mrl.
 
@@ -279,10 +283,16 @@ def connect(
             needs a session of its own.
         query_log: Whether collections remember some queries in memory, to tune with and to notice
             when they change in kind (docs/recall.md); they are never written anywhere.
+        pool: A `psycopg_pool.ConnectionPool` of yours instead of a dsn, which is left as it is:
+            sizes and timeouts are its own, and `close()` leaves it open.
 
     Raises:
         ConnectError, ServerError, MigrationError: No message shows the connection string.
     """
+    if pool is not None:
+        if dsn is not None or home is not None:
+            raise ValueRangeError("pool= and a dsn or home= were both given; a pool has its own")
+        return Database(_installed(BorrowedPool(pool)), None, query_log=query_log)
     if dsn is not None:
         if home is not None or postgres_version is not None or settings is not None:
             raise ValueRangeError(
@@ -314,7 +324,7 @@ def _session(
     prepare: bool,
     revive: Callable[[], None] | None = None,
 ) -> Session:
-    session = Session(
+    session = PoolSession(
         dsn,
         pool_size=pool_size,
         connect_timeout=connect_timeout,
@@ -322,6 +332,11 @@ def _session(
         prepare=prepare,
         revive=revive,
     )
+    return _installed(session)
+
+
+def _installed(session: Session) -> Session:
+    """Returns the session once the schema mrl is there and up to date."""
     try:
         migrations.install(session)
         with session.connection() as connection:

@@ -41,6 +41,8 @@ class Collection:
     - progress: True for a bar on standard error, or a function called with (done, all or None).
     - batch_id: A name for a write, under which it is committed once: after a CommitUncertain the
       same call with the same batch_id writes unless that was written.
+    - connection: A connection of yours, of psycopg 3, SQLAlchemy or Django (docs/connections.md):
+      the call is part of its transaction, sees what that wrote, and commits nothing.
     """
 
     def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +25,7 @@ from mrl_db.model.errors import FilterError, NotLoadedError, PlanError, ShapeErr
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog
+from mrl_db.postgres.borrowed import Borrowed, Twins
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
@@ -42,6 +45,8 @@ class Opened:
     def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:
         self.session = session
         self.info = info
+        self.twins: Twins = weakref.WeakKeyDictionary()
+        self.whole: Opened | None = None
         self.engines: dict[str, TunableEngine] = {}
         self.describe(info)
         self.log = log
@@ -53,8 +58,20 @@ class Opened:
     def describe(self, info: CollectionInfo | None = None) -> None:
         """Takes the collection as it is described now; None: as the catalogue describes it."""
         self.info = catalog.describe(self.session, self.info.name) if info is None else info
-        self.engines["sql"] = SqlEngine(self.session, self.info)
+        self.sql = SqlEngine(self.session, self.info)
+        self.engines["sql"] = self.sql
         self.exact = ExactEngine(self.session, self.info)
+
+    def on(self, connection: object | None) -> Opened:
+        """Returns the collection as a connection of the caller's sees it; None: as it is."""
+        if connection is None:
+            return self
+        inside = copy.copy(self)
+        inside.whole = self
+        inside.session = Borrowed(self.session, connection, self.twins)
+        inside.engines = {"sql": self.sql.on(inside.session)}
+        inside.exact = ExactEngine(inside.session, self.info)
+        return inside
 
     @property
     def column_types(self) -> dict[str, str]:
@@ -72,6 +89,11 @@ class Opened:
             loaded = "native" in self.engines and shortlist is None
             choice = "native" if (loaded if plan is None else plan.native) else "sql"
         engine = self.engines.get(choice)
+        if engine is None and self.whole is not None:
+            raise ValueRangeError(
+                'connection= searches in your transaction, whose rows engine="native" does not '
+                "have; leave engine= out"
+            )
         if engine is None:
             raise NotLoadedError(
                 f'collection "{self.info.name}" is not loaded; call load(), or search with '
@@ -167,7 +189,7 @@ class Opened:
         try:
             return batches.write_once(self.session, self.info, checked, write)
         finally:  # it may be there, whatever was raised
-            for engine in self.engines.values():
+            for engine in (self.whole or self).engines.values():
                 engine.written()
 
     # Promises

@@ -95,6 +95,7 @@ def scan(
     after: Any = None,
     limit: int | None = None,
     page: int | None = None,
+    connection: object | None = None,
 ) -> Scan:
     """Returns the rows with a vector that pass a filter, in the order of their keys.
 
@@ -110,8 +111,9 @@ def scan(
             the page before.
         limit: Rows at most; None: all.
         page: Rows of a page; None: some megabytes.
+        connection: As above; each page is read in the transaction that it is in then.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     names = tuple(opened.info.columns) if columns is None else columns
     request = opened.request(where, names)
     info = request.info
@@ -132,6 +134,7 @@ def update(
     *,
     where: Where | None = None,
     batch_id: str | None = None,
+    connection: object | None = None,
     **columns: Any,
 ) -> int:
     """Changes metadata columns of rows that are there; their vectors stay.
@@ -139,14 +142,15 @@ def update(
     Args:
         ids: Keys, or one alone.
         where: A filter that selects the rows instead.
-        batch_id: A name under which the write is committed once.
+        batch_id: As above.
+        connection: As above.
         **columns: For several ids n values each, or one that is no list for all of them; for one
             id, or a filter, a value. None is NULL.
 
     Returns:
         How many rows were there.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     if (ids is None) == (where is None):
         raise ValueRangeError(
             "update() takes ids or where=, one of the two; where={} changes all rows"

@@ -20,14 +20,21 @@ from mrl_db.postgres.request import Request
 from mrl_db.recall import fates
 
 
-def get(self: Face, ids: Any, *, columns: Sequence[str] | None = None) -> Records:
+def get(
+    self: Face,
+    ids: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    connection: object | None = None,
+) -> Records:
     """Returns the rows with these ids in that order, without those that are not there.
 
     Args:
         ids: One key, or several.
         columns: Metadata to bring along; None: all.
+        connection: As above.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     info = opened.info
     names = tuple(info.columns)
     if columns is not None:
@@ -38,9 +45,9 @@ def get(self: Face, ids: Any, *, columns: Sequence[str] | None = None) -> Record
     return Records(ids, vectors, values, opened.column_types, (info.key, info.vector))
 
 
-def count(self: Face, where: Where | None = None) -> int:
+def count(self: Face, where: Where | None = None, *, connection: object | None = None) -> int:
     """Returns the number of rows with a vector, of those that pass the filter."""
-    opened = self._opened
+    opened = self._opened.on(connection)
     return rows.count(opened.session, opened.request(where))
 
 
@@ -62,6 +69,7 @@ def search(
     max_staleness: float | None = None,
     exact: bool = False,
     as_stored: bool = False,
+    connection: object | None = None,
 ) -> Hits:
     """Returns the k nearest rows, the nearest first, ties by id; fewer only where fewer match.
 
@@ -84,11 +92,12 @@ def search(
         exact: The brute-force answer, from the rows in PostgreSQL; no plan is followed.
         as_stored: The query is a vector as `get` returns it, which the collection's adaptor, if
             it has one, is not to change again.
+        connection: As above; the search is PostgreSQL's then.
 
     Raises:
         NotLoadedError: engine="native", and nothing, or not what the plan needs, is loaded.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     if exact:
         plan = shortlist = None
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)

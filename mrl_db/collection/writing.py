@@ -25,6 +25,7 @@ def add(
     *,
     on_conflict: Literal["error", "skip"] = "error",
     batch_id: str | None = None,
+    connection: object | None = None,
     **columns: Any,
 ) -> int:
     """Adds new rows, all or none.
@@ -36,6 +37,7 @@ def add(
             and pgvector's vectors taken.
         on_conflict: "skip" leaves rows as they are whose key is there already.
         batch_id: As above.
+        connection: As above.
         **columns: n values for each metadata column; one left out gets its default.
 
     Returns:
@@ -46,7 +48,7 @@ def add(
         DuplicateKeyError: A key stands twice, or is there already.
         CommitUncertain: The connection was lost while the server committed.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
@@ -56,10 +58,16 @@ def add(
 
 
 def upsert(
-    self: Face, ids: Any, vectors: Any = None, *, batch_id: str | None = None, **columns: Any
+    self: Face,
+    ids: Any,
+    vectors: Any = None,
+    *,
+    batch_id: str | None = None,
+    connection: object | None = None,
+    **columns: Any,
 ) -> int:
     """Adds rows as `add`, and replaces those whose key is there; their other columns stay."""
-    opened = self._opened
+    opened = self._opened.on(connection)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
         batch_id, partial(writing.write, info=opened.info, batches=[batch], on_conflict="replace")
@@ -77,6 +85,7 @@ def ingest(
     index: bool = True,
     progress: Progress | bool = False,
     batch_id: str | None = None,
+    connection: object | None = None,
     **columns: Any,
 ) -> int:
     """Loads many rows in one transaction, with bounded memory, then builds the index.
@@ -89,15 +98,17 @@ def ingest(
         id: The key's name in files, frames and dicts; None: as in the table.
         vector: The vector's name there, likewise; other columns go to those of the same name.
         upsert: Replace rows whose key is there.
-        index: Build the HNSW index where there is none and the rows are many enough.
+        index: Build the HNSW index where there is none and the rows are many enough; not in a
+            transaction of yours.
         progress: As above.
         batch_id: As above.
+        connection: As above.
         **columns: For an array of ids.
 
     Returns:
         How many rows were written.
     """
-    opened = self._opened
+    opened = self._opened.on(connection)
     fields = opened.fields(id, vector)
     total, parts = sources.open_source(source, vectors, columns, fields)
     checked = (opened.batch(ids, part, further) for ids, part, further in parts)
@@ -111,16 +122,25 @@ def ingest(
             progress=each,
         )
         count = opened.write(batch_id, send)
-    if index and rows.count(opened.session, opened.request()) >= _INDEX_WORTH_ROWS:
+    if (
+        index
+        and connection is None
+        and rows.count(opened.session, opened.request()) >= _INDEX_WORTH_ROWS
+    ):
         create_index(self, progress=progress is True)
     return count
 
 
 def delete(
-    self: Face, ids: Any = None, *, where: Where | None = None, batch_id: str | None = None
+    self: Face,
+    ids: Any = None,
+    *,
+    where: Where | None = None,
+    batch_id: str | None = None,
+    connection: object | None = None,
 ) -> int:
     """Deletes the rows with these ids, or those that a filter selects; returns how many."""
-    opened = self._opened
+    opened = self._opened.on(connection)
     if (ids is None) == (where is None):
         raise ValueRangeError(
             "delete() takes ids or where=, one of the two; where={} deletes all rows"

@@ -11,6 +11,7 @@ than k rows, the exact statement is run: k rows come back whenever k rows match.
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from mrl_db.engines.engine import TunableEngine
@@ -78,6 +80,12 @@ class SqlEngine(TunableEngine):
         self._statements: dict[tuple[tuple[str, ...], Plan], _Statement] = {}
         self._default_plans: dict[tuple[int, int | None], Plan] = {}
         self._misses_for_rows: dict[tuple[str, int], float] = {}
+
+    def on(self, session: Session) -> SqlEngine:
+        """Returns this engine over another session, with the statements that are ready here."""
+        engine = copy.copy(self)
+        engine._session = session
+        return engine
 
     @property
     def info(self) -> CollectionInfo:
@@ -211,6 +219,8 @@ class SqlEngine(TunableEngine):
             try:
                 return self._run_in(connection, request, queries, plan, fill)
             except (pg.UndefinedTable, pg.UndefinedColumn):  # renamed by another client?
+                if connection.info.transaction_status is TransactionStatus.INERROR:
+                    raise
                 self._templates.clear()
                 self._statements.clear()
                 return self._run_in(connection, request, queries, plan, fill)

@@ -16,7 +16,7 @@ from rich.table import Table
 import mrl_db
 from mrl_db.database import Database
 from mrl_db.model.errors import MissingDependencyError, MrlDbError, PrivilegeError
-from mrl_db.postgres import health, session
+from mrl_db.postgres import health, required
 from mrl_db.postgres.server import building, programs
 
 _ROWS_TO_INDEX = 10_000  # from so many rows on, a missing index is worth a word
@@ -69,7 +69,7 @@ def examine(connect: Callable[[], Database], home: Path | None, out: Console) ->
     db = check("connection", connect, repr)
     if db is not None:
         with db:
-            oldest = session.MIN_POSTGRES
+            oldest = required.MIN_POSTGRES
             check("PostgreSQL", lambda: f"{db.server_version} ({oldest} or later will do)")
             check("pgvector", lambda: db.pgvector_version, str, health.pgvector_advice)
             check("extension mrl_db", db.extension_health, _extension, lambda found: found.advice)

@@ -1,194 +1,67 @@
-"""Connections: a pool, transactions, and errors that never show the connection string."""
+"""Sessions lend connections: for a statement, a transaction, a snapshot.
+
+Errors are ours, and never show the connection string. A `PoolSession` keeps connections of its own;
+`mrl_db.postgres.borrowed` lends those of the caller.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.lifetime import renew_after_fork
-from mrl_db.model.errors import (
-    CommitUncertain,
-    ConnectError,
-    DatabaseError,
-    ServerError,
-    from_psycopg,
-    is_connection_lost,
-)
-from mrl_db.postgres import statements, vectors, watch
+from mrl_db.model.errors import CommitUncertain, ConnectError, from_psycopg, is_connection_lost
+from mrl_db.postgres import dsn as dsns
+from mrl_db.postgres import required, statements, vectors, watch
 from mrl_db.postgres.cursor import Cursor
+from mrl_db.postgres.required import ServerFacts
 
 Connection = watch.Connection
 
-_log = logging.getLogger("mrl_db")
-
-MIN_POSTGRES = 14  # functions whose bodies are SQL, CREATE OR REPLACE TRIGGER
-MIN_PGVECTOR = (0, 8)
-_KEEPALIVES = {
-    "keepalives_idle": 30,  # seconds
-    "keepalives_interval": 10,  # seconds
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,  # milliseconds
-}
 _SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
 
 
-class Session:
-    """A pool of connections to one database with pgvector."""
+class Session(ABC):
+    """Connections to one database with pgvector.
 
-    def __init__(
-        self,
-        dsn: str,
-        *,
-        pool_size: int = 4,
-        connect_timeout: float = 10.0,
-        statement_timeout: float | None = None,
-        prepare: bool = True,
-        revive: Callable[[], None] | None = None,
-    ) -> None:
-        """Connects, and makes the extension vector if it is missing and this role may.
+    Attributes:
+        dsn: The connection string; it may hold a password.
+        server: What the database is.
+    """
 
-        Args:
-            dsn: The connection string.
-            pool_size: Connections at most.
-            connect_timeout: Seconds.
-            statement_timeout: Seconds; None: no limit.
-            prepare: Whether statements are prepared after some uses.
-            revive: Starts a server that is ours again; called before the next use of a session
-                that lost a connection.
-
-        Raises:
-            ConnectError: There is no such server, or it refuses.
-            ServerError: It lacks pgvector.
-        """
-        self._revive = revive
-        self._lost = False
-        self._dsn = _checked_dsn(dsn, statement_timeout)
-        self._class: type[Connection] = psycopg.Connection
-        if statement_timeout is not None:
-            self._class = watch.Watch(statement_timeout + _GRACE).connection_class()
-        self._prepare_threshold = 5 if prepare else None
-        self._options: dict[str, Any] = {
-            "autocommit": True,
-            "prepare_threshold": self._prepare_threshold,
-            "cursor_factory": Cursor,
-        }
-        self._connect_timeout = connect_timeout
-        self._vector_oids: dict[str, int] = {}
-        self._lent: set[Connection] = set()
-        try:
-            with self._first_connection(dsn, statement_timeout) as connection:
-                self.server_version = connection.info.server_version // 10000
-                if self.server_version < MIN_POSTGRES:
-                    raise ServerError(
-                        f"PostgreSQL here is {self.server_version}, wanted {MIN_POSTGRES} or later"
-                    )
-                self.pgvector_version = _ensure_pgvector(connection)
-                self.extension_version = _ensure_extension(connection)
-                rows = connection.execute(statements.query("vector_types")).fetchall()
-                self._vector_oids = dict(rows)
-        except psycopg.OperationalError as error:
-            raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
-        except psycopg.Error as error:
-            raise from_psycopg(error) from None
-        self._pool_size = pool_size
-        self._opening = threading.Lock()
-        self._of_parent: list[object] = []
-        self._pool: _Pool | None = self._open_pool()
-        renew_after_fork(self)
-
-    def _first_connection(self, dsn: str, statement_timeout: float | None) -> Connection:
-        """Connects; where a pooler refuses the timeout as a setting, it is kept from here."""
-        seconds = max(1, int(self._connect_timeout))
-        try:
-            return psycopg.connect(self._dsn, connect_timeout=seconds, autocommit=True)
-        except psycopg.OperationalError as error:
-            if statement_timeout is None or "startup parameter" not in str(error):
-                raise
-        self._dsn = _checked_dsn(dsn, None)
-        late = watch.Watch(statement_timeout + _GRACE, cancel_after=statement_timeout)
-        self._class = late.connection_class()
-        return psycopg.connect(self._dsn, connect_timeout=seconds, autocommit=True)
-
-    @property
-    def dsn(self) -> str:
-        """The connection string; it may hold a password."""
-        return self._dsn
+    dsn: str
+    server: ServerFacts
+    _prepare_threshold: int | None = None
 
     @property
     def where(self) -> str:
         """Host and database, without user or password."""
-        parts = conninfo.conninfo_to_dict(self._dsn)
-        return f"{parts.get('host', 'the default host')}, database {parts.get('dbname', 'default')}"
+        return dsns.host_and_database(self.dsn)
 
     def __repr__(self) -> str:
-        return f"Session({self.where})"
+        return f"{type(self).__name__}({self.where})"
+
+    @abstractmethod
+    def _lend(self) -> AbstractContextManager[Connection]:
+        """Lends a connection; psycopg's errors go through."""
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lends a connection outside any transaction: each statement stands for itself."""
-        pool = self._pool or self._pool_of_child()
-        if self._lost:
-            self._after_loss(pool)
-        failures = pool.failures
         try:
-            connection = None
-            try:
-                connection = self._borrow(pool)
-                with connection:
-                    yield connection
-            finally:
-                if connection is not None:
-                    pool.putconn(connection)
-        except PoolTimeout:
-            raise ConnectError(
-                f"no connection to {self.where} was free in time; close idle ones, or raise "
-                "pool_size"
-                if pool.failures == failures
-                else f"no connection to {self.where} could be made in {self._connect_timeout:g} s"
-            ) from None
+            with self._lend() as connection:
+                yield connection
         except psycopg.Error as error:
-            self._lost = is_connection_lost(error)
             raise from_psycopg(error) from None
-
-    def after_fork(self) -> None:
-        """Leaves the parent's connections alone: none is used, closed, or even forgotten."""
-        self._opening = threading.Lock()
-        self._of_parent += [self._pool, self._lent]
-        self._pool, self._lent = None, set()
-
-    def _pool_of_child(self) -> _Pool:
-        with self._opening:
-            if self._pool is None:
-                if self._revive is not None:
-                    self._revive()
-                self._pool = self._open_pool()
-            return self._pool
-
-    def _borrow(self, pool: _Pool) -> Connection:
-        """Takes a connection out of the pool; starts a server of ours where none comes soon."""
-        if self._revive is not None:
-            try:
-                return pool.getconn(timeout=min(_SOON, self._connect_timeout))
-            except PoolTimeout:
-                self._revive()
-        return pool.getconn()
-
-    def _after_loss(self, pool: _Pool) -> None:
-        """Checks the others once a connection was lost; a server of ours may have to be started."""
-        self._lost = False
-        if self._revive is not None:
-            self._revive()
-        pool.check()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -222,8 +95,146 @@ class Session:
             connection.execute(statements.query("repeatable_read"))
             yield connection
 
+    @abstractmethod
     def own_connection(self) -> Connection:
         """Returns a connection of the caller's own, until `give_back()` or `close()`."""
+
+    @abstractmethod
+    def give_back(self, connection: Connection, process: int) -> None:
+        """Takes a connection of `own_connection()` back, but in a forked child."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives all connections back."""
+
+
+class PoolSession(Session):
+    """A pool of connections."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 4,
+        connect_timeout: float = 10.0,
+        statement_timeout: float | None = None,
+        prepare: bool = True,
+        revive: Callable[[], None] | None = None,
+    ) -> None:
+        """Connects, and makes the extension vector if it is missing and this role may.
+
+        Args:
+            dsn: The connection string.
+            pool_size: Connections at most.
+            connect_timeout: Seconds.
+            statement_timeout: Seconds; None: no limit.
+            prepare: Whether statements are prepared after some uses.
+            revive: Starts a server that is ours again; called before the next use of a session
+                that lost a connection.
+
+        Raises:
+            ConnectError: There is no such server, or it refuses.
+            ServerError: It lacks pgvector.
+        """
+        self._revive = revive
+        self._lost = False
+        self.dsn = dsns.checked_dsn(dsn, statement_timeout)
+        self._class: type[Connection] = psycopg.Connection
+        if statement_timeout is not None:
+            self._class = watch.Watch(statement_timeout + _GRACE).connection_class()
+        self._prepare_threshold = 5 if prepare else None
+        self._options: dict[str, Any] = {
+            "autocommit": True,
+            "prepare_threshold": self._prepare_threshold,
+            "cursor_factory": Cursor,
+        }
+        self._connect_timeout = connect_timeout
+        self._lent: set[Connection] = set()
+        try:
+            with self._first_connection(dsn, statement_timeout) as connection:
+                self.server = required.look(connection)
+        except psycopg.OperationalError as error:
+            reason = dsns.reason(error)
+            raise ConnectError(f"cannot connect to {self.where}: {reason}") from None
+        except psycopg.Error as error:
+            raise from_psycopg(error) from None
+        self._pool_size = pool_size
+        self._opening = threading.Lock()
+        self._of_parent: list[object] = []
+        self._pool: _Pool | None = self._open_pool()
+        renew_after_fork(self)
+
+    def _first_connection(self, dsn: str, statement_timeout: float | None) -> Connection:
+        """Connects; where a pooler refuses the timeout as a setting, it is kept from here."""
+        seconds = max(1, int(self._connect_timeout))
+        try:
+            return psycopg.connect(self.dsn, connect_timeout=seconds, autocommit=True)
+        except psycopg.OperationalError as error:
+            if statement_timeout is None or "startup parameter" not in str(error):
+                raise
+        self.dsn = dsns.checked_dsn(dsn, None)
+        late = watch.Watch(statement_timeout + _GRACE, cancel_after=statement_timeout)
+        self._class = late.connection_class()
+        return psycopg.connect(self.dsn, connect_timeout=seconds, autocommit=True)
+
+    @contextmanager
+    def _lend(self) -> Iterator[Connection]:
+        pool = self._pool or self._pool_of_child()
+        if self._lost:
+            self._after_loss(pool)
+        failures = pool.failures
+        try:
+            connection = None
+            try:
+                connection = self._borrow(pool)
+                with connection:
+                    yield connection
+            finally:
+                if connection is not None:
+                    pool.putconn(connection)
+        except PoolTimeout:
+            raise ConnectError(
+                f"no connection to {self.where} was free in time; close idle ones, or raise "
+                "pool_size"
+                if pool.failures == failures
+                else f"no connection to {self.where} could be made in {self._connect_timeout:g} s"
+            ) from None
+        except psycopg.Error as error:
+            self._lost = is_connection_lost(error)
+            raise
+
+    def after_fork(self) -> None:
+        """Leaves the parent's connections alone: none is used, closed, or even forgotten."""
+        self._opening = threading.Lock()
+        self._of_parent += [self._pool, self._lent]
+        self._pool, self._lent = None, set()
+
+    def _pool_of_child(self) -> _Pool:
+        with self._opening:
+            if self._pool is None:
+                if self._revive is not None:
+                    self._revive()
+                self._pool = self._open_pool()
+            return self._pool
+
+    def _borrow(self, pool: _Pool) -> Connection:
+        """Takes a connection out of the pool; starts a server of ours where none comes soon."""
+        if self._revive is not None:
+            try:
+                return pool.getconn(timeout=min(_SOON, self._connect_timeout))
+            except PoolTimeout:
+                self._revive()
+        return pool.getconn()
+
+    def _after_loss(self, pool: _Pool) -> None:
+        """Checks the others once a connection was lost; a server of ours may have to be started."""
+        self._lost = False
+        if self._revive is not None:
+            self._revive()
+        pool.check()
+
+    def own_connection(self) -> Connection:
+        """Returns a new connection, until `give_back()` or `close()`."""
         try:
             connection = self._connect()
         except ConnectError:
@@ -238,12 +249,13 @@ class Session:
     def _connect(self) -> Connection:
         try:
             return self._class.connect(
-                self._dsn,
+                self.dsn,
                 connect_timeout=max(1, int(self._connect_timeout)),
                 **self._options,
             )
         except psycopg.OperationalError as error:
-            raise ConnectError(f"cannot connect to {self.where}: {_reason(error)}") from None
+            reason = dsns.reason(error)
+            raise ConnectError(f"cannot connect to {self.where}: {reason}") from None
 
     def give_back(self, connection: Connection, process: int) -> None:
         """Closes a connection of `own_connection()`, but in a forked child: it is the parent's."""
@@ -260,7 +272,7 @@ class Session:
 
     def _open_pool(self) -> _Pool:
         return _Pool(
-            self._dsn,
+            self.dsn,
             connection_class=self._class,
             kwargs=self._options,
             min_size=1,
@@ -273,7 +285,7 @@ class Session:
         )
 
     def _configure(self, connection: Connection) -> None:
-        vectors.adapt(connection, self._vector_oids)
+        vectors.adapt(connection, self.server.vector_oids)
 
 
 class _Pool(ConnectionPool[Connection]):
@@ -303,88 +315,3 @@ def _check_alive(connection: Connection) -> None:
     if poll.poll(0):
         connection.close()  # else the pool takes it back
         raise psycopg.OperationalError("the server closed the connection")
-
-
-def _checked_dsn(dsn: str, statement_timeout: float | None) -> str:
-    """Returns the connection string with keepalives and the timeout, unless it says its own.
-
-    libpq's own message would quote a malformed one, password included.
-    """
-    try:
-        given = conninfo.conninfo_to_dict(dsn)
-    except psycopg.Error:
-        given = {"host": "@"}
-    # After a password with a bare "@" libpq takes the rest of it for a part of the host.
-    if any("@" in host[1:] or host == "@" for host in str(given.get("host") or "").split(",")):
-        raise ConnectError(
-            "the connection string is malformed; wanted postgresql://user@host:port/database, with "
-            "special characters percent-encoded, or host=… dbname=… user=…"
-        ) from None
-    further: dict[str, Any] = {
-        name: value for name, value in _KEEPALIVES.items() if name not in given
-    }
-    if statement_timeout is not None:
-        timeout_ms = max(1, round(statement_timeout * 1000))
-        options = f"{given.get('options') or ''} -c statement_timeout={timeout_ms}"
-        further["options"] = options.strip()
-    return conninfo.make_conninfo(dsn, **further)
-
-
-def _reason(error: psycopg.OperationalError) -> str:
-    """libpq's reason for a refused connection; it names host and user, not the password."""
-    return str(error).strip().splitlines()[-1].strip()
-
-
-def _ensure_pgvector(connection: Connection) -> str:
-    """Returns pgvector's version; creates the extension where it is missing and allowed."""
-    row = connection.execute(statements.query("pgvector_version")).fetchone()
-    if row is None:
-        if connection.execute(statements.query("pgvector_available")).fetchone() is None:
-            raise ServerError(
-                "this server has no pgvector; install it (package postgresql-<version>-pgvector, "
-                "or a service that offers it)"
-            )
-        try:
-            # IF NOT EXISTS alone lets two clients that come at once both try, and one fail.
-            with connection.transaction():
-                connection.execute(statements.query("migrations_lock"))
-                connection.execute(statements.query("create_pgvector"))
-        except psycopg.errors.InsufficientPrivilege:
-            raise ServerError(
-                "this database lacks the extension vector, and this role may not create it; have "
-                "an owner run CREATE EXTENSION vector"
-            ) from None
-        row = connection.execute(statements.query("pgvector_version")).fetchone()
-        if row is None:
-            raise DatabaseError("CREATE EXTENSION vector left no extension")
-    version = str(row[0])
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
-        wanted = ".".join(str(part) for part in MIN_PGVECTOR)
-        raise ServerError(
-            f"pgvector here is {version}, wanted {wanted} or later; install it and run ALTER "
-            "EXTENSION vector UPDATE"
-        )
-    return version
-
-
-def _ensure_extension(connection: Connection) -> str | None:
-    """Returns the version of the extension mrl_db in this database, or None.
-
-    Creates it where the server offers it and this role may. All works without it, so nothing that
-    goes wrong here is an error.
-    """
-    row = connection.execute(statements.query("extension_version")).fetchone()
-    if row is not None:
-        return str(row[0])
-    if connection.execute(statements.query("extension_offered")).fetchone() is None:
-        return None
-    try:
-        with connection.transaction():
-            connection.execute(statements.query("migrations_lock"))
-            connection.execute(statements.query("create_extension"))
-    except psycopg.Error as error:
-        if is_connection_lost(error):
-            raise
-        _log.info("the extension mrl_db is offered, but cannot be made: %s", error)
-    row = connection.execute(statements.query("extension_version")).fetchone()
-    return None if row is None else str(row[0])

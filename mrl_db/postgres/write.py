@@ -17,6 +17,7 @@ from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.encode import pieces
 from mrl_db.postgres.session import Connection
+from mrl_db.postgres.twin import Twin
 
 # A COPY statement. The change log's trigger sees a statement's rows in a transition table, which
 # PostgreSQL keeps in memory up to work_mem (4 MB as it comes) and in a file beyond.
@@ -82,6 +83,8 @@ def write(
         updates=sql.SQL(", ").join(update.format(column=column) for column in columns[1:]),
     )
     merged = connection.execute(merge, ()).rowcount
+    if isinstance(connection, Twin):  # the caller's transaction goes on, perhaps to another merge
+        connection.execute(statements.query("staging_drop").format(staging=staging))
     return merged if on_conflict == "skip" else count
 
 

@@ -74,6 +74,9 @@ SELECT {columns}
 FROM {target}
 WITH NO DATA
 
+-- name: staging_drop
+DROP TABLE {staging}
+
 -- name: staging_merge
 INSERT INTO {target} ({columns})
 OVERRIDING SYSTEM VALUE

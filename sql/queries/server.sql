@@ -1,5 +1,8 @@
 -- The server and this database: what is installed, and as of when it is read.
 
+-- name: database_oid
+SELECT d.oid::bigint FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
+
 -- The pgvector that this database has.
 -- name: pgvector_version
 SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'vector'

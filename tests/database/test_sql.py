@@ -12,7 +12,7 @@ from mrl_db.evaluate.metrics import recall_at_k
 from mrl_db.model import filters
 from mrl_db.postgres import catalog
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import PoolSession
 
 DIMS, N, FRESH = 64, 4000, 100
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
@@ -51,7 +51,7 @@ def test_sql_python_and_the_compiled_module_have_the_same_metrics(db, execute):
 
 @pytest.fixture
 def engine(docs, dsn):
-    session = Session(dsn)
+    session = PoolSession(dsn)
     yield SqlEngine(session, catalog.describe(session, "docs"))
     session.close()
 

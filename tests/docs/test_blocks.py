@@ -83,7 +83,8 @@ def test_there_are_pages_with_blocks():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run_twice_in_a_row(page, dsn, db, monkeypatch, tmp_path):
     given = GIVEN.get(page, lambda _: {})(db)
-    monkeypatch.setattr(mrl_db, "connect", lambda: db)  # in place of the user's own database
+    connect = mrl_db.connect  # db is in place of the user's own database
+    monkeypatch.setattr(mrl_db, "connect", lambda **given: connect(**given) if given else db)
     monkeypatch.chdir(tmp_path)
 
     for _ in range(2):

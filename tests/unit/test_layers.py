@@ -19,8 +19,10 @@ door
 kernels model.nesting
 faces.progress faces.exports
 hits
-postgres postgres.cursor postgres.statements postgres.vectors postgres.watch
+postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
+postgres.required postgres.twin
 postgres.session postgres.conditions
+postgres.borrowed
 postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
 postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
@@ -62,6 +64,7 @@ collection.writing collection.rows collection.searching collection.loading colle
 collection.promising
 collection
 database
+integrations integrations.alembic
 faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough
 faces.cli
