@@ -42,11 +42,14 @@ lint:
 format:
 	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
-soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, forks, exits, lives of a collection, damaged streams and files
+soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, standbys, forks, exits, lives of a collection and of an index, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py
 	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
 	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py
-	MRL_DB_CRASHES=70 MRL_DB_EVICTED_QUERIES=100000 pytest -n0 -s tests/extension/test_faults.py
+	MRL_DB_INDEX_CRASHES=70 MRL_DB_BUFFERS_MB=16 MRL_DB_EVICTED_QUERIES=100000 MRL_DB_CONNECTIONS=100 pytest -n0 -s tests/extension/test_faults.py
+	MRL_DB_PROMOTIONS=50 pytest -n0 tests/extension/test_standby.py
+	MRL_DB_INDEX_RUNS=1000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/extension/test_model.py
+	MRL_DB_CLIENT_SECONDS=1800 pytest -n0 -s tests/extension/test_clients.py
 	MRL_DB_RESTORES=all pytest tests/database/test_restores.py
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
 	$(BUILD)/native/wire_test 10000000

@@ -49,6 +49,18 @@ def exact(session, *arguments, **options):
         session.execute("RESET enable_indexscan; SET enable_seqscan = off")
 
 
+def both_answers(session, query, k=10, where="true"):
+    """The nearest rows' (distance, id) by the index, and by a sequential scan of the same snapshot."""
+    distance = f"embedding <=> '{text(query)}'"
+    statement = f"SELECT {distance}, id FROM docs WHERE {where} ORDER BY {distance}, id LIMIT {k}"
+    with session.transaction():
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        session.execute("SET LOCAL enable_seqscan = off")
+        by_index = session.execute(statement).fetchall()
+        session.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_seqscan = on")
+        return by_index, session.execute(statement).fetchall()
+
+
 def recall(session, queries, k=10, **options):
     """The share of the true nearest rows that a search finds, over all queries."""
     hits = sum(

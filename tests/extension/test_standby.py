@@ -1,0 +1,142 @@
+"""A streaming standby: equal answers, and promotion while its primary is written to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from extension.clients import session_on, wait_for, working
+from extension.conftest import Server, check_indexes
+from extension.tables import both_answers, clustered, fill, nearest, text
+from psycopg import conninfo
+
+from mrl_db.postgres.server import extension, programs
+
+DIMS = 32
+ROWS = clustered(1500, DIMS)
+QUERIES = ROWS[::50] + np.float32(0.03)
+CREATE = "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)"
+PROMOTIONS = int(os.environ.get("MRL_DB_PROMOTIONS", "1"))
+
+
+@pytest.fixture
+def primary(tmp_path_factory, postgres_version):
+    """A server whose WAL others may follow, with a table and its index."""
+    settings = {"wal_level": "replica", "max_wal_senders": "4", "checkpoint_timeout": "1h"}
+    server = Server(tmp_path_factory.mktemp("primary"), postgres_version, **settings)
+    data = server.home / "server" / "data"
+    users = {pwd.getpwuid(os.geteuid()).pw_name, pwd.getpwuid(data.stat().st_uid).pw_name}
+    programs.let_in(data, *users)
+    with (data / "pg_hba.conf").open("a") as hba:
+        hba.write("local replication all peer map=mrl_db\n")
+    with session_on(server.dsn) as session:
+        session.execute("SELECT pg_reload_conf()")
+        session.execute("CREATE EXTENSION mrl_db CASCADE")
+        fill(session, ROWS[:1000], column=f"vector({DIMS})")
+        session.execute(CREATE)
+    yield server
+    server.embedded.release()
+
+
+@contextlib.contextmanager
+def standby_of(server):
+    """A streaming standby of a server: its connection string."""
+    binaries, data = server.embedded.binaries, server.home / "server" / "data"
+    standby = server.home / "standby"
+    copy = [binaries.program("pg_basebackup"), "-D", str(standby), "-R", "-c", "fast"]
+    subprocess.run([*copy, "-d", server.dsn], check=True, env=programs.environment())
+    with (standby / "postgresql.auto.conf").open("a") as settings:
+        settings.write("max_standby_streaming_delay = -1\n")  # its searches end before
+    for path in [standby, *standby.rglob("*")]:
+        os.chown(path, data.stat().st_uid, data.stat().st_gid)
+    program = extension.program(binaries.version, binaries.folder, server.embedded.home)
+    options = ("-l", str(standby / "log"), "-p", str(program), "-o", "-p 5433")
+    assert programs.pg_ctl(binaries, standby, "start", "-w", *options).returncode == 0
+    try:
+        yield conninfo.make_conninfo(server.dsn, port=5433)
+    finally:
+        programs.pg_ctl(binaries, standby, "stop", "-m", "immediate")
+        shutil.rmtree(standby)
+
+
+def catch_up(primary, standby):
+    """Waits until a standby has all that was written."""
+    sent = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+    replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+    wait_for(lambda: standby.execute(replayed, sent).fetchone()[0])
+
+
+def promote(standby):
+    standby.execute("SELECT pg_promote()")
+    wait_for(lambda: not standby.execute("SELECT pg_is_in_recovery()").fetchone()[0])
+
+
+def assert_answers_are_exact(session, queries):
+    """By an effort that looks at every code."""
+    session.execute("SET mrl.effort = 100000")
+    for query in queries:
+        by_index, by_scan = both_answers(session, query, 30)
+        assert by_index == by_scan
+    by_index, by_scan = both_answers(session, queries[0], 100_000)
+    assert sorted(by_index) == by_scan
+    session.execute("RESET mrl.effort")
+
+
+def test_a_standby_answers_as_its_primary_and_goes_on_when_promoted(primary):
+    with (
+        session_on(primary.dsn) as session,
+        standby_of(primary) as dsn,
+        session_on(dsn) as standby,
+    ):
+        fill(session, ROWS[1000:], first=1000)
+        session.execute("DELETE FROM docs WHERE id % 7 = 0")
+        session.execute("VACUUM docs")
+        session.execute("REINDEX INDEX docs_mrl")
+        fill(session, ROWS[:50] + np.float32(0.01), first=2000)
+        catch_up(session, standby)
+
+        answers = [nearest(session, query) for query in QUERIES]
+        assert [nearest(standby, query) for query in QUERIES] == answers
+
+        promote(standby)
+        fill(standby, ROWS[:300] + np.float32(0.02), first=5000)
+        standby.execute("VACUUM docs")
+        assert_answers_are_exact(standby, QUERIES[:3])
+
+
+def test_a_standby_is_promoted_while_its_primary_is_written_to(primary, rng):
+    number = iter(range(10_000, 10_000_000))
+
+    def insert(session, step):
+        fill(session, ROWS[step % 1400 :][:40], first=40 * next(number))
+
+    def delete(session, step):
+        session.execute(f"DELETE FROM docs WHERE id % 61 = {step % 61}")
+        number = text(ROWS[step % len(ROWS)])
+        session.execute(f"UPDATE docs SET embedding = '{number}' WHERE id % 67 = {step % 67}")
+
+    def maintain(session, step):
+        session.execute("VACUUM (INDEX_CLEANUP on) docs")
+        if step % 3 == 2:
+            session.execute("REINDEX INDEX CONCURRENTLY docs_mrl")
+
+    for _ in range(PROMOTIONS):
+        with standby_of(primary) as dsn, session_on(dsn) as standby:
+            with working(primary.dsn, insert, delete, maintain) as clients:
+                for _ in range(3):
+                    assert_answers_are_exact(standby, QUERIES[rng.integers(0, 30, 4)])
+                wait_for(lambda: all(client.answers for client in clients))
+                promote(standby)
+                assert_answers_are_exact(standby, QUERIES[:4])
+            check_indexes(standby)
+            fill(standby, ROWS[:300] + np.float32(0.02), first=5000)
+            standby.execute("VACUUM (INDEX_CLEANUP on) docs")
+            assert_answers_are_exact(standby, QUERIES[4:8])
+            check_indexes(standby)
+        with session_on(primary.dsn) as session:
+            session.execute("DELETE FROM docs WHERE id % 3 = 0")
