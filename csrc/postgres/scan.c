@@ -64,6 +64,9 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
     scan->read = scan->passed = 0;
     for (size_t i = 0; i < n; ++i)
         if (!was_met(scan, hits[i].slot)) scan->hits[scan->n_hits++] = hits[i];
+    // By estimate they rise, but where lengths differ a later one may be nearer than one before it.
+    for (size_t i = scan->n_hits; i > 1; --i)
+        scan->hits[i - 2].nearest = Min(scan->hits[i - 2].nearest, scan->hits[i - 1].nearest);
 }
 
 static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >= scan->slots / 2; }

@@ -114,13 +114,27 @@ def test_strict_order_never_goes_back(docs):
     assert distances == sorted(distances)
 
 
-def distances_of(session, query, k, where="true"):
+def distances_of(session, query, k, where="true", operator="<=>"):
     """The distances of the nearest rows as they come."""
-    distance = f"embedding <=> '{text(query)}'"
+    distance = f"embedding {operator} '{text(query)}'"
     rows = session.execute(
         f"SELECT {distance} FROM docs WHERE {where} ORDER BY {distance} LIMIT {k}"
     )
     return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_rows_of_all_lengths_come_in_order(connection, metric):
+    """The longer a row, the less its code says of its distance."""
+    lengths = np.exp(np.random.default_rng(4).normal(0, 1.5, (1500, 1)))
+    fill(connection, ROWS[:1500] * lengths, column=f"vector({DIMS})")
+    connection.execute(f"CREATE INDEX ON docs USING mrl (embedding vector_{metric}_ops)")
+    connection.execute("SET mrl.effort = 4000")
+
+    for query in QUERIES[:20]:
+        distances = distances_of(connection, query, 200, operator=OPERATORS[metric])
+
+        assert distances == sorted(distances)
 
 
 @pytest.mark.parametrize("k", [50, 100, 300])
