@@ -62,6 +62,7 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_load.py --data $(DATA) --name load
 	$(PYTHON) benchmarks/bench_native.py --data $(DATA) --name native
 	$(PYTHON) benchmarks/bench_freshness.py --data $(DATA) --name freshness
+	$(PYTHON) benchmarks/bench_log.py --name log
 	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
 	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
 	$(PYTHON) benchmarks/bench_orms.py --data $(DATA) --name orms

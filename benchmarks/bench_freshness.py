@@ -58,11 +58,9 @@ def log_cost(
         tables[name] = db.create_collection(f"{name}_{int(indexed)}", dims=vectors.shape[1])
         if indexed:
             tables[name].create_index()
-        if not logged:
+        if logged:
             with psycopg.connect(db.dsn, autocommit=True) as connection:
-                connection.execute(
-                    "SELECT mrl.unlog_changes(%s::regclass)", (f"{name}_{int(indexed)}",)
-                )
+                connection.execute("SELECT mrl.log_changes(%s)", (f"{name}_{int(indexed)}",))
     statement = psycopg.sql.SQL("COPY {table} (id, embedding) {way} (FORMAT binary)")
     into, out = psycopg.sql.SQL("FROM STDIN"), psycopg.sql.SQL("TO STDOUT")
     seconds: dict[str, list[float]] = {name: [] for name in tables}

@@ -96,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = 'd495b0e4291348d9f8ad2cc8a10b56281bc68cc87497eb44aa8b832855394aa1'
+        AND checksum = '1d9d203230b66990d3c7e3368c3a042fd31e40749a94d2e0d86f18bed7f14963'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    'd495b0e4291348d9f8ad2cc8a10b56281bc68cc87497eb44aa8b832855394aa1',
+    '1d9d203230b66990d3c7e3368c3a042fd31e40749a94d2e0d86f18bed7f14963',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -136,6 +136,22 @@ INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
     '555a9f9b4a91b7c88d0a4c6caed6a655cb3911e1a380f799136852b5443bc76d',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/logging'
+        AND checksum = '38ff21546d895f5ecaa6a7f2e3fe3f167550d69dc07cbe877fda97546312a3c0'
+) AS missing \gset
+\if :missing
+\ir functions/logging.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/logging',
+    '38ff21546d895f5ecaa6a7f2e3fe3f167550d69dc07cbe877fda97546312a3c0',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -192,14 +208,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/trimming'
-        AND checksum = 'e4ac011459dacb6968e586360204ab7d277cb2562dbaaf3a6c50a65fb25c313f'
+        AND checksum = 'bb0c46c32b464de3cb5b7e603eab9a3788f6b8552285301a96691c8a2df0a604'
 ) AS missing \gset
 \if :missing
 \ir functions/trimming.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/trimming',
-    'e4ac011459dacb6968e586360204ab7d277cb2562dbaaf3a6c50a65fb25c313f',
+    'bb0c46c32b464de3cb5b7e603eab9a3788f6b8552285301a96691c8a2df0a604',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -130,7 +130,7 @@ CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integ
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'dbdaabd3ffc4dc173d8eab7ba315a366';
+    search_path=pg_catalog, pg_temp AS '038dec20a18641a854ee0d4313974c37';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
@@ -152,6 +152,8 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
     '96e1597b62fa876f38700cbc8078483a';
 CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
     sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
+CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '80e541e0eaca511d826b3eafd075333b';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '2e9a06eb8df54418639b2ebb6ca1785e';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
@@ -166,6 +168,8 @@ CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE 
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '6e81b82fbf09e5a32bc85e9e67e8631a';
+CREATE FUNCTION mrl.drop_log(function_ regprocedure) RETURNS void LANGUAGE plpgsql VOLATILE STRICT
+    SET search_path=pg_catalog, pg_temp AS '84900fef6cd813e15a7a528f94c480ff';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
@@ -210,11 +214,13 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
-    'd9f686d3040e5ac543c2e4bb637c6aca';
+    '51d9afc71c400659021c84fbc4ef921a';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '699f192f08155474baeb1c0ccd0a9486';
+    search_path=pg_catalog, pg_temp AS '5b0ef233c0179ec609782bd7d7bc3235';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS '45fd76905e8e112cfc42e0095b5b09c9';
+    search_path=pg_catalog, pg_temp AS '9e4d2501f3c8c78d449afbaaa53876ae';
+CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
+    PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'bce738d6856044809b37fd813d72ee13';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
     RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS '1aa72fd2b47c04866aa8e1ae7dbcd6b0';
@@ -233,7 +239,7 @@ CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double p
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
     json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
 CREATE FUNCTION mrl.on_collection() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'a3253cbe70fbd6c16d7d5251176f8a5d';
+    search_path=pg_catalog, pg_temp AS 'afd7cf9a717cac135c7c2c7c77ea3a88';
 CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
 CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
@@ -283,13 +289,14 @@ CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval)
 CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ed7e4e1cb3b319c327130bae6c9383ed';
 CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
-    pg_temp AS '9185dc6daf5a1d80c88e17d97c8f4e3a';
+    pg_temp SET enable_seqscan=off SET enable_hashjoin=off SET enable_mergejoin=off AS
+    '9dae0cced76002d4fce1e8edb477e29f';
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '3e02264001f310ca75a9863ba28e01e9';
+    search_path=pg_catalog, pg_temp AS '9e8719ed6baf41a05483261845861ba7';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '08f959817449f5aae4d593a50e028eba';
+    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '39d922d822454897aa8171dff62939a3';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
     '0079058b577df3c95e09227b36ba95f9';
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL

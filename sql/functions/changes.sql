@@ -1,161 +1,8 @@
--- The change log: what was written to a collection's table, by any client, so that a copy of its
--- rows elsewhere can follow.
+-- The change log as its readers use it.
 --
--- A statement that writes leaves one row: the table, its transaction and the keys. A reader
--- remembers a snapshot of the database; whatever is not visible in that snapshot it has not seen,
--- in whatever order transactions began and committed. Rows that no reader needs are removed by
--- mrl.trim_changes(); a reader holds them for no longer than its lease.
-
-CREATE OR REPLACE FUNCTION mrl.column_of_keys(key_type text)
-    RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE
-        WHEN key_type IN ('bigint', 'integer', 'smallint') THEN 'integers'
-        WHEN key_type = 'uuid' THEN 'uuids'
-        WHEN key_type IN ('text', 'character varying') THEN 'texts'
-    END;
-COMMENT ON FUNCTION mrl.column_of_keys(text) IS 'The column of mrl.change for keys of a type.';
-
-CREATE OR REPLACE FUNCTION mrl.log_change()
-    RETURNS trigger
-    LANGUAGE plpgsql
-AS $$
-DECLARE
-    most CONSTANT integer := 100000;  -- keys of a statement
-    keys pg_catalog.text[];
-    keys_before pg_catalog.text[];
-BEGIN
-    -- Without a search path of its own, which would have every statement here planned anew: all
-    -- names are qualified. The key is known by its name, as a restored table has other numbers.
-    -- Where it was renamed, or became of another type, any row may have changed; so it is said of a
-    -- statement that wrote to very many, whose keys would take memory here and with every reader.
-    BEGIN
-        IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-            EXECUTE pg_catalog.format(
-                'SELECT ARRAY(SELECT r.%I FROM new_rows AS r LIMIT %s)',
-                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
-            INTO keys;
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-            EXECUTE pg_catalog.format(
-                'SELECT ARRAY(SELECT r.%I FROM old_rows AS r LIMIT %s)',
-                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
-            INTO keys;
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-            EXECUTE pg_catalog.format(
-                'SELECT ARRAY(SELECT r.%1$I FROM old_rows AS r LIMIT %2$s),
-                    ARRAY(SELECT r.%1$I FROM new_rows AS r LIMIT %2$s)',
-                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
-            INTO keys_before, keys;
-            IF keys_before OPERATOR(pg_catalog.<>) keys THEN
-                keys := pg_catalog.array_cat(keys_before, keys);
-            END IF;
-        END IF;
-        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.=) 0 THEN
-            RETURN NULL;  -- the statement wrote no row
-        END IF;
-        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) most THEN
-            keys := NULL;
-        END IF;
-        IF TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN
-            PERFORM keys::bigint[];
-        ELSIF TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN
-            PERFORM keys::pg_catalog.uuid[];
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        keys := NULL;
-    END;
-    INSERT INTO mrl.change (relation, integers, uuids, texts)
-    VALUES (
-        TG_RELID,
-        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN keys::bigint[] END,
-        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::pg_catalog.uuid[] END,
-        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'texts' THEN keys END
-    );
-    IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
-        PERFORM mrl.trim_by_chance();
-    END IF;
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION mrl.log_change() IS
-    'Writes a statement''s keys into mrl.change. Arguments: the key''s column, and the column of '
-    'mrl.change for its type.';
-
-CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
-    RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    c mrl.collection := mrl.find(collection);
-    events CONSTANT text[] := ARRAY[
-        'INSERT', 'REFERENCING NEW TABLE AS new_rows',
-        'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
-        'DELETE', 'REFERENCING OLD TABLE AS old_rows',
-        'TRUNCATE', ''];
-    kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
-    name text;
-BEGIN
-    IF current_setting('lock_timeout') = '0' THEN
-        -- Whoever waits for the table has everybody behind wait, too.
-        PERFORM set_config('lock_timeout', '10s', true);
-    END IF;
-    FOR event IN 1 .. cardinality(events) BY 2 LOOP
-        name := 'mrl_log_' || lower(events[event]);
-        EXECUTE format(
-            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s
-             FOR EACH STATEMENT EXECUTE FUNCTION mrl.log_change(%L, %L)',
-            name, events[event], c.relation, events[event + 1], c.key_column, kind);
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
-    END LOOP;
-    INSERT INTO mrl.logged AS l (relation, needed_until)
-    VALUES (c.relation, clock_timestamp() + interval '7 days')
-    ON CONFLICT (relation) DO UPDATE SET needed_until = excluded.needed_until;
-END
-$$;
-COMMENT ON FUNCTION mrl.log_changes(text) IS
-    'Makes the triggers that log what is written to a collection; whoever reads it in a process '
-    'does. They fire under session_replication_role = replica too. For the owner of the table.';
-
-CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
-    RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    name text;
-BEGIN
-    FOR name IN
-        SELECT t.tgname
-        FROM pg_trigger AS t
-        WHERE t.tgrelid = relation AND t.tgfoid = 'mrl.log_change'::regproc
-    LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
-    END LOOP;
-    DELETE FROM mrl.change AS c WHERE c.relation = unlog_changes.relation;
-    DELETE FROM mrl.reader AS r WHERE r.relation = unlog_changes.relation;
-    DELETE FROM mrl.logged AS l WHERE l.relation = unlog_changes.relation;
-END
-$$;
-COMMENT ON FUNCTION mrl.unlog_changes(regclass) IS
-    'Takes the triggers of mrl.log_changes() away, and what they logged.';
-
-CREATE OR REPLACE FUNCTION mrl.on_collection()
-    RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM mrl.unlog_changes(OLD.relation);
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION mrl.on_collection() IS
-    'A table that is no collection any more is not logged.';
-
-CREATE OR REPLACE TRIGGER log_changes
-    AFTER DELETE ON mrl.collection
-    FOR EACH ROW EXECUTE FUNCTION mrl.on_collection();
+-- A reader remembers a snapshot of the database; whatever is not visible in that snapshot it has not
+-- seen, in whatever order transactions began and committed. Rows that no reader needs are removed
+-- by mrl.trim_changes(); a reader holds them for no longer than its lease.
 
 CREATE OR REPLACE FUNCTION mrl.log_fingerprint(relation oid)
     RETURNS text
@@ -175,7 +22,7 @@ BEGIN
                 SELECT string_agg(
                     format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                 FROM pg_trigger AS t
-                WHERE t.tgrelid = c.oid AND t.tgfoid = 'mrl.log_change'::regproc
+                WHERE t.tgrelid = c.oid AND t.tgname ^@ 'mrl_log_'
             ))
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
@@ -195,6 +42,9 @@ CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
 AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
+    kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
+    arguments bytea := convert_to(c.key_column, getdatabaseencoding()) || '\x00'
+        || convert_to(kind, getdatabaseencoding()) || '\x00';
 BEGIN
     RETURN (
         SELECT json_build_object(
@@ -206,8 +56,13 @@ BEGIN
             'triggers', (
                 SELECT count(*)
                 FROM pg_trigger AS t
-                WHERE t.tgrelid = r.oid AND t.tgfoid = 'mrl.log_change'::regproc
-                    AND t.tgenabled = 'A'
+                JOIN pg_proc AS p ON p.oid = t.tgfoid
+                WHERE t.tgrelid = r.oid AND t.tgname ^@ 'mrl_log_' AND t.tgenabled = 'A'
+                    AND p.pronamespace = 'mrl'::regnamespace
+                    AND (
+                        p.prosrc = mrl.log_text(c.key_column, kind)
+                        OR (p.proname = 'log_change' AND t.tgargs = arguments)
+                    )
             ))
         FROM pg_class AS r
         WHERE r.oid = c.relation

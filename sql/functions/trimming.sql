@@ -21,6 +21,7 @@ BEGIN
             IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = unread) THEN
                 PERFORM mrl.unlog_changes(unread);
             ELSE
+                DELETE FROM mrl.change AS c WHERE c.relation = unread;
                 DELETE FROM mrl.logged AS l WHERE l.relation = unread;
             END IF;
             count := count + 1;
@@ -39,15 +40,34 @@ CREATE OR REPLACE FUNCTION mrl.trim_changes()
     RETURNS bigint
     LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
 AS $$
     DELETE FROM mrl.reader AS r WHERE r.lease < clock_timestamp();
-    -- One at a time: who writes trims by chance, and its transaction may last.
+    -- One at a time: who writes trims by chance, and its transaction may last. Whatever began after
+    -- the oldest snapshot of a reader is needed: by the index, no change that stays is looked at.
     WITH turn AS MATERIALIZED (
         SELECT pg_try_advisory_xact_lock(hashtext('mrl_db trim')) AS mine
     ),
     gone AS (
         DELETE FROM mrl.change AS c
+        USING (
+            SELECT
+                l.relation::oid AS relation,
+                (
+                    SELECT pg_snapshot_xmax(r.seen)
+                    FROM mrl.reader AS r
+                    WHERE r.relation = l.relation
+                    ORDER BY 1
+                    LIMIT 1
+                ) AS needed
+            FROM mrl.logged AS l
+            OFFSET 0
+        ) AS l
         WHERE (SELECT t.mine FROM turn AS t)
+            AND c.relation = l.relation
+            AND c.xid < coalesce(l.needed, pg_snapshot_xmax(pg_current_snapshot()))
             AND pg_visible_in_snapshot(c.xid, pg_current_snapshot())
             AND NOT EXISTS (
                 SELECT

@@ -97,3 +97,113 @@ def test_a_log_without_readers_is_trimmed_by_those_who_write(docs, execute):
     execute("SELECT mrl.trim_by_chance()")
 
     assert execute(HELD) == [(0,)]
+
+
+FUNCTIONS = "SELECT proname::text FROM pg_proc WHERE proname LIKE 'log\\_of\\_%'"
+CALLED = "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgname LIKE 'mrl\\_log\\_%'"
+
+
+def test_a_table_has_a_function_of_its_own_that_goes_with_its_triggers(docs, execute):
+    docs.load(cache=False)
+    assert execute(CALLED) == [("mrl.log_of_docs",)]
+
+    execute("SELECT mrl.unlog_changes('docs')")
+
+    assert execute(FUNCTIONS) == []
+
+
+@pytest.mark.parametrize("first", ["SELECT", "DROP TABLE docs"])
+def test_the_function_goes_with_its_collection(db, docs, execute, first):
+    docs.load(cache=False)
+    execute(first)
+
+    db.drop("docs")
+
+    assert execute(FUNCTIONS) == []
+
+
+@pytest.mark.parametrize(
+    ("key_type", "name"),
+    [("smallint", "SELECT"), ("integer", "r"), ("uuid", "keys"), ("varchar(9)", 'a"{type}%s')],
+)
+def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, rng, key_type, name):
+    column = '"' + name.replace('"', '""') + '"'
+    execute(f"CREATE TABLE t ({column} {key_type} PRIMARY KEY, embedding vector(8))")
+    docs = db.attach("t", key=name)
+    docs.load(cache=False)
+    key = "gen_random_uuid()" if key_type == "uuid" else "7"
+
+    execute(f"INSERT INTO t VALUES ({key}, '[1,2,3,4,5,6,7,8]')")
+    execute("UPDATE t SET embedding = '[1,0,0,0,0,0,0,0]'")  # its key before, and after
+    execute("UPDATE t SET embedding = embedding WHERE false")
+    if key_type != "uuid":
+        execute(f"UPDATE t SET {column} = '8'")
+    execute("DELETE FROM t")
+
+    logged = "SELECT cardinality(coalesce(integers::text[], uuids::text[], texts)) FROM mrl.change"
+    counts = [1, 2, 2, 1] if key_type != "uuid" else [1, 2, 1]
+    assert [row[0] for row in execute(f"{logged} ORDER BY xid")] == counts
+    assert docs.loaded.rows == 0 or len(docs.search(np.ones(8), k=1, engine="native").ids) == 0
+
+
+def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute):
+    docs.load(cache=False)
+    execute("UPDATE docs SET embedding = embedding")
+    execute("UPDATE docs SET id = id + 100")
+
+    assert execute("SELECT cardinality(integers) FROM mrl.change ORDER BY xid") == [(10,), (20,)]
+    assert sorted(docs.search(np.ones(DIMS), k=10).ids.tolist()) == list(range(100, 110))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "RENAME COLUMN id TO other",
+        "ALTER COLUMN id TYPE text USING 'a' || id",
+        "ALTER COLUMN id TYPE uuid USING gen_random_uuid()",
+    ],
+)
+def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(docs, execute, change):
+    docs.load(cache=False)
+    execute(ROW.format("generate_series(10, 11)"))
+    execute("DELETE FROM mrl.change")
+
+    execute(f"ALTER TABLE docs {change}")
+    execute("UPDATE docs SET embedding = embedding")
+    execute("DELETE FROM docs")
+
+    assert execute("SELECT count(*), count(integers) FROM mrl.change") == [(2, 0)]
+
+
+def test_a_log_of_another_key_is_made_anew(docs, execute):
+    docs.load(cache=False)
+    docs.unload()
+    execute("ALTER TABLE docs RENAME COLUMN id TO number")
+    with pytest.raises(psycopg.Error, match='has no key "id" any more'):
+        execute("SELECT mrl.log_changes('docs')")
+    execute("UPDATE mrl.collection SET key_column = 'number'")
+    assert docs.log_health()[2] is False
+
+    execute("SELECT mrl.log_changes('docs')")
+
+    assert docs.log_health()[2] is True
+    execute("UPDATE docs SET embedding = embedding WHERE number = 3")
+    assert execute("SELECT integers FROM mrl.change") == [([3, 3],)]
+
+
+def test_what_a_reader_needs_is_not_looked_at_by_who_trims(docs, dsn, execute):
+    docs.load(cache=False)
+    with psycopg.connect(dsn, autocommit=True) as client:
+        for _ in range(300):
+            client.execute("UPDATE docs SET embedding = embedding WHERE id = 3")
+    reads = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'change'"
+
+    with psycopg.connect(dsn, autocommit=True) as client:
+        client.execute("SELECT pg_stat_force_next_flush()")
+        before = client.execute(reads).fetchone()[0]
+        client.execute("SELECT mrl.trim_changes()")
+        client.execute("SELECT pg_stat_force_next_flush()")
+        after = client.execute(reads).fetchone()[0]
+
+    assert after - before < 50
+    assert execute(HELD)[0][0] >= 300

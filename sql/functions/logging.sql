@@ -1,0 +1,266 @@
+-- The change log as it is written: what was written to a collection's table, by any client, so that
+-- a copy of its rows elsewhere can follow.
+--
+-- A statement that writes leaves one row: the table, its transaction and the keys. Triggers have no
+-- search path of their own, which would have every statement in them planned anew: all names are
+-- qualified. The key is known by its name, as a restored table has other numbers. Where it was
+-- renamed, or became of another type, any row may have changed; so it is said of a statement that
+-- wrote to very many, whose keys would take memory here and with every reader.
+
+CREATE OR REPLACE FUNCTION mrl.column_of_keys(key_type text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN key_type IN ('bigint', 'integer', 'smallint') THEN 'integers'
+        WHEN key_type = 'uuid' THEN 'uuids'
+        WHEN key_type IN ('text', 'character varying') THEN 'texts'
+    END;
+COMMENT ON FUNCTION mrl.column_of_keys(text) IS 'The column of mrl.change for keys of a type.';
+
+CREATE OR REPLACE FUNCTION mrl.log_text(key text, kind text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT replace(replace(replace(
+        $body$
+DECLARE
+    keys {type}[];
+    half integer;
+BEGIN
+    BEGIN
+        IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            keys := ARRAY(SELECT r.{key}::{type} FROM new_rows AS r LIMIT 100001);
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            keys := ARRAY(SELECT r.{key}::{type} FROM old_rows AS r LIMIT 100001);
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+            keys := ARRAY(
+                (SELECT r.{key}::{type} FROM old_rows AS r LIMIT 100001)
+                UNION ALL
+                (SELECT r.{key}::{type} FROM new_rows AS r LIMIT 100001)
+            );
+            half := pg_catalog.cardinality(keys) OPERATOR(pg_catalog./) 2;
+            IF half OPERATOR(pg_catalog.>) 1
+                AND keys[1:half] OPERATOR(pg_catalog.=) keys[half OPERATOR(pg_catalog.+) 1:]
+            THEN
+                keys := keys[1:half];
+            END IF;
+        END IF;
+        IF keys OPERATOR(pg_catalog.=) '{}' THEN
+            RETURN NULL;  -- the statement wrote no row
+        END IF;
+        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) 100000 THEN
+            keys := NULL;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        keys := NULL;  -- the key has another name or type by now
+    END;
+    INSERT INTO mrl.change (relation, {kind}) VALUES (TG_RELID, keys);
+    IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
+        PERFORM mrl.trim_by_chance();
+    END IF;
+    RETURN NULL;
+END
+        $body$,
+        '{type}', CASE kind
+            WHEN 'integers' THEN 'pg_catalog.int8'
+            WHEN 'uuids' THEN 'pg_catalog.uuid'
+            ELSE 'pg_catalog.text'
+        END),
+        '{kind}', kind),
+        '{key}', '"' || replace(key, '"', '""') || '"')
+$$;
+COMMENT ON FUNCTION mrl.log_text(text, text) IS
+    'The body of the function that logs writes to a table with this key. The key''s name stands in '
+    'it, so that its plans are made once in a session.';
+
+CREATE OR REPLACE FUNCTION mrl.define_log(collection text)
+    RETURNS text
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection, whole => true);
+    kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
+    name text := format('mrl.%I()', 'log_of_' || c.name);
+    owner regrole := (SELECT r.relowner FROM pg_class AS r WHERE r.oid = c.relation);
+BEGIN
+    IF kind IS NULL THEN
+        RAISE EXCEPTION 'table % of collection "%" has no key "%" any more',
+            c.relation, collection, c.key_column
+            USING ERRCODE = 'MR003', HINT = 'name it so again, or drop and attach the collection';
+    END IF;
+    EXECUTE format(
+        'CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS %L',
+        name, mrl.log_text(c.key_column, kind));
+    -- Whoever may change what runs when others write to the table, owns the table.
+    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', name, owner);
+    EXECUTE format(
+        'COMMENT ON FUNCTION %s IS %L', name, 'Logs what is written to a collection.');
+    RETURN name;
+EXCEPTION WHEN insufficient_privilege OR invalid_function_definition THEN
+    RETURN format('mrl.log_change(%L, %L)', c.key_column, kind);
+END
+$$;
+COMMENT ON FUNCTION mrl.define_log(text) IS
+    'Makes mrl.log_of_<collection>() and returns its call for a trigger; that of '
+    'mrl.log_change(…), which takes longer, where this role may not.';
+
+CREATE OR REPLACE FUNCTION mrl.log_change()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    most CONSTANT integer := 100000;  -- keys of a statement
+    keys pg_catalog.text[];
+    keys_before pg_catalog.text[];
+BEGIN
+    BEGIN
+        IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%I FROM new_rows AS r LIMIT %s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%I FROM old_rows AS r LIMIT %s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+            EXECUTE pg_catalog.format(
+                'SELECT ARRAY(SELECT r.%1$I FROM old_rows AS r LIMIT %2$s),
+                    ARRAY(SELECT r.%1$I FROM new_rows AS r LIMIT %2$s)',
+                TG_ARGV[0], most OPERATOR(pg_catalog.+) 1)
+            INTO keys_before, keys;
+            IF keys_before OPERATOR(pg_catalog.<>) keys THEN
+                keys := pg_catalog.array_cat(keys_before, keys);
+            END IF;
+        END IF;
+        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.=) 0 THEN
+            RETURN NULL;  -- the statement wrote no row
+        END IF;
+        IF pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) most THEN
+            keys := NULL;
+        END IF;
+        IF TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN
+            PERFORM keys::bigint[];
+        ELSIF TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN
+            PERFORM keys::pg_catalog.uuid[];
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        keys := NULL;
+    END;
+    INSERT INTO mrl.change (relation, integers, uuids, texts)
+    VALUES (
+        TG_RELID,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN keys::bigint[] END,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::pg_catalog.uuid[] END,
+        CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'texts' THEN keys END
+    );
+    IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
+        PERFORM mrl.trim_by_chance();
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION mrl.log_change() IS
+    'What mrl.log_text() makes, for a key that is named by an argument and so looked for anew in '
+    'every statement. Arguments: the key''s column, and the column of mrl.change for its type.';
+
+CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection);
+    events CONSTANT text[] := ARRAY[
+        'INSERT', 'REFERENCING NEW TABLE AS new_rows',
+        'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
+        'DELETE', 'REFERENCING OLD TABLE AS old_rows',
+        'TRUNCATE', ''];
+    call text;
+    name text;
+BEGIN
+    IF current_setting('lock_timeout') = '0' THEN
+        -- Whoever waits for the table has everybody behind wait, too.
+        PERFORM set_config('lock_timeout', '10s', true);
+    END IF;
+    call := mrl.define_log(collection);
+    FOR event IN 1 .. cardinality(events) BY 2 LOOP
+        name := 'mrl_log_' || lower(events[event]);
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s
+             FOR EACH STATEMENT EXECUTE FUNCTION %s',
+            name, events[event], c.relation, events[event + 1], call);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
+    END LOOP;
+    INSERT INTO mrl.logged AS l (relation, needed_until)
+    VALUES (c.relation, clock_timestamp() + interval '7 days')
+    ON CONFLICT (relation) DO UPDATE SET needed_until = excluded.needed_until;
+END
+$$;
+COMMENT ON FUNCTION mrl.log_changes(text) IS
+    'Makes the triggers that log what is written to a collection; whoever reads it in a process '
+    'does. They fire under session_replication_role = replica too. For the owner of the table.';
+
+CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+    function_ regprocedure;
+BEGIN
+    FOR name, function_ IN
+        SELECT t.tgname, t.tgfoid
+        FROM pg_trigger AS t
+        JOIN pg_proc AS p ON p.oid = t.tgfoid
+        WHERE t.tgrelid = relation AND t.tgname ^@ 'mrl_log_'
+            AND p.pronamespace = 'mrl'::regnamespace
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    END LOOP;
+    IF function_ <> 'mrl.log_change()'::regprocedure THEN
+        PERFORM mrl.drop_log(function_);
+    END IF;
+    DELETE FROM mrl.change AS c WHERE c.relation = unlog_changes.relation;
+    DELETE FROM mrl.reader AS r WHERE r.relation = unlog_changes.relation;
+    DELETE FROM mrl.logged AS l WHERE l.relation = unlog_changes.relation;
+END
+$$;
+COMMENT ON FUNCTION mrl.unlog_changes(regclass) IS
+    'Takes the triggers of mrl.log_changes() away, and what they logged.';
+
+CREATE OR REPLACE FUNCTION mrl.drop_log(function_ regprocedure)
+    RETURNS void
+    LANGUAGE plpgsql STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('DROP FUNCTION %s', function_);
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+    RETURN;  -- it does nothing where no trigger calls it
+END
+$$;
+COMMENT ON FUNCTION mrl.drop_log(regprocedure) IS
+    'Drops a function of mrl.define_log() that no table''s trigger calls, where this role may.';
+
+CREATE OR REPLACE FUNCTION mrl.on_collection()
+    RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM mrl.unlog_changes(OLD.relation);
+    PERFORM mrl.drop_log(to_regprocedure(format('mrl.%I()', 'log_of_' || OLD.name)));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION mrl.on_collection() IS
+    'A table that is no collection any more is not logged.';
+
+CREATE OR REPLACE TRIGGER log_changes
+    AFTER DELETE ON mrl.collection
+    FOR EACH ROW EXECUTE FUNCTION mrl.on_collection();
