@@ -6,6 +6,7 @@ True
 """
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from mrl_db.model.errors import MissingDependencyError
 
@@ -52,13 +53,35 @@ from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.model.promise import Promise, Recall
 
+if _TYPE_CHECKING:
+    from mrl_db.async_ import AsyncCollection as AsyncCollection
+    from mrl_db.async_ import AsyncDatabase as AsyncDatabase
+    from mrl_db.async_ import AsyncScan as AsyncScan
+    from mrl_db.async_ import connect_async as connect_async
 
-def __getattr__(name: str) -> str:
-    """Returns `__version__` when it is asked for; its one home is pyproject.toml."""
+_OF_ASYNC = ("AsyncCollection", "AsyncDatabase", "AsyncScan", "connect_async")
+
+
+def __getattr__(name: str) -> object:
+    """Returns what is fetched when it is asked for.
+
+    That is `__version__`, whose one home is pyproject.toml, and the face for asyncio, which needs
+    greenlet.
+    """
     if name == "__version__":
         from importlib.metadata import version
 
         return version("mrl_db")
+    if name in _OF_ASYNC:
+        try:
+            from mrl_db import async_
+        except ImportError as error:
+            if error.name != "greenlet":
+                raise
+            raise MissingDependencyError(
+                "asyncio needs the package greenlet: pip install 'mrl_db[async]'"
+            ) from None
+        return getattr(async_, name)
     raise AttributeError(f"module 'mrl_db' has no attribute {name!r}")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from psycopg_pool import ConnectionPool
 
@@ -25,6 +25,9 @@ from mrl_db.recall.query_log import QueryLog
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
 # would be held for longer than 5 s.
 _REWRITE_BYTES = 512 << 20
+
+AnySession = TypeVar("AnySession", bound=Session)
+Pooled = TypeVar("Pooled", bound=PoolSession)
 
 
 class LargeTableWarning(UserWarning):
@@ -293,49 +296,54 @@ def connect(
         if dsn is not None or home is not None:
             raise ValueRangeError("pool= and a dsn or home= were both given; a pool has its own")
         return Database(_installed(BorrowedPool(pool)), None, query_log=query_log)
+    database, _ = open_database(
+        PoolSession,
+        dsn,
+        home=home,
+        postgres_version=postgres_version,
+        settings=settings,
+        query_log=query_log,
+        pool_size=pool_size,
+        connect_timeout=connect_timeout,
+        statement_timeout=statement_timeout,
+        prepare=prepare,
+    )
+    return database
+
+
+def open_database(
+    kind: type[Pooled],
+    dsn: str | None,
+    *,
+    home: Path | str | None,
+    postgres_version: int | None,
+    settings: Mapping[str, str] | None,
+    query_log: bool,
+    **options: Any,
+) -> tuple[Database, Pooled]:
+    """Returns a database, and its session of one kind; the arguments are those of `connect`."""
     if dsn is not None:
         if home is not None or postgres_version is not None or settings is not None:
             raise ValueRangeError(
                 "home, postgres_version and settings are for the embedded server; a dsn names a "
                 "server of yours"
             )
-        session = _session(dsn, pool_size, connect_timeout, statement_timeout, prepare)
-        return Database(session, None, query_log=query_log)
+        session = _installed(kind(dsn, **options))
+        return Database(session, None, query_log=query_log), session
     server = embedded.EmbeddedServer(
         embedded.default_home() if home is None else Path(home),
         version=postgres_version,
         settings=settings,
     )
     try:
-        session = _session(
-            server.dsn, pool_size, connect_timeout, statement_timeout, prepare, server.revive
-        )
-        return Database(session, server, query_log=query_log)
+        session = _installed(kind(server.dsn, revive=server.revive, **options))
+        return Database(session, server, query_log=query_log), session
     except BaseException:
         server.release()
         raise
 
 
-def _session(
-    dsn: str,
-    pool_size: int,
-    connect_timeout: float,
-    statement_timeout: float | None,
-    prepare: bool,
-    revive: Callable[[], None] | None = None,
-) -> Session:
-    session = PoolSession(
-        dsn,
-        pool_size=pool_size,
-        connect_timeout=connect_timeout,
-        statement_timeout=statement_timeout,
-        prepare=prepare,
-        revive=revive,
-    )
-    return _installed(session)
-
-
-def _installed(session: Session) -> Session:
+def _installed(session: AnySession) -> AnySession:
     """Returns the session once the schema mrl is there and up to date."""
     try:
         migrations.install(session)

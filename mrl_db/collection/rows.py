@@ -130,6 +130,7 @@ def scan(
 
 def update(
     self: Face,
+    /,
     ids: Any = None,
     *,
     where: Where | None = None,

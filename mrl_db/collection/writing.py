@@ -20,6 +20,7 @@ _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchma
 
 def add(
     self: Face,
+    /,
     ids: Any,
     vectors: Any = None,
     *,
@@ -59,6 +60,7 @@ def add(
 
 def upsert(
     self: Face,
+    /,
     ids: Any,
     vectors: Any = None,
     *,
@@ -76,6 +78,7 @@ def upsert(
 
 def ingest(
     self: Face,
+    /,
     source: sources.Source,
     vectors: Any = None,
     *,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ _PIPELINE = 64  # statements in flight of a batch: they hide the round trip, and
 _KEPT = 256  # statements: composing one costs .14 ms of a search's .5
 _QUERY, _FILTER = 1, 3  # the marks of mrl.search_statement that become parameters
 
+T = TypeVar("T")
+U = TypeVar("U")
 Rows = list[tuple[Any, ...]]
 """What a statement returns: (key, distance, rows that reached the last stage, further columns…)."""
 
@@ -157,8 +159,9 @@ class SqlEngine(TunableEngine):
         if len(parts) == 1:
             done = [self._run(request, queries, plan, fill)]
         else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                done = list(pool.map(lambda part: self._run(request, part, plan, fill), parts))
+            done = self._session.aside(
+                lambda: _on_threads(lambda part: self._run(request, part, plan, fill), parts)
+            )
         results = [hits for part, _ in done for hits in part]
         exactly = all(exact for _, exact in done)
         microseconds = (time.perf_counter() - began) * 1e6
@@ -290,6 +293,11 @@ def collect(request: Request, results: Sequence[Rows], trace: Trace | Callable[[
             for number, name in enumerate(request.columns, 3):
                 columns[name][query, rank] = row[number]
     return Hits(ids, distances, trace, columns)
+
+
+def _on_threads(run: Callable[[U], T], parts: Sequence[U]) -> list[T]:
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(run, parts))
 
 
 def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> _Statement:

@@ -14,11 +14,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.model.errors import ConnectError, ValueRangeError, from_psycopg
 from mrl_db.postgres import required, vectors
-from mrl_db.postgres.owners import driver_connection
-from mrl_db.postgres.session import Connection, Session
-from mrl_db.postgres.twin import Twin, begin
+from mrl_db.postgres.session import Connection, Session, Theirs
+from mrl_db.postgres.twin import Twin, second_face
 
-Twins = weakref.WeakKeyDictionary[psycopg.Connection[Any], Twin]
+Twins = weakref.WeakKeyDictionary[Theirs, Twin]
 
 
 class Borrowed(Session):
@@ -38,14 +37,14 @@ class Borrowed(Session):
         """
         self.dsn = session.dsn
         self.server = session.server
+        self._session = session
         self._given = given
         self._twins = twins
 
     @contextmanager
     def _lend(self) -> Iterator[Connection]:
-        with driver_connection(self._given) as first:
-            begin(first)
-            twin = self._twins.get(first) or self._new_twin(first)
+        with self._session.theirs(self._given) as theirs:
+            twin = self._twins.get(theirs) or self._new_twin(theirs)
             with twin.transaction():
                 yield twin
 
@@ -61,17 +60,17 @@ class Borrowed(Session):
         with self.connection() as connection:
             yield connection
 
-    def _new_twin(self, first: psycopg.Connection[Any]) -> Twin:
-        twin = Twin(first)
+    def _new_twin(self, theirs: Theirs) -> Twin:
+        twin = self._session.twin(theirs)
         with twin.transaction():
             database, vector_oids = required.identity(twin)
         if (database, vector_oids) != (self.server.database, self.server.vector_oids):
             raise ValueRangeError(
-                f"the connection is to database {first.info.dbname!r}, the collection is in "
+                f"the connection is to database {theirs.info.dbname!r}, the collection is in "
                 f"another one ({self.where}); connect to the same"
             )
         vectors.adapt(twin, vector_oids)
-        self._twins[first] = twin
+        self._twins[theirs] = twin
         return twin
 
     def own_connection(self) -> NoReturn:
@@ -105,7 +104,7 @@ class BorrowedPool(Session):
         self._held: dict[Connection, psycopg.Connection[Any]] = {}
         try:
             with pool.connection() as first:
-                twin = Twin(first)
+                twin = second_face(Twin, first.pgconn)
                 twin.autocommit = True
                 self.server = required.look(twin)
                 at = first.info
@@ -126,7 +125,7 @@ class BorrowedPool(Session):
     def _twin(self, first: psycopg.Connection[Any]) -> Twin:
         twin = self._twins.get(first)
         if twin is None:
-            twin = self._twins[first] = Twin(first)
+            twin = self._twins[first] = self.twin(first)
             twin.autocommit = True  # the pool's connection stays as it is
             vectors.adapt(twin, self.server.vector_oids)
         return twin

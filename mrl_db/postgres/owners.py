@@ -13,6 +13,8 @@ import psycopg
 
 from mrl_db.model.errors import DtypeError
 
+_PLAIN = "a Session, Connection or Engine"
+
 
 @contextmanager
 def driver_connection(given: Any) -> Iterator[psycopg.Connection[Any]]:
@@ -53,10 +55,18 @@ def _driver(connection: Any, given: object) -> psycopg.Connection[Any]:
 def _checked(connection: object, given: object) -> psycopg.Connection[Any]:
     if isinstance(connection, psycopg.Connection):
         return connection
+    raise refused(connection, given, psycopg.Connection)
+
+
+def refused(connection: object, given: object, wanted: type) -> DtypeError:
+    """Returns the error that says what was given, over which driver, and what is taken."""
     kind = type(given)
     over = "" if connection is given else f" over {type(connection).__module__}"
-    raise DtypeError(
-        f"connection is a {kind.__module__}.{kind.__name__}{over}; wanted a psycopg.Connection "
-        "(psycopg 3), a Session, Connection or Engine of SQLAlchemy over postgresql+psycopg://, or "
-        "django.db.connection"
+    asynchronous = wanted is psycopg.AsyncConnection
+    theirs = "an AsyncSession, AsyncConnection or AsyncEngine" if asynchronous else _PLAIN
+    django = "" if asynchronous else ", or django.db.connection"
+    return DtypeError(
+        f"connection is a {kind.__module__}.{kind.__name__}{over}; wanted a "
+        f"psycopg.{wanted.__name__} (psycopg 3), {theirs} of SQLAlchemy over "
+        f"postgresql+psycopg://{django}"
     )

@@ -12,7 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -22,9 +22,13 @@ from mrl_db.model.errors import CommitUncertain, ConnectError, from_psycopg, is_
 from mrl_db.postgres import dsn as dsns
 from mrl_db.postgres import required, statements, vectors, watch
 from mrl_db.postgres.cursor import Cursor
+from mrl_db.postgres.owners import driver_connection
 from mrl_db.postgres.required import ServerFacts
+from mrl_db.postgres.twin import AnyConnection, Twin, is_before_transaction, second_face
 
 Connection = watch.Connection
+Theirs = AnyConnection
+T = TypeVar("T")
 
 _SOON = 0.5  # seconds
 _GRACE = 2.0  # seconds that a server has to say itself that a statement took too long
@@ -95,6 +99,30 @@ class Session(ABC):
             connection.execute(statements.query("repeatable_read"))
             yield connection
 
+    @contextmanager
+    def theirs(self, given: object) -> Iterator[Theirs]:
+        """Lends psycopg's connection of what a caller has, in the caller's transaction."""
+        with driver_connection(given) as connection:
+            if is_before_transaction(connection):
+                with psycopg.Cursor(connection) as cursor:
+                    cursor.execute(b"")  # psycopg sends its BEGIN before
+            yield connection
+
+    def twin(self, theirs: Theirs) -> Twin:
+        """Returns a face of such a connection for our statements."""
+        assert isinstance(theirs, psycopg.Connection)
+        twin = second_face(Twin, theirs.pgconn)
+        twin.lock = theirs.lock
+        return twin
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Returns a lock that may be held while the database is asked."""
+        return threading.Lock()
+
+    def aside(self, call: Callable[[], T]) -> T:
+        """Returns what a call gives that takes long; where others would wait, beside them."""
+        return call()
+
     @abstractmethod
     def own_connection(self) -> Connection:
         """Returns a connection of the caller's own, until `give_back()` or `close()`."""
@@ -110,6 +138,9 @@ class Session(ABC):
 
 class PoolSession(Session):
     """A pool of connections."""
+
+    _plain_class: type[Connection] = psycopg.Connection
+    _least = 1  # connections that are held ready
 
     def __init__(
         self,
@@ -139,9 +170,9 @@ class PoolSession(Session):
         self._revive = revive
         self._lost = False
         self.dsn = dsns.checked_dsn(dsn, statement_timeout)
-        self._class: type[Connection] = psycopg.Connection
+        self._class = self._plain_class
         if statement_timeout is not None:
-            self._class = watch.Watch(statement_timeout + _GRACE).connection_class()
+            self._class = watch.Watch(statement_timeout + _GRACE).connection_class(self._class)
         self._prepare_threshold = 5 if prepare else None
         self._options: dict[str, Any] = {
             "autocommit": True,
@@ -174,7 +205,7 @@ class PoolSession(Session):
                 raise
         self.dsn = dsns.checked_dsn(dsn, None)
         late = watch.Watch(statement_timeout + _GRACE, cancel_after=statement_timeout)
-        self._class = late.connection_class()
+        self._class = late.connection_class(self._plain_class)
         return psycopg.connect(self.dsn, connect_timeout=seconds, autocommit=True)
 
     @contextmanager
@@ -193,15 +224,17 @@ class PoolSession(Session):
                 if connection is not None:
                     pool.putconn(connection)
         except PoolTimeout:
-            raise ConnectError(
-                f"no connection to {self.where} was free in time; close idle ones, or raise "
-                "pool_size"
-                if pool.failures == failures
-                else f"no connection to {self.where} could be made in {self._connect_timeout:g} s"
-            ) from None
+            raise self._none_came(busy=pool.failures == failures) from None
         except psycopg.Error as error:
             self._lost = is_connection_lost(error)
             raise
+
+    def _none_came(self, *, busy: bool) -> ConnectError:
+        return ConnectError(
+            f"no connection to {self.where} was free in time; close idle ones, or raise pool_size"
+            if busy
+            else f"no connection to {self.where} could be made in {self._connect_timeout:g} s"
+        )
 
     def after_fork(self) -> None:
         """Leaves the parent's connections alone: none is used, closed, or even forgotten."""
@@ -275,7 +308,7 @@ class PoolSession(Session):
             self.dsn,
             connection_class=self._class,
             kwargs=self._options,
-            min_size=1,
+            min_size=self._least,
             max_size=self._pool_size,
             timeout=self._connect_timeout,
             configure=self._configure,
@@ -306,12 +339,16 @@ class _Pool(ConnectionPool[Connection]):
 
 
 def _check_alive(connection: Connection) -> None:
-    """Raises when the server spoke on an idle connection, or closed it: both are an end.
+    if has_ended(connection):
+        connection.close()  # else the pool takes it back
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+def has_ended(connection: Theirs) -> bool:
+    """Whether the server spoke on an idle connection, or closed it: both are an end.
 
     It costs no round trip.
     """
     poll = select.poll()  # not select(), which knows no files beyond the 1,024th
     poll.register(connection.pgconn.socket, select.POLLIN)
-    if poll.poll(0):
-        connection.close()  # else the pool takes it back
-        raise psycopg.OperationalError("the server closed the connection")
+    return bool(poll.poll(0))

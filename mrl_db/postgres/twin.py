@@ -1,37 +1,40 @@
 """A second psycopg face of a libpq connection: what is set on it leaves the first as it is.
 
 A connection of the caller's has adapters, row factories and prepared statements of its own. Ours
-are the twin's, which shares nothing with it but the line to the server and the lock.
+are the second face's, which shares nothing with it but the line to the server.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 
 from mrl_db.model.errors import DatabaseError
 
+AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+Face = TypeVar("Face", bound=AnyConnection)
+
 
 class Twin(psycopg.Connection[tuple[Any, ...]]):
-    """Such a face; the line is closed by its owner."""
-
-    def __init__(self, first: psycopg.Connection[Any]) -> None:
-        pgconn = first.pgconn
-        handlers = pgconn.notice_handler, pgconn.notify_handler
-        super().__init__(pgconn)
-        pgconn.notice_handler, pgconn.notify_handler = handlers
-        self.lock = first.lock
-        # The names of prepared statements are counted by each face for itself.
-        self.prepare_threshold = None
-
-    def __del__(self, *_: Any) -> None:
-        """Says nothing of a line that is open still, as psycopg would."""
+    """A face of a connection of the caller's."""
 
 
-def begin(connection: psycopg.Connection[Any]) -> None:
-    """Sees to it that a connection is in its owner's transaction, begun as the owner would.
+def second_face(kind: type[Face], pgconn: PGconn) -> Face:
+    """Returns another face of a line, which its owner closes."""
+    handlers = pgconn.notice_handler, pgconn.notify_handler
+    face = kind(pgconn)
+    pgconn.notice_handler, pgconn.notify_handler = handlers
+    face._pool = None  # as a pool's: it says nothing of a line that is open when it goes
+    # The names of prepared statements are counted by each face for itself.
+    face.prepare_threshold = None
+    return face
+
+
+def is_before_transaction(connection: AnyConnection) -> bool:
+    """Returns whether a transaction of its owner's is still to begin, by its next statement.
 
     With autocommit there is none unless the owner began it; then each call is one of its own.
 
@@ -49,6 +52,4 @@ def begin(connection: psycopg.Connection[Any]) -> None:
             "the connection's transaction has failed already, and takes no more statements; roll "
             "it back, or to a savepoint, first"
         )
-    if status is TransactionStatus.IDLE and not connection.autocommit:
-        with psycopg.Cursor(connection) as cursor:
-            cursor.execute(b"")  # psycopg sends its BEGIN before
+    return status is TransactionStatus.IDLE and not connection.autocommit

@@ -40,11 +40,11 @@ class Watch:
         self._cancelled.clear()
         self._thread = None
 
-    def connection_class(self) -> type[Connection]:
+    def connection_class(self, base: type[Connection]) -> type[Connection]:
         """Returns the class of connections that this watches."""
         watch = self
 
-        class Watched(psycopg.Connection[tuple[Any, ...]]):
+        class Watched(base):  # type: ignore[valid-type, misc]
             def wait(
                 self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None
             ) -> Any:

@@ -5,6 +5,7 @@ database. `GIVEN` makes what a page takes for granted.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_the_blocks_of_a_page_run_twice_in_a_row(page, dsn, db, monkeypatch, tmp
     given = GIVEN.get(page, lambda _: {})(db)
     connect = mrl_db.connect  # db is in place of the user's own database
     monkeypatch.setattr(mrl_db, "connect", lambda **given: connect(**given) if given else db)
+    monkeypatch.setattr(mrl_db, "connect_async", partial(mrl_db.connect_async, dsn))
     monkeypatch.chdir(tmp_path)
 
     for _ in range(2):

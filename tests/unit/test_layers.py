@@ -11,6 +11,7 @@ import mrl_db
 
 LAYERS = """
 lifetime model.errors
+tasks
 model model.html model.precision model.pca model.values
 model.arrays model.filters model.key model.metric model.plan
 model.promise
@@ -22,7 +23,8 @@ hits
 postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
 postgres.required postgres.twin
 postgres.session postgres.conditions
-postgres.borrowed
+postgres.borrowed postgres.async_owners
+postgres.lines
 postgres.migrations postgres.catalog postgres.health
 postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
 postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
@@ -64,6 +66,7 @@ collection.writing collection.rows collection.searching collection.loading colle
 collection.promising
 collection
 database
+async_
 integrations integrations.alembic
 faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough

@@ -39,6 +39,7 @@ from mrl_db.postgres.session import Session
 
 _STAGE = struct.Struct("=QQQ")  # rows in, rows out, nanoseconds
 _PLANS = 1000
+_FEW = 8  # queries that an event loop may wait for
 _ALL = AllOf(())
 
 Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | None]
@@ -281,9 +282,12 @@ class NativeEngine(TunableEngine):
             left_out = self._hide(index, hidden)
         began = time.perf_counter()
         whole = self.in_memory or len(plan.stages) == 1
-        ids, distances, counts = index.search_many(
-            queries, native, selection, threads or self._loading.threads, not whole, left_out
+        search = partial(
+            index.search_many,
+            *(queries, native, selection, threads or self._loading.threads, not whole, left_out),
         )
+        few = len(queries) <= _FEW
+        ids, distances, counts = search() if few else self._session.aside(search)
         if not whole:
             ids, distances = self._rescored(queries, ids, plan.k)
         elif not isinstance(ids, np.ndarray):

@@ -80,7 +80,7 @@ class LiveIndex:
         self._session = session
         self._read = read
         self._allow_rls_bypass = allow_rls_bypass
-        self._lock = threading.Lock()
+        self._lock = session.lock()
         self._following = following
         self._link = Link(session)
         self._linker = background.Task("linker")
@@ -182,7 +182,7 @@ class LiveIndex:
 
     def after_fork(self) -> None:
         """Forgets locks, threads and the connection: they are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = self._session.lock()
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
         self._forked = True
@@ -265,16 +265,29 @@ class LiveIndex:
             again = False
 
     def _follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
+        if self._forked or self._is_due(began):
+            self._session.aside(partial(self._renew_and_follow, log, connection, began))
+            return
+        news = log.news(connection, self._position, self._reader)
+        if news is not None:
+            self._session.aside(partial(self._catch_up, log, connection, news))
+
+    def _is_due(self, began: float) -> bool:
+        late = began - self._renewed_at > self._following.renew
+        return late or len(self._touched) > self._following.touched
+
+    def _renew_and_follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
         if self._forked:
             self._follow_as_child(log)
-        late = began - self._renewed_at > self._following.renew
-        full = len(self._touched) > self._following.touched
-        if (late or full) and not self._renew(log, connection):
+        if self._is_due(began) and not self._renew(log, connection):
             self._compare(log)
             return
         news = log.news(connection, self._position, self._reader)
-        if news is None:
-            return
+        if news is not None:
+            self._catch_up(log, connection, news)
+
+    def _catch_up(self, log: ChangeLog, connection: Connection, news: News) -> None:
+        """Applies what is new, and stands then where the news say."""
         if news.position.started != self._position.started:
             news = self._after_restart(log, connection)
         if news.keys is None or news.position.fingerprint != self._position.fingerprint:
