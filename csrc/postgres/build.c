@@ -3,7 +3,7 @@
 //
 // When maintenance_work_mem is full, what was read so far becomes the graph, and all rows that
 // follow are inserted into it: slower, in no more memory than an insert takes.
-#include "mrl.h"
+#include "included.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -68,11 +68,11 @@ static void check_memory(Building* building) {
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_REST);
 }
 
-static void insert_row(const Building* building, ItemPointer tid) {
+static void insert_row(const Building* building, ItemPointer tid, const uint8* item) {
     MemoryContext before = MemoryContextSwitchTo(building->row);
 
     CHECK_FOR_INTERRUPTS();
-    mrl_append(building->index, building->values, tid);
+    mrl_append(building->index, building->values, tid, item);
     MemoryContextSwitchTo(before);
     MemoryContextReset(building->row);
     if (building->rows % CHECKED_ROWS == 0)
@@ -84,6 +84,7 @@ static void add_row(Relation index, ItemPointer tid, Datum* values, bool* isnull
     Building* building = state;
     struct varlena* value;
     uint16 words[3];
+    uint8* item;
 
     if (isnull[0]) return;
     value = PG_DETOAST_DATUM(values[0]);
@@ -96,12 +97,16 @@ static void add_row(Relation index, ItemPointer tid, Datum* values, bool* isnull
         !mrl_has_direction(building->values, building->width))
         return;
     ++building->rows;
+    item = mrl_form_item(index, values, isnull);
     if (building->build == NULL) {
-        insert_row(building, tid);
-        return;
+        insert_row(building, tid, item);
+    } else {
+        mrl_tid_to_words(tid, words);
+        mrl_check_status(mrl_build_add(building->build, building->values, words, item),
+                         "reading the table");
     }
-    mrl_tid_to_words(tid, words);
-    mrl_check_status(mrl_build_add(building->build, building->values, words), "reading the table");
+    if (item != NULL) pfree(item);
+    if (building->build == NULL) return;
     if (building->rows % CHECKED_ROWS == 0) check_memory(building);
 }
 
@@ -120,9 +125,12 @@ static bool report_progress(void* state, double done, double total) {
 
 MrlBuild* mrl_begin_build(Relation index, int workers) {
     const MrlOptions* options = (const MrlOptions*)index->rd_options;
-    MrlBuildOptions with = {mrl_index_type(index)->metric, mrl_index_width(index),
-                            options == NULL ? 0 : options->prefix, workers + 1,
-                            options == NULL ? 0 : (float)options->recall};
+    MrlBuildOptions with = {mrl_index_type(index)->metric,
+                            mrl_index_width(index),
+                            options == NULL ? 0 : options->prefix,
+                            workers + 1,
+                            options == NULL ? 0 : (float)options->recall,
+                            mrl_included_of(index).bytes};
     MemoryContextCallback* callback = palloc0(sizeof *callback);
     MrlBuild* build;
 

@@ -4,7 +4,7 @@
 // that has a row; free slots are a list of their own; each row of the table stands in the index
 // once. The first thing that is wrong is an ERROR. What a crash may leave, and VACUUM takes away,
 // is a WARNING: pages that belong to nothing, and counts that are behind.
-#include "mrl.h"
+#include "included.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -21,14 +21,20 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+typedef struct Placed {
+    ItemPointerData tid;
+    uint32 slot;
+} Placed;
+
 typedef struct Checking {
     Relation rel;
     MrlIndex* index;
-    uint8* flags;           // of each slot
-    uint32* next;           // of each free slot
-    ItemPointerData* tids;  // of rows that live, sorted then
+    uint8* flags;  // of each slot
+    uint32* next;  // of each free slot
+    Placed* rows;  // those that live, by their TIDs then
     uint32 live, dead, free;
     float* vector;
+    uint8* item;  // of INCLUDE columns
 } Checking;
 
 #define DAMAGED(checking, ...)                                                           \
@@ -37,19 +43,23 @@ typedef struct Checking {
                            psprintf(__VA_ARGS__)),                                       \
                     errhint("REINDEX it.")))
 
-static int compare_tids(const void* a, const void* b) {
-    return ItemPointerCompare((ItemPointer)a, (ItemPointer)b);
+static int compare_rows(const void* a, const void* b) {
+    return ItemPointerCompare((ItemPointer) & ((const Placed*)a)->tid,
+                              (ItemPointer) & ((const Placed*)b)->tid);
 }
 
 static void check_meta(const Checking* checking) {
     const struct MrlMeta* meta = &checking->index->meta;
-    uint32 each[MRL_SECTIONS] = {MRL_ITEMS, MRL_ITEMS, meta->rows_per_page};
+    uint32 bytes = mrl_included_of(checking->rel).bytes;
+    uint32 each[MRL_SECTIONS] = {MRL_ITEMS, MRL_ITEMS, meta->rows_per_page,
+                                 bytes == 0 ? 0 : mrl_items_per_page(bytes)};
 
     if (meta->linked > meta->slots || meta->reused > MRL_MOST_REUSED ||
         (meta->first_free == 0) != (meta->free == 0))
         DAMAGED(checking, "%u slots, %u linked, %u used again, %u free do not go together",
                 meta->slots, meta->linked, meta->reused, meta->free);
-    for (int section = 0; section < MRL_SECTIONS; ++section)
+    mrl_check_included(checking->rel, checking->index, bytes);
+    for (int section = 0; section < (bytes == 0 ? MRL_INCLUDED : MRL_SECTIONS); ++section)
         if ((uint64)meta->pages[section] * each[section] < meta->slots)
             DAMAGED(checking, "section %d has %u pages for %u slots", section, meta->pages[section],
                     meta->slots);
@@ -77,8 +87,8 @@ static void read_rows(Checking* checking) {
     checking->flags = MemoryContextAllocHuge(CurrentMemoryContext, (Size)slots + 1);
     checking->next =
         MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint32) * ((Size)slots + 1));
-    checking->tids =
-        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(ItemPointerData) * ((Size)slots + 1));
+    checking->rows =
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Placed) * ((Size)slots + 1));
     for (uint32 first = 0; first < slots; first += each) {
         Buffer buffer;
 
@@ -96,20 +106,22 @@ static void read_rows(Checking* checking) {
             } else if ((tail.flags & MRL_ROW_DEAD) != 0) {
                 ++checking->dead;
             } else {
-                mrl_words_to_tid(tail.tid, &checking->tids[checking->live]);
-                if (!ItemPointerIsValid(&checking->tids[checking->live]))
-                    DAMAGED(checking, "slot %u has no row", slot);
+                Placed* row = &checking->rows[checking->live];
+
+                row->slot = slot;
+                mrl_words_to_tid(tail.tid, &row->tid);
+                if (!ItemPointerIsValid(&row->tid)) DAMAGED(checking, "slot %u has no row", slot);
                 ++checking->live;
             }
         }
         UnlockReleaseBuffer(buffer);
     }
-    qsort(checking->tids, checking->live, sizeof(ItemPointerData), compare_tids);
+    qsort(checking->rows, checking->live, sizeof(Placed), compare_rows);
     for (uint32 i = 1; i < checking->live; ++i)
-        if (compare_tids(&checking->tids[i - 1], &checking->tids[i]) == 0)
+        if (compare_rows(&checking->rows[i - 1], &checking->rows[i]) == 0)
             DAMAGED(checking, "row (%u,%u) stands in it twice",
-                    ItemPointerGetBlockNumber(&checking->tids[i]),
-                    ItemPointerGetOffsetNumber(&checking->tids[i]));
+                    ItemPointerGetBlockNumber(&checking->rows[i].tid),
+                    ItemPointerGetOffsetNumber(&checking->rows[i].tid));
 }
 
 #define SEEN 0x80  // beside a row's flags
@@ -188,11 +200,25 @@ static void check_entries(const Checking* checking) {
             DAMAGED(checking, "entry %zu is slot %u, which is in no graph", i, slots[i]);
 }
 
+// Whether the item of a row says what the table does.
+static void check_item(const Checking* checking, const Placed* row, const Datum* values,
+                       const bool* isnull) {
+    uint8* should = mrl_form_item(checking->rel, values, isnull);
+
+    if (should == NULL) return;
+    mrl_read_item(checking->rel, checking->index, row->slot, checking->item);
+    if (memcmp(should, checking->item, checking->index->meta.included_bytes) != 0)
+        DAMAGED(checking, "the included columns of slot %u are not those of row (%u,%u)", row->slot,
+                ItemPointerGetBlockNumber(&row->tid), ItemPointerGetOffsetNumber(&row->tid));
+    pfree(should);
+}
+
 // A row of the table.
 static void find_row(Relation rel, ItemPointer tid, Datum* values, bool* isnull, bool alive,
                      void* state) {
     const Checking* checking = state;
     const MrlType* type = mrl_index_type(rel);
+    const Placed key = {.tid = *tid}, *row;
     struct varlena* value;
     bool indexed;
 
@@ -201,10 +227,13 @@ static void find_row(Relation rel, ItemPointer tid, Datum* values, bool* isnull,
     type->read(value, checking->vector);
     indexed = type->metric != MRL_COSINE || mrl_has_direction(checking->vector, type->dims(value));
     if ((Pointer)value != DatumGetPointer(values[0])) pfree(value);
-    if (indexed && bsearch(tid, checking->tids, checking->live, sizeof *tid, compare_tids) == NULL)
+    if (!indexed) return;
+    row = bsearch(&key, checking->rows, checking->live, sizeof key, compare_rows);
+    if (row == NULL)
         DAMAGED(checking, "row (%u,%u) of table \"%s\" is not in it",
                 ItemPointerGetBlockNumber(tid), ItemPointerGetOffsetNumber(tid),
                 get_rel_name(rel->rd_index->indrelid));
+    check_item(checking, row, values, isnull);
 }
 
 static void check_heap(Checking* checking, Relation heap) {
@@ -222,6 +251,7 @@ static void check_heap(Checking* checking, Relation heap) {
     info->ii_Unique = false;
     info->ii_ExclusionOps = NULL;
     checking->vector = palloc(sizeof(float) * MRL_MOST_DIMS);
+    checking->item = palloc(Max(checking->index->meta.included_bytes, 1));
     table_index_build_scan(heap, checking->rel, info, true, false, find_row, checking, scan);
     UnregisterSnapshot(snapshot);
 }

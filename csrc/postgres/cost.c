@@ -9,10 +9,14 @@
 // of all, and as many rows share a page, it is too low: the rows that a walk visits lie on a page
 // each. What is missing is added before the first row, so that an index on the filter's columns, or
 // a sequential scan, is taken where it is cheaper.
-#include "mrl.h"
+//
+// What INCLUDE columns answer of a filter is asked before the table is looked at: fewer rows come
+// out of the index, and where few do, looking at all values may be cheaper than walking.
+#include "filter.h"
 
 #include <math.h>
 
+#include "access/sysattr.h"
 #include "nodes/pathnodes.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
@@ -24,6 +28,7 @@
 #define LINE_COST \
     0.25  // of cpu_operator_cost: a line is scored in some 25 ns, an operator called in some 100
 #define MOST_CODES 2048.0  // read by a first walk
+#define ITEM_COST 0.02     // of cpu_operator_cost: a look at a row's included values
 #define ROW_OPERATORS 4.0  // a row that is visited: its distance, and its part of the walks
 
 // Pages of the table that so many visits read, beyond what the planner makes of all rows' visits.
@@ -36,11 +41,39 @@ static double unshared_pages(PlannerInfo* root, const IndexPath* path, double vi
     return Max(0, read - all * visits / rows);
 }
 
+// The share of rows that the filter's conditions on INCLUDE columns let through.
+static Selectivity answered_share(PlannerInfo* root, const IndexOptInfo* index) {
+    Bitmapset* included = NULL;
+    List* answered = NIL;
+    ListCell* cell;
+
+    for (int i = index->nkeycolumns; i < index->ncolumns; ++i)
+        included =
+            bms_add_member(included, index->indexkeys[i] - FirstLowInvalidHeapAttributeNumber);
+    foreach (cell, index->indrestrictinfo) {
+        RestrictInfo* condition = lfirst(cell);
+
+        if (included != NULL &&
+            mrl_is_answered((Node*)condition->clause, index->rel->relid, included))
+            answered = lappend(answered, condition);
+    }
+    return clauselist_selectivity(root, answered, index->rel->relid, JOIN_INNER, NULL);
+}
+
+// Of a walk that makes so many hops.
+static Cost walk_cost(double hops, double rows, double pages, double page_cost) {
+    double lines = Min(hops * LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows)),
+           codes = Min(Min(hops, MOST_CODES), pages);
+
+    return lines * LINE_COST * cpu_operator_cost + codes * page_cost;
+}
+
 void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost* startup,
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
     double rows = Max(path->indexinfo->tuples, 1.0);
-    double hops = mrl_effort, lines, codes, visits = 0, page_cost;
+    double hops = mrl_effort, share, visits = 0, page_cost;
+    Cost walk;
 
     if (path->indexorderbys == NIL) {  // a walk needs to know where to
         *startup = *total = get_float8_infinity();
@@ -54,21 +87,24 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
     }
     genericcostestimate(root, path, loop_count, &costs);
     get_tablespace_page_costs(path->indexinfo->reltablespace, &page_cost, NULL);
+    share = Min(1, Max(answered_share(root, path->indexinfo), 1 / rows));
     if (root->limit_tuples > 0) {  // a LIMIT beyond the effort widens the walk (limit.c)
         Selectivity passing = clauselist_selectivity(root, path->indexinfo->indrestrictinfo,
                                                      path->indexinfo->rel->relid, JOIN_INNER, NULL);
 
-        passing = Min(1, Max(passing, 1 / rows));
-        visits = Min(rows, mrl_rows_to_visit(root->limit_tuples, 1 / passing));
-        hops = Max(hops, visits);
+        passing = Min(share, Max(passing, 1 / rows));
+        hops = Max(hops, Min(rows, mrl_rows_to_visit(root->limit_tuples, 1 / passing)));
+        visits = Min(rows * share, mrl_rows_to_visit(root->limit_tuples, share / passing));
     }
-    lines = Min(hops * LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows));
-    codes = Min(Min(hops, MOST_CODES), path->indexinfo->pages);
-    *startup = lines * LINE_COST * cpu_operator_cost + 10.0 * cpu_operator_cost + codes * page_cost;
+    walk = walk_cost(hops, rows, path->indexinfo->pages, page_cost);
+    if (share < 1)
+        walk = Min(walk, rows * (ITEM_COST + share) * cpu_operator_cost +
+                             Min(rows * share, path->indexinfo->pages) * page_cost);
+    *startup = walk + 10.0 * cpu_operator_cost;
     if (visits > root->limit_tuples) *startup += unshared_pages(root, path, visits) * page_cost;
-    *total = *startup + rows * costs.indexSelectivity *
-                            (cpu_index_tuple_cost + ROW_OPERATORS * cpu_operator_cost);
-    *selectivity = costs.indexSelectivity;
+    *selectivity = costs.indexSelectivity * share;
+    *total =
+        *startup + rows * *selectivity * (cpu_index_tuple_cost + ROW_OPERATORS * cpu_operator_cost);
     *correlation = 0;
     *pages = costs.numIndexPages;
 }

@@ -39,7 +39,8 @@ typedef struct {
     uint32_t dims;
     uint32_t prefix;  // dims that lines are made from, or 0
     uint32_t threads;
-    float recall;  // that the index is to reach: walks are measured; or 0
+    float recall;             // that the index is to reach: walks are measured; or 0
+    uint32_t included_bytes;  // of an item of INCLUDE columns, or 0
 } MrlBuildOptions;
 
 // What walks of rising efforts found when they were measured, for rows as queries that are hidden
@@ -66,7 +67,10 @@ typedef bool (*MrlProgress)(void* state, double done, double total);
 
 MrlStatus mrl_build_begin(const MrlBuildOptions* options, MrlBuild** build);
 void mrl_build_free(MrlBuild* build);
-MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3]);
+// item: of INCLUDE columns. NULL for all rows where there are none, or pages of them are not
+// wanted.
+MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3],
+                        const uint8_t* item);
 // What a build of so many rows takes at its peak, about.
 size_t mrl_build_bytes(const MrlBuild* build, size_t rows);
 size_t mrl_build_rows(const MrlBuild* build);
@@ -95,13 +99,15 @@ typedef enum {
     MRL_SCAN,        // by the lines of all slots
     MRL_SCAN_CODES,  // the same, and the best by their codes
     MRL_GATHER,      // a walk to a row's own place, for its links
+    MRL_SCORE,       // the codes of given slots, all of them
 } MrlSearchKind;
 
 typedef struct {
     MrlSearchKind kind;
-    size_t effort;  // candidates that a walk expands
-    size_t keep;    // candidates that come out
-    size_t k;       // a walk ends when a candidate is far behind the k-th best
+    size_t effort;          // candidates that a walk expands
+    size_t keep;            // candidates that come out
+    size_t k;               // a walk ends when a candidate is far behind the k-th best
+    const uint32_t* slots;  // to be scored, `keep` of them
 } MrlSearch;
 
 // What was done about the last request.

@@ -49,6 +49,7 @@ struct MrlBuild {
     Rows rows;
     std::vector<float> block;  // rows that were added and not encoded yet
     std::vector<std::uint16_t> tids;
+    std::vector<std::uint8_t> included;  // an item a row
     Projection projection;
     BuiltGraph built;
     std::vector<std::uint8_t> blob;
@@ -156,11 +157,16 @@ struct MrlBuild {
             meta.longest_square = std::max(meta.longest_square, rows.square(i));
         meta.pages[MRL_LINKS] = meta.pages[MRL_LINES] = pages(MRL_ITEMS);
         meta.pages[MRL_ROWS] = pages(meta.rows_per_page);
+        meta.included_bytes = options.included_bytes;
+        meta.pages[MRL_INCLUDED] =
+            meta.included_bytes == 0 ? 0 : pages(MRL_PAGE_ROOM / meta.included_bytes);
     }
 
     void items(int section, std::uint32_t number, std::uint8_t* page) const {
-        const std::uint32_t each =
-            section == MRL_ROWS ? meta.rows_per_page : static_cast<std::uint32_t>(MRL_ITEMS);
+        const std::uint32_t bytes = options.included_bytes;
+        const std::uint32_t each = section == MRL_ROWS       ? meta.rows_per_page
+                                   : section == MRL_INCLUDED ? MRL_PAGE_ROOM / bytes
+                                                             : std::uint32_t{MRL_ITEMS};
         const std::uint32_t first = number * each, end = std::min(meta.slots, first + each);
         if (section == MRL_LINKS) std::memset(page + MRL_PAGE_HEAD, 0xff, MRL_PAGE_ROOM);
         for (std::uint32_t slot = first; slot < end; ++slot) {
@@ -178,6 +184,9 @@ struct MrlBuild {
                 std::memcpy(item, built.codes.high() + std::size_t{node} * kLineBytes, kLineBytes);
                 std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{node} * kLineBytes,
                             kLineBytes);
+            } else if (section == MRL_INCLUDED) {
+                std::memcpy(page + MRL_PAGE_HEAD + std::size_t{place} * bytes,
+                            included.data() + std::size_t{row} * bytes, bytes);
             } else {
                 MrlTail tail{rows.scale(row), rows.square(row), {}, 0};
                 std::memcpy(tail.tid, tids.data() + std::size_t{row} * 3, sizeof tail.tid);
@@ -197,8 +206,12 @@ MrlStatus mrl_build_begin(const MrlBuildOptions* options, MrlBuild** build) {
 
 void mrl_build_free(MrlBuild* build) { std::unique_ptr<MrlBuild>{build}; }
 
-MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3]) {
+MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid[3],
+                        const uint8_t* item) {
     return guarded([&] {
+        if (item != nullptr)
+            build->included.insert(build->included.end(), item,
+                                   item + build->options.included_bytes);
         build->block.insert(build->block.end(), vector, vector + build->options.dims);
         build->tids.insert(build->tids.end(), tid, tid + 3);
         if (build->block.size() == kBlock * build->options.dims) build->flush();
@@ -206,7 +219,8 @@ MrlStatus mrl_build_add(MrlBuild* build, const float* vector, const uint16_t tid
 }
 
 size_t mrl_build_bytes(const MrlBuild* build, size_t rows) {
-    const size_t dims = build->options.dims, kept = round_up(dims, kCacheLine) + 20;
+    const size_t dims = build->options.dims,
+                 kept = round_up(dims, kCacheLine) + 20 + build->options.included_bytes;
     const size_t sample =
         std::min(rows, kProjectionSample) * dims * sizeof(float) + dims * dims * sizeof(float);
     return rows * kept + std::max(rows * kGraphBytes, sample);

@@ -56,6 +56,8 @@ MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPage
         if (search.kind == MRL_SCAN || search.kind == MRL_SCAN_CODES) {
             const bool codes = search.kind == MRL_SCAN_CODES;
             reader->search.begin_scan(reader->source, *host, query, options, codes);
+        } else if (search.kind == MRL_SCORE) {
+            reader->search.begin_score(reader->source, *host, query, search.slots, search.keep);
         } else if (search.kind == MRL_GATHER) {
             reader->search.begin_gather(reader->source, *host, query);
         } else {

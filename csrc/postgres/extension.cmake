@@ -37,6 +37,8 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/check.c
     csrc/postgres/cost.c
     csrc/postgres/entries.c
+    csrc/postgres/filter.c
+    csrc/postgres/included.c
     csrc/postgres/insert.c
     csrc/postgres/limit.c
     csrc/postgres/link.c

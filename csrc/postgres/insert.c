@@ -2,10 +2,10 @@
 // wait, a line each.
 //
 // A row takes a slot that is free, or the next. One writer at a time holds the meta page. What a
-// row changes (its code and tail, its line, the count of slots) is one WAL record, so that after a
-// crash it is there whole or not at all; a page that is added is known to the directory before
-// anything is put in it.
-#include "mrl.h"
+// row changes (its code and tail, its line, its included values, the count of slots) is one WAL
+// record, so that after a crash it is there whole or not at all; a page that is added is known to
+// the directory before anything is put in it.
+#include "included.h"
 
 #include "access/generic_xlog.h"
 #include "utils/memutils.h"
@@ -60,16 +60,17 @@ static void copy_meta(MrlIndex* index, Buffer meta_buffer) {
 }
 
 // Puts a row behind the others, and links some of those that wait when they are many.
-void mrl_append(Relation rel, const float* vector, ItemPointer tid) {
+// item: of its INCLUDE columns, or NULL.
+void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8* item) {
     MrlIndex* index = mrl_open(rel);
     struct MrlTail tail = {0};
     uint8 *code = palloc(index->meta.code_stride), line[MRL_ITEM_BYTES];
-    Buffer meta_buffer, rows, lines;
+    Buffer meta_buffer, rows, lines, included = InvalidBuffer;
     GenericXLogState* log;
     struct MrlMeta* meta;
     struct MrlTail* row_tail;
     bool again;  // a slot that is used again
-    uint32 slot;
+    uint32 slot, items = 0;
     char* page;
 
     meta_buffer = ReadBuffer(rel, 0);
@@ -81,6 +82,7 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid) {
         index = mrl_open(rel);
     }
     copy_meta(index, meta_buffer);
+    mrl_check_included(rel, index, item == NULL ? 0 : mrl_included_of(rel).bytes);
     mrl_tid_to_words(tid, tail.tid);
     again = index->meta.first_free != 0 && index->meta.reused < MRL_MOST_REUSED;
     slot = again ? index->meta.first_free - 1 : index->meta.slots;
@@ -90,11 +92,18 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid) {
         add_page(rel, meta_buffer, MRL_ROWS);
     for (int section = MRL_LINKS; section <= MRL_LINES; ++section)
         if (slot / MRL_ITEMS >= index->meta.pages[section]) add_page(rel, meta_buffer, section);
+    if (item != NULL) {
+        items = mrl_items_per_page(index->meta.included_bytes);
+        if (slot / items >= index->meta.pages[MRL_INCLUDED])
+            add_page(rel, meta_buffer, MRL_INCLUDED);
+    }
     copy_meta(index, meta_buffer);
     rows = mrl_pin_page(rel, index, MRL_ROWS, slot / index->meta.rows_per_page);
     lines = mrl_pin_page(rel, index, MRL_LINES, slot / MRL_ITEMS);
+    if (item != NULL) included = mrl_pin_page(rel, index, MRL_INCLUDED, slot / items);
     LockBuffer(rows, BUFFER_LOCK_EXCLUSIVE);
     LockBuffer(lines, BUFFER_LOCK_EXCLUSIVE);
+    if (item != NULL) LockBuffer(included, BUFFER_LOCK_EXCLUSIVE);
     log = GenericXLogStart(rel);
     page = (char*)GenericXLogRegisterBuffer(log, rows, 0);
     meta = mrl_meta_of(GenericXLogRegisterBuffer(log, meta_buffer, 0));
@@ -112,11 +121,17 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid) {
     *row_tail = tail;
     page = (char*)GenericXLogRegisterBuffer(log, lines, 0);
     memcpy(page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, line, sizeof line);
+    if (item != NULL) {
+        page = (char*)GenericXLogRegisterBuffer(log, included, 0);
+        memcpy(page + MRL_PAGE_HEAD + (Size)(slot % items) * meta->included_bytes, item,
+               meta->included_bytes);
+    }
     index->meta.slots = meta->slots;
     index->meta.reused = meta->reused;
     GenericXLogFinish(log);
     UnlockReleaseBuffer(rows);
     UnlockReleaseBuffer(lines);
+    if (item != NULL) UnlockReleaseBuffer(included);
     UnlockReleaseBuffer(meta_buffer);
     if (index->meta.linked != 0 && mrl_waiting(&index->meta) > MOST_WAITING)
         mrl_link_waiting(rel, MOST_WAITING / 2, false);
@@ -139,7 +154,7 @@ bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Rela
     vector = palloc(sizeof(float) * type->dims(value));
     type->read(value, vector);
     if (type->metric != MRL_COSINE || mrl_has_direction(vector, type->dims(value)))
-        mrl_append(rel, vector, tid);
+        mrl_append(rel, vector, tid, mrl_form_item(rel, values, isnull));
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);
     return false;

@@ -13,7 +13,7 @@
 //
 // A note lives as long as its plan's memory. Where there is none (the recheck of a locked row), the
 // scan begins as narrow as ever, and leaves all filtering to the executor.
-#include "mrl.h"
+#include "filter.h"
 
 #include <math.h>
 
@@ -28,6 +28,8 @@ typedef struct MrlNote {
     const LimitState* limit;  // or NULL
     double factor;            // rows of the scan for each of the limit
     bool filters;             // the scan's filter may be asked by us
+    bool has_filter;          // the next is what it is
+    MrlFilter* filter;        // what INCLUDE columns answer, or NULL
     struct MrlNote* next;
 } Note;
 
@@ -164,6 +166,24 @@ double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance) {
     *by_chance = factor > 1;
     return Min(mrl_rows_to_visit((double)(note->limit->count + note->limit->offset), factor),
                slots);
+}
+
+// What INCLUDE columns answer of the scan's filter, with its values as they are now, or NULL.
+MrlFilter* mrl_filter_of(const MrlNote* const_note, IndexScanDesc desc) {
+    Note* note = (Note*)const_note;
+
+    if (note == NULL || note->scan->ss.ps.qual == NULL) return NULL;
+    if (!note->has_filter) {
+        note->filter = mrl_make_filter(desc->indexRelation, desc->heapRelation, note->scan);
+        note->has_filter = true;
+    }
+    if (note->filter != NULL) mrl_begin_filter(note->filter);
+    return note->filter;
+}
+
+// The share of an index's rows that come out of the scan, as the planner estimates it.
+double mrl_share_of(const MrlNote* note, double slots) {
+    return Min(1, rows_of(&note->scan->ss.ps) / Max(slots, 1));
 }
 
 // Whether a row of the table may pass the scan's filter.

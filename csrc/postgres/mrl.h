@@ -137,7 +137,10 @@ bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);
 bool mrl_refit(Relation rel, int workers);
 
 // insert.c
-void mrl_append(Relation rel, const float* vector, ItemPointer tid);
+void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8* item);
+
+// included.c: NULL where no columns are included.
+uint8* mrl_form_item(Relation index, const Datum* values, const bool* isnull);
 
 // link.c
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);

@@ -127,6 +127,7 @@ Datum mrl_handler(PG_FUNCTION_ARGS) {
     am->amsupport = 2;
     am->amcanorderbyop = true;
     am->amoptionalkey = true;
+    am->amcaninclude = true;
     am->amkeytype = InvalidOid;
     am->amusemaintenanceworkmem = false;
     am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;

@@ -78,7 +78,7 @@ Datum mrl_promise(PG_FUNCTION_ARGS) {
     StringInfoData json;
 
     if (evidence->n == 0) {
-        relation_close(rel, AccessShareLock);
+        index_close(rel, AccessShareLock);
         PG_RETURN_NULL();
     }
     initStringInfo(&json);
@@ -90,6 +90,6 @@ Datum mrl_promise(PG_FUNCTION_ARGS) {
                          i == 0 ? "" : ", ", evidence->of[i].effort, evidence->of[i].mean,
                          evidence->of[i].lower);
     appendStringInfoString(&json, "]}");
-    relation_close(rel, AccessShareLock);
+    index_close(rel, AccessShareLock);
     PG_RETURN_TEXT_P(cstring_to_text(json.data));
 }

@@ -140,8 +140,9 @@ static void read_rows(Refit* refit) {
 
         CHECK_FOR_INTERRUPTS();
         for (uint32 i = 0; i < n; ++i) {
-            mrl_check_status(mrl_build_add(refit->build, vectors + (Size)i * meta->dims, no_tid),
-                             "fitting an index again");
+            mrl_check_status(
+                mrl_build_add(refit->build, vectors + (Size)i * meta->dims, no_tid, NULL),
+                "fitting an index again");
             refit->slot_of_row[refit->rows++] = slots[i];
         }
     }

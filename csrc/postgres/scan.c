@@ -33,6 +33,8 @@
 #define MOST_KEEP 2048    // of the first walk
 #define MOST_CODES 8192   // candidates of any round but the last
 #define SOUND_SHARE 0.6   // of a walk's candidates: what comes after them may have been missed
+#define ITEM_COST 0.03    // of a candidate's code: that of a look at a row's included values
+#define VISIT_COST 5      // the same of a hop of a walk whose candidates are filtered
 #define CHANCE_SHARE 0.75  // the same where more were asked for than are expected to be needed
 
 // Candidates
@@ -98,6 +100,34 @@ static void scan_lines(IndexScanDesc desc) {
     scan->n_hits = Min(scan->n_hits, left);
 }
 
+// Whether looking at the included values of all rows, and at the codes of the share that passes,
+// costs less than the next walk.
+static bool passes_few(const MrlScan* scan, double share) {
+    return scan->filter != NULL &&
+           scan->slots * (ITEM_COST + share) <= VISIT_COST * (double)scan->effort;
+}
+
+// Where INCLUDE columns answer of a filter that few rows pass: these are all the candidates, by
+// their codes. Returns false where more than `most` pass.
+static bool score_passing(IndexScanDesc desc, double most) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_scan_open(desc);
+    uint32 n, *slots = mrl_gather_passing(scan->filter, desc->indexRelation, index,
+                                          (uint32)Min(most, scan->slots), &n);
+
+    if (slots == NULL) return false;
+    scan->phase = BY_FILTER;
+    if (n != 0)
+        index = mrl_search(desc->indexRelation, index, scan->query_values,
+                           (MrlSearch){.kind = MRL_SCORE, .keep = n, .slots = slots});
+    pfree(slots);
+    if (n == 0)
+        scan->n_hits = scan->next_hit = 0;
+    else
+        take_hits(scan, index);
+    return true;
+}
+
 // How many of the rows that pass wait while lines alone order them.
 static double line_lag(const MrlScan* scan) {
     return (LINE_LAG + LAG_SHARE * scan->read) * (scan->passed + 1) / (scan->read + 1);
@@ -138,6 +168,9 @@ static bool next_round(IndexScanDesc desc) {
             remember_hits(scan);
             scan->effort *= 2;
             scan->keep *= 2;
+            if (passes_few(scan, (scan->passed + 1.0) / (scan->read + 1.0)) &&
+                score_passing(desc, MOST_CODES))
+                return true;
             if (scan->effort <= MOST_EFFORT && scan->keep <= MOST_CODES &&
                 scan->visited < mrl_max_scan_tuples) {
                 walk(desc);
@@ -151,6 +184,7 @@ static bool next_round(IndexScanDesc desc) {
             scan->phase = BY_DISTANCE;
             mrl_sort_rest(desc);
             return true;
+        case BY_FILTER:
         case BY_DISTANCE:
         case ENDED:
             break;
@@ -206,6 +240,9 @@ static void begin_search(IndexScanDesc desc) {
     scan->effort = mrl_effort_of(rel, mrl_scan_open(desc));
     scan->keep = mrl_keep_of_effort(scan->effort);
     scan->note = mrl_note_of(desc);
+    scan->filter = mrl_filter_of(scan->note, desc);
+    if (scan->filter != NULL)
+        mrl_check_included(rel, mrl_scan_index(desc), mrl_included_of(rel).bytes);
     scan->phase = BY_WALK;
     widen_first_walk(desc);
     scan->last = -get_float8_infinity();
@@ -225,6 +262,9 @@ static void begin_search(IndexScanDesc desc) {
     if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
+    } else if (passes_few(scan, scan->filter == NULL ? 1 : mrl_share_of(scan->note, scan->slots)) &&
+               score_passing(desc, MOST_CODES)) {
+        // All that pass are candidates.
     } else if (scan->phase == BY_LINES) {
         scan_lines(desc);
     } else {

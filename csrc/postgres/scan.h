@@ -1,19 +1,20 @@
 // What the files of a scan share.
 #pragma once
 
-#include "mrl.h"
+#include "filter.h"
 #include "waiting.h"
 
 #include "access/relscan.h"
 #include "utils/tuplesort.h"
 
-typedef enum { BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
+typedef enum { BY_FILTER, BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
 typedef struct MrlScan {
     MemoryContext context;  // of one rescan
     MrlIndex* index;        // as long as `opened` is the count of mrl_opens
     uint64 opened;
     const MrlNote* note;  // what the plan says of it, or NULL
+    MrlFilter* filter;    // what INCLUDE columns answer of its filter, or NULL
     FmgrInfo* distance;
     Oid collation;
     Datum query;
@@ -52,6 +53,10 @@ static inline bool was_met(const MrlScan* scan, uint32 slot) {
     return scan->met != NULL && slot < scan->slots &&
            (scan->met[slot / 64] >> (slot % 64) & 1) != 0;
 }
+
+// limit.c
+MrlFilter* mrl_filter_of(const MrlNote* note, IndexScanDesc desc);
+double mrl_share_of(const MrlNote* note, double slots);
 
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);

@@ -59,6 +59,9 @@ bool mrl_read_distance(IndexScanDesc desc, uint32 slot, double* distance, ItemPo
     if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
     mrl_words_to_tid(tail.tid, tid);
     version = *tid;
+    if (scan->filter != NULL && scan->phase != BY_FILTER &&
+        !mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slot))
+        return false;
     ++scan->visited;
     if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
         return false;

@@ -1,4 +1,4 @@
-// Format 1 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
+// Format 2 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
 // too.
 //
 //   page         24 bytes that are PostgreSQL's, 40 that say what the page is (MrlLabel), then
@@ -13,15 +13,17 @@
 //   links        63 items of 128 bytes: the links of a slot
 //   lines        63 items of 128 bytes: the high line of a slot, its low line beside it
 //   rows         as many int8 codes as fit, then a tail (MrlTail) for each
+//   included     the values of INCLUDE columns, as many items as fit
 //
-// A slot (a row's place in the graph) has the same number in links, lines and rows. Nothing that
-// was read is believed: every link is compared with the number of slots, every page with its label.
+// A slot (a row's place in the graph) has the same number in links, lines, rows and included.
+// Nothing that was read is believed: every link is compared with the number of slots, every page
+// with its label.
 #pragma once
 
 #include <stdint.h>
 
 #define MRL_MAGIC 0x6d726c31u  // "mrl1"
-#define MRL_FORMAT 1
+#define MRL_FORMAT 2
 
 enum {
     MRL_PAGE_BYTES = 8192,
@@ -39,6 +41,7 @@ enum MrlSection {
     MRL_LINKS,
     MRL_LINES,
     MRL_ROWS,
+    MRL_INCLUDED,
     MRL_SECTIONS,
     MRL_META = 16,
     MRL_BLOB,
@@ -75,10 +78,11 @@ struct MrlMeta {
     uint16_t format;
     uint16_t metric;  // enum Metric
     uint32_t dims;
-    uint32_t prefix;         // dims that lines are made from, or 0: a projection of all
-    uint32_t code_stride;    // bytes of a code
-    uint32_t rows_per_page;  // of the rows section
-    uint32_t slots;          // rows, dead ones included
+    uint32_t prefix;          // dims that lines are made from, or 0: a projection of all
+    uint32_t code_stride;     // bytes of a code
+    uint32_t rows_per_page;   // of the rows section
+    uint32_t included_bytes;  // of an item of INCLUDE columns, or 0
+    uint32_t slots;           // rows, dead ones included
     uint32_t linked;  // slots below are in the graph; the others wait, and searches look at each
     uint32_t dead;    // of the slots
     uint32_t generation;  // of blob, links and lines: another one is another graph

@@ -75,6 +75,14 @@ void PagedSearch::begin_scan(const Source& source, const MrlPageHost& host, cons
     next_scan();
 }
 
+void PagedSearch::begin_score(const Source& source, const MrlPageHost& host, const float* query,
+                              const std::uint32_t* slots, std::size_t n) {
+    prepare(source, host, query, {1, n, n});
+    walk_.scored = n;
+    for (std::size_t i = 0; i < n; ++i) candidates_.emplace_back(0.0f, slots[i]);
+    next_rows();
+}
+
 Step PagedSearch::step() {
     while (state_ != State::done) {
         if (state_ == State::pop) {

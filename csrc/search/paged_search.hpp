@@ -61,6 +61,9 @@ class PagedSearch {
     // their codes then, or not.
     void begin_scan(const Source& source, const MrlPageHost& host, const float* query,
                     const PagedOptions& options, bool codes);
+    // Begins to score n slots by their codes, each of them.
+    void begin_score(const Source& source, const MrlPageHost& host, const float* query,
+                     const std::uint32_t* slots, std::size_t n);
     Step step();
     const MrlPageRequest& request() const { return request_; }
     // The copies that were asked for have been made.

@@ -14,7 +14,7 @@ import mrl_db
 DIMS = 32
 ROWS = clustered(1600, DIMS)
 PAGE, HEAD, MAGIC = 8192, 64, 0x6D726C31
-LINKS, LINES, TABLE_ROWS = range(3)  # sections
+LINKS, LINES, TABLE_ROWS, INCLUDED = range(4)  # sections
 TAILS_AT = HEAD + (PAGE - HEAD) // (64 + 16) * 64  # codes of 32 dims take 64 bytes
 
 
@@ -22,7 +22,9 @@ TAILS_AT = HEAD + (PAGE - HEAD) // (64 + 16) * 64  # codes of 32 dims take 64 by
 def docs(connection):
     """A table of 1,300 rows with an index, and 300 rows that came later."""
     fill(connection, ROWS[:1300], column=f"vector({DIMS})")
-    connection.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_l2_ops)")
+    connection.execute(
+        "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_l2_ops) INCLUDE (kind)"
+    )
     fill(connection, ROWS[1300:], first=1300)
     return connection
 
@@ -106,7 +108,15 @@ def damage_flags(data):
     return 'of table "docs" is not in it'
 
 
-@pytest.mark.parametrize("damage", [damage_link, damage_label, damage_tail, damage_flags])
+def damage_item(data):
+    struct.pack_into("<i", data, page_of(data, INCLUDED, 0) + HEAD + 7 * 8 + 4, -1)  # its kind
+    return "the included columns of slot 7 are not those of row"
+
+
+DAMAGES = [damage_link, damage_label, damage_tail, damage_flags, damage_item]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found(docs, extension_server, new_database, damage):
     docs.execute("VACUUM docs")
     path = docs.execute("SELECT pg_relation_filepath('docs_mrl')").fetchone()[0]

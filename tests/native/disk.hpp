@@ -57,7 +57,7 @@ inline Disk build(MrlMetric metric, const std::vector<float>& rows, std::size_t 
     for (std::size_t i = 0; i < rows.size() / dims; ++i) {
         const std::uint16_t tid[3] = {static_cast<std::uint16_t>(i >> 16),
                                       static_cast<std::uint16_t>(i), 1};
-        CHECK(mrl_build_add(build, rows.data() + i * dims, tid) == MRL_DONE);
+        CHECK(mrl_build_add(build, rows.data() + i * dims, tid, nullptr) == MRL_DONE);
     }
     const auto go_on = [](void*, double, double) { return false; };
     CHECK(mrl_build_graph(build, go_on, nullptr) == MRL_DONE);
