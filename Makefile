@@ -33,8 +33,9 @@ arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu a
 
 threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	cmake --build $(BUILD)/threads -j2 --target index_test
+	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
 	$(BUILD)/threads/index_test $(DURATION) 200
+	$(BUILD)/threads/beside_test 2
 
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp

@@ -86,19 +86,31 @@ std::vector<SlotLinks> mend(const Store& store, std::size_t begin, std::size_t t
     return mended;
 }
 
-void bury(Store& store) {
-    std::vector<std::uint32_t> entries = live_entries(store);
-    std::erase_if(store.waiting, [&](std::uint32_t slot) { return store.is_dead(slot); });
-    store.entries = group_entries(store.lines, std::move(entries));
+Burial find_burial(const Store& store) {
+    Burial burial{.entries = group_entries(store.lines, live_entries(store)),
+                  .waiting = store.waiting,
+                  .dead = {}};
+    std::erase_if(burial.waiting, [&](std::uint32_t slot) { return store.is_dead(slot); });
     std::vector<bool> free(store.rows.size(), false);
     for (const std::uint32_t row : store.free_rows) free[row] = true;
     for (std::uint32_t slot = 0; slot < store.links.slots(); ++slot) {
         const std::uint32_t row = store.row_of(slot);
-        if (!store.deleted.test(row) || free[row]) continue;
-        store.links.set(slot, nullptr, 0);
-        store.free_rows.push_back(row);
+        if (store.deleted.test(row) && !free[row]) burial.dead.push_back(slot);
     }
-    store.marked = 0;
+    return burial;
+}
+
+void apply_entries(Store& store, Burial& burial) {
+    std::swap(store.entries, burial.entries);
+    std::swap(store.waiting, burial.waiting);
+}
+
+void bury(Store& store, std::span<const std::uint32_t> dead) {
+    for (const std::uint32_t slot : dead) {
+        store.links.set(slot, nullptr, 0);
+        store.free_rows.push_back(store.row_of(slot));
+    }
+    store.marked -= dead.size();
 }
 
 }  // namespace mrl

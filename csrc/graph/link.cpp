@@ -55,14 +55,15 @@ Slots links_for(const Store& store, std::uint32_t slot, const Slots& batch,
 }
 
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
-void add_entries(Store& store, const std::vector<SlotLinks>& fresh) {
+std::optional<Entries> more_entries(const Store& store, const std::vector<SlotLinks>& fresh) {
     std::vector<std::uint32_t> entries = store.entries.slots;
     const std::size_t enough = entries_for(store.live);
-    if (entries.size() + entries.size() / 16 >= enough) return;
+    if (entries.size() + entries.size() / 16 >= enough) return {};
     for (std::size_t i = 0; i < fresh.size() && entries.size() < enough; ++i) {
         entries.push_back(fresh[i].first);
     }
-    store.entries = group_entries(store.lines, std::move(entries));
+    if (entries.size() == store.entries.size()) return {};
+    return group_entries(store.lines, std::move(entries));
 }
 
 }  // namespace
@@ -96,10 +97,11 @@ LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratc
         for (const std::uint32_t other : from) pruner.add_link(slot, other, links);
         changes.others[i] = {slot, std::move(links)};
     });
+    changes.entries = more_entries(store, fresh);
     return changes;
 }
 
-void apply_links(Store& store, const LinkChanges& changes) {
+void apply_links(Store& store, LinkChanges&& changes) {
     for (const auto* changed : {&changes.fresh, &changes.others}) {
         for (const auto& [slot, links] : *changed)
             store.links.set(slot, links.data(), links.size());
@@ -116,7 +118,7 @@ void apply_links(Store& store, const LinkChanges& changes) {
     }
     store.waiting.erase(store.waiting.begin(),
                         store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited));
-    add_entries(store, changes.fresh);
+    if (changes.entries) std::swap(store.entries, *changes.entries);
 }
 
 }  // namespace mrl

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,16 +24,17 @@ using SlotLinks = std::pair<std::uint32_t, std::vector<std::uint32_t>>;
 
 // What linking some waiting slots will change.
 struct LinkChanges {
-    std::size_t waited;             // how many leave the list, from its beginning
-    std::vector<SlotLinks> fresh;   // of slots that waited
-    std::vector<SlotLinks> others;  // of slots that they link to
+    std::size_t waited;                // how many leave the list, from its beginning
+    std::vector<SlotLinks> fresh;      // of slots that waited
+    std::vector<SlotLinks> others;     // of slots that they link to
+    std::optional<Entries> entries{};  // where there are to be more
 };
 
-// Computes it for the first of those that wait; the store is only read.
+// Computes it for the first of those that wait; the store is only read, and may be by others.
 LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratches,
                        std::size_t threads);
 
 // Makes the changes. The store has not been written to since.
-void apply_links(Store& store, const LinkChanges& changes);
+void apply_links(Store& store, LinkChanges&& changes);
 
 }  // namespace mrl

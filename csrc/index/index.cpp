@@ -2,34 +2,38 @@
 
 #include <algorithm>
 #include <new>
+#include <shared_mutex>
+#include <span>
+#include <utility>
 
 #include "../graph/detour.hpp"
 #include "../graph/heal.hpp"
 #include "../graph/link.hpp"
 #include "../search/entries.hpp"
+#include "../search/turn.hpp"
 #include "../store/store_file.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
 namespace {
 
-constexpr std::size_t kPutTogether = 32;  // rows put while searches wait
+constexpr std::size_t kPutTogether = 32;      // rows put while searches wait …
+constexpr std::size_t kLinkedTogether = 512;  // … and slots whose links are changed
+constexpr std::size_t kLookedUp = 1024;       // keys, before a writer may have its turn
 
 }  // namespace
 
-Index::Reading::Reading(const Index& index) : index_(index) {
-    const std::lock_guard pass(index.gate_);
-    index.lock_.lock_shared();
-}
-
-Index::Writing::Writing(Index& index) : index_(index) {
-    const std::lock_guard hold(index.gate_);
-    index.lock_.lock();
-}
-
-Index::Writing::~Writing() {
-    index_.live_.store(index_.store_.live, std::memory_order_relaxed);
-    index_.lock_.unlock();
+// Searches go on between changes, so a change is small.
+template <class Change>
+void Index::write(Change&& change) {
+    struct Writing {
+        explicit Writing(Index& of) : index(of), hold(of.lock_) {}
+        ~Writing() { index.live_.store(index.store_.live, std::memory_order_relaxed); }
+        Index& index;
+        const std::unique_lock<FairLock> hold;
+    };
+    const Writing writing(*this);
+    change();
 }
 
 std::uint64_t Index::next_number() {
@@ -39,8 +43,7 @@ std::uint64_t Index::next_number() {
 
 // What threads of the parent had borrowed stays with them, unused.
 void Index::renew_locks() {
-    new (&gate_) std::mutex;
-    new (&lock_) std::shared_mutex;
+    new (&lock_) FairLock;
     new (&writer_) std::mutex;
     new (&scratches_) ScratchPool;
 }
@@ -54,7 +57,7 @@ void Index::append(const KeySpan& keys, const float* vectors, std::size_t vector
 }
 
 std::vector<float> Index::sample(std::size_t n) const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     return store_.sample(n);
 }
 
@@ -74,15 +77,33 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
 // Reading
 
 Selection Index::select(const KeySpan& keys) const {
-    const Reading reading(*this);
-    Selection selection = select_rows(store_, keys);
-    selection.of_index = number_;
+    Selection selection{
+        .rows = {}, .of_rows = 0, .list = {}, .slots = {}, .epoch = 0, .of_index = number_};
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> by_slot;
+    {
+        Turn turn(lock_);
+        selection.epoch = store_.epoch;
+        for (std::size_t i = 0; i < keys.n; ++i) {
+            if (i % kLookedUp == 0) turn.give_way();
+            const std::uint32_t row = store_.keys.find(keys.at(i));
+            if (row != Keys::kNone) by_slot.emplace_back(store_.slot_of(row), row);
+        }
+        selection.of_rows = store_.rows.size();
+    }
+    std::sort(by_slot.begin(), by_slot.end());
+    by_slot.erase(std::unique(by_slot.begin(), by_slot.end()), by_slot.end());
+    selection.rows.resize(selection.of_rows);
+    for (const auto& [slot, row] : by_slot) {
+        selection.rows.set(row);
+        selection.slots.push_back(slot);
+        selection.list.push_back(row);
+    }
     return selection;
 }
 
 LiveRows Index::live(const Selection* selection,
                      const std::function<void(std::uint32_t row)>& visit) const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     LiveRows live{{}, store_.epoch, number_};
     const RowFilter filter = store_.filter(selection);
     for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
@@ -95,7 +116,7 @@ LiveRows Index::live(const Selection* selection,
 
 bool Index::coordinates(const LiveRows& live, const std::uint32_t* positions, std::size_t n,
                         std::size_t begin, std::size_t end, float* out) const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     for (std::size_t i = 0; i < n; ++i) {
         const std::uint32_t row = live.rows[positions[i]];
         if (store_.born[row] > live.epoch) return false;
@@ -106,25 +127,24 @@ bool Index::coordinates(const LiveRows& live, const std::uint32_t* positions, st
 
 void Index::search(const float* queries, std::size_t n_queries, const SearchRequest& request,
                    StageCounts& counts, const TakeHits& take) const {
-    const Reading reading(*this);
-    mrl::search(store_, queries, n_queries, request, scratches_, counts, take);
+    mrl::search(store_, queries, n_queries, request, lock_, scratches_, counts, take);
 }
 
 void Index::check(const Plan& plan) const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     CheckedPlan checked(store_, plan);
 }
 
 HiddenRows Index::hide(const KeySpan& keys, std::size_t threads) const {
     std::vector<SlotLinks> linked_from;
     HiddenRows hidden = [&] {
-        const Reading reading(*this);
+        const std::shared_lock reading(lock_);
         return find_hidden(store_, keys, linked_from);
     }();
     std::vector<Detour> detours(linked_from.size());
     constexpr std::size_t kTask = 64;  // hidden rows; between tasks a writer may have its turn
     parallel_for(threads, (detours.size() + kTask - 1) / kTask, [&](std::size_t task, std::size_t) {
-        const Reading reading(*this);
+        const std::shared_lock reading(lock_);
         DetourFinder finder(store_);
         for (std::size_t i = task * kTask; i < std::min(detours.size(), (task + 1) * kTask); ++i) {
             detours[i] = finder.past(linked_from[i].first, linked_from[i].second);
@@ -138,7 +158,7 @@ HiddenRows Index::hide(const KeySpan& keys, std::size_t threads) const {
 
 std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors,
                                         std::size_t vector_stride, Comparison& comparison) const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     const Rows& rows = store_.rows;
     if (comparison.of_rows == 0) {
         comparison.of_rows = rows.size();
@@ -156,22 +176,22 @@ std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vector
 }
 
 std::size_t Index::waiting() const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     return store_.waiting.size();
 }
 
 std::size_t Index::bytes() const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     return store_.bytes();
 }
 
 std::size_t Index::vector_bytes() const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     return store_.rows.vector_bytes();
 }
 
 std::vector<std::uint32_t> Index::links() const {
-    const Reading reading(*this);
+    const std::shared_lock reading(lock_);
     std::vector<std::uint32_t> all(store_.links.slots() * kDegree, kNoLink);
     for (std::uint32_t slot = 0; slot < store_.links.slots(); ++slot) {
         const std::uint32_t* from = store_.links.of(slot);
@@ -197,22 +217,26 @@ void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector
             }
         }
         if (fresh.empty()) continue;
-        {
-            const Writing writing(*this);
+        store_.prepare(fresh.size());
+        write([&] {
             for (const std::size_t i : fresh) store_.put(keys.at(i), vectors + i * vector_stride);
-        }
-        if (is_torn(store_)) heal_marked();
+        });
+        clean();
     }
 }
 
 void Index::remove(std::uint32_t row) {
-    {
-        const Writing writing(*this);
-        store_.remove(row);
-    }
-    // Now, not after all: what a third of the rows leaves behind mends worse than a tenth three
-    // times.
+    write([&] { store_.remove(row); });
+    clean();
+}
+
+// What rows that went left behind. Now, not after all of a call: what a third of the rows leaves
+// behind mends worse than a tenth three times.
+void Index::clean() {
     if (is_torn(store_)) heal_marked();
+    if (!store_.keys.is_wasteful()) return;
+    Keys::Texts texts = store_.keys.texts_in_use();
+    write([&] { store_.keys.swap_texts(texts); });
 }
 
 std::size_t Index::erase(const KeySpan& keys) {
@@ -244,18 +268,31 @@ void Index::heal() {
     heal_marked();
 }
 
+// Changes many slots, a piece at a time.
+template <class Change>
+void Index::write_pieces(std::size_t n, Change&& change) {
+    for (std::size_t first = 0; first < n; first += kLinkedTogether) {
+        write([&] { change(first, std::min(n, first + kLinkedTogether)); });
+    }
+}
+
 void Index::heal_marked() {
     if (!store_.has_graph || store_.marked == 0) return;
     for (std::size_t begin = 0; begin < store_.links.slots(); begin += kHealPiece) {
-        const std::vector<SlotLinks> mended = [&] {
-            const Reading reading(*this);
-            return mend(store_, begin, available_threads());
-        }();
-        const Writing writing(*this);
-        for (const auto& [slot, links] : mended) store_.links.set(slot, links.data(), links.size());
+        const std::vector<SlotLinks> mended = mend(store_, begin, available_threads());
+        write_pieces(mended.size(), [&](std::size_t from, std::size_t to) {
+            for (std::size_t i = from; i < to; ++i) {
+                const auto& [slot, links] = mended[i];
+                store_.links.set(slot, links.data(), links.size());
+            }
+        });
     }
-    const Writing writing(*this);
-    bury(store_);
+    Burial burial = find_burial(store_);
+    write([&] { apply_entries(store_, burial); });
+    store_.free_rows.reserve(store_.free_rows.size() + burial.dead.size());
+    write_pieces(burial.dead.size(), [&](std::size_t from, std::size_t to) {
+        bury(store_, std::span(burial.dead).subspan(from, to - from));
+    });
 }
 
 std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
@@ -263,12 +300,8 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
     while (linked < most) {
         const std::lock_guard one(writer_);
         if (store_.waiting.empty()) break;
-        const LinkChanges changes = [&] {
-            const Reading reading(*this);
-            return find_links(store_, kTogether, scratches_, threads);
-        }();
-        const Writing writing(*this);
-        apply_links(store_, changes);
+        LinkChanges changes = find_links(store_, kTogether, scratches_, threads);
+        write([&] { apply_links(store_, std::move(changes)); });
         linked += changes.waited;
     }
     return linked;

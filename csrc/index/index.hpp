@@ -10,13 +10,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "../graph/build.hpp"
 #include "../search/funnel.hpp"
 #include "../store/store.hpp"
+#include "../system/fair_lock.hpp"
 #include "forks.hpp"
 
 namespace mrl {
@@ -81,7 +81,8 @@ class Index {
     bool coordinates(const LiveRows& live, const std::uint32_t* positions, std::size_t n,
                      std::size_t begin, std::size_t end, float* out) const;
 
-    // Answers queries (funnel.hpp); `take` is called while the rows may not change.
+    // Answers queries, each as of one moment (funnel.hpp); `take` is called while the rows may not
+    // change.
     void search(const float* queries, std::size_t n_queries, const SearchRequest& request,
                 StageCounts& counts, const TakeHits& take) const;
     // Rows that are asked for as if they were none, one for each query of a search.
@@ -123,33 +124,21 @@ class Index {
     }
     static std::uint64_t next_number();
 
-    // Readers pass through the gate, a writer waits in it: so that a stream of searches never
-    // starves a writer.
-    class Reading {
-      public:
-        explicit Reading(const Index& index);
-        ~Reading() { index_.lock_.unlock_shared(); }
-
-      private:
-        const Index& index_;
-    };
-    class Writing {
-      public:
-        explicit Writing(Index& index);
-        ~Writing();
-
-      private:
-        Index& index_;
-    };
+    // Changes the store while nobody reads. The only writer may read it at any time, and finds out
+    // what to change beside the readers.
+    template <class Change>
+    void write(Change&& change);
 
     void remove(std::uint32_t row);
     void heal_marked();
+    void clean();
+    template <class Change>
+    void write_pieces(std::size_t n, Change&& change);
 
     Store store_;
     std::atomic<std::size_t> live_;  // store_.live, for those who do not read
     const std::uint64_t number_;     // of this process's indexes, from 1
-    mutable std::mutex gate_;
-    mutable std::shared_mutex lock_;
+    mutable FairLock lock_;
     std::mutex writer_;  // one write at a time
     mutable ScratchPool scratches_;
 };

@@ -29,6 +29,7 @@ constexpr std::size_t kListShare = 4;
 // A walk reads some twenty new lines a hop, and needs as many times more hops as fewer rows are
 // allowed; a list is read at thrice the speed, as its next lines are known.
 constexpr double kLinesPerHop = 20.0, kListSpeed = 3.0;
+constexpr std::size_t kMeasured = 1024;  // rows measured before a writer may have its turn
 // More than a stage keeps, where all rows are looked at because a stage's shortlist came out short.
 constexpr std::size_t kSpare = 50;
 constexpr std::size_t kFetched = 32 << 10;  // bytes: the first-level cache holds half as much again
@@ -43,18 +44,15 @@ std::uint64_t now() {
 class Funnel {
   public:
     Funnel(const Store& store, const CheckedPlan& plan, const SearchRequest& request,
-           Scratch& scratch)
-        : store_(store),
+           Scratch& scratch, FairLock& lock)
+        : turn_(lock),
+          store_(store),
           plan_(plan),
           request_(request),
           scratch_(scratch),
           query_(scratch.query),
           candidates_(scratch.candidates),
           filter_(store.filter(request.selection)),
-          filtered_(is_filtered(store, request)),
-          allowed_(request.selection == nullptr
-                       ? store.live
-                       : std::min(store.live, request.selection->list.size())),
           began_(now()) {}
 
     static bool is_filtered(const Store& store, const SearchRequest& request) {
@@ -64,6 +62,8 @@ class Funnel {
 
     void run(std::size_t number, const float* query, const TakeHits& take) {
         began_ = now();
+        turn_.give_way();
+        look();
         if (request_.hidden != nullptr) filter_.hidden = request_.hidden->rows[number];
         plan_.prepare(query, query_);
         first_stage();
@@ -79,10 +79,17 @@ class Funnel {
             plan_.codes(0).prepare(query_);
             prepared[q] = {query_.code, query_.scale};
         }
-        auto kept = scan_tiles(kernels_, *plan_.tiled, prepared, stages()[0].keep, filter());
+        const Look scanned = look();
+        auto kept = scan_tiles(kernels_, *plan_.tiled, prepared, stages()[0].keep, filter(), turn_);
         for (std::size_t q = 0; q < n; ++q) {
+            turn_.give_way();
             candidates_ = std::move(kept[q]);
             plan_.prepare(queries + q * dims, query_);
+            if (turn_.given() != scanned.given) {
+                plan_.codes(0).prepare(query_);
+                catch_up(plan_.codes(0), scanned);
+                cut(stages()[0].keep);
+            }
             count(0, store_.rows.size(), candidates_.size());
             finish_query(first + q, take);
         }
@@ -93,6 +100,53 @@ class Funnel {
   private:
     const std::vector<Stage>& stages() const { return plan_.stages(); }
     const RowFilter* filter() const { return filtered_ ? &filter_ : nullptr; }
+
+    // What there is when a scan begins.
+    struct Look {
+        std::size_t given;
+        std::size_t rows;
+        std::uint64_t epoch;
+    };
+
+    Look look() {
+        filtered_ = is_filtered(store_, request_);
+        allowed_ = request_.selection == nullptr
+                       ? store_.live
+                       : std::min(store_.live, request_.selection->list.size());
+        return {turn_.given(), store_.rows.size(), store_.epoch};
+    }
+
+    // The rows that came since, in numbers or in slots.
+    const std::vector<std::uint32_t>& rows_since(const Look& then, bool by_slot) {
+        std::vector<std::uint32_t>& rows = scratch_.ids;
+        rows.clear();
+        for (std::size_t row = 0; row < then.rows && store_.epoch != then.epoch; ++row) {
+            if (store_.born[row] > then.epoch) rows.push_back(static_cast<std::uint32_t>(row));
+        }
+        for (std::size_t row = then.rows; row < store_.rows.size(); ++row) {
+            rows.push_back(static_cast<std::uint32_t>(row));
+        }
+        if (by_slot) {
+            for (std::uint32_t& row : rows) row = store_.slot_of(row);
+        }
+        return rows;
+    }
+    bool is_gone(std::uint32_t row, const Look& then) const {
+        return store_.born[row] > then.epoch || !filter_.allows_row(row);
+    }
+
+    // Makes the candidates of a scan that gave way those of a scan of the rows as they are now:
+    // what a row was is what it is, until it is deleted.
+    void catch_up(const StageCodes& codes, const Look& then) {
+        look();
+        std::erase_if(candidates_, [&](const Candidate& candidate) {
+            return is_gone(codes.by_slot() ? store_.row_of(candidate.row) : candidate.row, then);
+        });
+        if (request_.selection != nullptr) return;  // which has none of those that came
+        const auto& rows = rows_since(then, codes.by_slot());
+        scan(kernels_, codes, query_, {rows.data(), rows.size()}, candidates_.size() + rows.size(),
+             filter(), candidates_);  // all stay
+    }
 
     void count(std::size_t stage, std::size_t rows_in, std::size_t rows_out) {
         const std::uint64_t time = now();
@@ -209,7 +263,9 @@ class Funnel {
         const std::size_t widened =
             keep >= scanned.n ? keep : codes.widening() * keep;  // where all stay, all are scored
         codes.prepare(query_);
-        scan(kernels_, codes, query_, scanned, widened, filter, candidates_);
+        const Look then = look();
+        scan(kernels_, codes, query_, scanned, widened, filter, candidates_, &turn_);
+        if (turn_.given() != then.given) catch_up(codes, then);
         if (codes.widening() > 1) {
             cut(widened);
             score(codes);
@@ -271,8 +327,11 @@ class Funnel {
             // through): all rows are looked at.
             const std::size_t widened = keep + keep / 4 + kSpare;
             candidates_.clear();
-            scan(kernels_, RowStage(store_.rows), query_, {nullptr, store_.rows.size()}, widened,
-                 &filter_, candidates_);
+            const RowStage codes(store_.rows);
+            const Look then = look();
+            scan(kernels_, codes, query_, {nullptr, store_.rows.size()}, widened, &filter_,
+                 candidates_, &turn_);
+            if (turn_.given() != then.given) catch_up(codes, then);
             cut(widened);
         }
         finish(keep, end);
@@ -282,24 +341,25 @@ class Funnel {
     // The true distances of what is left, best first, ties by key; NaN last, as PostgreSQL sorts
     // it.
     void finish(std::size_t keep, std::size_t stage) {
-        const Rows& rows = store_.rows;
         const std::size_t n = candidates_.size();
         std::vector<RowHit>& hits = scratch_.hits;
-        hits.resize(n);
-        for (const Candidate& candidate : candidates_) store_.keys.fetch(candidate.row);
-        if (rows.keeps_vectors()) {
-            scratch_.ids.resize(n);
-            scratch_.distances.resize(n);
-            for (std::size_t i = 0; i < n; ++i) scratch_.ids[i] = candidates_[i].row;
-            rows.distances(kernels_, query_.row, scratch_.ids.data(), n, scratch_.distances.data());
-            for (std::size_t i = 0; i < n; ++i) {
-                hits[i] = {candidates_[i].row, scratch_.distances[i]};
-            }
-        } else {
-            score(RowStage(rows));
-            for (std::size_t i = 0; i < n; ++i) {
-                hits[i] = {candidates_[i].row,
-                           rows.distance_of_score(query_.row, candidates_[i].score)};
+        hits.clear();
+        const Look then = look();
+        std::vector<std::uint32_t>& ids = scratch_.ids;
+        for (std::size_t first = 0; first < n; first += kMeasured) {
+            if (first != 0) turn_.give_way();
+            ids.clear();
+            for (std::size_t i = first; i < std::min(n, first + kMeasured); ++i)
+                ids.push_back(candidates_[i].row);
+            measure(ids);
+        }
+        if (turn_.given() != then.given) {
+            look();
+            std::erase_if(hits, [&](const RowHit& hit) { return is_gone(hit.row, then); });
+            if (request_.selection == nullptr) {
+                rows_since(then, false);  // in `ids`
+                std::erase_if(ids, [&](std::uint32_t row) { return !filter_.allows_row(row); });
+                measure(ids);
             }
         }
         const auto nearer = [this](const RowHit& a, const RowHit& b) {
@@ -308,8 +368,8 @@ class Funnel {
             const bool a_nan = std::isnan(a.distance), b_nan = std::isnan(b.distance);
             return a_nan == b_nan ? store_.keys.less(a.row, b.row) : b_nan;
         };
-        const std::size_t kept = std::min(keep, n);
-        if (n <= kept + kept / 2) {
+        const std::size_t kept = std::min(keep, hits.size());
+        if (hits.size() <= kept + kept / 2) {
             std::sort(hits.begin(), hits.end(), nearer);
         } else {
             std::partial_sort(hits.begin(), hits.begin() + static_cast<std::ptrdiff_t>(kept),
@@ -319,6 +379,26 @@ class Funnel {
         count(stage, n, kept);
     }
 
+    // Adds rows to the hits, with their distances.
+    void measure(const std::vector<std::uint32_t>& rows) {
+        const std::size_t n = rows.size();
+        for (const std::uint32_t row : rows) store_.keys.fetch(row);
+        if (store_.rows.keeps_vectors()) {
+            scratch_.distances.resize(n);
+            store_.rows.distances(kernels_, query_.row, rows.data(), n, scratch_.distances.data());
+            for (std::size_t i = 0; i < n; ++i)
+                scratch_.hits.push_back({rows[i], scratch_.distances[i]});
+            return;
+        }
+        scratch_.scores.resize(n);
+        store_.rows.score(kernels_, query_.row, rows.data(), n, scratch_.scores.data());
+        for (std::size_t i = 0; i < n; ++i) {
+            scratch_.hits.push_back(
+                {rows[i], store_.rows.distance_of_score(query_.row, scratch_.scores[i])});
+        }
+    }
+
+    Turn turn_;
     const Store& store_;
     const CheckedPlan& plan_;
     const SearchRequest& request_;
@@ -327,16 +407,16 @@ class Funnel {
     std::vector<Candidate>& candidates_;
     const Kernels& kernels_ = kernels();
     RowFilter filter_;
-    bool filtered_;        // by a selection, by deletions or by a hidden row
-    std::size_t allowed_;  // rows, about, that may be in an answer
+    bool filtered_ = false;    // by a selection, by deletions or by a hidden row
+    std::size_t allowed_ = 0;  // rows, about, that may be in an answer
     std::uint64_t began_;
 };
 
 }  // namespace
 
 void search(const Store& store, const float* queries, std::size_t n_queries,
-            const SearchRequest& request, ScratchPool& scratches, StageCounts& counts,
-            const TakeHits& take) {
+            const SearchRequest& request, FairLock& lock, ScratchPool& scratches,
+            StageCounts& counts, const TakeHits& take) {
     const CheckedPlan plan(store, request.plan);
     if (request.without_last_stage && plan.last() == 0) {
         throw PlanMismatch("a plan of one stage has nothing before its last");
@@ -345,13 +425,17 @@ void search(const Store& store, const float* queries, std::size_t n_queries,
     std::mutex counting;
     const auto with_funnel = [&](auto&& use) {
         std::unique_ptr<Scratch> scratch = scratches.borrow();
-        Funnel funnel(store, plan, request, *scratch);
-        use(funnel);
-        const std::lock_guard lock(counting);
+        StageCounts own;
+        {
+            Funnel funnel(store, plan, request, *scratch, lock);
+            use(funnel);
+            own = funnel.counts;
+        }
+        const std::lock_guard hold(counting);
         for (std::size_t i = 0; i < kMostStages; ++i) {
-            counts[i].rows_in += funnel.counts[i].rows_in;
-            counts[i].rows_out += funnel.counts[i].rows_out;
-            counts[i].nanoseconds += funnel.counts[i].nanoseconds;
+            counts[i].rows_in += own[i].rows_in;
+            counts[i].rows_out += own[i].rows_out;
+            counts[i].nanoseconds += own[i].nanoseconds;
         }
         scratches.give_back(std::move(scratch));
     };

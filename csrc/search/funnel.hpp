@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "../store/store.hpp"
+#include "../system/fair_lock.hpp"
 #include "hidden.hpp"
 #include "plan.hpp"
 #include "scratch.hpp"
@@ -23,10 +24,14 @@ struct SearchRequest {
 using TakeHits = std::function<void(std::size_t query, const RowHit* hits, std::size_t count)>;
 
 // Answers n_queries queries (dims floats each, one after another, finite): `take` is called for
-// each with at most the plan's last keep, from several threads. The store may not change meanwhile.
-// Throws PlanMismatch when the plan does not fit.
+// each with at most the plan's last keep, from several threads, under the lock. Throws PlanMismatch
+// when the plan does not fit.
+//
+// The lock, not held by the caller, is taken for some queries at a time, and given up for a writer
+// that waits: between queries, and within one that scans all rows. Each answer is that of the rows
+// of one moment, between the call and its answer; moments of one batch may differ.
 void search(const Store& store, const float* queries, std::size_t n_queries,
-            const SearchRequest& request, ScratchPool& scratches, StageCounts& counts,
-            const TakeHits& take);
+            const SearchRequest& request, FairLock& lock, ScratchPool& scratches,
+            StageCounts& counts, const TakeHits& take);
 
 }  // namespace mrl

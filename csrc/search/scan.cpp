@@ -5,7 +5,7 @@
 namespace mrl {
 
 void scan(const Kernels& kernels, const StageCodes& codes, const StageQuery& query, Scanned scanned,
-          std::size_t keep, const RowFilter* filter, std::vector<Candidate>& best) {
+          std::size_t keep, const RowFilter* filter, std::vector<Candidate>& best, Turn* turn) {
     float threshold = kInfinity, scores[kScanBlock];
     std::uint32_t positions[kScanBlock];
     const auto block_of = [&](std::size_t first) {
@@ -13,6 +13,7 @@ void scan(const Kernels& kernels, const StageCodes& codes, const StageQuery& que
     };
     if (scanned.list != nullptr && scanned.n != 0) codes.fetch(scanned.list, block_of(0));
     for (std::size_t first = 0; first < scanned.n; first += kScanBlock) {
+        if (turn != nullptr) turn->give_way();
         if (best.size() >= 2 * keep) threshold = keep_best(kernels, best, keep);
         const std::size_t n = block_of(first), next = first + n;
         const std::uint32_t* list = scanned.list == nullptr ? nullptr : scanned.list + first;

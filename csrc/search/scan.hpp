@@ -10,6 +10,7 @@
 #include "../store/marks.hpp"
 #include "best.hpp"
 #include "stage_codes.hpp"
+#include "turn.hpp"
 
 namespace mrl {
 
@@ -20,8 +21,9 @@ struct Scanned {
 };
 
 // Adds to `best` those of `scanned` that may be among its best `keep`; some more may be left.
-// filter: or nullptr for all.
+// filter: or nullptr for all. turn: gives way between blocks; or nullptr.
 void scan(const Kernels& kernels, const StageCodes& codes, const StageQuery& query, Scanned scanned,
-          std::size_t keep, const RowFilter* filter, std::vector<Candidate>& best);
+          std::size_t keep, const RowFilter* filter, std::vector<Candidate>& best,
+          Turn* turn = nullptr);
 
 }  // namespace mrl

@@ -25,7 +25,8 @@ float bound_of(float scale, float threshold) {
 
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
                                                const std::vector<TileQuery>& queries,
-                                               std::size_t keep, const RowFilter* filter) {
+                                               std::size_t keep, const RowFilter* filter,
+                                               Turn& turn) {
     const std::size_t n = queries.size(), rows = codes.rows(), width = round_up(codes.dims(), 4),
                       stride = round_up(codes.dims(), kCacheLine);
     keep = std::min(keep, rows);
@@ -48,6 +49,7 @@ std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const Fla
     float last_factors[kTileRows], scores[kTileGroup];
     std::uint32_t passing[kTileGroup];
     for (std::size_t first = 0, here; first < rows; first += here) {
+        turn.give_way();
         here = std::min({kTileRows, std::max(kTileGroup, first),
                          rows - first});  // few at first, while all of them pass
         for (std::size_t i = 0; i < here; ++i) tile[i] = codes.code(first + i);

@@ -11,6 +11,7 @@
 #include "../store/flat_codes.hpp"
 #include "../store/marks.hpp"
 #include "best.hpp"
+#include "turn.hpp"
 
 namespace mrl {
 
@@ -20,9 +21,10 @@ struct TileQuery {
 };
 
 // The best `keep` rows of each query, in no order; all rows when they are fewer. filter: the rows
-// that may be answers, or nullptr for all.
+// that may be answers, or nullptr for all. turn: gives way between blocks of rows.
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
                                                const std::vector<TileQuery>& queries,
-                                               std::size_t keep, const RowFilter* filter);
+                                               std::size_t keep, const RowFilter* filter,
+                                               Turn& turn);
 
 }  // namespace mrl

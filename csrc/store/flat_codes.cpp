@@ -31,6 +31,13 @@ void FlatCodes::resize(std::size_t rows) {
     if (precision_ == Precision::bit) ones_.resize(rows);
 }
 
+void FlatCodes::make_room(std::size_t rows, Growth growth) {
+    codes_.make_room(rows * stride_, growth);
+    factor_.make_room(rows, growth);
+    if (metric_ == Metric::l2) addend_.make_room(rows, growth);
+    if (precision_ == Precision::bit) ones_.make_room(rows, growth);
+}
+
 void FlatCodes::encode(std::size_t row, const float* vector) {
     const float inverse = metric_ == Metric::inner_product ? 1.0f : inverse_norm(vector, dims_);
     const double norm = inverse > 0 ? 1.0 / inverse : 0.0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace mrl {
 namespace {
@@ -33,7 +34,7 @@ void Keys::reserve(std::size_t rows) {
     } else {
         fixed_.reserve(rows * key_bytes(type_));
     }
-    while (rows * 4 > table_.size() * 3) grow();
+    if (rows > used_ && is_full(rows - used_)) table_ = larger_table(rows - used_);
 }
 
 std::string_view Keys::at(std::size_t row) const {
@@ -76,16 +77,22 @@ std::size_t Keys::position_of(std::string_view key) const {
     return position;
 }
 
-void Keys::grow() {
-    Array<std::uint32_t> old(std::max<std::size_t>(64, 2 * table_.size()));
-    old.swap(table_);
-    for (std::size_t i = 0; i < old.size(); ++i) {
-        if (old[i] != 0) table_[position_of(at(old[i] - 1))] = old[i];
+// The same keys with room for some more; all of them differ, so each goes where the first gap is.
+Array<std::uint32_t> Keys::larger_table(std::size_t more) const {
+    std::size_t size = std::max<std::size_t>(64, 2 * table_.size());
+    while ((used_ + more) * 4 > size * 3) size *= 2;
+    Array<std::uint32_t> larger(size);
+    for (std::size_t i = 0; i < table_.size(); ++i) {
+        if (table_[i] == 0) continue;
+        std::size_t position = hash(at(table_[i] - 1)) & (size - 1);
+        while (larger[position] != 0) position = (position + 1) & (size - 1);
+        larger[position] = table_[i];
     }
+    return larger;
 }
 
 void Keys::set(std::size_t row, std::string_view key) {
-    if ((used_ + 1) * 4 > table_.size() * 3) grow();
+    if (is_full(1)) table_ = larger_table(1);
     if (type_ == KeyType::text) {
         if (row >= begins_.size()) {
             begins_.resize(row + 1);
@@ -102,14 +109,20 @@ void Keys::set(std::size_t row, std::string_view key) {
     ++used_;
 }
 
-void Keys::make_room(std::size_t rows, std::string_view key) {
-    if ((used_ + 1) * 4 > table_.size() * 3) grow();
+void Keys::make_room(std::size_t rows, std::string_view key, std::size_t more, Growth growth) {
+    if (growth == Growth::in_place) {
+        if (is_full(more)) next_table_ = larger_table(more);
+    } else if (!next_table_.empty()) {
+        table_ = std::exchange(next_table_, {});
+    } else if (is_full(more)) {
+        table_ = larger_table(more);
+    }
     if (type_ == KeyType::text) {
-        begins_.make_room(rows);
-        lengths_.make_room(rows);
-        text_.make_room(text_.size() + key.size());
+        begins_.make_room(rows, growth);
+        lengths_.make_room(rows, growth);
+        text_.make_room(text_.size() + key.size(), growth);
     } else {
-        fixed_.make_room(rows * key.size());
+        fixed_.make_room(rows * key_bytes(type_), growth);
     }
 }
 
@@ -119,13 +132,17 @@ std::uint32_t Keys::find(std::string_view key) const {
     return entry == 0 ? kNone : entry - 1;
 }
 
-bool Keys::is_valid(std::size_t rows, std::size_t live) const {
+bool Keys::restore(std::size_t rows, std::size_t live) {
     if (type_ == KeyType::text) {
         if (begins_.size() != rows || lengths_.size() != rows || !fixed_.empty()) return false;
+        std::size_t sum = 0;
         for (std::size_t row = 0; row < rows; ++row) {
             if (lengths_[row] > text_.size() || begins_[row] > text_.size() - lengths_[row])
                 return false;
+            sum += lengths_[row];
         }
+        if (sum > text_.size()) return false;
+        erased_bytes_ = text_.size() - sum;
     } else if (fixed_.size() != rows * key_bytes(type_) || !text_.empty() || !begins_.empty() ||
                !lengths_.empty()) {
         return false;
@@ -145,6 +162,7 @@ bool Keys::is_valid(std::size_t rows, std::size_t live) const {
 // and whose own place (where its search begins) is not behind the hole, must move into it, or it
 // would not be found again. Its move leaves a hole in turn; the run ends at the first empty place.
 void Keys::erase(std::size_t row) {
+    if (!next_table_.empty()) next_table_ = {};  // of a write that failed
     const std::size_t mask = table_.size() - 1;
     std::size_t hole = position_of(at(row));
     if (table_[hole] == 0) return;
@@ -157,6 +175,29 @@ void Keys::erase(std::size_t row) {
     }
     table_[hole] = 0;
     --used_;
+    if (type_ == KeyType::text) erased_bytes_ += std::exchange(lengths_[row], 0);
+}
+
+bool Keys::is_wasteful() const {
+    constexpr std::size_t kLeast = 64 << 10;
+    return erased_bytes_ > std::max(kLeast, text_.size() / 2);
+}
+
+Keys::Texts Keys::texts_in_use() const {
+    Texts texts;
+    texts.text.reserve(text_.size() - erased_bytes_);
+    texts.begins.resize(begins_.size());
+    for (std::size_t row = 0; row < begins_.size(); ++row) {
+        texts.begins[row] = texts.text.size();
+        texts.text.append(text_.data() + begins_[row], lengths_[row]);
+    }
+    return texts;
+}
+
+void Keys::swap_texts(Texts& texts) noexcept {
+    text_.swap(texts.text);
+    begins_.swap(texts.begins);
+    erased_bytes_ = 0;
 }
 
 }  // namespace mrl

@@ -36,11 +36,23 @@ class Keys {
     void reserve(std::size_t rows);
     // Gives a row, a new one or one whose key was taken away, its key. The key must not be there.
     void set(std::size_t row, std::string_view key);
-    // Room for `key` and so many rows, so that to set it does not throw.
-    void make_room(std::size_t rows, std::string_view key);
+    // Room for `key`, one of `more` that come, and so many rows, so that to set it does not throw.
+    // In place others may look keys up meanwhile; a larger table then waits for the next call that
+    // moves, before which no key may be set or erased.
+    void make_room(std::size_t rows, std::string_view key, std::size_t more, Growth growth);
     // The row of a key, or kNone.
     std::uint32_t find(std::string_view key) const;
     void erase(std::size_t row);
+
+    // Text keys that were erased leave their bytes behind: whether they are more than those of the
+    // others, and those of the others anew, in the order of rows, for `swap_texts`.
+    bool is_wasteful() const;
+    struct Texts {
+        Array<unsigned char> text;
+        Array<std::uint64_t> begins;
+    };
+    Texts texts_in_use() const;
+    void swap_texts(Texts& texts) noexcept;
 
     std::string_view at(std::size_t row) const;
     std::int64_t integer(std::size_t row) const;
@@ -61,7 +73,8 @@ class Keys {
         v.array("keys.table", table_);
         v.value("keys.used", used_);
     }
-    bool is_valid(std::size_t rows, std::size_t live) const;
+    // Finishes what came out of a file; false when it is no table of so many rows.
+    bool restore(std::size_t rows, std::size_t live);
 
     KeyType type() const { return type_; }
     std::size_t bytes() const {
@@ -71,15 +84,18 @@ class Keys {
   private:
     std::size_t position_of(
         std::string_view key) const;  // of the key, or of the empty one where it belongs
-    void grow();
+    bool is_full(std::size_t more) const { return (used_ + more) * 4 > table_.size() * 3; }
+    Array<std::uint32_t> larger_table(std::size_t more) const;
 
     KeyType type_;
     Array<unsigned char> fixed_;
-    Array<unsigned char> text_;  // text keys; a key that is replaced leaves its bytes behind
+    Array<unsigned char> text_;  // text keys, and those that were erased
     Array<std::uint64_t> begins_;
     Array<std::uint32_t> lengths_;
-    Array<std::uint32_t> table_;  // open addressing: row + 1, or 0
+    Array<std::uint32_t> table_;       // open addressing: row + 1, or 0
+    Array<std::uint32_t> next_table_;  // a larger one that is to replace it, or empty
     std::size_t used_ = 0;
+    std::size_t erased_bytes_ = 0;  // of text_
 };
 
 }  // namespace mrl

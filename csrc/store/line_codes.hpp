@@ -47,6 +47,10 @@ class LineCodes {
         high_.resize(slots * kLineBytes);
         low_.resize(slots * kLineBytes);
     }
+    void make_room(std::size_t slots, Growth growth) {
+        high_.make_room(slots * kLineBytes, growth);
+        low_.make_room(slots * kLineBytes, growth);
+    }
     void like(const LineCodes& others) { reset(others.metric_, others.unit_); }
     void encode(std::size_t slot, const float* coordinates, float square);
     // The coordinates, about, as far as a code of all of a row tells them.

@@ -13,6 +13,7 @@ namespace mrl {
 class Bitmap {
   public:
     void resize(std::size_t bits) { words_.resize((bits + 63) / 64); }
+    void make_room(std::size_t bits, Growth growth) { words_.make_room((bits + 63) / 64, growth); }
     bool test(std::size_t i) const { return (words_[i >> 6] >> (i & 63) & 1) != 0; }
     void set(std::size_t i) { words_[i >> 6] |= std::uint64_t{1} << (i & 63); }
     void clear(std::size_t i) { words_[i >> 6] &= ~(std::uint64_t{1} << (i & 63)); }
@@ -44,20 +45,20 @@ struct Selection {
 // Which rows may be in an answer; a walk passes through the others all the same.
 struct RowFilter {
     const Bitmap* deleted;
-    const Bitmap* selected;              // or nullptr for all …
-    std::size_t selected_from;           // … of so many; rows that came later are not selected
-    const std::uint64_t* born;           // of each row, when it came, in epochs …
-    std::uint64_t selected_in;           // … and the epoch of the selection
-    const std::uint32_t* row_of_slot;    // or nullptr where both are the same
+    const Bitmap* selected;            // or nullptr for all …
+    std::size_t selected_from;         // … of so many; rows that came later are not selected
+    const Array<std::uint64_t>* born;  // of each row, when it came, in epochs …
+    std::uint64_t selected_in;         // … and the epoch of the selection
+    const Array<std::uint32_t>* row_of_slots;  // empty where both are the same
     std::uint32_t hidden = 0xffffffffu;  // a row that is to be as if it were not there, or none
 
     bool allows_row(std::uint32_t row) const {
         return row != hidden && !deleted->test(row) &&
                (selected == nullptr ||
-                (row < selected_from && selected->test(row) && born[row] <= selected_in));
+                (row < selected_from && selected->test(row) && (*born)[row] <= selected_in));
     }
     bool allows_slot(std::uint32_t slot) const {
-        return allows_row(row_of_slot == nullptr ? slot : row_of_slot[slot]);
+        return allows_row(row_of_slots->empty() ? slot : (*row_of_slots)[slot]);
     }
 };
 

@@ -40,12 +40,12 @@ void Rows::reserve(std::size_t rows) {
     if (metric_ == Metric::cosine) inverse_norm_.reserve(rows);
 }
 
-void Rows::grow(std::size_t rows) {
-    if (keep_vectors_) vectors_.make_room(rows * dims_);
-    codes_.make_room(rows * code_stride_);
-    scale_.make_room(rows);
-    square_.make_room(rows);
-    if (metric_ == Metric::cosine) inverse_norm_.make_room(rows);
+void Rows::make_room(std::size_t rows, Growth growth) {
+    if (keep_vectors_) vectors_.make_room(rows * dims_, growth);
+    codes_.make_room(rows * code_stride_, growth);
+    scale_.make_room(rows, growth);
+    square_.make_room(rows, growth);
+    if (metric_ == Metric::cosine) inverse_norm_.make_room(rows, growth);
 }
 
 void Rows::encode(std::size_t row, const float* vector) {

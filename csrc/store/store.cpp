@@ -11,6 +11,7 @@ namespace mrl {
 namespace {
 
 constexpr std::size_t kBlock = 96;  // rows projected together
+constexpr std::size_t kFew = 64;    // numbers that a list begins with
 
 // Calls take(row, coordinates, |y|^2) for every row, block by block.
 template <class Take>
@@ -33,9 +34,9 @@ RowFilter Store::filter(const Selection* selection) const {
     return {.deleted = &deleted,
             .selected = selection == nullptr ? nullptr : &selection->rows,
             .selected_from = selection == nullptr ? 0 : selection->of_rows,
-            .born = born.data(),
+            .born = &born,
             .selected_in = selection == nullptr ? 0 : selection->epoch,
-            .row_of_slot = row_of_slots.empty() ? nullptr : row_of_slots.data()};
+            .row_of_slots = &row_of_slots};
 }
 
 const FlatCodes* Store::flat_codes(Space space, std::size_t width, Precision precision) const {
@@ -130,13 +131,30 @@ void Store::add_line_codes(std::size_t threads) {
     has_line_codes = true;
 }
 
-// Whatever may want memory, before anything is changed: what throws here leaves arrays that are
-// longer than the rows, and no row that is there by half.
-void Store::make_room(std::string_view key, std::size_t rows_after) {
-    keys.make_room(rows_after, key);
-    free_rows.reserve(free_rows.size() + 1);
-    waiting.reserve(waiting.size() + 1);
-    if (rows_after <= rows.size()) return;
+// Whatever may want memory, before anything is changed.
+void Store::make_room(std::string_view key, std::size_t rows_after, std::size_t more,
+                      Growth growth) {
+    keys.make_room(rows_after, key, more, growth);
+    if (rows_after > rows.size()) {
+        deleted.make_room(rows_after, growth);
+        born.make_room(rows_after, growth);
+        if (!row_of_slots.empty()) {
+            row_of_slots.make_room(rows_after, growth);
+            slot_of_rows.make_room(rows_after, growth);
+        }
+        if (has_graph) links.make_room(rows_after, growth);
+        if (has_line_codes) lines.make_room(rows_after, growth);
+        for (FlatCodes& codes : flat) codes.make_room(rows_after, growth);
+        rows.make_room(rows_after, growth);
+    }
+    if (growth == Growth::in_place) return;
+    for (std::vector<std::uint32_t>* list : {&free_rows, &waiting}) {
+        if (list->size() == list->capacity()) list->reserve(std::max(kFew, 2 * list->size()));
+    }
+}
+
+// All arrays but the rows themselves and the keys.
+void Store::lengthen(std::size_t rows_after) {
     deleted.resize(rows_after);
     born.resize(rows_after);
     if (!row_of_slots.empty()) {
@@ -146,14 +164,15 @@ void Store::make_room(std::string_view key, std::size_t rows_after) {
     if (has_graph) links.resize(rows_after);
     if (has_line_codes) lines.resize(rows_after);
     for (FlatCodes& codes : flat) codes.resize(rows_after);
-    rows.grow(rows_after);
 }
+
+void Store::prepare(std::size_t more) { make_room({}, rows.size() + more, more, Growth::in_place); }
 
 void Store::put(std::string_view key, const float* vector) {
     const std::uint32_t before = keys.find(key);
     const bool replaces = before != Keys::kNone && !has_graph;  // its own number, at once
     const bool next = free_rows.empty() && !replaces;
-    make_room(key, rows.size() + (next ? 1 : 0));
+    make_room(key, rows.size() + (next ? 1 : 0), 1, Growth::moves);
     if (before != Keys::kNone) remove(before);
     std::uint32_t row;
     if (!next) {
@@ -164,6 +183,7 @@ void Store::put(std::string_view key, const float* vector) {
         deleted.clear(row);
     } else {
         row = static_cast<std::uint32_t>(rows.size());
+        lengthen(rows.size() + 1);
         rows.append(vector, 1, dims(), 1);
         if (!row_of_slots.empty()) row_of_slots[row] = slot_of_rows[row] = row;
     }
@@ -192,23 +212,6 @@ void Store::remove(std::uint32_t row) {
     } else {
         free_rows.push_back(row);
     }
-}
-
-Selection select_rows(const Store& store, const KeySpan& keys) {
-    Selection selection{
-        .rows = {}, .of_rows = store.rows.size(), .list = {}, .slots = {}, .epoch = store.epoch};
-    selection.rows.resize(store.rows.size());
-    for (std::size_t i = 0; i < keys.n; ++i) {
-        const std::uint32_t row = store.keys.find(keys.at(i));
-        if (row == Keys::kNone || selection.rows.test(row)) continue;
-        selection.rows.set(row);
-        selection.list.push_back(row);
-    }
-    std::sort(selection.list.begin(), selection.list.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return store.slot_of(a) < store.slot_of(b);
-    });
-    for (const std::uint32_t row : selection.list) selection.slots.push_back(store.slot_of(row));
-    return selection;
 }
 
 }  // namespace mrl

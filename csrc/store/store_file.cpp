@@ -122,7 +122,7 @@ bool restore(Store& store) {
     store.born.resize(n);
     const std::size_t gone = store.deleted.count();
     store.live = n - gone;
-    if (!store.keys.is_valid(n, store.live) || store.marked > gone) return false;
+    if (!store.keys.restore(n, store.live) || store.marked > gone) return false;
     if (store.projection && !store.projection->restore(store.metric(), store.dims())) return false;
     if ((store.has_line_codes || store.has_graph) && !store.projection) return false;
     if (store.has_graph && !store.has_line_codes) return false;

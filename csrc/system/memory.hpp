@@ -2,8 +2,6 @@
 // large. A random row then costs one cache miss and no page walk.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "pages.hpp"
+#include "reserved.hpp"
 
 namespace mrl {
 
@@ -23,8 +21,12 @@ inline std::size_t round_up(std::size_t value, std::size_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
 
-// A growing array of plain values. Growing moves it: nobody may be reading meanwhile. Memory beyond
-// size() reads as zero until used.
+// How an array gets room for more: in place, while others read it, or, where that cannot be, moved.
+enum class Growth { in_place, moves };
+
+// A growing array of plain values. A small one moves as it grows, a large one only where four
+// times as much as it began with is not enough (reserved.hpp). Memory beyond size() reads as zero
+// until used.
 //
 // An array may begin as a part of a file: its pages are then those of the file, shared with every
 // process that maps it, until they are written to; what is written, and what is appended, is this
@@ -41,16 +43,17 @@ class Array {
         Array(std::move(other)).swap(*this);
         return *this;
     }
-    ~Array() { release(); }
+    ~Array() {
+        if (heap_ != 0) ::operator delete(static_cast<void*>(data_), std::align_val_t{kCacheLine});
+    }
 
     T* data() { return data_; }
     const T* data() const { return data_; }
     T& operator[](std::size_t i) { return data_[i]; }
     const T& operator[](std::size_t i) const { return data_[i]; }
     std::size_t size() const { return size_; }
-    std::size_t bytes() const {
-        return of_file_ ? round_up(size_ * sizeof(T), kCacheLine) : mapped_;
-    }
+    // What it takes: a large one what is used of it, by whole pages.
+    std::size_t bytes() const { return heap_ != 0 ? heap_ : round_up(size_ * sizeof(T), kPage); }
     bool empty() const { return size_ == 0; }
     T* begin() { return data_; }
     T* end() { return data_ + size_; }
@@ -58,45 +61,45 @@ class Array {
     void swap(Array& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
-        std::swap(mapped_, other.mapped_);
-        std::swap(of_file_, other.of_file_);
+        std::swap(heap_, other.heap_);
+        range_.swap(other.range_);
     }
 
-    // Takes `size` values of a file, which begin at a multiple of kLargestPage and are followed by
-    // zeros up to the next one.
+    // Takes `size` values of a file (Reserved::map_file).
     void map_file(int file, std::size_t offset, std::size_t size) {
-        const std::size_t bytes = size * sizeof(T), pages = round_up(bytes, kLargestPage);
         Array mapped;
-        // Room behind it, in addresses only: a few rows more need no copy.
-        const std::size_t room = std::max(kHugePage, round_up(pages + bytes / 4, kLargestPage));
-        void* range = mmap(nullptr, room, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (range == MAP_FAILED) throw std::bad_alloc();
-        mapped.data_ = static_cast<T*>(range);
-        mapped.mapped_ = room;
-        if (bytes != 0 &&
-            mmap(range, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-                 file, static_cast<off_t>(offset)) == MAP_FAILED) {
-            throw std::bad_alloc();
-        }
+        mapped.range_ = Reserved(size * sizeof(T));
+        mapped.range_.map_file(file, offset, size * sizeof(T));
+        mapped.data_ = reinterpret_cast<T*>(mapped.range_.begin());
         mapped.size_ = size;
-        mapped.of_file_ = true;
         swap(mapped);
     }
 
-    void reserve(std::size_t capacity) {
-        if (capacity * sizeof(T) <= mapped_) return;
+    // Room for so many values; false where the array would have to move and may not.
+    bool reserve(std::size_t capacity, Growth growth = Growth::moves) {
+        const std::size_t bytes = capacity * sizeof(T);
+        if (bytes <= room()) return true;
+        if (range_.begin() != nullptr && range_.holds(bytes)) {
+            const std::size_t before = range_.ready();
+            range_.commit(bytes);
+            if (growth == Growth::in_place) range_.touch(before);
+            return true;
+        }
+        if (growth == Growth::in_place) return false;
         Array larger;
-        larger.map(capacity * sizeof(T));
+        larger.take(bytes);
         if (size_ != 0) std::memcpy(larger.data_, data_, size_ * sizeof(T));
         larger.size_ = size_;
         swap(larger);
+        return true;
     }
 
-    // Room for so many values, and for a quarter more than there are: growing one by one is cheap.
-    void make_room(std::size_t size) {
-        if (size * sizeof(T) <= mapped_) return;
-        reserve(mapped_ == 0 ? size : std::max(size, size_ + size_ / 4));
+    // The same, and for a quarter more where it moves: growing one by one is cheap.
+    bool make_room(std::size_t size, Growth growth = Growth::moves) {
+        const std::size_t bytes = size * sizeof(T);
+        if (bytes <= room()) return true;
+        const bool stays = range_.begin() != nullptr && range_.holds(bytes);
+        return reserve(stays || room() == 0 ? size : std::max(size, size_ + size_ / 4), growth);
     }
 
     void resize(std::size_t size) {
@@ -113,47 +116,24 @@ class Array {
     }
 
   private:
-    void map(std::size_t bytes) {
-        const bool huge = bytes >= kHugePage;
-        mapped_ = round_up(std::max<std::size_t>(bytes, 1), huge ? kLargestPage : kCacheLine);
-        if (!huge) {
-            data_ = static_cast<T*>(::operator new(mapped_, std::align_val_t{kCacheLine}));
-            std::memset(static_cast<void*>(data_), 0, mapped_);
+    std::size_t room() const { return heap_ != 0 ? heap_ : range_.ready(); }
+
+    void take(std::size_t bytes) {
+        if (bytes >= kHugePage) {
+            range_ = Reserved(bytes);
+            range_.commit(bytes);
+            data_ = reinterpret_cast<T*>(range_.begin());
             return;
         }
-        // The kernel gives pages of 2 MiB only to ranges that start at their multiple: map one
-        // more, and give back what sticks out. The end stays in small pages, so that no array is
-        // much larger than it must be.
-        void* range = mmap(nullptr, mapped_ + kHugePage, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (range == MAP_FAILED) {
-            mapped_ = 0;
-            throw std::bad_alloc();
-        }
-        auto* begin = static_cast<std::uint8_t*>(range);
-        const std::size_t before = round_up(reinterpret_cast<std::uintptr_t>(begin), kHugePage) -
-                                   reinterpret_cast<std::uintptr_t>(begin);
-        if (before != 0) munmap(begin, before);
-        if (before != kHugePage) munmap(begin + before + mapped_, kHugePage - before);
-        data_ = reinterpret_cast<T*>(begin + before);
-        prefer_huge_pages(begin + before, mapped_);
-    }
-
-    void release() {
-        if (mapped_ >= kHugePage) {  // what is of a file has at least as much room
-            munmap(static_cast<void*>(data_), mapped_);
-        } else if (mapped_ != 0) {
-            ::operator delete(static_cast<void*>(data_), std::align_val_t{kCacheLine});
-        }
-        data_ = nullptr;
-        size_ = mapped_ = 0;
-        of_file_ = false;
+        heap_ = round_up(std::max<std::size_t>(bytes, 1), kCacheLine);
+        data_ = static_cast<T*>(::operator new(heap_, std::align_val_t{kCacheLine}));
+        std::memset(static_cast<void*>(data_), 0, heap_);
     }
 
     T* data_ = nullptr;
     std::size_t size_ = 0;
-    std::size_t mapped_ = 0;
-    bool of_file_ = false;
+    std::size_t heap_ = 0;  // bytes, of a small one …
+    Reserved range_;        // … and a large one's memory
 };
 
 }  // namespace mrl

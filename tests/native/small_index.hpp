@@ -58,9 +58,9 @@ inline std::vector<float> projection() {
     return flat;
 }
 
-inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool graph) {
-    const auto vectors = vectors_of(keys);
-    index.append(span(keys), vectors.data(), kDims, 2);
+inline void load(mrl::Index& index, const mrl::KeySpan& keys, const std::vector<float>& vectors,
+                 bool graph) {
+    index.append(keys, vectors.data(), kDims, 2);
     const std::vector<float> mean(kDims, 0.0f);
     index.set_projection(projection().data(), mean.data());
     index.add_flat_codes(mrl::Space::prefix, 16, mrl::Precision::int8, nullptr, 2);
@@ -71,6 +71,10 @@ inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool 
     mrl::BuildOptions options;
     options.threads = 2;
     index.build(options, {});
+}
+
+inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool graph) {
+    load(index, span(keys), vectors_of(keys), graph);
 }
 
 inline mrl::Plan graph_plan(std::size_t effort, std::size_t k) {

@@ -1,0 +1,173 @@
+// Searches beside writes: who waits for whom, and what an answer is of (run this one under TSan:
+// make threads).
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <mutex>
+#include <random>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "index/index.hpp"
+#include "small_index.hpp"
+#include "system/fair_lock.hpp"
+
+namespace {
+
+using namespace small;
+
+void wait_until(const auto& condition) {
+    while (!condition()) std::this_thread::yield();
+}
+
+// Whoever comes while others wait is let in after them, by turns.
+void check_turns() {
+    mrl::FairLock lock;
+    std::mutex writing;
+    std::string order;
+    const auto note = [&](char who) {
+        const std::lock_guard hold(writing);
+        order += who;
+    };
+    std::vector<std::thread> threads;
+    const auto add = [&](char who) {
+        const auto before = lock.waiting();
+        threads.emplace_back([&, who] {
+            if (who == 'r') {
+                const std::shared_lock hold(lock);
+                note(who);
+            } else {
+                const std::unique_lock hold(lock);
+                note(who);
+            }
+        });
+        wait_until([&] { return lock.waiting() != before; });
+    };
+    lock.lock_shared();
+    CHECK(!lock.is_wanted());
+    add('1');
+    CHECK(lock.is_wanted());
+    for (const char who : {'r', 'r', '2', 'r', '3'}) add(who);
+    CHECK(order.empty());
+    lock.unlock_shared();
+    for (std::thread& thread : threads) thread.join();
+    CHECK(order.size() == 6 && order.substr(1, 3) == "rrr");  // all readers after the first writer
+    CHECK(!lock.is_wanted());
+    threads.clear();
+
+    lock.lock();
+    for (const char who : {'1', 'r', '2', 'r'}) add(who);
+    lock.unlock();
+    for (std::thread& thread : threads) thread.join();
+    CHECK(order.substr(6, 2) == "rr");
+}
+
+std::vector<std::int64_t> first_keys(std::size_t n) {
+    std::vector<std::int64_t> keys(n);
+    for (std::size_t i = 0; i < n; ++i) keys[i] = static_cast<std::int64_t>(i);
+    return keys;
+}
+
+// A row that is written while a batch is searched is there before the batch ends.
+void check_batch_gives_way(const mrl::Plan& plan, std::size_t queries) {
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(3000), true);
+    const std::vector<float> batch = vectors_of(first_keys(queries));
+    std::atomic<std::size_t> answered{0}, answered_then{0};
+    std::thread writer;
+    mrl::StageCounts counts{};
+    index.search(batch.data(), queries, {.plan = plan}, counts,
+                 [&](std::size_t, const mrl::RowHit*, std::size_t) {
+                     if (answered++ != 0) return;
+                     writer = std::thread([&] {
+                         index.upsert(span({5000}), vector_of(5000).data(), kDims);
+                         answered_then = answered.load();
+                     });
+                 });
+    writer.join();
+    CHECK(answered == queries && answered_then < queries);
+}
+
+mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision, std::size_t n) {
+    return {.route = mrl::Route::flat,
+            .effort = 0,
+            .stages = {{space, dims, precision, n},
+                       {mrl::Space::prefix, kDims, mrl::Precision::float32, n}}};
+}
+
+// Each answer is of one moment: rows that are replaced, and whose numbers go to others, are in it
+// once, whatever it was that looked at all rows meanwhile.
+void check_moments(double seconds, bool graph) {
+    using enum mrl::Precision;
+    using enum mrl::Space;
+    constexpr std::size_t kRows = 3000, kAll = 4 * kRows;
+    mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(kRows), graph);
+    const std::vector<mrl::Plan> plans{
+        {.route = mrl::Route::flat, .effort = 0, .stages = {{prefix, kDims, float32, kAll}}},
+        flat_plan(prefix, 16, int8, kAll),
+        flat_plan(prefix, 8, float32, kAll),
+        flat_plan(prefix, kDims, bit, kAll),
+        flat_plan(projection, kDims, int4, kAll),
+        flat_plan(projection, kDims, int8, kAll)};
+    std::vector<std::int64_t> even;
+    for (std::size_t key = 0; key < kRows; key += 2) even.push_back(static_cast<std::int64_t>(key));
+    std::atomic<bool> stop{false};
+    std::atomic<std::size_t> searches{0}, writes{0}, round{0};
+    std::thread writer([&] {
+        std::mt19937 random(1);
+        while (!stop) {
+            const auto key = static_cast<std::int64_t>(random() % kRows);
+            const auto vector = vector_of(static_cast<std::int64_t>(kRows * ++round) + key);
+            index.upsert(span({key}), vector.data(), kDims);
+            ++writes;
+            if (graph && writes % 64 == 0) index.link_waiting(64, 1);
+        }
+    });
+    std::vector<std::thread> readers;
+    for (unsigned t = 0; t < 2; ++t) {
+        readers.emplace_back([&, t] {
+            std::mt19937 random(t);
+            while (!stop) {
+                const std::size_t n = t == 0 ? 1 : 16;  // by tiles, where that can be
+                const auto queries = vectors_of(first_keys(n));
+                const auto answers = search(index, queries, plans[random() % plans.size()]);
+                for (const Answer& answer : answers) {
+                    CHECK(answer.keys.size() == kRows);
+                    CHECK(std::set<std::int64_t>(answer.keys.begin(), answer.keys.end()).size() ==
+                          kRows);
+                    CHECK(std::is_sorted(answer.distances.begin(), answer.distances.end()));
+                }
+                ++searches;
+                const mrl::Selection selection = index.select(span(even));
+                for (const Answer& answer : search(index, queries, plans[1], &selection)) {
+                    for (const std::int64_t key : answer.keys) CHECK(key % 2 == 0);
+                }
+            }
+        });
+    }
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+    stop = true;
+    writer.join();
+    for (std::thread& reader : readers) reader.join();
+    std::printf("%zu searches of all rows beside %zu writes: each as of one moment\n",
+                searches.load(), writes.load());
+    CHECK(searches > 0 && writes > 0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const double seconds = argc > 1 ? std::atof(argv[1]) : 1.0;
+    check_turns();
+    check_batch_gives_way(graph_plan(200, 10), 3000);
+    check_batch_gives_way(flat_plan(mrl::Space::projection, kDims, mrl::Precision::int8, 10), 3000);
+    check_moments(seconds, true);
+    check_moments(seconds, false);
+    std::printf("beside: turns, batches, moments\n");
+}

@@ -1,0 +1,156 @@
+// What is kept: keys against a map, and arrays that grow while others read them.
+#include "store/store.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "small_index.hpp"
+#include "store/store_file.hpp"
+
+namespace {
+
+using namespace small;
+
+// A row takes the number of one that went, as in a store.
+void check_keys(mrl::KeyType type, std::size_t most, unsigned seed) {
+    std::mt19937 random(seed);
+    const auto some_key = [&] {
+        std::string key(mrl::key_bytes(type), '\0');
+        if (type == mrl::KeyType::text) key.resize(random() % 30);
+        const std::uint64_t number = random() % most;
+        for (std::size_t i = 0; i < key.size(); ++i)
+            key[i] = static_cast<char>(number >> (8 * (i % 4)));
+        return key;
+    };
+    mrl::Keys keys(type);
+    std::map<std::string, std::uint32_t> expected;
+    std::vector<std::uint32_t> free;
+    std::uint32_t rows = 0;
+    for (std::size_t step = 0; step < 20 * most; ++step) {
+        const std::string key = some_key();
+        const auto there = expected.find(key);
+        CHECK(keys.find(key) == (there == expected.end() ? mrl::Keys::kNone : there->second));
+        if (there != expected.end() && random() % 2 == 0) {
+            keys.erase(there->second);
+            free.push_back(there->second);
+            expected.erase(there);
+        } else if (there == expected.end()) {
+            std::uint32_t row = rows;
+            if (!free.empty()) {
+                row = free.back();
+                free.pop_back();
+            }
+            rows = std::max(rows, row + 1);
+            if (random() % 2 == 0)
+                keys.make_room(rows, {}, 1 + random() % 9, mrl::Growth::in_place);
+            CHECK(keys.find(key) == mrl::Keys::kNone);
+            keys.make_room(rows, key, 1, mrl::Growth::moves);
+            keys.set(row, key);
+            expected.emplace(key, row);
+        }
+        if (keys.is_wasteful()) {
+            auto texts = keys.texts_in_use();
+            keys.swap_texts(texts);
+            CHECK(!keys.is_wasteful());
+        }
+    }
+    for (const auto& [key, row] : expected) CHECK(keys.find(key) == row && keys.at(row) == key);
+}
+
+// Writing the same keys over and over takes no more and more bytes.
+void check_text_bytes(bool graph) {
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::text, true);
+    std::string text;
+    std::vector<std::int64_t> offsets{0};
+    for (int i = 0; i < 100; ++i) {
+        text += "a key of some thirty bytes, number " + std::to_string(i);
+        offsets.push_back(static_cast<std::int64_t>(text.size()));
+    }
+    const mrl::KeySpan keys{mrl::KeyType::text, reinterpret_cast<const unsigned char*>(text.data()),
+                            offsets.data(), 100};
+    std::vector<std::int64_t> numbers(100);
+    for (std::size_t i = 0; i < 100; ++i) numbers[i] = static_cast<std::int64_t>(i);
+    load(index, keys, vectors_of(numbers), graph);
+    std::size_t before = 0;
+    for (int round = 0; round < 120; ++round) {
+        for (auto& number : numbers) number += 100;
+        index.upsert(keys, vectors_of(numbers).data(), kDims);
+        index.link_waiting(1000, 1);
+        if (round == 20) before = index.bytes();
+    }
+    CHECK(index.live_rows() == 100);
+    CHECK(index.bytes() < before + 250'000);  // 10,000 times 37 bytes were 370,000
+    for (std::size_t i = 0; i < 100; ++i) CHECK(index.keys().find(keys.at(i)) != mrl::Keys::kNone);
+}
+
+std::vector<const void*> places_of(mrl::Store& store) {
+    return {store.rows.vector(0), store.rows.codes(), store.lines.high(), store.lines.low(),
+            store.links.of(0)};
+}
+
+// Rows that come one after another: no array that is large moves, and none changes while `prepare`
+// makes room beside readers.
+void check_growth(mrl::Store& store) {
+    const auto before = places_of(store);
+    const std::size_t rows = store.rows.size(), bytes = store.bytes();
+    std::vector<float> vector = vector_of(1);
+    for (std::size_t i = 0; i < rows; ++i) {
+        const auto key = static_cast<std::int64_t>(rows + i);
+        const std::size_t was = store.bytes();
+        store.prepare(1);
+        CHECK(places_of(store) == before && store.rows.size() == rows + i && store.bytes() == was);
+        vector[0] = static_cast<float>(i);
+        store.put(span({key}).at(0), vector.data());
+        CHECK(places_of(store) == before);
+    }
+    CHECK(store.rows.size() == 2 * rows && store.live == 2 * rows);
+    CHECK(store.bytes() < 2 * bytes + bytes / 10);
+    CHECK(store.rows.vector(2 * rows - 1)[0] == static_cast<float>(rows - 1));
+}
+
+// As it was loaded, and as a file that is mapped.
+void check_growth(const std::string& path) {
+    constexpr std::size_t kRows = 40'000;
+    std::vector<std::int64_t> keys(kRows);
+    for (std::size_t i = 0; i < kRows; ++i) keys[i] = static_cast<std::int64_t>(i);
+    const auto few = vectors_of({1, 2, 3, 4, 5, 6, 7, 8});
+    std::vector<float> vectors;
+    for (std::size_t i = 0; i < kRows / 8; ++i) {
+        vectors.insert(vectors.end(), few.begin(), few.end());
+    }
+    mrl::Store store(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    store.append(span(keys), vectors.data(), kDims, 2);
+    const std::vector<float> mean(kDims, 0.0f);
+    store.projection.emplace(store.metric(), kDims, projection().data(), mean.data());
+    store.add_line_codes(2);
+    store.links.resize(kRows);
+    store.has_graph = true;
+    mrl::save_store(store, path, "", 2);
+    check_growth(store);
+    std::string about;
+    mrl::Store mapped = mrl::open_store(path, about, 2);
+    check_growth(mapped);
+    ::unlink(path.c_str());
+}
+
+}  // namespace
+
+int main() {
+    const std::string path = "store_test." + std::to_string(getpid()) + ".mrl";
+    for (unsigned seed = 0; seed < 4; ++seed) {
+        for (const auto type :
+             {mrl::KeyType::int32, mrl::KeyType::int64, mrl::KeyType::uuid, mrl::KeyType::text}) {
+            check_keys(type, 10, seed);
+            check_keys(type, 3000, seed);
+        }
+    }
+    check_text_bytes(true);
+    check_text_bytes(false);
+    check_growth(path);
+    std::printf("store: keys, growth\n");
+}
