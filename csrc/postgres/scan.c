@@ -52,6 +52,8 @@ static void remember_hits(MrlScan* scan) {
     for (size_t i = 0; i < scan->next_hit; ++i) set_met(scan, scan->hits[i].slot);
 }
 
+static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >= scan->slots / 2; }
+
 // Takes the hits of a search, without those of earlier rounds.
 static void take_hits(MrlScan* scan, MrlIndex* index) {
     size_t n;
@@ -62,6 +64,7 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
         scan->hits = MemoryContextAllocHuge(scan->context, sizeof(MrlHit) * n);
         scan->most_hits = n;
     }
+    scan->all_seen = scan->phase == BY_WALK && sees_half(scan) && n < scan->keep;
     scan->n_hits = scan->next_hit = 0;
     scan->read = scan->passed = 0;
     for (size_t i = 0; i < n; ++i)
@@ -70,8 +73,6 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
     for (size_t i = scan->n_hits; i > 1; --i)
         scan->hits[i - 2].nearest = Min(scan->hits[i - 2].nearest, scan->hits[i - 1].nearest);
 }
-
-static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >= scan->slots / 2; }
 
 // A walk, or a look at all lines where a walk would see half of them.
 static void walk(IndexScanDesc desc) {
@@ -203,7 +204,7 @@ static void widen_first_walk(IndexScanDesc desc) {
     scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
     if (rows <= scan->sound * scan->keep) return;
     if (by_chance && rows > scan->sound * MOST_CODES) scan->phase = BY_LINES;
-    scan->keep = (size_t)Min(rows / scan->sound + 1, MOST_CODES);
+    scan->keep = Max(scan->keep, (size_t)Min(rows / scan->sound + 1, MOST_CODES));
     scan->effort = Max(scan->effort, by_chance ? rows : scan->keep);
     if (!sees_half(scan)) {
         scan->keep = Min(scan->keep, MOST_KEEP);
@@ -278,7 +279,8 @@ static void begin_search(IndexScanDesc desc) {
 static bool walked_out(const MrlScan* scan) {
     double share = scan->read < 8 ? 1 : (double)scan->passed / scan->read;
 
-    return scan->phase == BY_WALK && scan->returned >= scan->sound * share * scan->keep;
+    return scan->phase == BY_WALK && !scan->all_seen &&
+           scan->returned >= scan->sound * share * scan->keep;
 }
 
 bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {

@@ -29,6 +29,7 @@ typedef struct MrlScan {
     double sound;  // share of a walk's candidates that it finds surely
     int64 visited;
     int64 returned;
+    bool all_seen;        // every slot is a candidate
     uint32 read, passed;  // in this round
     double last;          // distance that went out
 

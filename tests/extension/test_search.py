@@ -137,6 +137,19 @@ def test_rows_of_all_lengths_come_in_order(connection, metric):
         assert distances == sorted(distances)
 
 
+def test_all_rows_come_in_order_among_many_that_are_dead(connection):
+    fill(connection, ROWS[:2000], column=f"vector({DIMS})")
+    connection.execute("CREATE INDEX ON docs USING mrl (embedding vector_cosine_ops)")
+    for _ in range(4):
+        connection.execute("UPDATE docs SET embedding = embedding + embedding")
+    connection.execute("SET mrl.effort = 100000")
+
+    distances = distances_of(connection, QUERIES[0], 100_000)
+
+    assert len(distances) == 2000
+    assert distances == sorted(distances)
+
+
 @pytest.mark.parametrize("k", [50, 100, 300])
 def test_a_wide_limit_is_answered_in_order_by_one_walk(docs, k):
     assert recall(docs, QUERIES[:20], k) >= 0.95
