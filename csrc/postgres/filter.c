@@ -165,7 +165,9 @@ MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan) 
     for (int i = 0; i < included.n; ++i)
         filter->in_rest[i] =
             bms_is_member(included.columns[i].attnum - FirstLowInvalidHeapAttributeNumber, used);
-    filter->row = MakeSingleTupleTableSlot(RelationGetDescr(heap), &TTSOpsVirtual);
+    // A copy, as nobody would give back a reference to the table's own.
+    filter->row =
+        MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(heap)), &TTSOpsVirtual);
     filter->item = palloc(included.bytes);
     MemoryContextSwitchTo(before);
     return filter;

@@ -181,6 +181,30 @@ def test_each_row_of_a_join_asks_with_its_own_value(docs):
     assert by_index == sorted(by_scan(docs, statement))
 
 
+def test_a_policy_on_an_included_column_is_answered(docs):
+    docs.execute("CREATE ROLE tenant; GRANT SELECT ON docs TO tenant")
+    warnings = []
+    docs.add_notice_handler(lambda notice: warnings.append(notice.message_primary))
+    try:
+        docs.execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+        docs.execute(
+            "CREATE POLICY own ON docs FOR SELECT TO tenant "
+            "USING (small = current_setting('app.tenant')::smallint)"
+        )
+        docs.execute("SET ROLE tenant")
+        for tenant in (7, -30, 400):
+            docs.execute(f"SET app.tenant = {tenant}")
+            for where in ("true", "flag", "kind % 2 = 0", "label = 'group 4' OR large > 0"):
+                by_index = distances(docs, search(where, QUERIES[5]))
+                assert by_index == by_scan(docs, search(where, QUERIES[5]))
+        docs.execute("SET app.tenant = 7")
+        lines = docs.execute(f"EXPLAIN (ANALYZE) {search('true', QUERIES[5])}").fetchall()
+        assert any("Rows Removed by Filter: 1996" in line for (line,) in lines)
+        assert warnings == []
+    finally:
+        docs.execute("RESET ROLE; DROP OWNED BY tenant; DROP ROLE tenant")
+
+
 def test_what_may_fail_is_not_asked_of_rows_that_are_gone(docs):
     docs.execute("INSERT INTO docs (id, kind, embedding) SELECT -1, 0, embedding FROM docs LIMIT 5")
     docs.execute("DELETE FROM docs WHERE kind = 0")
