@@ -73,6 +73,7 @@ class Ours(System):
             key_type="bigint",
             vector="embedding",
             vector_type="vector",
+            vector_oid=0,
             vector_schema="public",
             dims=dims,
             nesting_dims=(dims,),

@@ -80,14 +80,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '10b9d257b0f2d5237b5571b2a3dddc3216ae53698c1785d02968e27faacc60dd'
+        AND checksum = '53b7619586f44a915418fe477496382819f9b3b74320f3284186b21cd0086531'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '10b9d257b0f2d5237b5571b2a3dddc3216ae53698c1785d02968e27faacc60dd',
+    '53b7619586f44a915418fe477496382819f9b3b74320f3284186b21cd0086531',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -161,7 +161,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'f39a1994b203573a6066b7653aee0ee4';
+    search_path=pg_catalog, pg_temp AS 'ea56642f9203fe6511ce50fb7e96041e';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -303,6 +303,8 @@ CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STAB
     SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
+CREATE FUNCTION mrl.wire_type(type regtype) RETURNS regtype LANGUAGE plpgsql STABLE STRICT SET
+    search_path=pg_catalog, pg_temp AS '4193ea82689a8b0bf947fa87f5501bbf';
 
 -- Triggers
 CREATE TRIGGER log_cut AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_rows FOR EACH

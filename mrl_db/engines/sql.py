@@ -254,7 +254,7 @@ class SqlEngine(TunableEngine):
         if unfiltered and key in self._statements:
             return self._statements[key]
         condition, values = request.filter()
-        columns = statements.query("rows_in") + rows.further_columns(request.columns)
+        columns = statements.query("rows_in") + rows.further_columns(request.info, request.columns)
         texts = [
             "%s",
             str(plan.k),

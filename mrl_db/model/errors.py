@@ -170,8 +170,8 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         return PrivilegeError(f"{said}; grant it to this role, or connect as another one")
     if isinstance(error, pg.UndefinedTable):
         return CollectionNotFoundError(f"{said}; was the table dropped or renamed outside mrl_db?")
-    if isinstance(error, pg.DataException):
-        return ValueRangeError(said)
+    if isinstance(error, psycopg.DataError):
+        return ValueRangeError(said or str(error))  # psycopg's own, of a value and no connection
     if isinstance(error, pg.QueryCanceled):
         return CancelledError(f"{said}; nothing was written")
     if (error.sqlstate or "").startswith("40"):

@@ -55,7 +55,7 @@ def copy_changed(
     statement = statements.query("rows_all").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),
-        columns=rows.further_columns(names),
+        columns=rows.further_columns(info, names),
         source=info.relation,
         condition=condition,
     )

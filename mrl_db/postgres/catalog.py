@@ -33,12 +33,18 @@ class Column:
         name: In the table.
         type: As PostgreSQL's `format_type` writes it.
         oid: Of the type.
+        wire_oid: Of the type whose binary form its values have.
+        array_oid: Of the type of its arrays, out of which rows can be made; 0 where they cannot.
+        as_text: Whether its values, which psycopg does not know, are read as text.
         generated: Whether the server computes it.
     """
 
     name: str
     type: str
     oid: int
+    wire_oid: int
+    array_oid: int
+    as_text: bool
     generated: bool
 
 
@@ -53,6 +59,7 @@ class CollectionInfo:
     key_type: str
     vector: str
     vector_type: str
+    vector_oid: int
     vector_schema: str
     dims: int
     nesting_dims: tuple[int, ...]
@@ -319,6 +326,7 @@ def _info(entry: Any) -> CollectionInfo:
         key_type=fields["key_type"],
         vector=fields["vector"],
         vector_type=fields["vector_type"],
+        vector_oid=fields["vector_oid"],
         vector_schema=fields["vector_schema"],
         dims=fields["dims"],
         nesting_dims=tuple(fields["nesting_dims"]),
@@ -329,8 +337,5 @@ def _info(entry: Any) -> CollectionInfo:
         index=fields["index"],
         index_kinds=tuple(fields["index_kinds"]),
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
-        columns={
-            c["name"]: Column(c["name"], c["type"], c["oid"], c["generated"])
-            for c in fields["columns"]
-        },
+        columns={each["name"]: Column(**each) for each in fields["columns"]},
     )

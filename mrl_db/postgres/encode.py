@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,27 @@ def pieces(
         yield from _pieces(connection, info, batch, names)
 
 
+def arrays(stream: Iterable[bytes], types: Sequence[int]) -> list[bytes]:
+    """Returns pieces as one array in binary form for each of their fields, of these types (oids).
+
+    An element stands in an array as a field does in a row: its size, -1 for NULL, and its bytes.
+    """
+    columns: list[list[bytes]] = [[] for _ in types]
+    for piece in stream:
+        at = 0
+        while at < len(piece):
+            at += 2  # how many fields come
+            for column in columns:
+                end = at + 4 + max(int.from_bytes(piece[at : at + 4], "big", signed=True), 0)
+                column.append(piece[at:end])
+                at = end
+    # axes, no flag, the elements' type, their number, the first one's
+    return [
+        struct.pack(">iiIii", 1, 0, oid, len(column), 1) + b"".join(column)
+        for oid, column in zip(types, columns, strict=True)
+    ]
+
+
 def _pieces(
     connection: Connection, info: CollectionInfo, batch: Batch, names: tuple[str, ...]
 ) -> Iterator[tuple[int, bytes]]:
@@ -63,7 +85,14 @@ def _column_dumper(
 ) -> Callable[[int, list[Any]], Sequence[Any]]:
     """Returns a function from one row's values to their binary fields, by psycopg's dumpers."""
     transformer = Transformer(connection)
-    transformer.set_dumper_types([info.columns[name].oid for name in names], Format.BINARY)
+    try:
+        oids = [info.columns[name].wire_oid for name in names]
+        transformer.set_dumper_types(oids, Format.BINARY)
+    except psycopg.ProgrammingError as error:
+        types = ", ".join(f"{name} is {info.columns[name].type}" for name in names)
+        raise DtypeError(
+            f"a column has a type whose values are not sent ({types}: {error}); write it by SQL"
+        ) from None
     formats = [PyFormat.BINARY] * len(names)
 
     def dump(row: int, values: list[Any]) -> Sequence[Any]:

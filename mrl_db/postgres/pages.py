@@ -51,7 +51,7 @@ def _page(session: Session, request: Request, after: Any, size: int) -> list[tup
         condition, parameters = conditions.conjunction(condition, later), [*parameters, after]
     statement = statements.query("rows_page").format(
         key=statements.identifier(info.key),
-        columns=rows.further_columns(request.columns),
+        columns=rows.further_columns(info, request.columns),
         source=info.relation,
         condition=condition,
     )

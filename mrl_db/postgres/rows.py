@@ -29,7 +29,7 @@ def get(
     statement = statements.query("rows_get").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),
-        columns=further_columns(columns),
+        columns=further_columns(info, columns),
         source=info.relation,
     )
     with session.connection() as connection:
@@ -145,7 +145,7 @@ def columns_in(
         return {}
     statement = statements.query("rows_columns").format(
         key=statements.identifier(request.info.key),
-        columns=further_columns(request.columns),
+        columns=further_columns(request.info, request.columns),
         source=request.info.relation,
     )
     keys = ids.ravel().tolist()
@@ -160,12 +160,16 @@ def columns_in(
     return columns
 
 
-def further_columns(columns: Sequence[str]) -> sql.Composed:
+def further_columns(info: CollectionInfo, columns: Sequence[str]) -> sql.Composed:
     """Returns the columns as they follow others in a SELECT."""
-    further = statements.query("further")
-    return sql.SQL("").join(
-        [further.format(column=statements.identifier(column)) for column in columns]
-    )
+
+    def further(name: str) -> sql.Composed:
+        column = info.columns.get(name)  # the vector is none of them
+        as_text = column is not None and column.as_text
+        part = statements.query("further_as_text" if as_text else "further")
+        return part.format(column=statements.identifier(name))
+
+    return sql.SQL("").join([further(name) for name in columns])
 
 
 def _delete(

@@ -1,6 +1,7 @@
-"""Writing rows: by binary COPY, all or nothing.
+"""Writing rows: a few as the parameters of one statement, more by binary COPY; all or nothing.
 
-Where keys may be there already, rows are merged out of a temporary table.
+Where keys may be there already, many rows are merged out of a temporary table, which costs ten
+milliseconds and entries in the server's catalogue.
 """
 
 from __future__ import annotations
@@ -9,30 +10,27 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
-from psycopg import sql
+from psycopg import adapters, sql
 
 from mrl_db import _kernels
 from mrl_db.door import Batch
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.encode import pieces
+from mrl_db.postgres.encode import arrays, pieces
 from mrl_db.postgres.session import Connection
 from mrl_db.postgres.twin import Twin
+from mrl_db.postgres.vectors import Field
 
 # A COPY statement. The change log's trigger sees a statement's rows in a transition table, which
 # PostgreSQL keeps in memory up to work_mem (4 MB as it comes) and in a file beyond.
 _STATEMENT_BYTES = 1 << 21
 _STAGING = "mrl_db_staging"
+# Up to these, rows are parameters: a COPY takes a round trip more, a temporary table several.
+_FEW_BYTES = 1 << 19
+_FEW_NEW_BYTES = 1 << 15
 
 Conflict = Literal["error", "skip", "replace"]
 """What becomes of a row whose key is there already."""
-
-
-_MERGES: dict[Conflict, str] = {
-    "error": "staging_insert",
-    "skip": "staging_add",
-    "replace": "staging_merge",
-}
 
 
 def write(
@@ -60,10 +58,18 @@ def write(
     first = next(iterator, None)
     if first is None:
         return 0
-    columns = [
-        statements.identifier(name) for name in (info.key, info.vector, *tuple(first.columns))
-    ]
     stream = pieces(connection, info, itertools.chain([first], iterator))
+    names = tuple(first.columns)
+    columns = [statements.identifier(name) for name in (info.key, info.vector, *names)]
+    few, stream = _few(stream, _FEW_NEW_BYTES if on_conflict == "error" else _FEW_BYTES)
+    if few and all(info.columns[name].array_oid for name in names):
+        source, parameters = _given(info, names, columns, [piece for _, piece in few])
+        written = _merge(connection, info, names, columns, source, parameters, on_conflict)
+        count = sum(rows for rows, _ in few)
+        if progress is not None:
+            progress(count)
+        return written if on_conflict == "skip" else count
+    stream = itertools.chain(few, stream)
     if on_conflict == "error" and not _is_under_policies(connection, info):
         return _copy(connection, info.relation, columns, stream, progress)
     create = statements.query("staging_create").format(
@@ -74,18 +80,72 @@ def write(
     connection.execute(create, ())
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
-    update = statements.query("update")
-    merge = statements.query(_MERGES[on_conflict]).format(
-        target=info.relation,
-        columns=sql.SQL(", ").join(columns),
-        staging=staging,
-        key=columns[0],
-        updates=sql.SQL(", ").join(update.format(column=column) for column in columns[1:]),
-    )
-    merged = connection.execute(merge, ()).rowcount
+    written = _merge(connection, info, names, columns, staging, (), on_conflict)
     if isinstance(connection, Twin):  # the caller's transaction goes on, perhaps to another merge
         connection.execute(statements.query("staging_drop").format(staging=staging))
-    return merged if on_conflict == "skip" else count
+    return written if on_conflict == "skip" else count
+
+
+def _few(
+    stream: Iterator[tuple[int, bytes]], limit: int
+) -> tuple[list[tuple[int, bytes]], Iterator[tuple[int, bytes]]]:
+    """Returns a stream's pieces when they are few, else none; and the stream of what is left."""
+    head: list[tuple[int, bytes]] = []
+    for piece in stream:
+        head.append(piece)
+        if sum(len(each) for _, each in head) > limit:
+            return [], itertools.chain(head, stream)
+    return head, stream
+
+
+def _given(
+    info: CollectionInfo,
+    names: Sequence[str],
+    columns: Sequence[sql.Composable],
+    stream: Sequence[bytes],
+) -> tuple[sql.Composable, list[Field]]:
+    """Returns rows as a source of a statement, and its parameters."""
+    further = [info.columns[name] for name in names]
+    key = adapters.types[info.key_type].oid
+    wires = arrays(stream, [key, info.vector_oid, *(column.oid for column in further)])
+    oids = [0, 0, *(column.array_oid for column in further)]
+    source = statements.query("rows_given").format(
+        key_type=sql.SQL(info.key_type),
+        vector_schema=statements.identifier(info.vector_schema),
+        vector_type=statements.identifier(info.vector_type),
+        further=sql.SQL("").join([statements.query("array_given")] * len(names)),
+        columns=sql.SQL(", ").join(columns),
+    )
+    return source, [Field(wire, oid) for wire, oid in zip(wires, oids, strict=True)]
+
+
+def _merge(
+    connection: Connection,
+    info: CollectionInfo,
+    names: Sequence[str],
+    columns: Sequence[sql.Composable],
+    source: sql.Composable,
+    parameters: Sequence[Field],
+    on_conflict: Conflict,
+) -> int:
+    """Writes rows out of a source; returns how many the server wrote."""
+    left_out = {each.name for each in info.columns.values() if not each.generated} - set(names)
+    replace = "rows_renew" if left_out else "rows_merge"
+    kind = {"error": "rows_insert", "skip": "rows_insert_new", "replace": replace}[on_conflict]
+
+    def listed(name: str) -> sql.Composable:
+        part = statements.query(name)
+        return sql.SQL(", ").join(part.format(column=column) for column in columns[1:])
+
+    statement = statements.query(kind).format(
+        target=info.relation,
+        columns=sql.SQL(", ").join(columns),
+        source=source,
+        key=columns[0],
+        updates=listed("update"),
+        assignments=listed("assignment"),
+    )
+    return connection.execute(statement, parameters).rowcount
 
 
 def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:

@@ -148,6 +148,11 @@ BEGIN
             'key_type', mrl.type_of(c.relation, c.key_column),
             'vector', c.vector_column,
             'vector_type', mrl.vector_type(c),
+            'vector_oid', (
+                SELECT a.atttypid::bigint
+                FROM pg_attribute AS a
+                WHERE a.attrelid = r.oid AND a.attname = c.vector_column
+            ),
             'vector_schema', mrl.vector_schema(),
             'dims', c.dims,
             'nesting_dims', c.nesting_dims,
@@ -168,10 +173,19 @@ BEGIN
                             'name', a.attname,
                             'type', format_type(a.atttypid, NULL),
                             'oid', a.atttypid::bigint,
+                            'wire_oid', mrl.wire_type(a.atttypid)::oid::bigint,
+                            -- unnest() makes several columns of a composite value.
+                            'array_oid', CASE
+                                WHEN t.typtype IN ('c', 'd') THEN 0 ELSE t.typarray::bigint
+                            END,
+                            'as_text', t.typtype = 'e'
+                                OR (t.typcategory = 'S' AND t.typnamespace <> 'pg_catalog'::regnamespace
+                                    AND t.typtype = 'b'),
                             'generated', a.attgenerated <> '')
                         ORDER BY a.attnum),
                     '[]')
                 FROM pg_attribute AS a
+                JOIN pg_type AS t ON t.oid = a.atttypid
                 WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
                     AND a.attname NOT IN (c.key_column, c.vector_column)
                     AND a.attname IS DISTINCT FROM c.low_dim_column
@@ -185,6 +199,26 @@ END
 $$;
 COMMENT ON FUNCTION mrl.describe(text) IS
     'All that a client must know of a collection, in one round trip.';
+
+CREATE OR REPLACE FUNCTION mrl.wire_type(type regtype)
+    RETURNS regtype
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    t pg_type;
+BEGIN
+    SELECT * INTO t FROM pg_type WHERE oid = type;
+    RETURN CASE
+        WHEN t.typtype = 'd' THEN mrl.wire_type(t.typbasetype)
+        WHEN t.typtype = 'e' OR t.typcategory = 'S' THEN 'text'::regtype
+        ELSE type
+    END;
+END
+$$;
+COMMENT ON FUNCTION mrl.wire_type(regtype) IS
+    'The type whose binary form values of a type have: that of the base of a domain; text for enums '
+    'and all kinds of strings.';
 
 CREATE OR REPLACE FUNCTION mrl.vector_type(c mrl.collection)
     RETURNS text

@@ -77,38 +77,73 @@ WITH NO DATA
 -- name: staging_drop
 DROP TABLE {staging}
 
--- name: staging_merge
+-- Rows from where they wait. An identity key that is always generated takes them, too.
+-- name: rows_insert
 INSERT INTO {target} ({columns})
 OVERRIDING SYSTEM VALUE
 SELECT {columns}
-FROM {staging}
+FROM {source}
+
+-- name: rows_insert_new
+INSERT INTO {target} ({columns})
+OVERRIDING SYSTEM VALUE
+SELECT {columns}
+FROM {source}
+ON CONFLICT ({key}) DO NOTHING
+
+-- name: rows_merge
+INSERT INTO {target} ({columns})
+OVERRIDING SYSTEM VALUE
+SELECT {columns}
+FROM {source}
 ON CONFLICT ({key}) DO UPDATE
 SET {updates}
 
--- name: staging_insert
+-- Where columns are left out: a row that is there keeps them, and need not be complete without
+-- them, as one that is proposed for insertion must.
+-- name: rows_renew
+WITH waiting ({columns}) AS MATERIALIZED (
+    SELECT {columns}
+    FROM {source}
+),
+renewed AS (
+    UPDATE {target} AS row_
+    SET {assignments}
+    FROM waiting AS new_
+    WHERE row_.{key} = new_.{key}
+    RETURNING row_.{key} AS key
+)
 INSERT INTO {target} ({columns})
 OVERRIDING SYSTEM VALUE
 SELECT {columns}
-FROM {staging}
+FROM waiting AS new_
+WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
+ON CONFLICT ({key}) DO UPDATE
+SET {updates}
+
+-- A few rows as parameters, an array for each column, in place of a table where they wait.
+-- name: rows_given
+unnest(%s::{key_type}[], %s::{vector_schema}.{vector_type}[]{further}) AS given ({columns})
+-- name: array_given
+, %s
 
 -- Where policies bind this role, it may not COPY into the table.
 -- name: row_security_active
 SELECT pg_catalog.row_security_active(%s::pg_catalog.text)
 
--- name: staging_add
-INSERT INTO {target} ({columns})
-OVERRIDING SYSTEM VALUE
-SELECT {columns}
-FROM {staging}
-ON CONFLICT ({key}) DO NOTHING
-
 -- One column of a list of updates.
 -- name: update
 {column} = excluded.{column}
 
+-- One column of a list of assignments.
+-- name: assignment
+{column} = new_.{column}
+
 -- One column after others.
 -- name: further
 , row_.{column}
+-- name: further_as_text
+, row_.{column}::text AS {column}
 
 -- A page of rows in the order of their keys.
 -- name: rows_page

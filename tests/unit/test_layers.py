@@ -19,7 +19,7 @@ _kernels
 door
 kernels model.nesting
 faces.progress faces.exports
-hits
+hits postgres.dates
 postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
 postgres.required postgres.twin
 postgres.session postgres.conditions
