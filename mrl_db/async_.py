@@ -31,7 +31,7 @@ R = TypeVar("R")
 class AsyncScan:
     """Rows in the order of their keys, read when they are asked for: `async for page in scan`.
 
-    As `Scan`, which `scan.plain` is for threads; a frame is awaited: `await scan.to_arrow()`.
+    Its rows at once are awaited: `await scan.records()`, of which frames are made.
     """
 
     def __init__(self, make: Callable[[], Scan]) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -67,18 +68,24 @@ def wait_for(awaitable: Awaitable[T]) -> T:
     return result
 
 
-def aside(call: Callable[[], T]) -> T:
+def aside(call: Callable[[], T], threads: Executor) -> T:
     """Returns what a call gives that would hold the event loop up: a thread makes it.
 
     A cancelled task waits for the end of the call, which may be in the middle of a change.
+
+    Args:
+        call: What may be made while the task holds locks.
+        threads: Where nothing else runs: whoever waits there for such a lock would wait for ever.
     """
     if not running():
         return call()
-    future = asyncio.get_running_loop().run_in_executor(None, call)
+    future = asyncio.get_running_loop().run_in_executor(threads, call)
     try:
         return wait_for(asyncio.shield(future))
     except asyncio.CancelledError:
-        wait_for(asyncio.wait([future]))
+        while not future.done():
+            with suppress(asyncio.CancelledError):  # cancelled again
+                wait_for(asyncio.wait([future]))
         raise
 
 
@@ -105,9 +112,10 @@ async def in_thread(call: Callable[[], T], cancel: Callable[[int], Awaitable[Non
     except asyncio.CancelledError:
         ended.set()
         while not future.done():
-            if thread:
-                await cancel(thread[0])
-            await asyncio.wait([future], timeout=_AGAIN)
+            with suppress(asyncio.CancelledError):  # cancelled again
+                if thread:
+                    await cancel(thread[0])
+                await asyncio.wait([future], timeout=_AGAIN)
         future.exception()  # looked at, so that asyncio does not log it
         raise
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from mrl_db.postgres.twin import Twin, is_before_transaction, second_face
 
 T = TypeVar("T")
 _CANCEL_SECONDS = 5.0
+_BESIDE = 4  # threads, at most, for what would hold the event loop up
 
 
 class Line(psycopg.Connection[tuple[Any, ...]]):
@@ -62,6 +64,7 @@ class TaskSession(PoolSession):
     def __init__(self, dsn: str, **options: Any) -> None:
         """Connects for threads, as `PoolSession` does."""
         self._in_threads: dict[int, Connection] = {}
+        self._beside_tasks = ThreadPoolExecutor(_BESIDE, "mrl_db aside")
         super().__init__(dsn, **options)
 
     async def open(self) -> None:
@@ -83,6 +86,7 @@ class TaskSession(PoolSession):
     async def shut(self) -> None:
         """Closes the pool of tasks; `close()` closes what threads have."""
         await self._of_tasks.close()
+        self._beside_tasks.shutdown(wait=False)
 
     async def _make_face(self, pooled: _Pooled) -> None:
         face = second_face(self._class, pooled.pgconn)
@@ -103,7 +107,7 @@ class TaskSession(PoolSession):
         if self._lost:
             self._lost = False
             if self._revive is not None:
-                tasks.aside(self._revive)
+                self.aside(self._revive)
             tasks.wait_for(self._of_tasks.check())
         failures = self._failures()
         try:
@@ -170,11 +174,11 @@ class TaskSession(PoolSession):
 
     def aside(self, call: Callable[[], T]) -> T:
         """Returns what a call gives that takes long; for a task, a thread makes it."""
-        return tasks.aside(call)
+        return tasks.aside(call, self._beside_tasks)
 
     def own_connection(self) -> Connection:
         """Returns a new connection; a task has a thread connect."""
-        return tasks.aside(super().own_connection)
+        return self.aside(super().own_connection)
 
 
 async def _check_alive(connection: _Pooled) -> None:

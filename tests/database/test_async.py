@@ -3,9 +3,9 @@
 import asyncio
 import functools
 import inspect
-import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
@@ -110,13 +110,14 @@ def test_both_connect_alike():
     assert dict(inspect.signature(mrl_db.connect_async).parameters) == plain
 
 
-def test_without_greenlet_the_message_names_the_extra():
-    code = "import sys; sys.modules['greenlet'] = None; import mrl_db; mrl_db.connect_async"
+def test_without_greenlet_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "greenlet", None)
+    for module in ("async_", "tasks"):
+        monkeypatch.delitem(sys.modules, f"mrl_db.{module}")
+        monkeypatch.delattr(mrl_db, module)
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-
-    assert "MissingDependencyError" in done.stderr
-    assert "mrl_db[async]" in done.stderr
+    with pytest.raises(mrl_db.MissingDependencyError, match=r"mrl_db\[async\]"):
+        _ = mrl_db.connect_async
 
 
 # The same answers
@@ -200,6 +201,20 @@ async def test_searches_take_no_threads(db):
     await asyncio.gather(*(docs.search(query, k=3, where={"year": 2001}) for query in vectors(40)))
 
     assert set(threading.enumerate()) <= before
+
+
+@in_loop
+async def test_threads_that_wait_for_a_task_do_not_keep_it_waiting(db, execute):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    docs = await made(db)
+    await docs.load(route="flat")
+
+    for key in range(20):
+        execute("DELETE FROM docs WHERE id = %s", (key,))
+        searches = [docs.search(vectors()[key], k=1, engine="native") for _ in range(5)]
+        found = [docs.explain(vectors()[key], engine="native") for _ in range(3)]
+        for hits in (await asyncio.gather(*searches, *found))[:5]:
+            assert hits.ids[0] != key
 
 
 # Cancelled tasks

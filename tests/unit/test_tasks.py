@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,17 +78,18 @@ def test_a_cancelled_task_waits_for_what_is_done_aside():
 
     def function():
         try:
-            tasks.aside(work)
+            tasks.aside(work, threads)
         finally:
             order.append("left")
 
     async def main():
         task = asyncio.create_task(tasks.run(function))
-        await asyncio.sleep(0.01)
-        task.cancel()
+        for _ in range(2):
+            await asyncio.sleep(0.01)
+            task.cancel()
         await task
 
-    with pytest.raises(asyncio.CancelledError):
+    with ThreadPoolExecutor(1) as threads, pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
     assert order == ["done", "left"]
 
