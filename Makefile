@@ -21,7 +21,7 @@ schema:  ## sql/schema.sql and sql/install.sql, written out of an installation
 
 native:  ## kernels, scan and wire in C++ under ASan and UBSan
 	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \
-		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fno-sanitize-recover=all
+		-DCMAKE_BUILD_TYPE=None "-DCMAKE_CXX_FLAGS=-O1 -fno-sanitize-recover=all"
 	cmake --build $(BUILD)/native -j2
 	ctest --test-dir $(BUILD)/native -j2 --output-on-failure --verbose
 
@@ -32,7 +32,8 @@ arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu a
 	ctest --test-dir $(BUILD)/arm --output-on-failure --verbose
 
 threads:  ## the index under TSan, DURATION seconds of searches beside writes
-	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread \
+		-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
 	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
 	$(BUILD)/threads/index_test $(DURATION) 200
 	$(BUILD)/threads/beside_test 2

@@ -15,6 +15,8 @@ endif()
 if(pg_configs)
   enable_language(C)
   set(CMAKE_C_STANDARD 11)
+endif()
+if(pg_configs OR MRL_DB_NATIVE_TESTS)
   # What has heard of no PostgreSQL is compiled once for all of them.
   add_library(mrl_engine OBJECT
     csrc/postgres/engine_build.cpp
