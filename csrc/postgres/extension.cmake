@@ -60,7 +60,8 @@ foreach(pg_config ${pg_configs})
     set_target_properties(mrl_pg${major} PROPERTIES C_VISIBILITY_PRESET default)
   endif()
   target_include_directories(mrl_pg${major} SYSTEM PRIVATE ${include})
-  target_compile_options(mrl_pg${major} PRIVATE -Wall -fno-strict-aliasing -fwrapv)
+  target_compile_options(mrl_pg${major} PRIVATE -Wall -Werror=implicit-function-declaration
+    -fno-strict-aliasing -fwrapv)
   target_link_libraries(mrl_pg${major} PRIVATE mrl_engine mrl_paged)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     # Nothing of C++ is shared with other libraries of the server.

@@ -7,6 +7,7 @@
 // the index's recall; mrl.effort's default.
 #include "mrl.h"
 
+#include "access/relation.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
