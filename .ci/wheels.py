@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -49,6 +48,7 @@ def run(*command: object, **environment: str) -> str:
 
 
 def script(file: Path, text: str) -> Path:
+    """Writes a program of the shell; returns its file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"#!/bin/sh\n{text}\n")
     file.chmod(0o755)
@@ -108,6 +108,8 @@ def foreign(folder: Path, machine: str, python: Path, version: str) -> dict[str,
 
 def requirements() -> list[str]:
     """Returns what builds the package."""
+    import tomllib  # Python 3.11
+
     return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
 
 
@@ -141,6 +143,7 @@ def make(interpreter: str, machine: str, out: Path) -> Path:
 
 
 def main() -> None:
+    """Makes the wheels that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", action="append", choices=MACHINES)
