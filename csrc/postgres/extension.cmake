@@ -42,6 +42,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/filter.c
     csrc/postgres/included.c
     csrc/postgres/insert.c
+    csrc/postgres/labels.c
     csrc/postgres/limit.c
     csrc/postgres/link.c
     csrc/postgres/mrl_db.c

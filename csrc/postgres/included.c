@@ -97,11 +97,16 @@ void mrl_check_included(Relation rel, const MrlIndex* index, uint32 bytes) {
                         errhint("REINDEX it.")));
 }
 
+// Without a pin where that goes: an item that is being written meanwhile is of a row that the
+// reader's snapshot does not see, and each of its lengths is a byte, the old one or the new.
 void mrl_read_item(Relation rel, MrlIndex* index, uint32 slot, uint8* item) {
     uint32 bytes = index->meta.included_bytes, each = mrl_items_per_page(bytes);
-    Buffer buffer = mrl_lock_page(rel, index, MRL_INCLUDED, slot / each);
+    Size offset = MRL_PAGE_HEAD + (Size)(slot % each) * bytes;
+    Buffer buffer;
 
-    memcpy(item, (char*)BufferGetPage(buffer) + MRL_PAGE_HEAD + (Size)(slot % each) * bytes, bytes);
+    if (mrl_peek(rel, index, MRL_INCLUDED, slot / each, offset, bytes, item)) return;
+    buffer = mrl_lock_page(rel, index, MRL_INCLUDED, slot / each);
+    memcpy(item, (char*)BufferGetPage(buffer) + offset, bytes);
     UnlockReleaseBuffer(buffer);
 }
 

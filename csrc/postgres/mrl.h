@@ -89,13 +89,19 @@ MrlIndex* mrl_open(Relation rel);
 extern uint64 mrl_opens;  // counts them
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
-void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page);
+bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, Size offset,
+              Size bytes, void* to);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
-struct MrlLabel* mrl_label(Page page);
 MrlIndex* mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
+
+// labels.c
+struct MrlLabel* mrl_label(Page page);
+bool mrl_has_label(Page page, int section, uint32 number);
+void mrl_check_label(Relation rel, Page page, BlockNumber block, int section, uint32 number);
+void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page);
 
 // build.c: an empty build for the columns of an index. It is freed with the current memory context,
 // so on errors too.

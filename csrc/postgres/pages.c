@@ -37,41 +37,6 @@ void mrl_init_pages(void) {
     indexes = hash_create("mrl indexes", 16, &control, HASH_ELEM | HASH_BLOBS);
 }
 
-// Labels
-
-struct MrlLabel* mrl_label(Page page) { return (struct MrlLabel*)((char*)page + MRL_LABEL_AT); }
-
-static bool has_label(Page page, int section, uint32 number) {
-    const struct MrlLabel* label = mrl_label(page);
-
-    return label->magic == MRL_MAGIC && label->format == MRL_FORMAT && label->section == section &&
-           label->number == number;
-}
-
-static void check_label(Relation rel, Page page, BlockNumber block, int section, uint32 number) {
-    const struct MrlLabel* label = mrl_label(page);
-
-    if (has_label(page, section, number)) return;
-    if (label->magic == MRL_MAGIC && label->format != MRL_FORMAT)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("index \"%s\" is of format %d, and this library reads format %d",
-                               RelationGetRelationName(rel), label->format, MRL_FORMAT),
-                        errhint("REINDEX it.")));
-    ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
-                    errmsg("index \"%s\": block %u is not page %u of section %d",
-                           RelationGetRelationName(rel), block, number, section),
-                    errhint("REINDEX it.")));
-}
-
-void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, char* page) {
-    Buffer buffer = ReadBuffer(rel, block);
-
-    LockBuffer(buffer, BUFFER_LOCK_SHARE);
-    memcpy(page, BufferGetPage(buffer), BLCKSZ);
-    UnlockReleaseBuffer(buffer);
-    check_label(rel, (Page)page, block, section, number);
-}
-
 // Opening
 
 static void read_meta(Relation rel, struct MrlMeta* meta) {
@@ -79,7 +44,7 @@ static void read_meta(Relation rel, struct MrlMeta* meta) {
     Page page = BufferGetPage(buffer);
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
-    check_label(rel, page, 0, MRL_META, 0);
+    mrl_check_label(rel, page, 0, MRL_META, 0);
     memcpy(meta, mrl_meta_of(page), mrl_meta_bytes(mrl_meta_of(page)));
     UnlockReleaseBuffer(buffer);
 }
@@ -177,6 +142,10 @@ MrlIndex* mrl_open(Relation rel) {
 
 // Reading in place
 
+static inline bool reads_in_place(Relation rel) {
+    return MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED && !RelationUsesLocalBuffers(rel);
+}
+
 static inline bool is_of(const BufferTag* tag, const RelFileLocator* locator) {
 #if PG_VERSION_NUM >= 160000
     return tag->relNumber == locator->relNumber && tag->dbOid == locator->dbOid &&
@@ -198,6 +167,20 @@ static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
 #else
     return false;
 #endif
+}
+
+// Copies a part of a page without a pin. Returns false where the page is not where it was last.
+bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, Size offset,
+              Size bytes, void* to) {
+    const MrlPageRef* ref = &index->pages[section][number];
+
+    if (!reads_in_place(rel) || number >= index->known[section] || ref->buffer <= 0 ||
+        !is_there(index, ref))
+        return false;
+    pg_read_barrier();
+    memcpy(to, (char*)BufferGetPage(ref->buffer) + offset, bytes);
+    pg_read_barrier();
+    return is_there(index, ref);
 }
 
 static uint32 find_pages(void* self, int section, const uint32* pages, uint32 n, uint32* frames) {
@@ -268,7 +251,8 @@ Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number) 
     Buffer buffer = mrl_pin_page(rel, index, section, number);
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
-    check_label(rel, BufferGetPage(buffer), index->pages[section][number].block, section, number);
+    mrl_check_label(rel, BufferGetPage(buffer), index->pages[section][number].block, section,
+                    number);
     return buffer;
 }
 
@@ -288,7 +272,7 @@ static Buffer lock_if_same(Relation rel, MrlIndex* index, int section, uint32 nu
     Buffer buffer = mrl_pin_page(rel, index, section, number);
 
     LockBuffer(buffer, BUFFER_LOCK_SHARE);
-    if (has_label(BufferGetPage(buffer), section, number)) return buffer;
+    if (mrl_has_label(BufferGetPage(buffer), section, number)) return buffer;
     UnlockReleaseBuffer(buffer);
     return was_replaced(rel, index) ? InvalidBuffer : mrl_lock_page(rel, index, section, number);
 }
@@ -348,8 +332,7 @@ static void touch_pages(Relation rel, Host* host) {
 
 // Returns false when a standby's index became another generation meanwhile.
 static bool search_once(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
-    bool in_place = MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED &&
-                    !RelationUsesLocalBuffers(rel) && NBuffers < MOST_FRAMES;
+    bool in_place = reads_in_place(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
     struct MrlPageHost pages = {&host, (const uint8*)BufferBlocks, in_place ? find_pages : NULL,
                                 unmoved_pages};
