@@ -32,9 +32,11 @@
 #define MOST_EFFORT 4096  // of a walk
 #define MOST_KEEP 2048    // of the first walk
 #define MOST_CODES 8192   // candidates of any round but the last
-#define SOUND_SHARE 0.6   // of a walk's candidates: what comes after them may have been missed
-#define ITEM_COST 0.03    // of a candidate's code: that of a look at a row's included values
-#define VISIT_COST 5      // the same of a hop of a walk whose candidates are filtered
+#define FEW_DIMS 16       // rows lie closer to each other there than their codes tell apart
+#define FEW_DIMS_KEEP 256
+#define SOUND_SHARE 0.6    // of a walk's candidates: what comes after them may have been missed
+#define ITEM_COST 0.03     // of a candidate's code: that of a look at a row's included values
+#define VISIT_COST 5       // the same of a hop of a walk whose candidates are filtered
 #define CHANCE_SHARE 0.75  // the same where more were asked for than are expected to be needed
 
 // Candidates
@@ -79,11 +81,12 @@ static void walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     // The first walk goes by what was opened just now.
     MrlIndex* index = scan->visited == 0 ? mrl_scan_index(desc) : mrl_scan_open(desc);
+    size_t keep = index->meta.dims <= FEW_DIMS ? Max(scan->keep, FEW_DIMS_KEEP) : scan->keep;
 
     index = mrl_search(desc->indexRelation, index, scan->query_values,
                        (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
                                    .effort = scan->effort,
-                                   .keep = scan->keep,
+                                   .keep = keep,
                                    .k = Max(LEAST_K, scan->k)});
     take_hits(scan, index);
 }
