@@ -25,7 +25,7 @@ std::vector<SlotLinks> find_links_to(const Store& store, const Bitmap& slots);
 class DetourFinder {
   public:
     explicit DetourFinder(const Store& store)
-        : store_(store), pruner_(store), met_(store.links.slots(), 0) {}
+        : store_(store), pruner_(store, store.longest_square), met_(store.links.slots(), 0) {}
 
     // The detours past a slot, for those that link to it.
     Detour past(std::uint32_t hidden, std::span<const std::uint32_t> from);

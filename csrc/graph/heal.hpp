@@ -13,23 +13,34 @@ namespace mrl {
 
 constexpr std::size_t kHealPiece = 4096;  // slots
 
-// Whether deletions are so many that walks suffer.
-bool is_torn(const Store& store);
+// Walks suffer when more than one slot in so many is dead: healed beside writes, or, where that
+// comes too late, by who writes.
+constexpr std::size_t kTornShare = 10, kWornShare = 5;
 
-// The new links of torn slots among kHealPiece from `begin` on; the store is only read, and may be
-// by others.
-std::vector<SlotLinks> mend(const Store& store, std::size_t begin, std::size_t threads);
+bool is_torn(const Store& store, std::size_t share);
 
-// What is left of the dead once no live slot links to one any more; the store is only read.
-struct Burial {
-    Entries entries;                     // live ones
-    std::vector<std::uint32_t> waiting;  // the live ones
-    std::vector<std::uint32_t> dead;     // slots
+// The dead that still have a slot, when healing begins; those that die later wait for the next
+// time.
+struct Dying {
+    std::vector<std::uint32_t> slots;
+    Bitmap is_one;
+    std::size_t of_slots;
+    double longest_square;
+
+    bool has(std::uint32_t slot) const { return slot < of_slots && is_one.test(slot); }
 };
-Burial find_burial(const Store& store);
+Dying find_dying(const Store& store);
 
-// Takes its entries and those that wait; then gives dead slots' numbers to rows that come.
-void apply_entries(Store& store, Burial& burial);
+// The new links of torn slots among kHealPiece from `begin` on. Meanwhile rows may be put and
+// removed, but no array may move, and links change nowhere else: here and below.
+std::vector<SlotLinks> mend(const Store& store, const Dying& dying, std::size_t begin,
+                            std::size_t threads);
+// Others in place of the dying ones.
+Entries entries_without(const Store& store, const Dying& dying);
+
+// Once no live slot links to a dying one: takes these entries, and leaves the dying out of those
+// that wait; then gives their numbers to rows that come.
+void leave_out(Store& store, const Dying& dying, Entries& entries);
 void bury(Store& store, std::span<const std::uint32_t> dead);
 
 }  // namespace mrl

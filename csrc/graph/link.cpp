@@ -32,7 +32,7 @@ void add_mates(std::uint32_t slot, const Slots& batch, RowPruner& pruner, Slots&
 
 // The links of a slot that waits: found by a walk to its own neighbourhood, and among the slots
 // that are linked with it.
-Slots links_for(const Store& store, std::uint32_t slot, const Slots& batch,
+Slots links_for(const Store& store, std::uint32_t slot, const LinkBatch& batch,
                 ScratchPool& scratches) {
     constexpr BuildOptions kBuild;  // walks as long as a build's
     const std::uint32_t row = store.row_of(slot);
@@ -49,15 +49,16 @@ Slots links_for(const Store& store, std::uint32_t slot, const Slots& batch,
     candidates.insert(candidates.end(), walk.pool.id, walk.pool.id + walk.pool.size);
     std::erase_if(candidates, [&](std::uint32_t other) { return store.is_dead(other); });
     scratches.give_back(std::move(scratch));
-    RowPruner pruner(store);
-    add_mates(slot, batch, pruner, candidates);
+    RowPruner pruner(store, batch.longest_square);
+    add_mates(slot, batch.slots, pruner, candidates);
     return pruner.links_among(slot, std::move(candidates));
 }
 
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
-std::optional<Entries> more_entries(const Store& store, const std::vector<SlotLinks>& fresh) {
+std::optional<Entries> more_entries(const Store& store, std::size_t live,
+                                    const std::vector<SlotLinks>& fresh) {
     std::vector<std::uint32_t> entries = store.entries.slots;
-    const std::size_t enough = entries_for(store.live);
+    const std::size_t enough = entries_for(live);
     if (entries.size() + entries.size() / 16 >= enough) return {};
     for (std::size_t i = 0; i < fresh.size() && entries.size() < enough; ++i) {
         entries.push_back(fresh[i].first);
@@ -68,17 +69,25 @@ std::optional<Entries> more_entries(const Store& store, const std::vector<SlotLi
 
 }  // namespace
 
-LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratches,
-                       std::size_t threads) {
-    LinkChanges changes{.waited = std::min(most, store.waiting.size()), .fresh = {}, .others = {}};
-    Slots batch;
+LinkBatch next_batch(const Store& store, std::size_t most) {
+    LinkBatch batch{.waited = std::min(most, store.waiting.size()),
+                    .slots = {},
+                    .live = store.live,
+                    .longest_square = store.longest_square};
     std::copy_if(
-        store.waiting.begin(), store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited),
-        std::back_inserter(batch), [&](std::uint32_t slot) { return !store.is_dead(slot); });
+        store.waiting.begin(), store.waiting.begin() + static_cast<std::ptrdiff_t>(batch.waited),
+        std::back_inserter(batch.slots), [&](std::uint32_t slot) { return !store.is_dead(slot); });
+    return batch;
+}
+
+LinkChanges find_links(const Store& store, const LinkBatch& of, ScratchPool& scratches,
+                       std::size_t threads) {
+    LinkChanges changes{.waited = of.waited, .fresh = {}, .others = {}};
+    const Slots& batch = of.slots;
     std::vector<SlotLinks>& fresh = changes.fresh;
     fresh.resize(batch.size());
     parallel_for(threads, batch.size(), [&](std::size_t i, std::size_t) {
-        fresh[i] = {batch[i], links_for(store, batch[i], batch, scratches)};
+        fresh[i] = {batch[i], links_for(store, batch[i], of, scratches)};
     });
     std::map<std::uint32_t, Slots> back;  // of each slot that is linked to: from where
     for (const auto& [slot, links] : fresh) {
@@ -93,11 +102,11 @@ LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratc
         Slots links = mate != batch.end()
                           ? fresh[static_cast<std::size_t>(mate - batch.begin())].second
                           : Slots(own, own + store.links.degree(slot));
-        RowPruner pruner(store);
+        RowPruner pruner(store, of.longest_square);
         for (const std::uint32_t other : from) pruner.add_link(slot, other, links);
         changes.others[i] = {slot, std::move(links)};
     });
-    changes.entries = more_entries(store, fresh);
+    changes.entries = more_entries(store, of.live, fresh);
     return changes;
 }
 

@@ -30,11 +30,20 @@ struct LinkChanges {
     std::optional<Entries> entries{};  // where there are to be more
 };
 
-// Computes it for the first of those that wait; the store is only read, and may be by others.
-LinkChanges find_links(const Store& store, std::size_t most, ScratchPool& scratches,
+// The first of those that wait, and what the store was like then.
+struct LinkBatch {
+    std::size_t waited;
+    std::vector<std::uint32_t> slots;
+    std::size_t live;
+    double longest_square;
+};
+LinkBatch next_batch(const Store& store, std::size_t most);
+
+// Computes the changes for a batch. Meanwhile rows may be put and removed, but no array may move,
+// and links change nowhere else.
+LinkChanges find_links(const Store& store, const LinkBatch& batch, ScratchPool& scratches,
                        std::size_t threads);
 
-// Makes the changes. The store has not been written to since.
 void apply_links(Store& store, LinkChanges&& changes);
 
 }  // namespace mrl

@@ -6,7 +6,7 @@
 namespace mrl {
 namespace {
 
-float distance_of(const Store& store, std::uint32_t row, std::uint32_t other,
+float distance_of(const Store& store, double longest, std::uint32_t row, std::uint32_t other,
                   std::int32_t product) {
     const Rows& rows = store.rows;
     const double a = rows.square(row), b = rows.square(other);
@@ -14,7 +14,6 @@ float distance_of(const Store& store, std::uint32_t row, std::uint32_t other,
     if (store.metric() != Metric::inner_product) {
         return static_cast<float>(std::max(0.0, a + b - 2.0 * dot));
     }
-    const double longest = store.longest_square;
     const double lift = std::sqrt(std::max(0.0, longest - a) * std::max(0.0, longest - b));
     return static_cast<float>(std::max(0.0, 2.0 * (longest - dot - lift)));
 }
@@ -32,7 +31,7 @@ const std::vector<float>& RowPruner::measure(std::uint32_t from, const std::uint
     kernels_.inner_product_int8_at(rows.code(row), rows.codes(), rows_.data(), n,
                                    rows.code_stride(), rows.dims(), products_.data());
     for (std::size_t i = 0; i < n; ++i) {
-        distances_[i] = distance_of(store_, row, rows_[i], products_[i]);
+        distances_[i] = distance_of(store_, longest_, row, rows_[i], products_[i]);
     }
     return distances_;
 }

@@ -13,7 +13,9 @@ namespace mrl {
 
 class RowPruner {
   public:
-    explicit RowPruner(const Store& store) : store_(store) {}
+    // longest_square: of the store, as of when the work began.
+    RowPruner(const Store& store, double longest_square)
+        : store_(store), longest_(longest_square) {}
 
     // The squared distances of slots from one, in the order in which they are given; under inner
     // product between their lifted forms (build_codes.hpp). They stay until the next call.
@@ -32,6 +34,7 @@ class RowPruner {
 
   private:
     const Store& store_;
+    const double longest_;
     const Kernels& kernels_ = kernels();
     Pruning pruning_;
     std::vector<std::uint32_t> rows_, slots_;

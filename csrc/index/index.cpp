@@ -44,7 +44,8 @@ std::uint64_t Index::next_number() {
 // What threads of the parent had borrowed stays with them, unused.
 void Index::renew_locks() {
     new (&lock_) FairLock;
-    new (&writer_) std::mutex;
+    new (&writer_) FairLock;
+    new (&graph_) FairLock;
     new (&scratches_) ScratchPool;
 }
 
@@ -142,7 +143,7 @@ HiddenRows Index::hide(const KeySpan& keys, std::size_t threads) const {
         return find_hidden(store_, keys, linked_from);
     }();
     std::vector<Detour> detours(linked_from.size());
-    constexpr std::size_t kTask = 64;  // hidden rows; between tasks a writer may have its turn
+    constexpr std::size_t kTask = 4;  // hidden rows; between tasks a writer may have its turn
     parallel_for(threads, (detours.size() + kTask - 1) / kTask, [&](std::size_t task, std::size_t) {
         const std::shared_lock reading(lock_);
         DetourFinder finder(store_);
@@ -206,9 +207,8 @@ std::vector<std::uint32_t> Index::links() const {
 // Writing
 
 void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride) {
-    const std::lock_guard one(writer_);
     std::vector<std::size_t> fresh;
-    for (std::size_t first = 0; first < keys.n; first += kPutTogether) {
+    const auto find_fresh = [&](std::size_t first) {
         fresh.clear();
         for (std::size_t i = first; i < std::min(keys.n, first + kPutTogether); ++i) {
             const std::uint32_t before = store_.keys.find(keys.at(i));
@@ -216,70 +216,100 @@ void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector
                 fresh.push_back(i);
             }
         }
-        if (fresh.empty()) continue;
-        store_.prepare(fresh.size());
+    };
+    const auto put_fresh = [&](Growth growth) {
+        if (!store_.prepare(fresh.size(), Growth::in_place) && growth == Growth::in_place) {
+            return false;
+        }
         write([&] {
+            store_.prepare(fresh.size(), Growth::moves);
             for (const std::size_t i : fresh) store_.put(keys.at(i), vectors + i * vector_stride);
         });
-        clean();
+        return true;
+    };
+    for (std::size_t first = 0; first < keys.n; first += kPutTogether) {
+        bool done;
+        {
+            const std::lock_guard one(writer_);
+            find_fresh(first);
+            done = fresh.empty() || put_fresh(Growth::in_place);
+        }
+        if (!done) {  // arrays move: not while links are looked for in them
+            const std::lock_guard alone(graph_);
+            const std::lock_guard one(writer_);
+            find_fresh(first);
+            put_fresh(Growth::moves);
+        }
+        if (!fresh.empty()) clean();
     }
-}
-
-void Index::remove(std::uint32_t row) {
-    write([&] { store_.remove(row); });
-    clean();
 }
 
 // What rows that went left behind. Now, not after all of a call: what a third of the rows leaves
 // behind mends worse than a tenth three times.
 void Index::clean() {
-    if (is_torn(store_)) heal_marked();
+    if (is_torn(kWornShare)) heal();
+    const std::lock_guard one(writer_);
     if (!store_.keys.is_wasteful()) return;
     Keys::Texts texts = store_.keys.texts_in_use();
     write([&] { store_.keys.swap_texts(texts); });
 }
 
+bool Index::is_torn(std::size_t share) const {
+    const std::shared_lock reading(lock_);
+    return mrl::is_torn(store_, share);
+}
+
 std::size_t Index::erase(const KeySpan& keys) {
-    const std::lock_guard one(writer_);
     std::size_t erased = 0;
     for (std::size_t i = 0; i < keys.n; ++i) {
-        const std::uint32_t row = store_.keys.find(keys.at(i));
-        if (row == Keys::kNone) continue;
-        remove(row);
+        {
+            const std::lock_guard one(writer_);
+            const std::uint32_t row = store_.keys.find(keys.at(i));
+            if (row == Keys::kNone) continue;
+            write([&] { store_.remove(row); });
+        }
         ++erased;
+        clean();
     }
     return erased;
 }
 
 std::size_t Index::erase_unmet(const Comparison& comparison) {
-    const std::lock_guard one(writer_);
     std::size_t erased = 0;
     for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
-        const bool met = row < comparison.of_rows && comparison.met.test(row);
-        if (store_.deleted.test(row) || met) continue;
-        remove(row);
+        {
+            const std::lock_guard one(writer_);
+            const bool met = row < comparison.of_rows && comparison.met.test(row);
+            if (store_.deleted.test(row) || met) continue;
+            write([&] { store_.remove(row); });
+        }
         ++erased;
+        clean();
     }
     return erased;
 }
 
-void Index::heal() {
-    const std::lock_guard one(writer_);
-    heal_marked();
-}
+// The graph
 
 // Changes many slots, a piece at a time.
 template <class Change>
 void Index::write_pieces(std::size_t n, Change&& change) {
     for (std::size_t first = 0; first < n; first += kLinkedTogether) {
+        const std::lock_guard one(writer_);
         write([&] { change(first, std::min(n, first + kLinkedTogether)); });
     }
 }
 
-void Index::heal_marked() {
-    if (!store_.has_graph || store_.marked == 0) return;
-    for (std::size_t begin = 0; begin < store_.links.slots(); begin += kHealPiece) {
-        const std::vector<SlotLinks> mended = mend(store_, begin, available_threads());
+void Index::heal() {
+    const std::lock_guard alone(graph_);
+    Dying dying;
+    {
+        const std::lock_guard one(writer_);
+        if (!store_.has_graph || store_.marked == 0) return;
+        dying = find_dying(store_);
+    }
+    for (std::size_t begin = 0; begin < dying.of_slots; begin += kHealPiece) {
+        const std::vector<SlotLinks> mended = mend(store_, dying, begin, available_threads());
         write_pieces(mended.size(), [&](std::size_t from, std::size_t to) {
             for (std::size_t i = from; i < to; ++i) {
                 const auto& [slot, links] = mended[i];
@@ -287,25 +317,35 @@ void Index::heal_marked() {
             }
         });
     }
-    Burial burial = find_burial(store_);
-    write([&] { apply_entries(store_, burial); });
-    store_.free_rows.reserve(store_.free_rows.size() + burial.dead.size());
-    write_pieces(burial.dead.size(), [&](std::size_t from, std::size_t to) {
-        bury(store_, std::span(burial.dead).subspan(from, to - from));
+    Entries entries = entries_without(store_, dying);
+    {
+        const std::lock_guard one(writer_);
+        write([&] { leave_out(store_, dying, entries); });
+    }
+    write_pieces(dying.slots.size(), [&](std::size_t from, std::size_t to) {
+        bury(store_, std::span(dying.slots).subspan(from, to - from));
     });
 }
 
 std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
+    if (is_torn(kTornShare)) heal();
     std::size_t linked = 0;
     while (linked < most) {
+        const std::lock_guard alone(graph_);
+        const LinkBatch batch = [&] {
+            const std::lock_guard one(writer_);
+            return next_batch(store_, kTogether);
+        }();
+        if (batch.waited == 0) break;
+        LinkChanges changes = find_links(store_, batch, scratches_, threads);
         const std::lock_guard one(writer_);
-        if (store_.waiting.empty()) break;
-        LinkChanges changes = find_links(store_, kTogether, scratches_, threads);
         write([&] { apply_links(store_, std::move(changes)); });
-        linked += changes.waited;
+        linked += batch.waited;
     }
     return linked;
 }
+
+bool Index::is_behind() const { return waiting() != 0 || is_torn(kTornShare); }
 
 void Index::save(const std::string& path, const std::string& about) {
     const std::lock_guard one(writer_);  // the only one who could change anything: searches go on

@@ -60,8 +60,10 @@ class Index {
     std::size_t link_waiting(std::size_t most, std::size_t threads);
     std::size_t waiting() const;
     std::size_t erase(const KeySpan& keys);
+    // Whether rows wait, or deleted ones are so many that link_waiting() will heal first.
+    bool is_behind() const;
     // Takes deleted rows out of the graph and mends what they tore. Writes do so by themselves when
-    // marks have become many.
+    // marks have become a fifth.
     void heal();
 
     // A comparison with the rows of a table, in pieces, while nobody writes: which of these are not
@@ -124,13 +126,12 @@ class Index {
     }
     static std::uint64_t next_number();
 
-    // Changes the store while nobody reads. The only writer may read it at any time, and finds out
-    // what to change beside the readers.
+    // Changes the store while nobody reads. Who holds writer_ may read it at any time, and finds
+    // out what to change beside the readers.
     template <class Change>
     void write(Change&& change);
 
-    void remove(std::uint32_t row);
-    void heal_marked();
+    bool is_torn(std::size_t share) const;
     void clean();
     template <class Change>
     void write_pieces(std::size_t n, Change&& change);
@@ -139,7 +140,9 @@ class Index {
     std::atomic<std::size_t> live_;  // store_.live, for those who do not read
     const std::uint64_t number_;     // of this process's indexes, from 1
     mutable FairLock lock_;
-    std::mutex writer_;  // one write at a time
+    // One write at a time. graph_ before writer_, and both before lock_: who holds graph_ alone may
+    // look for links as long as it takes, as nobody else changes links, or moves what is looked at.
+    FairLock writer_, graph_;
     mutable ScratchPool scratches_;
 };
 

@@ -154,6 +154,7 @@ void define_index(py::module_& m) {
         .def("link_waiting", &Index::link_waiting, py::arg("most"), py::arg("threads"),
              py::call_guard<WithoutGil>())
         .def_property_readonly("waiting", &Index::waiting)
+        .def_property_readonly("is_behind", &Index::is_behind)
         .def(
             "erase",
             [](Index& self, const py::object& keys) {

@@ -31,11 +31,12 @@ void FlatCodes::resize(std::size_t rows) {
     if (precision_ == Precision::bit) ones_.resize(rows);
 }
 
-void FlatCodes::make_room(std::size_t rows, Growth growth) {
-    codes_.make_room(rows * stride_, growth);
-    factor_.make_room(rows, growth);
-    if (metric_ == Metric::l2) addend_.make_room(rows, growth);
-    if (precision_ == Precision::bit) ones_.make_room(rows, growth);
+bool FlatCodes::make_room(std::size_t rows, Growth growth) {
+    bool has_room = codes_.make_room(rows * stride_, growth);
+    has_room &= factor_.make_room(rows, growth);
+    if (metric_ == Metric::l2) has_room &= addend_.make_room(rows, growth);
+    if (precision_ == Precision::bit) has_room &= ones_.make_room(rows, growth);
+    return has_room;
 }
 
 void FlatCodes::encode(std::size_t row, const float* vector) {

@@ -39,7 +39,7 @@ class FlatCodes {
               std::vector<float> mean);
 
     void resize(std::size_t rows);
-    void make_room(std::size_t rows, Growth growth);
+    bool make_room(std::size_t rows, Growth growth);
     void encode(std::size_t row, const float* vector);
     // Of the projection: a row's coordinates and |y|^2.
     void encode(std::size_t row, const float* coordinates, float square);

@@ -47,9 +47,9 @@ class LineCodes {
         high_.resize(slots * kLineBytes);
         low_.resize(slots * kLineBytes);
     }
-    void make_room(std::size_t slots, Growth growth) {
-        high_.make_room(slots * kLineBytes, growth);
-        low_.make_room(slots * kLineBytes, growth);
+    bool make_room(std::size_t slots, Growth growth) {
+        const bool has_room = high_.make_room(slots * kLineBytes, growth);
+        return low_.make_room(slots * kLineBytes, growth) && has_room;
     }
     void like(const LineCodes& others) { reset(others.metric_, others.unit_); }
     void encode(std::size_t slot, const float* coordinates, float square);

@@ -25,7 +25,9 @@ class Links {
         links_.resize(slots * kDegree);
         if (links_.size() > before) std::fill(links_.begin() + before, links_.end(), kNoLink);
     }
-    void make_room(std::size_t slots, Growth growth) { links_.make_room(slots * kDegree, growth); }
+    bool make_room(std::size_t slots, Growth growth) {
+        return links_.make_room(slots * kDegree, growth);
+    }
     std::size_t slots() const { return links_.size() / kDegree; }
     std::uint32_t* of(std::size_t slot) { return links_.data() + slot * kDegree; }
     const std::uint32_t* of(std::size_t slot) const { return links_.data() + slot * kDegree; }

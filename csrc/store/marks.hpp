@@ -10,13 +10,16 @@
 
 namespace mrl {
 
+// Bits that one thread changes while others look at them: each sees a bit as it was or as it is.
 class Bitmap {
   public:
     void resize(std::size_t bits) { words_.resize((bits + 63) / 64); }
-    void make_room(std::size_t bits, Growth growth) { words_.make_room((bits + 63) / 64, growth); }
-    bool test(std::size_t i) const { return (words_[i >> 6] >> (i & 63) & 1) != 0; }
-    void set(std::size_t i) { words_[i >> 6] |= std::uint64_t{1} << (i & 63); }
-    void clear(std::size_t i) { words_[i >> 6] &= ~(std::uint64_t{1} << (i & 63)); }
+    bool make_room(std::size_t bits, Growth growth) {
+        return words_.make_room((bits + 63) / 64, growth);
+    }
+    bool test(std::size_t i) const { return (word(i) >> (i & 63) & 1) != 0; }
+    void set(std::size_t i) { put(i, word(i) | std::uint64_t{1} << (i & 63)); }
+    void clear(std::size_t i) { put(i, word(i) & ~(std::uint64_t{1} << (i & 63))); }
     std::size_t count() const {
         std::size_t sum = 0;
         for (std::size_t i = 0; i < words_.size(); ++i) {
@@ -28,6 +31,13 @@ class Bitmap {
     Array<std::uint64_t>& words() { return words_; }
 
   private:
+    std::uint64_t word(std::size_t i) const {
+        return __atomic_load_n(&words_[i >> 6], __ATOMIC_RELAXED);
+    }
+    void put(std::size_t i, std::uint64_t word) {
+        __atomic_store_n(&words_[i >> 6], word, __ATOMIC_RELAXED);
+    }
+
     Array<std::uint64_t> words_;
 };
 

@@ -40,12 +40,13 @@ void Rows::reserve(std::size_t rows) {
     if (metric_ == Metric::cosine) inverse_norm_.reserve(rows);
 }
 
-void Rows::make_room(std::size_t rows, Growth growth) {
-    if (keep_vectors_) vectors_.make_room(rows * dims_, growth);
-    codes_.make_room(rows * code_stride_, growth);
-    scale_.make_room(rows, growth);
-    square_.make_room(rows, growth);
-    if (metric_ == Metric::cosine) inverse_norm_.make_room(rows, growth);
+bool Rows::make_room(std::size_t rows, Growth growth) {
+    bool has_room = codes_.make_room(rows * code_stride_, growth);
+    if (keep_vectors_) has_room &= vectors_.make_room(rows * dims_, growth);
+    has_room &= scale_.make_room(rows, growth);
+    has_room &= square_.make_room(rows, growth);
+    if (metric_ == Metric::cosine) has_room &= inverse_norm_.make_room(rows, growth);
+    return has_room;
 }
 
 void Rows::encode(std::size_t row, const float* vector) {

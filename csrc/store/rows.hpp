@@ -41,7 +41,7 @@ class Rows {
     void replace(std::size_t row, const float* vector);
     void reserve(std::size_t rows);
     // Room for so many rows, so that to append up to them does not throw.
-    void make_room(std::size_t rows, Growth growth);
+    bool make_room(std::size_t rows, Growth growth);
 
     void prepare(const float* query, RowQuery& prepared) const;
 

@@ -132,25 +132,31 @@ void Store::add_line_codes(std::size_t threads) {
 }
 
 // Whatever may want memory, before anything is changed.
-void Store::make_room(std::string_view key, std::size_t rows_after, std::size_t more,
+bool Store::make_room(std::string_view key, std::size_t rows_after, std::size_t more,
                       Growth growth) {
     keys.make_room(rows_after, key, more, growth);
+    bool has_room = true;
     if (rows_after > rows.size()) {
-        deleted.make_room(rows_after, growth);
-        born.make_room(rows_after, growth);
+        has_room &= deleted.make_room(rows_after, growth);
+        has_room &= born.make_room(rows_after, growth);
         if (!row_of_slots.empty()) {
-            row_of_slots.make_room(rows_after, growth);
-            slot_of_rows.make_room(rows_after, growth);
+            has_room &= row_of_slots.make_room(rows_after, growth);
+            has_room &= slot_of_rows.make_room(rows_after, growth);
         }
-        if (has_graph) links.make_room(rows_after, growth);
-        if (has_line_codes) lines.make_room(rows_after, growth);
-        for (FlatCodes& codes : flat) codes.make_room(rows_after, growth);
-        rows.make_room(rows_after, growth);
+        if (has_graph) has_room &= links.make_room(rows_after, growth);
+        if (has_line_codes) has_room &= lines.make_room(rows_after, growth);
+        for (FlatCodes& codes : flat) has_room &= codes.make_room(rows_after, growth);
+        has_room &= rows.make_room(rows_after, growth);
     }
-    if (growth == Growth::in_place) return;
+    if (growth == Growth::in_place) return has_room;
     for (std::vector<std::uint32_t>* list : {&free_rows, &waiting}) {
         if (list->size() == list->capacity()) list->reserve(std::max(kFew, 2 * list->size()));
     }
+    return true;
+}
+
+bool Store::prepare(std::size_t more, Growth growth) {
+    return make_room({}, rows.size() + more, more, growth);
 }
 
 // All arrays but the rows themselves and the keys.
@@ -165,8 +171,6 @@ void Store::lengthen(std::size_t rows_after) {
     if (has_line_codes) lines.resize(rows_after);
     for (FlatCodes& codes : flat) codes.resize(rows_after);
 }
-
-void Store::prepare(std::size_t more) { make_room({}, rows.size() + more, more, Growth::in_place); }
 
 void Store::put(std::string_view key, const float* vector) {
     const std::uint32_t before = keys.find(key);
@@ -189,7 +193,7 @@ void Store::put(std::string_view key, const float* vector) {
     }
     keys.set(row, key);
     ++live;
-    longest_square = std::max<double>(longest_square, rows.square(row));
+    if (rows.square(row) > longest_square) longest_square = rows.square(row);
     float coordinates[kLineCoordinates], square = 0;
     if (projection) projection->project(rows, &row, 1, coordinates, &square);
     if (has_line_codes) lines.encode(slot_of(row), coordinates, square);

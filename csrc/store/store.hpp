@@ -80,11 +80,12 @@ struct Store {
     // deleted. Where memory is short nothing is changed.
     void put(std::string_view key, const float* vector);
     void remove(std::uint32_t row);
-    // What of putting `more` rows takes long and can be done while others read: call it before.
-    void prepare(std::size_t more);
+    // What of putting `more` rows takes long, and can be done while others read: call it before, in
+    // place. Where it returns false arrays will move, as they do here when they may.
+    bool prepare(std::size_t more, Growth growth);
 
   private:
-    void make_room(std::string_view key, std::size_t rows_after, std::size_t more, Growth growth);
+    bool make_room(std::string_view key, std::size_t rows_after, std::size_t more, Growth growth);
     void lengthen(std::size_t rows_after);
 };
 

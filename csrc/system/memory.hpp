@@ -51,10 +51,11 @@ class Array {
     const T* data() const { return data_; }
     T& operator[](std::size_t i) { return data_[i]; }
     const T& operator[](std::size_t i) const { return data_[i]; }
-    std::size_t size() const { return size_; }
+    // Rising while others read, for whom the memory behind it is nothing yet.
+    std::size_t size() const { return __atomic_load_n(&size_, __ATOMIC_RELAXED); }
     // What it takes: a large one what is used of it, by whole pages.
     std::size_t bytes() const { return heap_ != 0 ? heap_ : round_up(size_ * sizeof(T), kPage); }
-    bool empty() const { return size_ == 0; }
+    bool empty() const { return size() == 0; }
     T* begin() { return data_; }
     T* end() { return data_ + size_; }
 
@@ -106,7 +107,7 @@ class Array {
         make_room(size);
         if (size < size_)
             std::memset(static_cast<void*>(data_ + size), 0, (size_ - size) * sizeof(T));
-        size_ = size;
+        __atomic_store_n(&size_, size, __ATOMIC_RELAXED);
     }
 
     void append(const T* values, std::size_t count) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "graph/link.hpp"
 #include "index/index.hpp"
 #include "small_index.hpp"
 #include "system/fair_lock.hpp"
@@ -93,6 +94,28 @@ void check_batch_gives_way(const mrl::Plan& plan, std::size_t queries) {
     CHECK(answered == queries && answered_then < queries);
 }
 
+// Rows are written while links are looked for, many in the time that a few of them take.
+void check_writes_beside_linking() {
+    constexpr std::size_t kLinked = 10 * mrl::kTogether;
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(6000), true);
+    std::vector<std::int64_t> more(kLinked);
+    for (std::size_t i = 0; i < kLinked; ++i) more[i] = static_cast<std::int64_t>(10'000 + i);
+    index.upsert(span(more), vectors_of(more).data(), kDims);
+    std::atomic<bool> linked{false};
+    std::thread linker([&] {
+        index.link_waiting(kLinked, 1);
+        linked = true;
+    });
+    std::size_t writes = 0;
+    const auto vector = vector_of(1);
+    while (!linked)
+        index.upsert(span({static_cast<std::int64_t>(20'000 + writes++)}), vector.data(), kDims);
+    linker.join();
+    CHECK(writes > 3 * kLinked / mrl::kTogether);  // one at a time between two of its steps were 10
+    CHECK(index.waiting() == writes);
+}
+
 mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision, std::size_t n) {
     return {.route = mrl::Route::flat,
             .effort = 0,
@@ -126,7 +149,12 @@ void check_moments(double seconds, bool graph) {
             const auto vector = vector_of(static_cast<std::int64_t>(kRows * ++round) + key);
             index.upsert(span({key}), vector.data(), kDims);
             ++writes;
-            if (graph && writes % 64 == 0) index.link_waiting(64, 1);
+            while (graph && index.waiting() > 1000) std::this_thread::yield();
+        }
+    });
+    std::thread linker([&] {  // which heals, too
+        while (graph && !stop) {
+            if (index.is_behind()) index.link_waiting(64, 2);
         }
     });
     std::vector<std::thread> readers;
@@ -154,6 +182,7 @@ void check_moments(double seconds, bool graph) {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     stop = true;
     writer.join();
+    linker.join();
     for (std::thread& reader : readers) reader.join();
     std::printf("%zu searches of all rows beside %zu writes: each as of one moment\n",
                 searches.load(), writes.load());
@@ -167,6 +196,7 @@ int main(int argc, char** argv) {
     check_turns();
     check_batch_gives_way(graph_plan(200, 10), 3000);
     check_batch_gives_way(flat_plan(mrl::Space::projection, kDims, mrl::Precision::int8, 10), 3000);
+    check_writes_beside_linking();
     check_moments(seconds, true);
     check_moments(seconds, false);
     std::printf("beside: turns, batches, moments\n");

@@ -369,7 +369,7 @@ class LiveIndex:
         self._link_waiting()
 
     def _link_waiting(self) -> None:
-        if self._index.waiting:
+        if self._index.is_behind:
             self._linker.start(partial(background.link, self._index))
 
     def _compare(self, log: ChangeLog) -> None:
