@@ -53,9 +53,7 @@ void define_index(py::module_& m) {
     py::class_<Comparison>(m, "Comparison").def(py::init<>());
     py::class_<HiddenRows>(m, "HiddenRows");
 
-    m.def(
-        "about_file", [](const std::string& path) { return about_file(path, available_threads()); },
-        py::arg("path"), py::call_guard<WithoutGil>());
+    m.def("about_file", &about_file, py::arg("path"), py::call_guard<WithoutGil>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.def("available_threads", &available_threads);
 

@@ -155,7 +155,8 @@ void FileWriter::write(const std::string& path, std::size_t threads) const {
 
 // Reading
 
-FileReader::FileReader(const std::string& path, std::size_t threads) {
+FileReader::FileReader(const std::string& path, std::size_t threads, Checks checks)
+    : checks_(checks) {
     file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (file_ < 0) throw FileError("cannot open " + path + ": " + reason());
     try {
@@ -169,7 +170,10 @@ FileReader::FileReader(const std::string& path, std::size_t threads) {
         void* all = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file_, 0);
         if (all == MAP_FAILED) throw FileError("cannot map " + path + ": " + reason());
         all_ = static_cast<const std::uint8_t*>(all);
-        read_header(threads);
+        read_header();
+        for (std::size_t i = 0; i < sections_.size() && checks == Checks::all; ++i) {
+            check(sections_[i], threads);
+        }
     } catch (...) {
         if (all_ != nullptr) munmap(const_cast<std::uint8_t*>(all_), bytes_);
         ::close(file_);
@@ -182,7 +186,7 @@ FileReader::~FileReader() {
     ::close(file_);
 }
 
-void FileReader::read_header(std::size_t threads) {
+void FileReader::read_header() {
     if (std::memcmp(all_, kMagic, sizeof kMagic) != 0 || load<std::uint32_t>(all_ + 12) != kOrder)
         throw FileError("no file of an index");
     if (load<std::uint32_t>(all_ + 8) != kFormat) throw FileError("a file of another format");
@@ -219,10 +223,11 @@ void FileReader::read_header(std::size_t threads) {
         sections_.push_back(std::move(section));
     }
     if (end != bytes_) throw FileError("the file is longer than its sections");
-    for (const Section& section : sections_) {
-        if (section_checksum(all_ + section.offset, section.bytes, threads) != section.checksum) {
-            throw FileError("section " + section.name + " is damaged");
-        }
+}
+
+void FileReader::check(const Section& section, std::size_t threads) const {
+    if (section_checksum(all_ + section.offset, section.bytes, threads) != section.checksum) {
+        throw FileError("section " + section.name + " is damaged");
     }
 }
 

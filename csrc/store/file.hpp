@@ -90,10 +90,12 @@ class FileWriter {
     std::vector<Section> sections_;
 };
 
-// A file that was opened and whose checksums are right.
+// A file that was opened and whose checksums are right: of all of it, or of the header and of each
+// list that is read.
 class FileReader {
   public:
-    FileReader(const std::string& path, std::size_t threads);
+    enum class Checks { all, lists };
+    FileReader(const std::string& path, std::size_t threads, Checks checks = Checks::all);
     ~FileReader();
     FileReader(const FileReader&) = delete;
     FileReader& operator=(const FileReader&) = delete;
@@ -111,6 +113,7 @@ class FileReader {
     template <class T>
     void list(std::string_view name, std::vector<T>& values) {
         const Section& section = find(name, sizeof(T));
+        if (checks_ == Checks::lists) check(section, 1);
         values.resize(section.bytes / sizeof(T));
         read(section, values.data());
     }
@@ -137,8 +140,10 @@ class FileReader {
     };
     const Section& find(std::string_view name, std::size_t size) const;
     void read(const Section& section, void* to) const;
-    void read_header(std::size_t threads);
+    void read_header();
+    void check(const Section& section, std::size_t threads) const;
 
+    Checks checks_;
     int file_ = -1;
     const std::uint8_t* all_ = nullptr;
     std::size_t bytes_ = 0;

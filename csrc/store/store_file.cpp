@@ -157,8 +157,8 @@ void save_store(Store& store, const std::string& path, const std::string& about,
     writer.write(path, threads);
 }
 
-std::string about_file(const std::string& path, std::size_t threads) {
-    FileReader reader(path, threads);
+std::string about_file(const std::string& path) {
+    FileReader reader(path, 1, FileReader::Checks::lists);
     std::vector<char> text;
     reader.list("about", text);
     return {text.begin(), text.end()};

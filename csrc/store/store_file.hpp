@@ -16,7 +16,7 @@ void save_store(Store& store, const std::string& path, const std::string& about,
 // (search/entries.hpp). Throws FileError.
 Store open_store(const std::string& path, std::string& about, std::size_t threads);
 
-// What the writer of a file said of it. Throws FileError.
-std::string about_file(const std::string& path, std::size_t threads);
+// What the writer of a file said of it; nothing else of it is read. Throws FileError.
+std::string about_file(const std::string& path);
 
 }  // namespace mrl

@@ -127,10 +127,10 @@ def test_work_beside_searches_that_fails_is_begun_again(docs, vectors, monkeypat
 
     class Failing:
         @property
-        def waiting(self):
+        def is_behind(self):
             for error in failing:
                 raise error
-            return index.waiting
+            return index.is_behind
 
         def __getattr__(self, name):
             return getattr(index, name)

@@ -19,6 +19,7 @@
 
 #include "check.hpp"
 #include "small_index.hpp"
+#include "store/store_file.hpp"
 
 namespace {
 
@@ -248,6 +249,33 @@ void check_damage(const std::string& path, std::size_t rounds, std::uint64_t see
                 refused, forged_and_taken);
 }
 
+// What a file says of itself is read without the rest of it, and checked.
+void check_about(const std::string& path) {
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    load(index, {1, 2, 3}, false);
+    index.save(path, "a file of three rows");
+    const auto good = content(path);
+    const auto damaged = [&](const std::string& section) {
+        for (std::size_t at = 40;; at += 64) {
+            if (reinterpret_cast<const char*>(good.data() + at) != section) continue;
+            std::uint64_t offset;
+            std::memcpy(&offset, good.data() + at + 32, 8);
+            auto bad = good;
+            bad[offset] ^= 1;
+            overwrite(path, bad);
+            break;
+        }
+        try {
+            return mrl::about_file(path) != "a file of three rows";
+        } catch (const mrl::FileError&) {
+            return true;
+        }
+    };
+    CHECK(mrl::about_file(path) == "a file of three rows");
+    CHECK(!damaged("rows.codes"));
+    CHECK(damaged("about"));
+}
+
 void check_refusals(const std::string& path) {
     std::string about;
     const auto refused = [&] {
@@ -302,6 +330,7 @@ int main(int argc, char** argv) {
         }
     }
     check_mapped(path);
+    check_about(path);
     check_refusals(path);
     check_damage(path, rounds, argc > 2 ? static_cast<std::uint64_t>(std::atoll(argv[2])) : 1);
     ::unlink(path.c_str());
