@@ -175,17 +175,18 @@ void PagedSearch::score_lines(std::uint32_t n, bool both, float* scores) {
 void PagedSearch::end_walk() {
     Pool& pool = walk_.pool;
     if (!refine_) kernels_->pool_cut(&pool, kHighKeep * options_.keep);
-    for (std::size_t i = 0; i < pool.size; ++i) candidates_.emplace_back(pool.key[i], pool.id[i]);
     if (gathers_) {
         for (std::size_t i = 0; i < pool.size; ++i) walk_.popped.push_back(pool.id[i]);
         std::sort(walk_.popped.begin(), walk_.popped.end());
         walk_.popped.erase(std::unique(walk_.popped.begin(), walk_.popped.end()),
                            walk_.popped.end());
-        candidates_.clear();
-        for (const std::uint32_t slot : walk_.popped) candidates_.emplace_back(0.0f, slot);
+        for (const std::uint32_t slot : walk_.popped) hits_.push_back({slot, 0.0f, 0.0f, 0.0f});
+        state_ = State::done;
+        return;
     }
+    for (std::size_t i = 0; i < pool.size; ++i) candidates_.emplace_back(pool.key[i], pool.id[i]);
     next_ = 0;
-    if (refine_ && !gathers_) {
+    if (refine_) {
         cut_candidates(options_.keep);
         next_rows();
     } else {
@@ -199,11 +200,7 @@ void PagedSearch::next_both() {
     if (n_met_ == 0) {
         cut_candidates(options_.keep);
         next_ = 0;
-        if (gathers_) {
-            end_without_rows();
-        } else {
-            next_rows();
-        }
+        next_rows();
         return;
     }
     for (std::uint32_t i = 0; i < n_met_; ++i) met_[i] = candidates_[next_ + i].second;

@@ -29,7 +29,7 @@ struct PagedOptions {
     std::size_t k;       // a walk ends when a candidate is far behind the k-th best
 };
 
-// A walk to a row's own place, for all that it met, by both planes.
+// A walk to a row's own place, for all that it met.
 constexpr std::size_t kGatherHops = 128, kGatherPool = 160, kGathered = kGatherHops + kGatherPool;
 
 struct PagedHit {
@@ -55,7 +55,7 @@ class PagedSearch {
     // Begins a search for `query` (dims floats, kept by the caller until it is done).
     void begin(const Source& source, const MrlPageHost& host, const float* query,
                const PagedOptions& options);
-    // Begins a walk for links: hits are what it met, without their rows.
+    // Begins a walk for links: hits are what it met, by slot, neither scored nor with their rows.
     void begin_gather(const Source& source, const MrlPageHost& host, const float* query);
     // Begins a look at the lines of all slots: the best `options.keep` by both planes, scored by
     // their codes then, or not.

@@ -57,12 +57,20 @@ float LineCodes::unpack(const std::uint8_t* high, const std::uint8_t* low,
                         std::int8_t* coordinates) const {
     std::uint16_t half;
     std::memcpy(&half, low + kPlane + sizeof half, sizeof half);
-    for (std::size_t plane = 0; plane < 4; ++plane) {
-        const std::size_t shift = 2 * plane;
-        for (std::size_t byte = 0; byte < kPlane; ++byte) {
-            const int code = 4 * (high[byte] >> shift & 3) + (low[byte] >> shift & 3);
-            coordinates[kPlane * plane + byte] = static_cast<std::int8_t>(2 * code - 15);
+    // Eight bytes at once; the last eight overlap. No byte carries into the next: 8 · 3 + 2 · 3 is
+    // 30, and 15 is taken from what has its highest bit set.
+    constexpr std::uint64_t kBytes = 0x0101010101010101u;
+    for (std::size_t byte = 0; byte < kPlane; byte = std::min(byte + 8, kPlane - 8)) {
+        std::uint64_t highs, lows;
+        std::memcpy(&highs, high + byte, sizeof highs);
+        std::memcpy(&lows, low + byte, sizeof lows);
+        for (std::size_t plane = 0; plane < 4; ++plane) {
+            const std::uint64_t twice = (highs >> 2 * plane & 3 * kBytes) << 3 |
+                                        (lows >> 2 * plane & 3 * kBytes) << 1,
+                                odd = ((twice | 128 * kBytes) - 15 * kBytes) ^ 128 * kBytes;
+            std::memcpy(coordinates + kPlane * plane + byte, &odd, sizeof odd);
         }
+        if (byte == kPlane - 8) break;
     }
     return 0.5f * unit_ * half_to_float(half);
 }
