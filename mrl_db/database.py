@@ -114,6 +114,7 @@ class Database:
         columns: Mapping[str, str] | None = None,
         schema: str | None = None,
         adaptor: Transform | None = None,
+        metadata: bool = False,
         if_exists: Literal["error", "open"] = "error",
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
@@ -130,6 +131,8 @@ class Database:
             schema: Of the table; by default the first of the search path.
             adaptor: A `mrl_db.learn.Rotation` or `Adaptor`, kept in the catalogue: every vector
                 that is written or searched for through a collection's methods goes through it.
+            metadata: Adds the column `meta` of type jsonb, for whatever a row has besides: filters
+                reach into it, `{"meta.year": {"$gte": 2020}}`.
             if_exists: "open" returns the collection of this name where there is one that has all
                 that is given here; what is left to defaults may differ, and it may have further
                 columns.
@@ -145,7 +148,7 @@ class Database:
             shortlist_dims,
             Metric.of(metric),
             key_type,
-            dict(columns or {}),
+            {**(columns or {}), **({"meta": "jsonb"} if metadata else {})},
             schema,
         )
         stored = None

@@ -6,6 +6,7 @@ DuckDB, ADBC, pyarrow), or pandas' `isna`. Columns that the collection does not 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -208,7 +209,26 @@ def _values(array: pa.Array, sql_type: str) -> list[Any]:
     kind = array.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":  # PostgreSQL counts microseconds
         array = array.cast(pa.timestamp("us", kind.tz), safe=False)
+    if sql_type in ("json", "jsonb") and _is_text(kind):
+        return [None if text is None else _json(text) for text in array.to_pylist()]
     return [fitted(value, sql_type) for value in array.to_pylist()]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    stored = getattr(kind, "storage_type", kind)  # of Arrow's own type for JSON
+    return any(test(stored) for test in (pa.types.is_string, pa.types.is_large_string))
+
+
+def _json(text: str) -> Any:
+    """Returns what JSON means, which Arrow has as its text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise DtypeError(
+            f"a column of JSON has the text {text!r:.60}, which is none; json.dumps makes it"
+        ) from None
 
 
 def _vectors(vectors: pa.Array) -> NDArray[Any]:

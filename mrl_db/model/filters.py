@@ -1,8 +1,9 @@
 """The filter language: a dict over metadata columns becomes a tree that knows nothing of SQL.
 
 `{"year": {"$gte": 2020}, "title": {"$ilike": "%funnel%"}}` means both. A bare value means `$eq`.
-Operators: `$eq $ne $lt $lte $gt $gte $in $nin $exists $like $ilike` on a column, `$and $or` over a
-list of filters, `$not` over one.
+Operators: `$eq $ne $lt $lte $gt $gte $in $nin $exists $like $ilike` on a column, `$contains` on one
+of jsonb or an array, `$and $or` over a list of filters, `$not` over one. A dotted name reaches into
+jsonb (`mrl_db.model.json_filters`).
 
 A NULL satisfies nothing but `$ne` (of a value), `$nin`, `$exists: False`, `$eq: None` and
 negations: two-valued logic, as in Python, where SQL alone would answer "unknown". Values must fit
@@ -16,19 +17,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mrl_db.model import json_filters
 from mrl_db.model.errors import FilterError
+from mrl_db.model.json_filters import JsonCondition, JsonNull
 from mrl_db.model.values import is_text, knows, misfit, plain_value
 
 COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
 PATTERNS = ("$like", "$ilike")
-OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS)
+OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS, "$contains")
 JUNCTIONS = ("$and", "$or", "$not")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator on one column: a comparison, `$in` with a tuple, or a pattern; never None."""
+    """One operator on one column; never None. `$in` and `$contains` have a tuple."""
 
     column: str
     operator: str
@@ -63,7 +66,36 @@ class Not:
     part: Node
 
 
-Node = Condition | Null | AllOf | AnyOf | Not
+Node = Condition | Null | JsonCondition | JsonNull | AllOf | AnyOf | Not
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a condition is on: a column, or what is at a path in one of jsonb."""
+
+    name: str
+    column: str
+    sql_type: str
+    path: tuple[str, ...] = ()
+
+    @property
+    def null(self) -> Node:
+        """Whether nothing is there."""
+        return JsonNull(self.column, self.path) if self.path else Null(self.column)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether patterns may be looked for."""
+        return bool(self.path) or is_text(self.sql_type)
+
+    def condition(self, operator: str, value: Any) -> Node:
+        """Returns the condition of an operator; raises FilterError for values that do not fit."""
+        if self.path:
+            return json_filters.condition(self.name, self.column, self.path, operator, value)
+        if operator == "$in":
+            values = tuple(_value(self.name, each, self.sql_type) for each in value)
+            return Condition(self.column, "$in", values)
+        return Condition(self.column, operator, _value(self.name, value, self.sql_type))
 
 
 def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> Node:
@@ -92,17 +124,20 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
             raise FilterError(f"a filter names {name!r}, wanted a column or an operator")
         if name in JUNCTIONS:
             parts.append(_junction(name, value, column_types))
-        elif name.startswith("$") and name not in column_types:
+        elif name in column_types:
+            parts.append(_column(Place(name, name, column_types[name]), value))
+        elif name.startswith("$"):
             known = ", ".join(JUNCTIONS)
             raise FilterError(
                 f"operator {name!r} cannot stand here, wanted one of {known} or a column; known on "
                 f"columns: {', '.join(OPERATORS)}"
             )
-        elif name not in column_types:
-            known = ", ".join(column_types) or "none"
-            raise FilterError(f"no column {name!r} to filter by; there are: {known}")
         else:
-            parts.append(_column(name, value, column_types[name]))
+            inside = json_filters.path_of(name, column_types)
+            if inside is None:
+                known = ", ".join(column_types) or "none"
+                raise FilterError(f"no column {name!r} to filter by; there are: {known}")
+            parts.append(_column(Place(name, inside[0], "jsonb", inside[1]), value))
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
@@ -117,22 +152,21 @@ def _junction(name: str, value: Any, column_types: Mapping[str, str]) -> Node:
     return AllOf(parts) if name == "$and" else AnyOf(parts)
 
 
-def _column(name: str, value: Any, sql_type: str) -> Node:
+def _column(place: Place, value: Any) -> Node:
     if not isinstance(value, Mapping):
-        return _operator(name, "$eq", value, sql_type)
-    parts = tuple(
-        _operator(name, operator, operand, sql_type) for operator, operand in value.items()
-    )
+        return _operator(place, "$eq", value)
+    parts = tuple(_operator(place, operator, operand) for operator, operand in value.items())
     if not parts:
         raise FilterError(
-            f"column {name!r} has an empty condition, wanted an operator such as {{'$eq': …}}"
+            f"column {place.name!r} has an empty condition, wanted an operator such as {{'$eq': …}}"
         )
     return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def _operator(name: str, operator: object, value: Any, sql_type: str) -> Node:
+def _operator(place: Place, operator: object, value: Any) -> Node:
+    name = place.name
     if operator == "$not":
-        return Not(_column(name, value, sql_type))
+        return Not(_column(place, value))
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise FilterError(
             f"operator {operator!r} on column {name!r} is not known; choose one of "
@@ -141,40 +175,62 @@ def _operator(name: str, operator: object, value: Any, sql_type: str) -> Node:
     if operator == "$exists":
         if not isinstance(value, bool):
             raise FilterError(f"$exists on column {name!r} is {value!r}, wanted True or False")
-        return Not(Null(name)) if value else Null(name)
+        return Not(place.null) if value else place.null
     if operator in MEMBERSHIPS:
         if not _is_list(value):
             raise FilterError(
                 f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a list of "
                 "values"
             )
-        values = tuple(_value(name, each, sql_type) for each in value if each is not None)
-        member: Node = Condition(name, "$in", values)
-        if len(values) < len(value):
-            member = AnyOf((member, Null(name)))
+        member = place.condition("$in", [each for each in value if each is not None])
+        if any(each is None for each in value):
+            member = AnyOf((member, place.null))
         return Not(member) if operator == "$nin" else member
     if operator in PATTERNS:
-        if not is_text(sql_type):
-            raise FilterError(f"{operator} needs text, column {name!r} is {sql_type}")
-        if not isinstance(value, str):
-            raise FilterError(
-                f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a pattern "
-                "such as 'abc%'"
-            )
-        if len(value) - len(value.rstrip("\\")) & 1:
-            raise FilterError(
-                f"the pattern {value!r} ends in an escape; write two backslashes for one"
-            )
-        return Condition(name, operator, _value(name, value, sql_type))
+        return place.condition(operator, _pattern(place, operator, value))
+    if operator == "$contains":
+        return _contains(place, value)
     if value is None:
         if operator == "$eq":
-            return Null(name)
+            return place.null
         if operator == "$ne":
-            return Not(Null(name))
+            return Not(place.null)
         raise FilterError(
             f"{operator} on column {name!r} compares with None, which has no order; use $exists"
         )
-    return Condition(name, operator, _value(name, value, sql_type))
+    if operator == "$ne" and place.path:
+        return Not(place.condition("$eq", value))
+    return place.condition(operator, value)
+
+
+def _pattern(place: Place, operator: str, value: Any) -> str:
+    if not place.is_text:
+        raise FilterError(f"{operator} needs text, column {place.name!r} is {place.sql_type}")
+    if not isinstance(value, str):
+        raise FilterError(
+            f"{operator} on column {place.name!r} holds a {type(value).__name__}, wanted a pattern "
+            "such as 'abc%'"
+        )
+    if len(value) - len(value.rstrip("\\")) & 1:
+        raise FilterError(f"the pattern {value!r} ends in an escape; write two backslashes for one")
+    pattern: str = _value(place.name, value, "text")
+    return pattern
+
+
+def _contains(place: Place, value: Any) -> Node:
+    if place.sql_type == "jsonb":
+        return json_filters.condition(place.name, place.column, place.path, "$contains", value)
+    if not place.sql_type.endswith("[]"):
+        raise FilterError(
+            f"$contains needs jsonb or an array, column {place.name!r} is {place.sql_type}; $like "
+            "finds a part of a text"
+        )
+    values = value if _is_list(value) else [value]
+    if any(each is None for each in values):
+        raise FilterError(f"$contains on column {place.name!r} holds None, which no array contains")
+    element = place.sql_type.removesuffix("[]")
+    listed = tuple(_value(place.name, each, element) for each in values)
+    return Condition(place.column, "$contains", listed)
 
 
 def _is_list(value: Any) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from psycopg import sql
 
-from mrl_db.model.filters import AllOf, AnyOf, Node, Not, Null
+from mrl_db.model.filters import PATTERNS, AllOf, AnyOf, Node, Not, Null
+from mrl_db.model.json_filters import JsonCondition, JsonNull
 from mrl_db.model.values import is_text
 from mrl_db.postgres import statements
 
@@ -33,12 +34,35 @@ def compile_condition(
             return parts["$not"].format(condition=visit(node.part))
         if isinstance(node, Null):
             return parts["null"].format(column=statements.identifier(node.column))
-        parameters.append(list(node.value) if node.operator == "$in" else node.value)
+        if isinstance(node, (JsonCondition, JsonNull)):
+            part, values = _in_json(node)
+            parameters.extend(values)
+            return part
+        several = isinstance(node.value, tuple)
+        parameters.append(list(node.value) if several else node.value)
         return parts[node.operator].format(
             column=statements.identifier(node.column), type=type_name(column_types[node.column])
         )
 
     return visit(node), parameters
+
+
+def _in_json(node: JsonCondition | JsonNull) -> tuple[sql.Composable, list[Any]]:
+    """Returns a condition on what a path leads to, and its parameters in order."""
+    parts, column = statements.fragments("filter"), statements.identifier(node.column)
+    value: sql.Composable = parts["json"].format(column=column)
+    path: list[Any] = [list(node.path)]
+    if not node.path:
+        value, path = statements.of_row(node.column), []
+    if isinstance(node, JsonNull):
+        return parts["json_null"].format(value=value), path
+    operand = list(node.value) if isinstance(node.value, tuple) else node.value
+    compared = parts["json_text"].format(column=column) if node.operator in PATTERNS else value
+    condition = parts[f"json_{node.operator}"].format(value=compared)
+    if node.kind is None:
+        return condition, [*path, operand]
+    typed = parts["json_of_kind"].format(value=value, condition=condition)
+    return typed, [*path, node.kind, *path, operand]
 
 
 def conjunction(left: sql.Composable, right: sql.Composable) -> sql.Composable:

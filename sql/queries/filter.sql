@@ -38,3 +38,32 @@ row_.{column} IS NULL
 ({left} OR {right})
 -- name: $not
 (({condition}) IS NOT TRUE)
+-- name: $contains
+row_.{column} @> %s::{type}
+-- What a path in a jsonb column leads to, as jsonb and as text.
+-- name: json
+row_.{column} #> %s::text[]
+-- name: json_text
+row_.{column} #>> %s::text[]
+-- name: json_null
+(NULLIF({value}, 'null'::jsonb) IS NULL)
+-- name: json_of_kind
+(pg_catalog.jsonb_typeof({value}) = %s AND {condition})
+-- name: json_$eq
+({value}) = %s::jsonb
+-- name: json_$lt
+({value}) < %s::jsonb
+-- name: json_$lte
+({value}) <= %s::jsonb
+-- name: json_$gt
+({value}) > %s::jsonb
+-- name: json_$gte
+({value}) >= %s::jsonb
+-- name: json_$in
+({value}) = ANY(%s::text[]::jsonb[])
+-- name: json_$contains
+({value}) @> %s::jsonb
+-- name: json_$like
+({value}) LIKE %s
+-- name: json_$ilike
+({value}) ILIKE %s

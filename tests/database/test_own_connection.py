@@ -75,6 +75,15 @@ def test_reads_see_what_the_transaction_wrote(docs, connection):
     assert docs.count(connection=connection) == 10
 
 
+def test_many_rows_are_merged_twice_in_one_transaction(docs, connection):
+    for seed in range(2):
+        docs.upsert(range(20_000), vectors(20_000, seed), connection=connection)
+
+    connection.commit()
+    assert docs.count() == 20_000
+    np.testing.assert_allclose(docs.get(19_999).vectors, vectors(20_000, 1)[-1:])
+
+
 def test_what_fails_is_undone_alone(docs, connection):
     docs.add([20], vectors(1), connection=connection)
 

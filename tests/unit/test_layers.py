@@ -13,6 +13,7 @@ LAYERS = """
 lifetime model.errors
 tasks
 model model.html model.precision model.pca model.values
+model.json_filters
 model.arrays model.filters model.key model.metric model.plan
 model.promise
 _kernels
