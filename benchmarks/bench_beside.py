@@ -112,14 +112,16 @@ def search(
         began = time.perf_counter()
         answer = index.search_one(query, plan)
         took.append(time.perf_counter() - began)
-        assert answer is not None and len(answer[0]) == K
+        assert answer is not None
+        assert len(answer[0]) == K
 
 
-def measure(path: Path, rows: int, dims: int, seconds: float) -> dict[str, object]:
+def measure(path: Path, dims: int, seconds: float) -> dict[str, object]:
     """Returns searches alone and beside the writer, the writer's rows a second, and memory."""
     queries, fresh = generated(2_000, dims, 2), generated(int(8_000 * seconds), dims, 3)
     before = resident()["VmRSS"]
     index, _ = _kernels.Index.open(str(path))
+    rows = index.rows
     plan = native(dims)
     took: list[float] = []
     result: dict[str, object] = {}
@@ -146,7 +148,8 @@ def measure(path: Path, rows: int, dims: int, seconds: float) -> dict[str, objec
     last = range(written - min(written, 100), written)
     for number in last:
         answer = index.search_one(fresh[number % len(fresh)], plan)
-        assert answer is not None and answer[1][0] < 1e-5
+        assert answer is not None
+        assert answer[1][0] < 1e-5
     result |= {
         "written_a_second": round(written / seconds),
         "waiting_in_the_end": index.waiting,
@@ -170,7 +173,7 @@ def main() -> None:
         path = options.index or Path(folder) / "index.mrl"
         if not path.exists():
             build(rows, options.dims, path)
-        found = measure(path, rows, options.dims, seconds)
+        found = measure(path, options.dims, seconds)
     machine.keep(options.name, record, f"{rows} x {options.dims}, {seconds:.0f} s", found)
 
 
