@@ -13,6 +13,7 @@
 
 #define BATCH 256      // rows linked together
 #define MANY 4096      // rows that wait: more come only as fast as they are linked
+#define AT_ONCE 2048   // rows that one insert links, at most, of what waited behind a VACUUM
 #define LINKER_PAGE 1  // an insert holds its lock while it links; page 0's keeps out other linkers
 
 static void free_linker(void* linker) { mrl_link_free(linker); }
@@ -153,6 +154,7 @@ static void link_batch(Relation rel, MrlIndex* index) {
 void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
     int workers =
         vacuum && MyBackendType != B_AUTOVAC_WORKER ? max_parallel_maintenance_workers : 0;
+    int64 left;
 
     if (vacuum)
         LockPage(rel, 0, ExclusiveLock);
@@ -173,7 +175,9 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum) {
              errhint("REINDEX it with a larger maintenance_work_mem.")));
     if (vacuum) mrl_free_lost_pages(rel);
     if (!vacuum) LockPage(rel, LINKER_PAGE, ExclusiveLock);
-    for (int64 left = (int64)mrl_waiting(&mrl_open(rel)->meta) - most; left > 0; left -= BATCH) {
+    left = (int64)mrl_waiting(&mrl_open(rel)->meta) - most;
+    if (most != 0) left = Min(left, AT_ONCE);
+    for (; left > 0; left -= BATCH) {
         MrlIndex* index = mrl_open(rel);
 
         if (index->meta.linked == 0 || mrl_waiting(&index->meta) <= most) break;

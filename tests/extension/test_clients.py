@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 
 import numpy as np
 from extension.clients import session_on, working
@@ -24,12 +25,29 @@ MOST_CANDIDATES = 12_000  # at the effort here: beyond them rows may come late
 turns = itertools.count()
 
 
+def slots(session):
+    return session.execute("SELECT rows + dead + free FROM mrl_index_info('docs_mrl')").fetchone()[
+        0
+    ]
+
+
+def has_room(session):
+    """Whether VACUUM comes along with the writers, who wait for it elsewhere."""
+    if slots(session) <= MOST_CANDIDATES - 2000:
+        return True
+    time.sleep(0.01)
+    return False
+
+
 def insert(session, step):
     first = 10_000 + 60 * next(turns)
-    fill(session, POOL[first % 1900 :][:60], first=first)
+    if has_room(session):
+        fill(session, POOL[first % 1900 :][:60], first=first)
 
 
 def update(session, step):
+    if not has_room(session):
+        return
     number = text(POOL[step % len(POOL)])
     session.execute(f"UPDATE docs SET embedding = '{number}' WHERE id % 101 = {step % 101}")
     session.execute(f"UPDATE docs SET kind = kind + 1 WHERE id % 53 = {step % 53}")
@@ -54,12 +72,6 @@ def reindex(session, step):
     session.execute("REINDEX INDEX CONCURRENTLY docs_mrl")
     if step % 8 == 7:
         check_indexes(session)
-
-
-def slots(session):
-    return session.execute("SELECT rows + dead + free FROM mrl_index_info('docs_mrl')").fetchone()[
-        0
-    ]
 
 
 def search(session, step):
