@@ -310,6 +310,7 @@ void Index::heal() {
     }
     for (std::size_t begin = 0; begin < dying.of_slots; begin += kHealPiece) {
         const std::vector<SlotLinks> mended = mend(store_, dying, begin, available_threads());
+        for (const auto& [slot, links] : mended) store_.links.own(slot);
         write_pieces(mended.size(), [&](std::size_t from, std::size_t to) {
             for (std::size_t i = from; i < to; ++i) {
                 const auto& [slot, links] = mended[i];
@@ -338,6 +339,7 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
         }();
         if (batch.waited == 0) break;
         LinkChanges changes = find_links(store_, batch, scratches_, threads);
+        for (const auto& [slot, links] : changes.others) store_.links.own(slot);
         const std::lock_guard one(writer_);
         write([&] { apply_links(store_, std::move(changes)); });
         linked += batch.waited;

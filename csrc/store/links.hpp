@@ -38,6 +38,7 @@ class Links {
     void set(std::size_t slot, const std::uint32_t* to, std::size_t count) {
         std::fill(std::copy_n(to, count, of(slot)), of(slot) + kDegree, kNoLink);
     }
+    void own(std::size_t slot) { links_.own(slot * kDegree, kDegree); }
     bool leads_to(std::size_t slot, std::uint32_t other) const {
         return std::find(of(slot), of(slot) + kDegree, other) != of(slot) + kDegree;
     }

@@ -103,6 +103,12 @@ class Array {
         return reserve(stays || room() == 0 ? size : std::max(size, size_ + size_ / 4), growth);
     }
 
+    // Before n values are written to while nobody reads: takes their pages, where they are a
+    // file's, while others still may (make_own).
+    void own(std::size_t first, std::size_t n) {
+        if (range_.is_of_file(first * sizeof(T))) mrl::make_own(data_ + first, n * sizeof(T));
+    }
+
     void resize(std::size_t size) {
         make_room(size);
         if (size < size_)

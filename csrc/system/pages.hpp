@@ -13,4 +13,8 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // Asks for huge pages in this range, before it is first touched; nothing where there are none.
 void prefer_huge_pages(void* begin, std::size_t bytes);
 
+// Makes the pages of this range the process's own, as a first write to each would, where the system
+// can do so beside others that read them; what they hold stays. Elsewhere the first write does.
+void make_own(void* begin, std::size_t bytes);
+
 }  // namespace mrl

@@ -77,7 +77,7 @@ void Reserved::map_file(int file, std::size_t offset, std::size_t bytes) {
              static_cast<off_t>(offset)) == MAP_FAILED) {
         throw std::bad_alloc();
     }
-    ready_ = pages;
+    ready_ = of_file_ = pages;
 }
 
 }  // namespace mrl

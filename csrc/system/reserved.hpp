@@ -26,6 +26,7 @@ class Reserved {
         std::swap(begin_, other.begin_);
         std::swap(reserved_, other.reserved_);
         std::swap(ready_, other.ready_);
+        std::swap(of_file_, other.of_file_);
     }
 
     std::uint8_t* begin() const { return begin_; }
@@ -40,9 +41,12 @@ class Reserved {
     // the next: its pages are shared until they are written to. Nothing was committed before.
     void map_file(int file, std::size_t offset, std::size_t bytes);
 
+    // Whether a byte is of a file's pages, if not this process's own by now.
+    bool is_of_file(std::size_t byte) const { return byte < of_file_; }
+
   private:
     std::uint8_t* begin_ = nullptr;
-    std::size_t reserved_ = 0, ready_ = 0;
+    std::size_t reserved_ = 0, ready_ = 0, of_file_ = 0;
 };
 
 }  // namespace mrl

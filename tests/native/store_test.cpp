@@ -1,6 +1,9 @@
 // What is kept: keys against a map, and arrays that grow while others read them.
 #include "store/store.hpp"
 
+#include <sys/mman.h>
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <map>
@@ -113,6 +116,24 @@ void check_growth(mrl::Store& store) {
     CHECK(store.rows.vector(2 * rows - 1)[0] == static_cast<float>(rows - 1));
 }
 
+// Links of a file are written to without a fault each: the pages were taken before.
+void check_own_pages(mrl::Store& store) {
+    const auto faults = [] {
+        struct rusage usage;
+        getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_minflt;
+    };
+    const std::uint32_t to = 7;
+    for (std::uint32_t slot = 0; slot < 20'000; slot += 32) store.links.own(slot);  // 4 KiB apart
+    CHECK(store.links.degree(0) == 0);
+    const auto before = faults();
+    for (std::uint32_t slot = 0; slot < 20'000; slot += 32) store.links.set(slot, &to, 1);
+#if defined(MADV_POPULATE_WRITE)
+    CHECK(faults() - before < 100);  // of 625
+#endif
+    CHECK(store.links.degree(32) == 1 && store.links.of(32)[0] == to);
+}
+
 // As it was loaded, and as a file that is mapped.
 void check_growth(const std::string& path) {
     constexpr std::size_t kRows = 40'000;
@@ -134,6 +155,7 @@ void check_growth(const std::string& path) {
     check_growth(store);
     std::string about;
     mrl::Store mapped = mrl::open_store(path, about, 2);
+    check_own_pages(mapped);
     check_growth(mapped);
     ::unlink(path.c_str());
 }
