@@ -29,6 +29,7 @@ Choice = TypeVar("Choice", bound=str)
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL cuts longer names in silence
 MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
 MAX_BATCH_ID_BYTES = 200
+_SQUARES = (1e-30, 1e37)  # well inside float32, in which pgvector sums the squares of cosine
 _FAULTS = {
     1: "a NaN or an infinity; pgvector stores finite numbers only",
     2: "a zero vector, which has no direction; cosine needs one: leave the row out, or use metric "
@@ -54,6 +55,8 @@ class Described(Protocol):
     def dims(self) -> int: ...  # noqa: D102
     @property
     def metric(self) -> Metric: ...  # noqa: D102
+    @property
+    def key(self) -> str: ...  # noqa: D102
     @property
     def key_type(self) -> str: ...  # noqa: D102
     @property
@@ -152,7 +155,8 @@ def checked_filter(where: Mapping[str, Any] | None, info: Described) -> filters.
     """Returns the tree of a filter over the collection's columns; raises FilterError."""
     if where is None:
         return filters.AllOf(())
-    return filters.parse(where, {name: column.type for name, column in info.columns.items()})
+    types = {name: column.type for name, column in info.columns.items()}
+    return filters.parse(where, {info.key: info.key_type, **types})
 
 
 def checked_index(m: int, ef_construction: int) -> None:
@@ -231,7 +235,26 @@ def checked_vectors(
     )
     if fault:
         raise ValueRangeError(f"{what}, row {row}: {_FAULTS[fault]}")
+    if cosine:
+        _check_lengths(single, what)
     return single
+
+
+def _check_lengths(vectors: NDArray[np.float32], what: str) -> None:
+    """Refuses what has a direction, but a length whose square no float32 holds."""
+    with np.errstate(over="ignore", under="ignore"):
+        if len(vectors) == 1:
+            squares = np.array([np.dot(vectors[0], vectors[0])])
+        else:
+            squares = np.einsum("ij,ij->i", vectors, vectors)
+    beyond = np.flatnonzero(~((squares > _SQUARES[0]) & (squares < _SQUARES[1])))
+    if len(beyond):
+        row = int(beyond[0])
+        length = float(np.linalg.norm(vectors[row].astype(np.float64)))
+        raise ValueRangeError(
+            f"{what}, row {row}: its length is {length:.2g}, whose square is beyond what "
+            "PostgreSQL's distances hold; under cosine only the direction counts: scale it"
+        )
 
 
 def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float32], bool]:

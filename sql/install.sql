@@ -80,14 +80,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '53b7619586f44a915418fe477496382819f9b3b74320f3284186b21cd0086531'
+        AND checksum = '8810428b5b497f0a7a07f72a1c1cdf4680ea72355e71daa003a3acd013dcdf6f'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '53b7619586f44a915418fe477496382819f9b3b74320f3284186b21cd0086531',
+    '8810428b5b497f0a7a07f72a1c1cdf4680ea72355e71daa003a3acd013dcdf6f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -112,14 +112,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '71942a3ebf2455db03882c73fd07b8408de45f7b49d7cc7be836e96b8d5e9bcf'
+        AND checksum = '29a0484c114deb430fe1e16869f743c073895a39e08ecd81bc83fea3e24b40db'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '71942a3ebf2455db03882c73fd07b8408de45f7b49d7cc7be836e96b8d5e9bcf',
+    '29a0484c114deb430fe1e16869f743c073895a39e08ecd81bc83fea3e24b40db',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -144,14 +144,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = '38ff21546d895f5ecaa6a7f2e3fe3f167550d69dc07cbe877fda97546312a3c0'
+        AND checksum = '6079d4d2060f226d523dec6b3e617e9ae0a499c54e3563dde11325daada7ae3d'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    '38ff21546d895f5ecaa6a7f2e3fe3f167550d69dc07cbe877fda97546312a3c0',
+    '6079d4d2060f226d523dec6b3e617e9ae0a499c54e3563dde11325daada7ae3d',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -118,7 +118,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
-    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'e46ed2b1805aa7756eba332125c1e98e';
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c685360c87275e4b26b03a257b668d7a';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
@@ -167,7 +167,7 @@ CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUT
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '6e81b82fbf09e5a32bc85e9e67e8631a';
+    search_path=pg_catalog, pg_temp AS '876633c0a92f1fb40b17ef62ea5e295d';
 CREATE FUNCTION mrl.drop_log(function_ regprocedure) RETURNS void LANGUAGE plpgsql VOLATILE STRICT
     SET search_path=pg_catalog, pg_temp AS '84900fef6cd813e15a7a528f94c480ff';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
@@ -216,7 +216,7 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
     '51d9afc71c400659021c84fbc4ef921a';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '5b0ef233c0179ec609782bd7d7bc3235';
+    search_path=pg_catalog, pg_temp AS '35c65e6e9b3c9352924cc65dc1ea9f97';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '9e4d2501f3c8c78d449afbaaa53876ae';
 CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
@@ -301,6 +301,8 @@ CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SA
     '0079058b577df3c95e09227b36ba95f9';
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
+CREATE FUNCTION mrl.wait_briefly() RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'eae099b047924096fb7ea6a9cccb45a9';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
 CREATE FUNCTION mrl.wire_type(type regtype) RETURNS regtype LANGUAGE plpgsql STABLE STRICT SET

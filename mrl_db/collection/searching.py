@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from mrl_db import door
+from mrl_db import clashes, door
 from mrl_db.collection import refining
 from mrl_db.collection.opened import EngineChoice, Face, Where
 from mrl_db.hits import Hits, Records, Trace
@@ -128,6 +128,7 @@ def search(
     else:
         queries, single = opened.queries(query, as_stored)
     request = opened.request(where, columns)
+    clashes.check_beside_hits(request.columns)
 
     def run(request: Request, rows: int) -> Hits:
         return runner.search(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-from mrl_db import door
+from mrl_db import clashes, door
 from mrl_db.collection.opened import Face, Where
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
@@ -51,6 +51,8 @@ def add(
     """
     opened = self._opened.on(connection)
     door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
+    if vectors is not None:
+        clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
         batch_id,
@@ -70,6 +72,8 @@ def upsert(
 ) -> int:
     """Adds rows as `add`, and replaces those whose key is there; their other columns stay."""
     opened = self._opened.on(connection)
+    if vectors is not None:
+        clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
         batch_id, partial(writing.write, info=opened.info, batches=[batch], on_conflict="replace")
@@ -112,6 +116,17 @@ def ingest(
         How many rows were written.
     """
     opened = self._opened.on(connection)
+    clashes.check_options(
+        {
+            "id": (id, (str, type(None))),
+            "vector": (vector, (str, type(None))),
+            "upsert": (upsert, bool),
+            "index": (index, bool),
+            "progress": (callable(progress) or progress, bool),
+        }
+    )
+    if vectors is not None:
+        clashes.check_unmistaken(batch_id, opened.info)
     fields = opened.fields(id, vector)
     total, parts = sources.open_source(source, vectors, columns, fields)
     checked = (opened.batch(ids, part, further) for ids, part, further in parts)

@@ -7,6 +7,7 @@ DuckDB, ADBC, pyarrow), or pandas' `isna`. Columns that the collection does not 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,10 +110,12 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
             if name not in row:
                 there = ", ".join(map(str, row))
                 raise ValueRangeError(f"row {number} has no {name!r} for the {what}: {there}")
+    names = dict.fromkeys(name for row in rows for name in row)
+    _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)
     columns = {
         name: unmarked([row.get(name) for row in rows], sql_type)
         for name, sql_type in fields.columns.items()
-        if any(name in row for row in rows)
+        if name in names
     }
     ids = [fitted(row[fields.id], fields.key_type) for row in rows]
     return ids, [row[fields.vector] for row in rows], columns
@@ -144,6 +147,19 @@ def check_names(names: Sequence[str], fields: Fields) -> None:
                 f"the data has no column {name!r} for the {what}; it has "
                 f"{', '.join(map(str, names))}; rename it, or name it with ingest({what}=)"
             )
+    _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)
+
+
+def _warn_of_others(names: Sequence[str], fields: Fields) -> None:
+    """Warns where columns are left out while some of the collection's are not there: misspelt."""
+    others = [str(name) for name in names if name not in fields.columns]
+    lacking = [name for name in fields.columns if name not in names]
+    if others and lacking:
+        warnings.warn(
+            f"columns of the data are left out ({', '.join(others)}), and the collection's "
+            f"{', '.join(lacking)} are not in the data; rename them if they are the same",
+            stacklevel=2,
+        )
 
 
 def _is_pandas(source: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
-from mrl_db.model.values import plain_value
+from mrl_db.model.values import is_missing, plain_value
 
 _INTEGERS = ("smallint", "integer", "bigint")
 _FLOATS = ("real", "double precision")
@@ -85,7 +85,7 @@ def column_values(values: Any, sql_type: str) -> list[Any]:
     for name in ("tolist", "to_pylist", "to_list"):
         if hasattr(values, name):
             return list(getattr(values, name)())
-    return [plain_value(value) for value in values]
+    return [None if is_missing(value) else plain_value(value) for value in values]
 
 
 def unmarked(values: list[Any], sql_type: str, missing: list[bool] | None = None) -> list[Any]:
@@ -172,6 +172,6 @@ def _is_column(values: Any) -> bool:
 
 
 def _is_mark(value: Any, sql_type: str) -> bool:
-    if type(value).__name__ in ("NaTType", "NAType"):
+    if is_missing(value):
         return True
     return isinstance(value, float) and value != value and sql_type not in _FLOATS

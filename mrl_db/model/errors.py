@@ -174,6 +174,11 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         return ValueRangeError(said or str(error))  # psycopg's own, of a value and no connection
     if isinstance(error, pg.QueryCanceled):
         return CancelledError(f"{said}; nothing was written")
+    if isinstance(error, pg.LockNotAvailable):
+        return ConflictError(
+            f"{said}; another session holds the table: end its transaction (pg_stat_activity shows "
+            "it), or wait longer with lock_timeout"
+        )
     if (error.sqlstate or "").startswith("40"):
         return ConflictError(f"{said}; it was rolled back, and may be tried again")
     if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):

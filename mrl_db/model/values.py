@@ -24,8 +24,15 @@ def misfit(value: Any, sql_type: str) -> str | None:
     >>> misfit(2**40, "integer")
     'an integer from -2147483648 to 2147483647'
     """
+    if is_missing(value):
+        return "a value, or None for NULL"
     check = _CHECKS.get(sql_type)
     return None if check is None else check(value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is pandas' mark of a missing value; NaT passes for a datetime."""
+    return type(value).__name__ in ("NaTType", "NAType")
 
 
 def knows(sql_type: str) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
+import psycopg
 from psycopg import sql
 
 from mrl_db.model.errors import MrlDbError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import Connection, Session
 
 _POLL_SECONDS = 0.5
 
@@ -46,6 +48,7 @@ def create_index(
     # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a
     # transaction with it.
     with session.connection() if concurrently else session.transaction() as connection:
+        _drop_halves(connection, info, concurrently)
         row = connection.execute(statements.query("index_statement"), values).fetchone()
         if row is None:  # it is there
             return
@@ -65,10 +68,24 @@ def create_index(
             connection.execute(create)
             connection.execute(comment)
             connection.execute(statements.query("define_search"), (info.name,))
+        except psycopg.Error:
+            if concurrently:
+                with contextlib.suppress(psycopg.Error):
+                    _drop_halves(connection, info, concurrently)
+            raise
         finally:
             done.set()
             if watcher is not None:
                 watcher.join()
+
+
+def _drop_halves(connection: Connection, info: CollectionInfo, concurrently: bool) -> None:
+    """Drops what a build beside writers left when it was cut: an index that nobody may use."""
+    kind = "index_drop_concurrently" if concurrently else "index_drop"
+    rows = connection.execute(statements.query("index_halves"), (info.name,)).fetchall()
+    for schema, name in rows:
+        index = statements.identifier(schema, name)
+        connection.execute(statements.query(kind).format(index=index), ())
 
 
 def _watch(

@@ -27,7 +27,8 @@ class Request:
 
     def filter(self) -> tuple[sql.Composable, list[Any]]:
         """The condition of the filter alone, with its parameters."""
-        return compile_condition(self.where, self.column_types)
+        types = {self.info.key: self.info.key_type, **self.column_types}
+        return compile_condition(self.where, types)
 
     def condition(self) -> tuple[sql.Composable, list[Any]]:
         """The condition of the rows with a vector that pass the filter, with its parameters."""

@@ -37,6 +37,21 @@ COMMENT ON FUNCTION mrl.find(text, boolean) IS
     'The catalogue row of a collection, or an error that names it. whole: its table must be there, '
     'too.';
 
+CREATE OR REPLACE FUNCTION mrl.wait_briefly()
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('lock_timeout') = '0' THEN
+        PERFORM set_config('lock_timeout', '10s', true);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.wait_briefly() IS
+    'Ends this transaction''s waits for locks after ten seconds, unless it has a limit of its own: '
+    'whoever waits for a table has everybody behind wait, too.';
+
 CREATE OR REPLACE FUNCTION mrl.type_of(relation regclass, column_name text)
     RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE

@@ -183,6 +183,7 @@ DECLARE
     new_column text;
     others bigint;
 BEGIN
+    PERFORM mrl.wait_briefly();
     IF NOT EXISTS (
         SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind IN ('r', 'p')
     ) THEN
@@ -335,6 +336,7 @@ DECLARE
     c mrl.collection := mrl.find(collection);
     index regclass;
 BEGIN
+    PERFORM mrl.wait_briefly();
     EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
     DELETE FROM mrl.collection AS gone WHERE gone.name = c.name;
     IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN

@@ -182,10 +182,7 @@ DECLARE
     call text;
     name text;
 BEGIN
-    IF current_setting('lock_timeout') = '0' THEN
-        -- Whoever waits for the table has everybody behind wait, too.
-        PERFORM set_config('lock_timeout', '10s', true);
-    END IF;
+    PERFORM mrl.wait_briefly();
     call := mrl.define_log(collection);
     FOR event IN 1 .. cardinality(events) BY 2 LOOP
         name := 'mrl_log_' || lower(events[event]);

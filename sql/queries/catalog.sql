@@ -47,6 +47,24 @@ SELECT coalesce(pg_catalog.format_type(pg_catalog.to_regtype(t.name), NULL), t.n
 FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, position)
 ORDER BY t.position
 
+-- Indexes of a collection that were being built, by the names that ours have, and are by nobody.
+-- name: index_halves
+SELECT n.nspname, x.relname
+FROM mrl.collection AS c
+JOIN pg_catalog.pg_index AS i ON i.indrelid = c.relation
+JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = x.relnamespace
+WHERE c.name = %s AND NOT i.indisvalid AND x.relname ~ '_(mrl|low_dim)_[0-9a-f]{8}$'
+    AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = x.oid
+    )
+
+-- name: index_drop
+DROP INDEX IF EXISTS {index}
+
+-- name: index_drop_concurrently
+DROP INDEX CONCURRENTLY IF EXISTS {index}
+
 -- name: index_statement
 SELECT s.create_statement, s.comment_statement
 FROM mrl.index_statement(

@@ -18,7 +18,7 @@ model.arrays model.filters model.key model.metric model.plan
 model.promise
 _kernels
 door
-kernels model.nesting
+kernels model.nesting clashes
 faces.progress faces.exports
 hits postgres.dates
 postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
