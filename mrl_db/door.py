@@ -243,10 +243,7 @@ def checked_vectors(
 def _check_lengths(vectors: NDArray[np.float32], what: str) -> None:
     """Refuses what has a direction, but a length whose square no float32 holds."""
     with np.errstate(over="ignore", under="ignore"):
-        if len(vectors) == 1:
-            squares = np.array([np.dot(vectors[0], vectors[0])])
-        else:
-            squares = np.einsum("ij,ij->i", vectors, vectors)
+        squares = np.einsum("ij,ij->i", vectors, vectors)
     beyond = np.flatnonzero(~((squares > _SQUARES[0]) & (squares < _SQUARES[1])))
     if len(beyond):
         row = int(beyond[0])
@@ -379,7 +376,7 @@ def checked_columns(
             if wanted is not None:
                 raise DtypeError(
                     f"column {name!r} is {column.type}, row {row} has {_shown(value)}; "
-                    f"wanted {wanted}"
+                    f"wanted {wanted}, or None for NULL"
                 )
         checked[name] = plain
     return checked

@@ -96,14 +96,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '1d9d203230b66990d3c7e3368c3a042fd31e40749a94d2e0d86f18bed7f14963'
+        AND checksum = '6fd99942f9f7d328a83aed82344b25956c7f54d50e5eb7f6b3e766a055a39a9e'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '1d9d203230b66990d3c7e3368c3a042fd31e40749a94d2e0d86f18bed7f14963',
+    '6fd99942f9f7d328a83aed82344b25956c7f54d50e5eb7f6b3e766a055a39a9e',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -112,14 +112,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '29a0484c114deb430fe1e16869f743c073895a39e08ecd81bc83fea3e24b40db'
+        AND checksum = '49bc3474b85901a919d631044c54a690db10d9582c7734e8815db49f69c1dc27'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '29a0484c114deb430fe1e16869f743c073895a39e08ecd81bc83fea3e24b40db',
+    '49bc3474b85901a919d631044c54a690db10d9582c7734e8815db49f69c1dc27',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -27,6 +27,7 @@ from mrl_db.faces.doctor import examine
 from mrl_db.faces.options import Dsn, Engine, Home, K, Like, Name, Queries, Vector, Where
 from mrl_db.hits import Hits
 from mrl_db.model.errors import MissingDependencyError, MrlDbError, ValueRangeError
+from mrl_db.model.filters import from_json
 from mrl_db.model.metric import Metric
 from mrl_db.model.promise import Statistic
 from mrl_db.postgres.server import embedded
@@ -149,12 +150,13 @@ def search(
     """Shows the rows nearest to an example or a vector."""
     with _connect(dsn, home) as db:
         docs = db.open(collection)
-        shown = list(docs.columns) if columns is None else columns.split(",")
+        beside = [name for name in docs.columns if name not in ("id", "distance")]
+        shown = beside if columns is None else columns.split(",")
         hits = docs.search(
             _query(docs, like, vector),
             as_stored=like is not None,
             k=k,
-            where=_filter(where),
+            where=_filter(docs, where),
             columns=shown,
             exact=exact,
         )
@@ -173,11 +175,11 @@ def _query(docs: Collection, like: str | None, vector: Path | None) -> Any:
     return rows.vectors[0]
 
 
-def _filter(where: str | None) -> Any:
+def _filter(docs: Collection, where: str | None) -> Any:
     if where is None:
         return None
     try:
-        return json.loads(where)
+        return from_json(json.loads(where), docs.columns)
     except json.JSONDecodeError as error:
         raise ValueRangeError(f"--where is no JSON: {error}") from None
 
@@ -269,7 +271,9 @@ def recall(
     """Measures the recall of searches as they are now."""
     with _connect(dsn, home) as db:
         docs, choice = _engine(db.open(collection), engine)
-        r = docs.recall(_queries(queries), k=k, where=_filter(where), sample=sample, engine=choice)
+        r = docs.recall(
+            _queries(queries), k=k, where=_filter(docs, where), sample=sample, engine=choice
+        )
         table = Table("queries", "mean", "from", "to", "5th percentile", "minimum", box=None)
         bounds = (f"{share:.4f}" for share in (r.mean, r.low, r.high))
         table.add_row(str(r.queries), *bounds, f"{r.p05:.2f}", f"{r.minimum:.2f}")
@@ -303,7 +307,7 @@ def explain(
             as_stored=like is not None,
             want=keys or None,
             k=k,
-            where=_filter(where),
+            where=_filter(docs, where),
             engine=choice,
         )
         table = Table("stage", "rows in", "rows out", "bytes a row", "µs", box=None)

@@ -40,7 +40,12 @@ def float_array(values: Any, what: str) -> NDArray[Any]:
     """
     try:
         array = _array(values)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError) as error:
+        if not isinstance(values, (Sequence, np.ndarray)):
+            kind = f"{type(values).__module__}.{type(values).__name__}"
+            raise DtypeError(
+                f"{what} is a {kind} that gives no array ({error}); convert it to NumPy's float32"
+            ) from None
         raise ShapeError(
             f"{what} is ragged: its rows differ in length; wanted one width for all"
         ) from None

@@ -12,9 +12,12 @@ their column; nothing is converted in silence.
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from mrl_db.model import json_filters
@@ -27,6 +30,13 @@ MEMBERSHIPS = ("$in", "$nin")
 PATTERNS = ("$like", "$ilike")
 OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS, "$contains")
 JUNCTIONS = ("$and", "$or", "$not")
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "date": datetime.date.fromisoformat,
+    "timestamp without time zone": datetime.datetime.fromisoformat,
+    "timestamp with time zone": datetime.datetime.fromisoformat,
+    "uuid": uuid.UUID,
+    "numeric": Decimal,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,41 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
+def from_json(where: Any, column_types: Mapping[str, str]) -> Any:
+    """Returns a filter that came as JSON, which has no dates, uuids or exact numbers but as text.
+
+    What cannot be read stays as it is, for `parse` to refuse.
+
+    >>> from_json({"day": {"$gte": "2020-01-31"}}, {"day": "date"})
+    {'day': {'$gte': datetime.date(2020, 1, 31)}}
+    """
+    if isinstance(where, list):
+        return [from_json(part, column_types) for part in where]
+    if not isinstance(where, Mapping):
+        return where
+    return {name: _read(name, value, column_types) for name, value in where.items()}
+
+
+def _read(name: Any, value: Any, column_types: Mapping[str, str]) -> Any:
+    if name in column_types:
+        return _from_json(value, column_types[name])
+    return from_json(value, column_types) if name in JUNCTIONS else value
+
+
+def _from_json(value: Any, sql_type: str) -> Any:
+    if isinstance(value, Mapping):
+        return {operator: _from_json(each, sql_type) for operator, each in value.items()}
+    if isinstance(value, list):
+        return [_from_json(each, sql_type) for each in value]
+    read = _READERS.get(sql_type)
+    if read is None or not isinstance(value, (str, float)):
+        return value
+    try:
+        return read(str(value))
+    except (ValueError, ArithmeticError):
+        return value
+
+
 def _junction(name: str, value: Any, column_types: Mapping[str, str]) -> Node:
     if name == "$not":
         if not isinstance(value, Mapping):
@@ -181,6 +226,11 @@ def _operator(place: Place, operator: object, value: Any) -> Node:
             raise FilterError(
                 f"{operator} on column {name!r} holds a {type(value).__name__}, wanted a list of "
                 "values"
+            )
+        if not place.path and place.sql_type.endswith("[]"):
+            raise FilterError(
+                f"{operator} compares single values, column {name!r} is {place.sql_type}; use "
+                "$contains"
             )
         member = place.condition("$in", [each for each in value if each is not None])
         if any(each is None for each in value):

@@ -122,6 +122,12 @@ class ChangeLog:
                 f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: '
                 'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'
             )
+        if state["read_only"]:
+            raise FreshnessError(
+                "this connection only reads (a standby, or default_transaction_read_only), and to "
+                'follow writes is to register for them: load(max_staleness=float("inf")) takes the '
+                "rows as they are now, until refresh()"
+            )
         if state["triggers"] != _TRIGGERS:
             raise NotLoggedError(_not_logged(info))
         return int(state["relation"])

@@ -53,6 +53,7 @@ BEGIN
                 OR EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = r.oid),
             'subscribed', EXISTS (SELECT FROM pg_subscription_rel AS s WHERE s.srrelid = r.oid),
             'row_security', r.relrowsecurity,
+            'read_only', current_setting('transaction_read_only') = 'on',
             'triggers', (
                 SELECT count(*)
                 FROM pg_trigger AS t

@@ -222,8 +222,18 @@ BEGIN
             AND i.indnkeyatts = 1 AND a.attname = key
     ) THEN
         RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
-            USING ERRCODE = 'MR003', HINT = format(
-                'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it', relation, key);
+            USING ERRCODE = 'MR003', HINT = CASE
+                WHEN EXISTS (
+                    SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind = 'p'
+                )
+                THEN format(
+                    'a unique index of a partitioned table has the columns that it is partitioned '
+                    'by: partition it by hash of %I, or attach each partition with an index on %I '
+                    'of its own', key, key)
+                ELSE format(
+                    'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it',
+                    relation, key)
+            END;
     END IF;
     IF NOT (
         SELECT a.attnotnull
