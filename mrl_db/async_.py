@@ -71,6 +71,8 @@ def by_thread(
 
     @functools.wraps(method)
     async def call(self: AsyncCollection, /, *given: P.args, **named: P.kwargs) -> R:
+        if named.get("connection") is not None:  # the event loop's, which no thread may use
+            return await tasks.run(method, self._collection, *given, **named)
         work = functools.partial(method, self._collection, *given, **named)
         return await tasks.in_thread(work, self._session.cancel)
 

@@ -338,9 +338,12 @@ async def test_calls_are_part_of_the_callers_transaction(db):
         assert await docs.count() == 10
         await connection.rollback()
         await docs.add([21], vectors(1), connection=connection)
+        rows = [{"id": 22, "embedding": [1.0] * DIMS}]
+        assert await docs.ingest(rows, connection=connection) == 1
+        assert [len(page) async for page in docs.scan(page=6, connection=connection)] == [6, 6]
         with pytest.raises(mrl_db.DtypeError, match="AsyncConnection"):
             await docs.count(connection=object())
-    assert (await docs.get([20, 21])).ids.tolist() == [21]
+    assert (await docs.get([20, 21, 22])).ids.tolist() == [21, 22]
 
 
 @in_loop
