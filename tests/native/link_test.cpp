@@ -73,7 +73,7 @@ void link_batch(Disk& disk, MrlReader* reader) {
     CHECK(mrl_link_begin(reader, &disk.meta, &linker) == MRL_DONE);
     Steady pages(disk);
     for (std::uint32_t slot = first; slot < end; ++slot) {
-        pages.search(reader, vector_of(disk, reader, slot).data(), {MRL_GATHER, 0, 0, 0});
+        pages.search(reader, vector_of(disk, reader, slot).data(), {MRL_GATHER, 0, 0, 0, nullptr});
         CHECK(mrl_link_add(linker, slot, reader) == MRL_DONE);
     }
     give_lines(disk, linker);
@@ -115,8 +115,9 @@ double recall(Disk& disk, MrlReader* reader, const std::vector<float>& queries) 
     };
     for (std::size_t q = 0; q < kQueries; ++q) {
         const float* query = queries.data() + q * disk.meta.dims;
-        const auto walk = slots(pages.search(reader, query, {MRL_WALK, kEffort, 40, kK}));
-        const auto all = slots(pages.search(reader, query, {MRL_WALK, 4000, disk.meta.slots, kK}));
+        const auto walk = slots(pages.search(reader, query, {MRL_WALK, kEffort, 40, kK, nullptr}));
+        const auto all =
+            slots(pages.search(reader, query, {MRL_WALK, 4000, disk.meta.slots, kK, nullptr}));
         std::vector<std::uint32_t> common;
         std::set_intersection(walk.begin(), walk.end(), all.begin(), all.end(),
                               std::back_inserter(common));

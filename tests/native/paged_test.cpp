@@ -254,12 +254,14 @@ struct Asked {
     const float* query;
     MrlSearchKind kind;
     std::size_t effort, keep, k;
+    const std::uint32_t* slots = nullptr;
 };
 
 Answer search(MrlReader* reader, const Disk& disk, Frames& frames, const Asked& asked) {
     const MrlPageHost host = frames.host();
     CHECK(mrl_search_begin(reader, &disk.meta, &host, asked.query,
-                           {asked.kind, asked.effort, asked.keep, asked.k}) == MRL_DONE);
+                           {asked.kind, asked.effort, asked.keep, asked.k, asked.slots}) ==
+          MRL_DONE);
     frames.run(reader);
     return {reader->search.popped(), reader->search.hits()};
 }
@@ -296,6 +298,14 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
                 CHECK(same(search(reader, disk, copies, asked), in_place));
                 CHECK(same(search(reader, disk, moving, asked), in_place));
             }
+            // The rows that lines find, scored by their codes, are those of a look at both.
+            std::vector<std::uint32_t> slots;
+            for (const auto& hit : search(reader, disk, steady, {query, MRL_SCAN, 1, 50, 10}).hits)
+                slots.push_back(hit.slot);
+            const Answer both = search(reader, disk, steady, {query, MRL_SCAN_CODES, 1, 50, 10});
+            const Asked asked{query, MRL_SCORE, 1, slots.size(), 10, slots.data()};
+            for (Frames* frames : {&steady, &copies, &moving})
+                CHECK(same(search(reader, disk, *frames, asked), both));
         }
         moved += moving.moved;
         copied += moving.copied;
