@@ -63,6 +63,10 @@ void check_keys(mrl::KeyType type, std::size_t most, unsigned seed) {
         }
     }
     for (const auto& [key, row] : expected) CHECK(keys.find(key) == row && keys.at(row) == key);
+    // Of the table four bytes a place, of which three quarters were full before it was doubled.
+    const std::size_t of_table = std::max<std::size_t>(64, 8 * (most + 9) / 3) * 4;
+    if (type != mrl::KeyType::text)
+        CHECK(keys.bytes() <= 2 * most * mrl::key_bytes(type) + of_table + 256);
 }
 
 // Writing the same keys over and over takes no more and more bytes.
