@@ -160,14 +160,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '6f53620f74ea4d73d21a54153a77fa9a69f31ddf21e70b9c9baa67bfc46c06db'
+        AND checksum = '289a73968e7d2b6b1bb6b1b222338ccdb6db329513b708d07c6a5c3380bfa7c0'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    '6f53620f74ea4d73d21a54153a77fa9a69f31ddf21e70b9c9baa67bfc46c06db',
+    '289a73968e7d2b6b1bb6b1b222338ccdb6db329513b708d07c6a5c3380bfa7c0',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -192,14 +192,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '2cac4c3588c61639291da1564f7c5053c148a0e8100e5daee5439e572b24d625'
+        AND checksum = '3efe0cc063f3e89a5910545edc5c8226136b838fe594f5757c2bf4e6493d4584'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '2cac4c3588c61639291da1564f7c5053c148a0e8100e5daee5439e572b24d625',
+    '3efe0cc063f3e89a5910545edc5c8226136b838fe594f5757c2bf4e6493d4584',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -155,7 +155,7 @@ CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURN
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '80e541e0eaca511d826b3eafd075333b';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '2e9a06eb8df54418639b2ebb6ca1785e';
+    search_path=pg_catalog, pg_temp AS 'f554b6fc1d85db862b69c617a651b07b';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
     SET search_path=pg_catalog, pg_temp AS '665536c4d49fcfaa1917bec180edc918';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -262,6 +262,8 @@ CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMU
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS 'f6e6e2b7b94a1516402e04bebdca56c6';
+CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'f3dc2dd68bab619dbd1b8f1dc6c8ec0f';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '3d5a79ad10bb81488ea6c805bdbb21fd';

@@ -6,8 +6,8 @@ import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from functools import partial, wraps
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,14 @@ from mrl_db.faces import frames
 from mrl_db.faces.frames import Fields
 from mrl_db.hits import Hits
 from mrl_db.learn.transform import transform_from_bytes
-from mrl_db.model.errors import FilterError, NotLoadedError, PlanError, ShapeError, ValueRangeError
+from mrl_db.model.errors import (
+    CollectionNotFoundError,
+    FilterError,
+    NotLoadedError,
+    PlanError,
+    ShapeError,
+    ValueRangeError,
+)
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog
@@ -207,3 +214,29 @@ class Face(Protocol):
     """Whatever has an open collection: the functions of this package are methods of it."""
 
     _opened: Opened
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def by_its_name_now(method: Method) -> Method:
+    """Calls a method again where another client gave the table another name, or schema, before.
+
+    Not in a transaction of the caller's, which the first call has ended.
+    """
+
+    @wraps(method)
+    def call(self: Face, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except CollectionNotFoundError:
+            opened = self._opened
+            before = opened.info.relation
+            if kwargs.get("connection") is not None:
+                raise
+            opened.describe()
+            if opened.info.relation == before:
+                raise
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrl_db import door
-from mrl_db.collection.opened import Face, Where
+from mrl_db.collection.opened import Face, Where, by_its_name_now
 from mrl_db.faces import exports
 from mrl_db.hits import Records
 from mrl_db.model.errors import ValueRangeError
@@ -128,6 +128,7 @@ def scan(
     return Scan(opened.session, request, window)
 
 
+@by_its_name_now
 def update(
     self: Face,
     /,

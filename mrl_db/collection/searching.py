@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from mrl_db import clashes, door
 from mrl_db.collection import refining
-from mrl_db.collection.opened import EngineChoice, Face, Where
+from mrl_db.collection.opened import EngineChoice, Face, Where, by_its_name_now
 from mrl_db.hits import Hits, Records, Trace
 from mrl_db.model.errors import ShapeError
 from mrl_db.model.key import id_array
@@ -20,6 +20,7 @@ from mrl_db.postgres.request import Request
 from mrl_db.recall import fates
 
 
+@by_its_name_now
 def get(
     self: Face,
     ids: Any,
@@ -45,12 +46,14 @@ def get(
     return Records(ids, vectors, values, opened.column_types, (info.key, info.vector))
 
 
+@by_its_name_now
 def count(self: Face, where: Where | None = None, *, connection: object | None = None) -> int:
     """Returns the number of rows with a vector, of those that pass the filter."""
     opened = self._opened.on(connection)
     return rows.count(opened.session, opened.request(where))
 
 
+@by_its_name_now
 def search(
     self: Face,
     query: ArrayLike | None = None,
@@ -151,6 +154,7 @@ def search(
     return hits[0] if single else hits
 
 
+@by_its_name_now
 def explain(
     self: Face,
     query: ArrayLike,

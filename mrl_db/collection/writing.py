@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from mrl_db import clashes, door
-from mrl_db.collection.opened import Face, Where
+from mrl_db.collection.opened import Face, Where, by_its_name_now
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.learn.transform import Transform, check_transform
@@ -18,6 +18,7 @@ IndexKind = Literal["auto", "mrl", "hnsw"]
 _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchmarks/record)
 
 
+@by_its_name_now
 def add(
     self: Face,
     /,
@@ -60,6 +61,7 @@ def add(
     )
 
 
+@by_its_name_now
 def upsert(
     self: Face,
     /,
@@ -149,6 +151,7 @@ def ingest(
     return count
 
 
+@by_its_name_now
 def delete(
     self: Face,
     ids: Any = None,

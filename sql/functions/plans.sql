@@ -174,3 +174,20 @@ END
 $$;
 COMMENT ON FUNCTION mrl.keep_promise(text, text, jsonb, jsonb) IS
     'Stores a plan with the promise that it was measured to keep.';
+
+CREATE OR REPLACE FUNCTION mrl.search_by_name(collection text)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection, whole => true);
+    plan jsonb := mrl.plan_of(c);
+    statement text := mrl.filled(mrl.search_statement(collection, plan), plan, '$1', '$2', '$3');
+BEGIN
+    RETURN format('SELECT hit.id, hit.distance FROM (%s) AS hit', statement);
+END
+$$;
+COMMENT ON FUNCTION mrl.search_by_name(text) IS
+    'The search of a collection under the name that its table has now, of query, k and keep: '
+    'mrl.search_<collection> has the name of when it was made.';

@@ -333,6 +333,8 @@ BEGIN
         ) AS hit;
     END IF;
     RETURN QUERY SELECT unnest(ids), unnest(distances);
+EXCEPTION WHEN undefined_table THEN  -- it has another name by now
+    RETURN QUERY EXECUTE mrl.search_by_name(%5$L) USING query, k, keep;
 END
 $body$
         $function$,

@@ -186,3 +186,23 @@ def test_an_empty_batch_does_not_end_an_ingest(db):
 
     assert docs.ingest(iter(batches), index=False) == 2
     assert docs.count() == 2
+
+
+@pytest.mark.parametrize("index", [None, "hnsw", "mrl"])
+def test_a_table_of_another_name_or_schema_is_searched_by_psql_as_before(db, execute, index):
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add(range(50), vectors(50))
+    if index is not None:
+        docs.create_index(kind=index)
+    search = "SELECT id, distance FROM mrl.search_docs(%s::vector, 5)"
+    query = (str(vectors(50)[7].tolist()),)
+    before = execute(search, query)
+
+    execute("ALTER TABLE docs RENAME TO papers")
+    assert execute(search, query) == before
+    execute("CREATE SCHEMA library; ALTER TABLE papers SET SCHEMA library")
+
+    assert execute(search, query) == before
+    assert docs.search(vectors(50)[7], k=5).ids.tolist() == [row[0] for row in before]
+    docs.upsert([7], vectors(1))
+    assert docs.count() == 50
