@@ -310,10 +310,12 @@ async def test_lost_connections_are_made_again(db, execute):
         assert all(hits.ids[0] == 0 for hits in answers)
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(dsn):
+def test_a_statement_that_takes_too_long_is_cancelled(db, dsn):
+    db.create_collection("docs", dims=DIMS).add(range(ROWS), vectors())
+
     async def main():
-        async with await mrl_db.connect_async(dsn, statement_timeout=0.2) as db:
-            docs = await made(db)
+        async with await mrl_db.connect_async(dsn, statement_timeout=1) as limited:
+            docs = await limited.open("docs")
             async with await psycopg.AsyncConnection.connect(dsn) as other:
                 await other.execute("LOCK TABLE docs")
                 with pytest.raises(mrl_db.CancelledError):
