@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -139,11 +140,13 @@ def make(interpreter: str, machine: str, out: Path) -> Path:
         run(python, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
             "--wheel-dir", work / "raw", source, **environment)  # fmt: skip
         (raw,) = (work / "raw").glob("*.whl")
-        platform = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
-        run(sys.executable, "-m", "auditwheel", "repair", "--plat", platform, "--only-plat",
+        run(sys.executable, "-m", "auditwheel", "repair", "--only-plat",
             "--wheel-dir", work / "repaired", raw)  # fmt: skip
         (repaired,) = (work / "repaired").glob("*.whl")
         print(run(sys.executable, "-m", "auditwheel", "show", repaired).strip())
+        tag = re.search(r"manylinux_2_(\d+)_", repaired.name)
+        if tag is None or int(tag[1]) > int(GLIBC.partition(".")[2]):
+            raise SystemExit(f"{repaired.name}: wanted glibc {GLIBC} or older")
         out.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(repaired, out))
 
