@@ -1,0 +1,173 @@
+// The stages of a funnel but for what becomes of the last.
+#include <algorithm>
+
+#include "funnel_run.hpp"
+
+namespace mrl {
+namespace {
+
+constexpr std::size_t kMostPool = 8192;
+constexpr std::size_t kLeastPool = 32;
+// The margin is measured from this answer, or from the last one where more are wanted.
+constexpr std::size_t kWatched = 10;
+// Lines hold little of long vectors, and two bits of it lead astray: from so many dims on survivors
+// are scored by both planes before they enter the pool.
+constexpr std::size_t kRefinedDims = 640;
+// A selection of less than this share of the rows is read as a list.
+constexpr std::size_t kListShare = 4;
+// A walk reads some twenty new lines a hop, and needs as many times more hops as fewer rows are
+// allowed; a list is read at thrice the speed, as its next lines are known.
+constexpr double kLinesPerHop = 20.0, kListSpeed = 3.0;
+constexpr std::size_t kFetched = 32 << 10;  // bytes: the first-level cache holds half as much again
+
+}  // namespace
+
+void FunnelRun::first_stage() {
+    const std::size_t keep = stages()[0].keep;
+    candidates_.clear();
+    if (plan_.last() == 0) return list_allowed();
+    const Selection* selection = request_.selection;
+    std::size_t rows_read;
+    if (plan_.walks && keep < allowed_ && !few_allowed()) {
+        rows_read = walk(keep);
+    } else if (selection != nullptr && selection->list.size() < store_.rows.size() / kListShare) {
+        rows_read = scan_selection(*selection, keep);
+    } else {
+        rows_read = scan_all(keep);
+    }
+    count(0, rows_read, candidates_.size());
+}
+
+void FunnelRun::list_allowed() {
+    if (request_.selection == nullptr) {
+        for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
+            if (!filtered_ || filter_.allows_row(row)) candidates_.push_back({0.0f, row});
+        }
+        return;
+    }
+    for (const std::uint32_t row : request_.selection->list) {
+        if (filter_.allows_row(row)) candidates_.push_back({0.0f, row});
+    }
+}
+
+bool FunnelRun::few_allowed() const {
+    const double walked = kLinesPerHop * static_cast<double>(plan_.plan->effort) *
+                          static_cast<double>(store_.rows.size()) /
+                          static_cast<double>(allowed_ + 1);
+    return request_.selection != nullptr && static_cast<double>(allowed_) < kListSpeed * walked;
+}
+
+std::size_t FunnelRun::walk(std::size_t keep) {
+    const double share = static_cast<double>(allowed_) / static_cast<double>(store_.rows.size());
+    const auto stretched = [share](std::size_t n) {
+        return static_cast<std::size_t>(static_cast<double>(n) / share);
+    };
+    const std::size_t effort = plan_.plan->effort;
+    const float margin = plan_.plan->margin < 0 ? margin_of_effort(effort) : plan_.plan->margin;
+    const float unit =
+        store_.metric() == Metric::cosine ? 1.0f : query_.length / store_.lines.unit();
+    WalkOptions options{
+        .hops = stretched(effort),
+        .pool = std::min(kMostPool, stretched(std::max({effort, kLeastPool, keep + keep / 2}))),
+        .k = std::max(kWatched, stages().back().keep),
+        .margin = margin * unit,
+        .refine = store_.dims() >= kRefinedDims};
+    if (filter_.hidden != Keys::kNone) {
+        options.hidden = store_.slot_of(filter_.hidden);
+        const auto detour = request_.hidden->detours.find(options.hidden);
+        if (detour != request_.hidden->detours.end()) options.detour = &detour->second;
+    }
+    walk_graph(kernels_, {store_.links, store_.entries, store_.lines}, query_.line, options,
+               filter(), scratch_.walk);
+
+    const StageCodes& lines = plan_.codes(0);
+    const std::size_t widened = lines.widening() * keep;
+    Pool& pool = scratch_.walk.pool;
+    if (!filtered_ && !options.refine) kernels_.pool_cut(&pool, widened);
+    for (std::size_t i = 0; i < pool.size; ++i) {
+        if (!filtered_ || filter_.allows_slot(pool.id[i])) {
+            candidates_.push_back({pool.key[i], pool.id[i]});
+        }
+    }
+    if (!store_.waiting.empty()) scan_waiting(options.refine, options.refine ? keep : widened);
+    if (!options.refine) {
+        if (candidates_.size() > widened + widened / 4) cut(widened);
+        score(lines);
+    }
+    cut(keep);
+    to_rows();
+    return scratch_.walk.scored;
+}
+
+void FunnelRun::scan_waiting(bool by_both_planes, std::size_t keep) {
+    scan(kernels_, LineStage(store_.lines, by_both_planes), query_,
+         {store_.waiting.data(), store_.waiting.size()}, keep, filter(), candidates_);
+}
+
+std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t keep) {
+    const StageCodes& codes = plan_.codes(0);
+    const auto& list = codes.by_slot() ? selection.slots : selection.list;
+    // Where nothing was deleted and no number changed hands since, all of the list is still
+    // what was selected.
+    const bool untouched = store_.epoch == selection.epoch && store_.live == store_.rows.size() &&
+                           filter_.hidden == Keys::kNone;
+    scan_codes({list.data(), list.size()}, keep, untouched ? nullptr : &filter_);
+    return list.size();
+}
+
+std::size_t FunnelRun::scan_all(std::size_t keep) {
+    scan_codes({nullptr, store_.rows.size()}, keep, filter());
+    return store_.rows.size();
+}
+
+void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* filter) {
+    const StageCodes& codes = plan_.codes(0);
+    const std::size_t widened =
+        keep >= scanned.n ? keep : codes.widening() * keep;  // where all stay, all are scored
+    codes.prepare(query_);
+    const Look then = look();
+    scan(kernels_, codes, query_, scanned, widened, filter, candidates_, &turn_);
+    if (turn_.given() != then.given) catch_up(codes, then);
+    if (codes.widening() > 1) {
+        cut(widened);
+        score(codes);
+    }
+    cut(keep);
+    if (codes.by_slot()) to_rows();
+}
+
+void FunnelRun::later_stage(std::size_t number) {
+    const StageCodes& codes = plan_.codes(number);
+    const std::size_t rows_in = candidates_.size(), keep = stages()[number].keep;
+    codes.prepare(query_);
+    if (plan_.is_of_rows(number)) fetch_ahead(keep);
+    if (codes.by_slot()) {
+        for (Candidate& candidate : candidates_) candidate.row = store_.slot_of(candidate.row);
+    }
+    score(codes);
+    if (codes.by_slot()) to_rows();
+    cut(keep);
+    count(number, rows_in, candidates_.size());
+}
+
+void FunnelRun::fetch_ahead(std::size_t keep) {
+    const std::size_t n = candidates_.size();
+    if (n > kRanked || !store_.rows.keeps_vectors()) return;
+    for (const Candidate& candidate : candidates_) store_.rows.fetch_code(candidate.row);
+    std::uint16_t ranks[kRanked];
+    rank_candidates(kernels_, candidates_, ranks);
+    const std::size_t likely = std::min(keep * 3 / 4, kFetched / (store_.dims() * sizeof(float)));
+    for (std::size_t i = 0; i < n; ++i) {
+        if (ranks[i] < likely) store_.rows.fetch_vector(candidates_[i].row);
+    }
+}
+
+void FunnelRun::score(const StageCodes& codes) {
+    const std::size_t n = candidates_.size();
+    scratch_.ids.resize(n);
+    scratch_.scores.resize(n);
+    for (std::size_t i = 0; i < n; ++i) scratch_.ids[i] = candidates_[i].row;
+    codes.score_at(kernels_, query_, scratch_.ids.data(), n, scratch_.scores.data());
+    for (std::size_t i = 0; i < n; ++i) candidates_[i].score = scratch_.scores[i];
+}
+}  // namespace mrl
