@@ -25,8 +25,9 @@ from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
 from mrl_db.engines.native.plans import NativePlanSpace
 from mrl_db.engines.native.remembered import Remembered
+from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
-from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.hits import Hits, Trace
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import NotLoadedError, PlanError
 from mrl_db.model.filters import AllOf
@@ -259,7 +260,7 @@ class NativeEngine(TunableEngine):
         return Hits(
             ids,
             distances,
-            lambda: _trace(plan, tuple(_STAGE.iter_unpack(counts)), 1),
+            lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1),
             certified=plan.leaves_out_none(index.rows) if plan.route == "flat" else False,
         )
 
@@ -296,7 +297,7 @@ class NativeEngine(TunableEngine):
         return Hits(
             ids,
             distances,
-            lambda: _trace(plan, counts, len(queries), microseconds),
+            lambda: trace(plan, counts, len(queries), microseconds),
             rows.columns_of(self._session, request, ids),
             certified=plan.leaves_out_none(index.rows),
         )
@@ -378,24 +379,3 @@ class NativeEngine(TunableEngine):
                 ids[query, rank], distances[query, rank] = key, distance
         distances[np.isinf(distances)] = np.nan
         return ids, distances
-
-
-def _trace(
-    plan: Plan, counts: _kernels.StageCounts, queries: int, microseconds: float | None = None
-) -> Trace:
-    """Rows and microseconds of every stage, on average of the queries; the time is a thread's."""
-    n = max(queries, 1)
-    stages = tuple(
-        StageTrace(
-            f"{plan.route}, {stage}" if number == 0 else str(stage),
-            round(rows_in / n),
-            round(rows_out / n),
-            stage.precision.bytes(stage.dims),
-            nanoseconds / n / 1000,
-        )
-        for number, (stage, (rows_in, rows_out, nanoseconds)) in enumerate(
-            zip(plan.stages, counts, strict=True)
-        )
-    )
-    total = sum(stage.microseconds or 0.0 for stage in stages)
-    return Trace("native", total if microseconds is None else microseconds, stages)

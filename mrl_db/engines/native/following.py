@@ -28,6 +28,7 @@ import psycopg
 from mrl_db import _kernels
 from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
+from mrl_db.engines.native.comparing import compare
 from mrl_db.engines.native.lease import Following
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
@@ -380,24 +381,12 @@ class LiveIndex:
         self.info = info
         follows = log.relation == relation and log.holds(self._reader)
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:
-            comparison = _kernels.Comparison()
-            differing: list[Any] = []
-            with self._session.snapshot() as connection:
-                position = log.position(connection)
-                if position is None:
-                    raise FreshnessError(
-                        f'collection "{info.name}" was dropped while it was compared'
-                    )
-                request = Request(info, AllOf(()), ())
-                for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
-                    if len(vectors):
-                        differ = self._index.compare(encoded, vectors, comparison).tolist()
-                        differing += decode([encoded[i] for i in differ], info.key_type)
+            position, differing, met = compare(self._index, self._session, log, info)
             if len(differing) > max(self._following.few, self._index.rows // 2):
                 self._load()
                 return
             self.generation += 1
-            self._unsaved += self._index.erase_unmet(comparison)
+            self._unsaved += self._index.erase_unmet(met)
             self._apply(self._link.connection(), differing)
             self._position, self._reader = position, reader  # in this order: see _take
         if not self._renew(log, self._link.connection()):

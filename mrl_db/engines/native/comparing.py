@@ -1,0 +1,37 @@
+"""What differs between an index in this process and its table, by one COPY of all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mrl_db import _kernels
+from mrl_db.model.errors import FreshnessError
+from mrl_db.model.filters import AllOf
+from mrl_db.model.key import decode
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.changes import ChangeLog, Position
+from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Session
+
+
+def compare(
+    index: _kernels.Index, session: Session, log: ChangeLog, info: CollectionInfo
+) -> tuple[Position, list[Any], _kernels.Comparison]:
+    """Returns as of when the table was read, the keys that differ, and what was met of the index.
+
+    Raises:
+        FreshnessError: The table is gone.
+    """
+    met = _kernels.Comparison()
+    differing: list[Any] = []
+    with session.snapshot() as connection:
+        position = log.position(connection)
+        if position is None:
+            raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')
+        request = Request(info, AllOf(()), ())
+        for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
+            if len(vectors):
+                differ = index.compare(encoded, vectors, met).tolist()
+                differing += decode([encoded[i] for i in differ], info.key_type)
+    return position, differing, met
