@@ -47,7 +47,7 @@ def test_doctor_is_well_and_says_what_is_here(run):
 
     for what in ("instruction set", "PostgreSQL", "pg_config", "pgvector", "schema mrl"):
         assert what in said
-    assert "pages of format 1" in said  # of the library that the server has loaded
+    assert "pages of format" in said  # of the library that the server has loaded
     assert "✗" not in said
 
 

@@ -33,7 +33,9 @@ class Interrupt:
         sys.settrace(None)
 
     def _call(self, frame, *_):
-        return self._line if frame.f_code.co_filename.startswith(OURS) else None
+        ours = frame.f_code.co_filename.startswith(OURS)
+        # What is raised in a finalizer reaches nobody, wherever it comes from.
+        return self._line if ours and frame.f_code.co_name != "__del__" else None
 
     def _line(self, _, event, *__):
         if event == "line":
