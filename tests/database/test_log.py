@@ -175,6 +175,7 @@ def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(docs, 
     assert execute("SELECT count(*), count(integers) FROM mrl.change") == [(2, 0)]
 
 
+@pytest.mark.superuser  # writes to the catalogue itself
 def test_a_log_of_another_key_is_made_anew(docs, execute):
     docs.load(cache=False)
     docs.unload()
