@@ -36,6 +36,8 @@ _FAULTS = {
     "l2 or inner_product",
     3: f"a value beyond {MAX_HALFVEC_VALUE:.0f}, the largest half-precision float of the low-dim "
     "column; scale the vectors down",
+    4: "its length is {length:.2g}, whose square is beyond what PostgreSQL's distances hold; under "
+    "cosine only the direction counts: scale it",
 }
 
 
@@ -231,27 +233,15 @@ def checked_vectors(
     cosine = info.metric is Metric.cosine
     halves = info.vector_type == "halfvec" or not cosine
     row, fault = _kernels.first_bad_row(
-        single, cosine, MAX_HALFVEC_VALUE if halves else float("inf")
+        single,
+        cosine,
+        MAX_HALFVEC_VALUE if halves else float("inf"),
+        *(_SQUARES if cosine else ()),
     )
     if fault:
-        raise ValueRangeError(f"{what}, row {row}: {_FAULTS[fault]}")
-    if cosine:
-        _check_lengths(single, what)
+        length = float(np.linalg.norm(single[row].astype(np.float64)))
+        raise ValueRangeError(f"{what}, row {row}: {_FAULTS[fault].format(length=length)}")
     return single
-
-
-def _check_lengths(vectors: NDArray[np.float32], what: str) -> None:
-    """Refuses what has a direction, but a length whose square no float32 holds."""
-    with np.errstate(over="ignore", under="ignore"):
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-    beyond = np.flatnonzero(~((squares > _SQUARES[0]) & (squares < _SQUARES[1])))
-    if len(beyond):
-        row = int(beyond[0])
-        length = float(np.linalg.norm(vectors[row].astype(np.float64)))
-        raise ValueRangeError(
-            f"{what}, row {row}: its length is {length:.2g}, whose square is beyond what "
-            "PostgreSQL's distances hold; under cosine only the direction counts: scale it"
-        )
 
 
 def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float32], bool]:

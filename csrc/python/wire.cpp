@@ -141,17 +141,20 @@ void define_wire(py::module_& m) {
 
     m.def(
         "first_bad_row",
-        [](const Array<float>& rows, bool zero_forbidden, float largest) {
+        [](const Array<float>& rows, bool zero_forbidden, float largest, float least_square,
+           float most_square) {
             const auto r = matrix(rows, "rows");
             wire::BadRow bad{0, wire::Fault::none};
             {
                 const WithoutGil released;
                 bad = wire::first_bad_row(r.data, r.rows, r.row_stride, r.width, zero_forbidden,
-                                          largest);
+                                          largest, {least_square, most_square});
             }
             return std::make_pair(bad.row, static_cast<int>(bad.fault));
         },
-        py::arg("rows").noconvert(), py::arg("zero_forbidden"), py::arg("largest"));
+        py::arg("rows").noconvert(), py::arg("zero_forbidden"), py::arg("largest"),
+        py::arg("least_square") = wire::Squares{}.least,
+        py::arg("most_square") = wire::Squares{}.most);
     m.def("copy_header", [] { return py::bytes(wire::copy_header()); });
     m.def("copy_trailer", [] { return py::bytes(wire::copy_trailer()); });
     m.def("encode_rows", &encode_rows, py::arg("key_type"), py::arg("keys"), py::arg("vector_type"),

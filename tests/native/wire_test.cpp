@@ -156,6 +156,10 @@ void check_row_faults() {
     CHECK(bad.row == 1 && bad.fault == Fault::not_finite);
     CHECK(first_bad_row(large, 2, 2, 2, true, limit).fault == Fault::too_large);
     CHECK(first_bad_row(huge, 2, 2, 2, true, infinity).fault == Fault::none);
+    const BadRow tiny = first_bad_row(good, 2, 2, 2, true, infinity, {1e-30f, 1e37f});
+    CHECK(tiny.row == 1 && tiny.fault == Fault::length);
+    CHECK(first_bad_row(huge, 2, 2, 2, true, infinity, {1e-30f, 1e37f}).fault == Fault::length);
+    CHECK(first_bad_row(zero, 2, 2, 2, true, infinity, {1e-30f, 1e37f}).fault == Fault::zero);
 }
 
 }  // namespace
