@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mrl_db import _kernels
 from mrl_db.engines.native import background
+from mrl_db.engines.native.plans import native_plan
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 from mrl_db.model.plan import graph_plan
 
@@ -63,21 +64,6 @@ def build(rows: int, dims: int, path: Path) -> None:
     index.set_projection(*fit_projection(index.sample(SAMPLE_ROWS)))
     index.build("fast", threads, None)
     index.save(str(path), "")
-
-
-def native(dims: int) -> _kernels.NativePlan:
-    """Returns the default plan."""
-    plan = graph_plan(dims=dims, k=K)
-    stages = [
-        (
-            _kernels.Space.__members__[stage.space],
-            stage.dims,
-            _kernels.Precision.__members__[stage.precision.value],
-            stage.keep,
-        )
-        for stage in plan.stages
-    ]
-    return _kernels.NativePlan(_kernels.Route.graph, plan.effort, stages, plan.margin)
 
 
 def resident() -> dict[str, int]:
@@ -122,7 +108,7 @@ def measure(path: Path, dims: int, seconds: float) -> dict[str, object]:
     before = resident()["VmRSS"]
     index, _ = _kernels.Index.open(str(path))
     rows = index.rows
-    plan = native(dims)
+    plan = native_plan(graph_plan(dims=dims, k=K))
     took: list[float] = []
     result: dict[str, object] = {}
     written = 0

@@ -23,7 +23,7 @@ from mrl_db.engines.native import background
 from mrl_db.engines.native.following import LiveIndex
 from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
-from mrl_db.engines.native.plans import NativePlanSpace
+from mrl_db.engines.native.plans import NativePlanSpace, native_plan
 from mrl_db.engines.native.remembered import Remembered
 from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
@@ -36,7 +36,7 @@ from mrl_db.model.plan import Plan, with_k
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import OwnSession
 
 _STAGE = struct.Struct("=QQQ")  # rows in, rows out, nanoseconds
 _PLANS = 1000
@@ -47,7 +47,7 @@ Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | Non
 
 
 def load(
-    session: Session,
+    session: OwnSession,
     info: CollectionInfo,
     loading: Loading,
     progress: Progress | bool = False,
@@ -87,7 +87,7 @@ class NativeEngine(TunableEngine):
 
     name: Literal["native"] = "native"
 
-    def __init__(self, session: Session, live: LiveIndex, loading: Loading) -> None:
+    def __init__(self, session: OwnSession, live: LiveIndex, loading: Loading) -> None:
         """Not for callers: `load` makes it."""
         self._session = session
         self._live = live
@@ -213,17 +213,7 @@ class NativeEngine(TunableEngine):
         remembered = self._plans.get(plan)
         if remembered is not None:
             return remembered
-        stages = [
-            (
-                _kernels.Space.__members__[stage.space],
-                stage.dims,
-                _kernels.Precision.__members__[stage.precision.value],
-                stage.keep,
-            )
-            for stage in plan.stages
-        ]
-        route = _kernels.Route.__members__[plan.route]
-        native = _kernels.NativePlan(route, plan.effort, stages, plan.margin)
+        native = native_plan(plan)
         try:
             self.index.check(native)
         except _kernels.PlanMismatchError as error:

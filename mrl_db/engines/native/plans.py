@@ -22,6 +22,21 @@ _BEST_MARGINS = 2  # whose keeps are varied
 _NEAR = 1.7  # times the effort, up and down, where other keeps are tried
 
 
+def native_plan(plan: Plan) -> _kernels.NativePlan:
+    """Returns a plan as the kernels take it."""
+    stages = [
+        (
+            _kernels.Space.__members__[stage.space],
+            stage.dims,
+            _kernels.Precision.__members__[stage.precision.value],
+            stage.keep,
+        )
+        for stage in plan.stages
+    ]
+    route = _kernels.Route.__members__[plan.route]
+    return _kernels.NativePlan(route, plan.effort, stages, plan.margin)
+
+
 @dataclass(frozen=True, slots=True)
 class NativePlanSpace:
     """Plans over what is loaded.
