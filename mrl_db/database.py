@@ -19,14 +19,14 @@ from mrl_db.model.metric import Metric, MetricName
 from mrl_db.postgres import catalog, changes, health, migrations
 from mrl_db.postgres.borrowed import BorrowedPool
 from mrl_db.postgres.server import embedded
-from mrl_db.postgres.session import PoolSession, Session
+from mrl_db.postgres.session import OwnSession, PoolSession
 from mrl_db.recall.query_log import QueryLog
 
 # Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
 # would be held for longer than 5 s.
 _REWRITE_BYTES = 512 << 20
 
-AnySession = TypeVar("AnySession", bound=Session)
+AnySession = TypeVar("AnySession", bound=OwnSession)
 Pooled = TypeVar("Pooled", bound=PoolSession)
 
 
@@ -39,7 +39,7 @@ class Database:
 
     def __init__(
         self,
-        session: Session,
+        session: OwnSession,
         server: embedded.EmbeddedServer | None,
         *,
         query_log: bool = True,

@@ -21,7 +21,7 @@ from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import OwnSession
 from mrl_db.recall.explorer import Measured
 from mrl_db.recall.query_log import QueryLog
 
@@ -45,7 +45,7 @@ class Collection:
       the call is part of its transaction, sees what that wrote, and commits nothing.
     """
 
-    def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:
+    def __init__(self, session: OwnSession, info: CollectionInfo, log: QueryLog) -> None:
         """Not for callers: use `Database.open`."""
         self._opened = Opened(session, info, log)
 
@@ -192,10 +192,10 @@ class Collection:
         """
         writing.adapt(self, name, adaptor, progress=progress)
         opened = self._opened
-        return open_collection(opened.session, name, QueryLog(opened.log.keep))
+        return open_collection(opened.own, name, QueryLog(opened.log.keep))
 
 
-def open_collection(session: Session, name: str, log: QueryLog) -> Collection:
+def open_collection(session: OwnSession, name: str, log: QueryLog) -> Collection:
     """Returns a collection by its name; raises CollectionNotFoundError."""
     return Collection(session, catalog.describe(session, name), log)
 

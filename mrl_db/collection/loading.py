@@ -80,7 +80,7 @@ def load(
     )
     unload(self)  # its memory is needed
     opened.describe()
-    opened.engines["native"] = engine.load(opened.session, opened.info, loading, progress)
+    opened.engines["native"] = engine.load(opened.own, opened.info, loading, progress)
 
 
 def unload(self: Face) -> None:

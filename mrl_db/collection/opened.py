@@ -35,7 +35,7 @@ from mrl_db.postgres import batches, catalog
 from mrl_db.postgres.borrowed import Borrowed, Twins
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.session import Connection, OwnSession, Session
 from mrl_db.recall import promises
 from mrl_db.recall.explorer import Measured
 from mrl_db.recall.query_log import QueryLog
@@ -49,8 +49,9 @@ _CHOICES = ("auto", "sql", "native")
 class Opened:
     """The state of a collection object; all of it."""
 
-    def __init__(self, session: Session, info: CollectionInfo, log: QueryLog) -> None:
-        self.session = session
+    def __init__(self, session: OwnSession, info: CollectionInfo, log: QueryLog) -> None:
+        self.own = session
+        self.session: Session = session
         self.info = info
         self.twins: Twins = weakref.WeakKeyDictionary()
         self.whole: Opened | None = None

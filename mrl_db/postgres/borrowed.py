@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from psycopg import conninfo
@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.model.errors import ConnectError, ValueRangeError, from_psycopg
 from mrl_db.postgres import required, vectors
-from mrl_db.postgres.session import Connection, Session, Theirs
+from mrl_db.postgres.session import Connection, OwnSession, Session, Theirs
 from mrl_db.postgres.twin import Twin, second_face
 
 Twins = weakref.WeakKeyDictionary[Theirs, Twin]
@@ -73,18 +73,8 @@ class Borrowed(Session):
         self._twins[theirs] = twin
         return twin
 
-    def own_connection(self) -> NoReturn:
-        """Raises: there is one connection, and it is the caller's."""
-        raise NotImplementedError("a borrowed connection is one alone")
 
-    def give_back(self, connection: Connection, process: int) -> None:
-        """Nothing is to be given back."""
-
-    def close(self) -> None:
-        """The connection stays open."""
-
-
-class BorrowedPool(Session):
+class BorrowedPool(OwnSession):
     """The caller's pool of psycopg's connections, which nobody changes and which stays open."""
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:

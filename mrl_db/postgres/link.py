@@ -6,13 +6,13 @@ import os
 import weakref
 
 from mrl_db.lifetime import renew_after_fork
-from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.session import Connection, OwnSession
 
 
 class Link:
     """Such a connection; it is closed when nobody has the link any more."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OwnSession) -> None:
         self._session = session
         self._connection: Connection | None = None
         renew_after_fork(self)

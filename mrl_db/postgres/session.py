@@ -123,6 +123,10 @@ class Session(ABC):
         """Returns what a call gives that takes long; where others would wait, beside them."""
         return call()
 
+
+class OwnSession(Session):
+    """Connections that are ours to take: one may be kept beside those that are lent."""
+
     @abstractmethod
     def own_connection(self) -> Connection:
         """Returns a connection of the caller's own, until `give_back()` or `close()`."""
@@ -136,7 +140,7 @@ class Session(ABC):
         """Gives all connections back."""
 
 
-class PoolSession(Session):
+class PoolSession(OwnSession):
     """A pool of connections."""
 
     _plain_class: type[Connection] = psycopg.Connection

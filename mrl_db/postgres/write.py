@@ -91,9 +91,11 @@ def _few(
 ) -> tuple[list[tuple[int, bytes]], Iterator[tuple[int, bytes]]]:
     """Returns a stream's pieces when they are few, else none; and the stream of what is left."""
     head: list[tuple[int, bytes]] = []
+    size = 0
     for piece in stream:
         head.append(piece)
-        if sum(len(each) for _, each in head) > limit:
+        size += len(piece[1])
+        if size > limit:
             return [], itertools.chain(head, stream)
     return head, stream
 

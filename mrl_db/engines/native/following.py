@@ -40,7 +40,7 @@ from mrl_db.postgres.changes import ChangeLog, News, Position, Reader, trim
 from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.link import Link
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.session import Connection, OwnSession
 
 Read = Callable[
     [CollectionInfo, ChangeLog | None, threading.Event | None],
@@ -55,7 +55,7 @@ class LiveIndex:
 
     def __init__(
         self,
-        session: Session,
+        session: OwnSession,
         info: CollectionInfo,
         read: Read,
         *,
