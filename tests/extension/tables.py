@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 
 def text(vector):
@@ -73,3 +74,16 @@ def recall(session, queries, k=10, **options):
 def plan(session, statement):
     """A statement's plan as text."""
     return "\n".join(row[0] for row in session.execute(f"EXPLAIN (COSTS OFF) {statement}"))
+
+
+def composed(comparisons, leaves):
+    """Conditions made of others, as texts."""
+    return st.recursive(
+        comparisons,
+        lambda parts: st.one_of(
+            st.builds("({} AND {})".format, parts, parts),
+            st.builds("({} OR {})".format, parts, parts),
+            st.builds("NOT ({})".format, parts),
+        ),
+        max_leaves=leaves,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from extension.tables import clustered, fill, plan, text
+from extension.tables import clustered, composed, fill, plan, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,15 +24,7 @@ comparisons = st.one_of(
     st.builds("embedding <-> '{}' < {}".format, st.just(text(ROWS[7])), st.integers(1, 9)),
     st.just("kind IS NULL"),
 )
-filters = st.recursive(
-    comparisons,
-    lambda parts: st.one_of(
-        st.builds("({} AND {})".format, parts, parts),
-        st.builds("({} OR {})".format, parts, parts),
-        st.builds("NOT ({})".format, parts),
-    ),
-    max_leaves=3,
-)
+filters = composed(comparisons, 3)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import psycopg
 import pytest
-from extension.tables import clustered, fill, plan, text
+from extension.tables import clustered, composed, fill, plan, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,15 +57,7 @@ comparisons = st.one_of(
     st.builds("kind % {} = 0".format, st.integers(1, 400)),  # not leakproof: the executor's
     st.builds("id < {}".format, st.integers(0, 2000)),  # not included
 )
-filters = st.recursive(
-    comparisons,
-    lambda parts: st.one_of(
-        st.builds("({} AND {})".format, parts, parts),
-        st.builds("({} OR {})".format, parts, parts),
-        st.builds("NOT ({})".format, parts),
-    ),
-    max_leaves=4,
-)
+filters = composed(comparisons, 4)
 
 
 @pytest.fixture
