@@ -115,6 +115,7 @@ class Database:
         schema: str | None = None,
         adaptor: Transform | None = None,
         metadata: bool = False,
+        vectors_required: bool = True,
         if_exists: Literal["error", "open"] = "error",
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
@@ -133,6 +134,8 @@ class Database:
                 that is written or searched for through a collection's methods goes through it.
             metadata: Adds the column `meta` of type jsonb, for whatever a row has besides: filters
                 reach into it, `{"meta.year": {"$gte": 2020}}`.
+            vectors_required: False takes rows without a vector, too: all methods but searches see
+                them.
             if_exists: "open" returns the collection of this name where there is one that has all
                 that is given here; what is left to defaults may differ, and it may have further
                 columns.
@@ -150,6 +153,7 @@ class Database:
             key_type,
             {**(columns or {}), **({"meta": "jsonb"} if metadata else {})},
             schema,
+            vectors_required,
         )
         stored = None
         if adaptor is not None:

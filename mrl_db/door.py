@@ -6,8 +6,7 @@ message says what came, what is taken, and the way out. Nothing here asks the da
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -16,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import _kernels
+from mrl_db.door_keys import checked_keys, shown
 from mrl_db.model import filters
-from mrl_db.model.arrays import column_values, float_array, listed, single_precision
-from mrl_db.model.errors import DtypeError, DuplicateKeyError, ShapeError, ValueRangeError
-from mrl_db.model.key import KEY_TYPES, Encoded, encode
+from mrl_db.model.arrays import column_values, float_array, parted, single_precision
+from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
+from mrl_db.model.key import Encoded, encode
 from mrl_db.model.metric import Metric
 from mrl_db.model.precision import MAX_HALFVEC_VALUE, MAX_STORED_DIMS
 from mrl_db.model.values import misfit
@@ -62,18 +62,27 @@ class Described(Protocol):
     @property
     def key_type(self) -> str: ...  # noqa: D102
     @property
+    def vector(self) -> str: ...  # noqa: D102
+    @property
     def vector_type(self) -> str: ...  # noqa: D102
+    @property
+    def vectors_required(self) -> bool: ...  # noqa: D102
     @property
     def columns(self) -> Mapping[str, _Column]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that passed the door: keys encoded, float32 vectors (n, dims), columns of n values."""
+    """Rows that passed the door: keys encoded, float32 vectors (n, dims), columns of n values.
+
+    A row without a vector has NaN for it. Where vectors were left out, no row has one, and rows
+    that are there already keep theirs.
+    """
 
     keys: Encoded
     vectors: NDArray[np.float32]
     columns: Mapping[str, Sequence[Any]]
+    left_out: bool = False
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -158,7 +167,7 @@ def checked_filter(where: Mapping[str, Any] | None, info: Described) -> filters.
     if where is None:
         return filters.AllOf(())
     types = {name: column.type for name, column in info.columns.items()}
-    return filters.parse(where, {info.key: info.key_type, **types})
+    return filters.parse(where, {info.key: info.key_type, **types, info.vector: filters.VECTOR})
 
 
 def checked_index(m: int, ef_construction: int) -> None:
@@ -203,11 +212,14 @@ def checked_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, .
 
 
 def checked_vectors(
-    vectors: ArrayLike, info: Described, what: str = "vectors"
+    vectors: ArrayLike,
+    info: Described,
+    what: str = "vectors",
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """Returns vectors (n, dims) as contiguous float32 once nothing in them can be wrong.
 
-    Takes whatever `mrl_db.model.arrays.float_array` does.
+    Takes whatever `mrl_db.model.arrays.float_array` does; `numbers` are the rows' in messages.
 
     Raises:
         ShapeError: Axes, width or number of rows.
@@ -240,7 +252,8 @@ def checked_vectors(
     )
     if fault:
         length = float(np.linalg.norm(single[row].astype(np.float64)))
-        raise ValueRangeError(f"{what}, row {row}: {_FAULTS[fault].format(length=length)}")
+        number = row if numbers is None else numbers[row]
+        raise ValueRangeError(f"{what}, row {number}: {_FAULTS[fault].format(length=length)}")
     return single
 
 
@@ -255,91 +268,7 @@ def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float
     return checked_vectors(np.atleast_2d(array), info, "query"), array.ndim == 1
 
 
-# Keys, columns and whole rows
-
-
-def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]:
-    """Returns keys as Python values of the key's type, all different; `count` of them if given."""
-    ids = listed(ids)
-    several = isinstance(ids, (Sequence, np.ndarray)) and not isinstance(ids, (str, bytes))
-    if not several or getattr(ids, "ndim", 1) != 1:
-        shape = f" of shape {ids.shape}" if hasattr(ids, "shape") else ""
-        raise ShapeError(
-            f"ids is {type(ids).__name__}{shape}, wanted a list or an array of one axis"
-        )
-    if count is not None and len(ids) != count:
-        empty = "vectors is empty: " if count == 0 else "ids is empty: " if len(ids) == 0 else ""
-        raise ShapeError(f"{empty}there are {len(ids)} ids for {count} vectors, wanted one each")
-    if len(ids) == 0:
-        return []
-    kind = KEY_TYPES[key_type]
-    values: list[Any]
-    if kind.dtype is not None:
-        values = _integer_keys(ids, key_type, kind.dtype)
-    elif kind.size is not None:
-        values = _instances(ids, uuid.UUID, "uuid", "convert it with uuid.UUID(…)")
-    else:
-        values = _text_keys(ids)
-    if len(set(values)) != len(values):
-        seen: set[Any] = set()
-        twice = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-        raise DuplicateKeyError(
-            f"id {twice!r} stands twice in one call; each row needs an id of its own"
-        )
-    return values
-
-
-def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
-    """Returns keys where one alone may be given as it is."""
-    several = [ids] if is_alone(ids) else listed(ids)
-    is_listed = isinstance(several, (Sequence, np.ndarray))
-    return checked_keys(several if is_listed else list(several), key_type)
-
-
-def is_alone(value: Any) -> bool:
-    """Whether it is one value, not several of them."""
-    return isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Iterable, np.ndarray))
-
-
-def _instances(ids: Sequence[Any], kind: type, key_type: str, way_out: str) -> list[Any]:
-    for position, value in enumerate(ids):
-        if not isinstance(value, kind):
-            raise DtypeError(
-                f"ids[{position}] is {_shown(value)}, the key is {key_type}; {way_out}"
-            )
-    return list(ids)
-
-
-def _integer_keys(
-    ids: Sequence[Any] | NDArray[Any], key_type: str, dtype: type[np.signedinteger[Any]]
-) -> list[int]:
-    integers = isinstance(ids, np.ndarray) and ids.dtype.kind in "iu"
-    for position, value in enumerate(() if integers else ids):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-            raise DtypeError(
-                f"ids[{position}] is {_shown(value)}, the key is {key_type}; give integers"
-            )
-    values = ids.tolist() if isinstance(ids, np.ndarray) else [int(value) for value in ids]
-    limit, smallest, largest = np.iinfo(dtype), min(values), max(values)
-    if smallest < limit.min or largest > limit.max:
-        raise ValueRangeError(
-            f"ids reach from {smallest} to {largest}, {key_type} holds {limit.min} to {limit.max}"
-        )
-    return values
-
-
-def _text_keys(ids: Sequence[Any]) -> list[str]:
-    values = [str(value) for value in _instances(ids, str, "text", "convert it with str(…)")]
-    for position, value in enumerate(values):
-        if "\0" in value:
-            raise ValueRangeError(
-                f"ids[{position}] contains a NUL character, which PostgreSQL cannot hold"
-            )
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueRangeError(f"ids[{position}] is no valid Unicode") from None
-    return values
+# Columns and whole rows
 
 
 def checked_columns(
@@ -365,26 +294,48 @@ def checked_columns(
             wanted = None if value is None else misfit(value, column.type)
             if wanted is not None:
                 raise DtypeError(
-                    f"column {name!r} is {column.type}, row {row} has {_shown(value)}; "
+                    f"column {name!r} is {column.type}, row {row} has {shown(value)}; "
                     f"wanted {wanted}, or None for NULL"
                 )
         checked[name] = plain
     return checked
 
 
-def checked_rows(
-    ids: Any, vectors: ArrayLike, columns: Mapping[str, Any], info: Described
-) -> Batch:
-    """Returns the rows once they passed every check that needs no database."""
-    single = checked_vectors(vectors, info)
-    keys = checked_keys(ids, info.key_type, len(single))
-    return Batch(encode(keys, info.key_type), single, checked_columns(columns, info, len(single)))
+def checked_rows(ids: Any, vectors: Any, columns: Mapping[str, Any], info: Described) -> Batch:
+    """Returns the rows once they passed every check that needs no database.
+
+    Args:
+        ids: Keys.
+        vectors: (n, dims), with None for a row that has none; None: they are left out.
+        columns: Metadata.
+        info: The collection.
+    """
+    if vectors is None:
+        keys = checked_keys(ids, info.key_type)
+        single = np.full((len(keys), info.dims), np.nan, np.float32)
+    else:
+        single = _vectors_or_nan(vectors, info)
+        keys = checked_keys(ids, info.key_type, len(single))
+    further = checked_columns(columns, info, len(keys))
+    return Batch(encode(keys, info.key_type), single, further, left_out=vectors is None)
+
+
+def _vectors_or_nan(vectors: Any, info: Described) -> NDArray[np.float32]:
+    some = parted(vectors)
+    if some is None:
+        return checked_vectors(vectors, info)
+    if info.vectors_required:
+        raise ValueRangeError(
+            f"vectors, row {int(np.argmin(some.present))} is None, and rows of collection "
+            f'"{info.name}" have vectors; create_collection(vectors_required=False) makes one '
+            f"whose rows need none, ALTER COLUMN {info.vector} DROP NOT NULL makes this one so"
+        )
+    every = np.full((len(some), info.dims), np.nan, np.float32)
+    numbers = np.flatnonzero(some.present).tolist()
+    every[some.present] = checked_vectors(some.vectors, info, numbers=numbers)
+    return every
 
 
 def _no_column(name: str, info: Described) -> NoReturn:
     there = ", ".join(info.columns) or "none"
     raise ValueRangeError(f'collection "{info.name}" has no column {name!r}; there are: {there}')
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r:.60} ({type(value).__name__})"

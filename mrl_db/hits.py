@@ -282,7 +282,8 @@ class Records:
 
     Attributes:
         ids: (n,).
-        vectors: (n, dims) float32; (n, 0) where they were not asked for.
+        vectors: (n, dims) float32, of NaN for a row without a vector; (n, 0) where they were not
+            asked for.
         columns: Metadata columns as lists of n values.
         types: The SQL types of the columns.
         names: What key and vector are called in the table.
@@ -307,9 +308,13 @@ class Records:
         ]
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Returns a dict for each row, as `Collection.add` takes them."""
+        """Returns a dict for each row, as `Collection.add` takes them: None for no vector."""
         columns = self._columns()
-        rows = zip(*(values for _, values, _ in columns), strict=True)
+        several = [
+            exports.listed_vectors(values) if getattr(values, "ndim", 1) == 2 else values
+            for _, values, _ in columns
+        ]
+        rows = zip(*several, strict=True)
         return [
             {name: value for (name, _, _), value in zip(columns, row, strict=True)} for row in rows
         ]

@@ -80,14 +80,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '8810428b5b497f0a7a07f72a1c1cdf4680ea72355e71daa003a3acd013dcdf6f'
+        AND checksum = 'c6d89a87eb9f38b31725cab4f9bf62df40fc0896b850fc90773db23b3077f071'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '8810428b5b497f0a7a07f72a1c1cdf4680ea72355e71daa003a3acd013dcdf6f',
+    'c6d89a87eb9f38b31725cab4f9bf62df40fc0896b850fc90773db23b3077f071',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -112,14 +112,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '49bc3474b85901a919d631044c54a690db10d9582c7734e8815db49f69c1dc27'
+        AND checksum = '9f11203feb961c9f28cfb2862936ea5b5e01b18ff6c7e5701b4c0f5f363b2dae'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '49bc3474b85901a919d631044c54a690db10d9582c7734e8815db49f69c1dc27',
+    '9f11203feb961c9f28cfb2862936ea5b5e01b18ff6c7e5701b4c0f5f363b2dae',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -136,8 +136,9 @@ CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMU
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
     NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
-    text DEFAULT "current_schema"()) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '5d47d453d12e462adf4e19940fe2d097';
+    text DEFAULT "current_schema"(), vectors_required boolean DEFAULT true) RETURNS regclass
+    LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    '2190c954a6fa7c23855b5eee834e021d';
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64, kind text DEFAULT 'auto'::text) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '89f3779a63cc5caff605d03ffe2bd1ea';
@@ -161,7 +162,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'ea56642f9203fe6511ce50fb7e96041e';
+    search_path=pg_catalog, pg_temp AS '3144ed0fb697a5112446e70b982bdf54';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS

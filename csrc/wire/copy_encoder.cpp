@@ -1,5 +1,7 @@
 #include "copy_encoder.hpp"
 
+#include <cmath>
+
 namespace mrl::wire {
 namespace {
 
@@ -24,9 +26,18 @@ unsigned char* put_key(const RowsToEncode& rows, std::size_t row, unsigned char*
     return out + bytes;
 }
 
+// Vectors are finite; so a NaN in front can say that there is none.
+bool is_null(const RowsToEncode& rows, std::size_t row) {
+    return rows.dims != 0 && std::isnan(rows.vectors[row * rows.row_stride]);
+}
+
 unsigned char* put_vector(const RowsToEncode& rows, std::size_t row, unsigned char* out) {
     const std::size_t element = rows.vector_type == VectorType::float32 ? 4 : 2;
     const float* vector = rows.vectors + row * rows.row_stride;
+    if (is_null(rows, row)) {
+        store_big_endian<std::int32_t>(-1, out);
+        return out + 4;
+    }
     store_big_endian(static_cast<std::int32_t>(4 + element * rows.dims), out);
     store_big_endian(static_cast<std::uint16_t>(rows.dims), out + 4);
     store_big_endian<std::uint16_t>(0, out + 6);
@@ -54,8 +65,9 @@ std::size_t encoded_bytes(const RowsToEncode& rows) {
     const std::size_t element = rows.vector_type == VectorType::float32 ? 4 : 2;
     std::size_t bytes = rows.count * (2 + 4 + key_bytes(rows.key_type) + 8 + element * rows.dims +
                                       4 * rows.extra_per_row);
-    if (rows.key_type == KeyType::text) {
-        for (std::size_t i = 0; i < rows.count; ++i) bytes += rows.text_keys[i].count;
+    for (std::size_t i = 0; i < rows.count; ++i) {
+        if (rows.key_type == KeyType::text) bytes += rows.text_keys[i].count;
+        if (is_null(rows, i)) bytes -= 4 + element * rows.dims;
     }
     for (std::size_t i = 0; i < rows.count * rows.extra_per_row; ++i) {
         if (rows.extra[i].bytes != nullptr) bytes += rows.extra[i].count;

@@ -22,7 +22,7 @@ struct RowsToEncode {
     const unsigned char* keys;  // key_bytes each; unused for text
     const Field* text_keys;     // for text
     VectorType vector_type;
-    const float* vectors;  // count rows of dims, row_stride floats apart
+    const float* vectors;  // count rows of dims, row_stride floats apart; NaN first: NULL
     std::size_t row_stride;
     std::size_t dims;
     const Field* extra;  // count * extra_per_row, row by row

@@ -175,11 +175,18 @@ class Opened:
     def fields(self, id: str | None = None, vector: str | None = None) -> Fields:
         """Returns what is taken of frames, whose columns are named as the table's by default."""
         info = self.info
-        return Fields(id or info.key, vector or info.vector, info.key_type, self.column_types)
+        return Fields(
+            id or info.key,
+            vector or info.vector,
+            info.key_type,
+            self.column_types,
+            info.vectors_required,
+        )
 
     def batch(self, ids: Any, vectors: Any, columns: Mapping[str, Any]) -> door.Batch:
-        """Returns rows, checked, as they are stored; without vectors, those of a frame."""
-        if vectors is None:
+        """Returns rows, checked, as they are stored; those of a frame come without vectors."""
+        framed = frames.is_frame(ids) or frames.is_rows(ids)
+        if vectors is None and (framed or self.info.vectors_required):
             if columns:
                 raise ShapeError(
                     f"columns {', '.join(columns)} were given without vectors; a frame brings its "
@@ -189,7 +196,10 @@ class Opened:
         batch = self.checked(partial(door.checked_rows, ids, vectors, columns))
         if self.adaptor is None:
             return batch
-        return replace(batch, vectors=self.adaptor.apply(batch.vectors))
+        present = ~np.isnan(batch.vectors[:, 0])
+        vectors = np.full_like(batch.vectors, np.nan)
+        vectors[present] = self.adaptor.apply(batch.vectors[present])
+        return replace(batch, vectors=vectors)
 
     def write(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         """Runs a write in a transaction, once for each batch_id; returns its rows."""

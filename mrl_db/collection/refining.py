@@ -206,7 +206,4 @@ def _beyond(distances: NDArray[np.float64], further: Further) -> bool:
 
 def _stacked(column: NDArray[np.object_], dims: int) -> NDArray[np.float32]:
     """Returns vectors out of a column of them; NaN where a row is gone since, and in padding."""
-    nothing = np.full(dims, np.nan, np.float32)
-    listed = [nothing if each is None else each for each in column.ravel()]
-    flat = np.stack(listed) if listed else np.empty((0, dims), np.float32)
-    return flat.reshape(*column.shape, dims)
+    return rows.stacked(column.ravel().tolist(), dims).reshape(*column.shape, dims)

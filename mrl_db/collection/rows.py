@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrl_db import door
+from mrl_db import door, door_keys
 from mrl_db.collection.opened import Face, Where, by_its_name_now
 from mrl_db.faces import exports
 from mrl_db.hits import Records
@@ -19,6 +19,7 @@ from mrl_db.postgres import update as updating
 from mrl_db.postgres.copy_out import block_rows
 from mrl_db.postgres.pages import Window, pages
 from mrl_db.postgres.request import Request
+from mrl_db.postgres.rows import stacked
 from mrl_db.postgres.session import Session
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class Scan:
         }
         vectors = np.empty((len(rows), 0), np.float32)
         if info.vector in self._request.columns:
-            listed = further.pop(info.vector)
-            vectors = np.stack(listed) if rows else np.empty((0, info.dims), np.float32)
+            vectors = stacked(further.pop(info.vector), info.dims)
         ids = id_array([row[0] for row in rows], info.key_type)
         types = self._request.column_types
         return Records(ids, vectors, further, types, (info.key, info.vector))
@@ -97,7 +97,7 @@ def scan(
     page: int | None = None,
     connection: object | None = None,
 ) -> Scan:
-    """Returns the rows with a vector that pass a filter, in the order of their keys.
+    """Returns the rows that pass a filter, in the order of their keys.
 
     Nothing is read before the scan is iterated or made a frame of. Each page is a statement of its
     own and holds no connection: a row that stays comes once, one that is written meanwhile comes or
@@ -106,7 +106,8 @@ def scan(
     Args:
         where: A filter over metadata columns.
         columns: Metadata to bring along; None: all.
-        vectors: Bring the vectors along; without, `Records.vectors` is (n, 0).
+        vectors: Bring the vectors along, NaN for a row that has none; without, `Records.vectors` is
+            (n, 0).
         after: Only rows whose key comes after this one, in the database's order: the last one of
             the page before.
         limit: Rows at most; None: all.
@@ -121,7 +122,7 @@ def scan(
         request = replace(request, columns=(*request.columns, info.vector))
     usual = block_rows(info.dims) if vectors else _PAGE_ROWS
     window = Window(
-        None if after is None else door.checked_keys([after], info.key_type)[0],
+        None if after is None else door_keys.checked_keys([after], info.key_type)[0],
         None if limit is None else door.checked_count(limit, "limit"),
         usual if page is None else door.checked_count(page, "page"),
     )
@@ -167,10 +168,10 @@ def update(
         return opened.write(
             batch_id, partial(updating.update_where, request=request, values=values)
         )
-    keys = door.checked_keys_or_key(ids, opened.info.key_type)
-    alone = door.is_alone(ids)
+    keys = door_keys.checked_keys_or_key(ids, opened.info.key_type)
+    alone = door_keys.is_alone(ids)
     listed = {
-        name: [value] * len(keys) if alone or door.is_alone(value) else value
+        name: [value] * len(keys) if alone or door_keys.is_alone(value) else value
         for name, value in columns.items()
     }
     checked = opened.checked(lambda info: door.checked_columns(listed, info, len(keys)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from mrl_db import clashes, door
+from mrl_db import clashes, door, door_keys
 from mrl_db.collection import refining
 from mrl_db.collection.opened import EngineChoice, Face, Where, by_its_name_now
 from mrl_db.hits import Hits, Records, Trace
@@ -30,6 +30,8 @@ def get(
 ) -> Records:
     """Returns the rows with these ids in that order, without those that are not there.
 
+    A row without a vector has NaN for it.
+
     Args:
         ids: One key, or several.
         columns: Metadata to bring along; None: all.
@@ -40,17 +42,17 @@ def get(
     names = tuple(info.columns)
     if columns is not None:
         names = opened.checked(partial(door.checked_column_names, columns))
-    keys = door.checked_keys_or_key(ids, info.key_type)
-    present, vectors, values = rows.get(opened.session, info, keys, names)
+    keys = door_keys.checked_keys_or_key(ids, info.key_type)
+    present, vectors, values = rows.get(opened.session, info, keys, names, every=True)
     ids = id_array(present, info.key_type)
     return Records(ids, vectors, values, opened.column_types, (info.key, info.vector))
 
 
 @by_its_name_now
 def count(self: Face, where: Where | None = None, *, connection: object | None = None) -> int:
-    """Returns the number of rows with a vector, of those that pass the filter."""
+    """Returns the number of rows that pass the filter, those without a vector included."""
     opened = self._opened.on(connection)
-    return rows.count(opened.session, opened.request(where))
+    return rows.count(opened.session, opened.request(where), every=True)
 
 
 @by_its_name_now
@@ -125,9 +127,9 @@ def search(
     if (query is None) == (like is None):
         raise ShapeError("search() takes a query or like=, one of the two")
     if query is None:
-        own = door.checked_keys_or_key(like, opened.info.key_type)
+        own = door_keys.checked_keys_or_key(like, opened.info.key_type)
         queries, _ = opened.queries(refining.vectors_of(opened, own), as_stored=True)
-        single = door.is_alone(like)
+        single = door_keys.is_alone(like)
     else:
         queries, single = opened.queries(query, as_stored)
     request = opened.request(where, columns)
@@ -185,7 +187,7 @@ def explain(
     runner = opened.synced(engine, plan, shortlist)
     used = opened.plan_of(runner, door.checked_count(k, "k"), shortlist, plan)
     request = opened.request(where)
-    keys = () if want is None else door.checked_keys_or_key(want, opened.info.key_type)
+    keys = () if want is None else door_keys.checked_keys_or_key(want, opened.info.key_type)
     return fates.explain(runner, opened.session, request, queries[0], used, keys)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-from mrl_db import clashes, door
+from mrl_db import clashes, door, door_keys
 from mrl_db.collection.opened import Face, Where, by_its_name_now
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
@@ -36,7 +36,8 @@ def add(
         ids: n keys of the collection's key type; or, without `vectors`, a frame, Arrow data or a
             list of dicts whose columns are named as the table's are (docs/data.md).
         vectors: (n, dims) float32; float16, float64 and Python's integers are converted, tensors
-            and pgvector's vectors taken.
+            and pgvector's vectors taken. Where rows need none (`create_collection`), a list may
+            hold None, or vectors be left out.
         on_conflict: "skip" leaves rows as they are whose key is there already.
         batch_id: As above.
         connection: As above.
@@ -72,7 +73,10 @@ def upsert(
     connection: object | None = None,
     **columns: Any,
 ) -> int:
-    """Adds rows as `add`, and replaces those whose key is there; their other columns stay."""
+    """Adds rows as `add`, and replaces those whose key is there; their other columns stay.
+
+    Vectors stay, too, where they are left out; a None in a list takes a row's away.
+    """
     opened = self._opened.on(connection)
     if vectors is not None:
         clashes.check_unmistaken(batch_id, opened.info)
@@ -168,7 +172,7 @@ def delete(
         )
     if ids is None:
         return opened.write(batch_id, partial(rows.delete_where, request=opened.request(where)))
-    keys = door.checked_keys_or_key(ids, opened.info.key_type)
+    keys = door_keys.checked_keys_or_key(ids, opened.info.key_type)
     return opened.write(batch_id, partial(rows.delete_ids, info=opened.info, keys=keys))
 
 
@@ -182,7 +186,7 @@ def adapt(self: Face, name: str, adaptor: Transform, *, progress: Progress | boo
         )
     check_transform(adaptor, opened.info.dims, opened.info.metric)
     source = opened.request()
-    total = rows.count(opened.session, source)
+    total = rows.count(opened.session, source, every=True)
     with reporting(progress, "rows") as report:
         each = None if report is None else lambda done: report(done, total)
         adapting.copy_changed(opened.session, source, name, adaptor.to_bytes(), adaptor.apply, each)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_db.model.errors import MissingDependencyError
 
@@ -57,7 +58,7 @@ def to_pandas(self: Exported) -> pd.DataFrame:
         ) from None
     frame = {}
     for name, values, _ in self._columns():
-        listed = list(values) if getattr(values, "ndim", 1) == 2 else values
+        listed = listed_vectors(values) if getattr(values, "ndim", 1) == 2 else values
         holes = isinstance(listed, list) and any(value is None for value in listed)
         frame[name] = pd.Series(listed, dtype=object if holes else None)  # integers stay integers
     return pd.DataFrame(frame)
@@ -81,12 +82,20 @@ def arrow_c_stream(self: Exported, requested_schema: object | None = None) -> ob
     return to_arrow(self).__arrow_c_stream__(requested_schema)
 
 
+def listed_vectors(vectors: NDArray[np.float32]) -> list[NDArray[np.float32] | None]:
+    """Returns the rows of (n, dims), with None for those of NaN, which have no vector."""
+    missing = np.isnan(vectors[:, 0]).tolist()
+    return [None if gone else row for row, gone in zip(vectors, missing, strict=True)]
+
+
 def _arrow(values: Any, sql_type: str) -> pa.Array:
     import pyarrow as pa
 
     if getattr(values, "ndim", 1) == 2:
         flat = pa.array(np.ascontiguousarray(values).ravel())
-        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        missing = np.isnan(values[:, 0])
+        mask = pa.array(missing) if missing.any() else None
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
     if isinstance(values, np.ndarray) and values.dtype != object:
         return pa.array(values)
     listed = list(values)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.arrays import fitted, unmarked
+from mrl_db.model.arrays import Parted, fitted, unmarked
 from mrl_db.model.errors import DtypeError, MissingDependencyError, ShapeError, ValueRangeError
 
 if TYPE_CHECKING:
@@ -35,12 +36,20 @@ class Fields:
         vector: The column that holds the vectors.
         key_type: SQL type of the key.
         columns: The metadata columns with their SQL types.
+        vectors_required: Whether every row has a vector.
     """
 
     id: str
     vector: str
     key_type: str
     columns: Mapping[str, str]
+    vectors_required: bool = True
+
+    @property
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """(what it is, its name) of each column that must be there, whole."""
+        vectors = (("vector", self.vector),) if self.vectors_required else ()
+        return (("id", self.id), *vectors)
 
 
 def is_frame(source: Any) -> bool:
@@ -103,7 +112,7 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
     NaN, NaT and NA stand for NULL, as pandas' `to_dict("records")` gives them; a NaN in a column of
     floats is a number.
     """
-    for what, name in (("id", fields.id), ("vector", fields.vector)):
+    for what, name in fields.required:
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise ShapeError(f"row {number} is a {type(row).__name__}, the first one is a dict")
@@ -118,15 +127,18 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
         if name in names
     }
     ids = [fitted(row[fields.id], fields.key_type) for row in rows]
-    return ids, [row[fields.vector] for row in rows], columns
+    vectors = [row.get(fields.vector) for row in rows] if fields.vector in names else None
+    if vectors is not None and not fields.vectors_required:
+        vectors = unmarked(vectors, "vector")
+    return ids, vectors, columns
 
 
 def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
     """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
     names = batch.schema.names
     check_names(names, fields)
-    ids, embedded = (batch.column(names.index(name)) for name in (fields.id, fields.vector))
-    for name, array in ((fields.id, ids), (fields.vector, embedded)):
+    for _, name in fields.required:
+        array = batch.column(names.index(name))
         if array.null_count:
             raise ValueRangeError(
                 f"column {name!r} has {array.null_count} NULLs in one batch; filter them out before"
@@ -136,12 +148,15 @@ def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
         for position, name in enumerate(names)
         if name in fields.columns and name not in (fields.id, fields.vector)
     }
-    return _ids(ids, fields.key_type), _vectors(embedded), further
+    ids, vectors = _ids(batch.column(names.index(fields.id)), fields.key_type), None
+    if fields.vector in names:
+        vectors = _vectors_or_parted(batch.column(names.index(fields.vector)))
+    return ids, vectors, further
 
 
 def check_names(names: Sequence[str], fields: Fields) -> None:
     """Raises ValueRangeError when the key's or the vectors' column is not among the names."""
-    for what, name in (("id", fields.id), ("vector", fields.vector)):
+    for what, name in fields.required:
         if name not in names:
             raise ValueRangeError(
                 f"the data has no column {name!r} for the {what}; it has "
@@ -179,7 +194,7 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
     check_names(list(frame.columns), fields)
     if len(frame) == 0:
         raise ShapeError("the frame has no rows, wanted at least one")
-    for name in (fields.id, fields.vector):
+    for _, name in fields.required:
         missing = int(frame[name].isna().sum())
         if missing:
             raise ValueRangeError(
@@ -190,7 +205,7 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
     if fields.key_type == "uuid":
         ids = [fitted(value, "uuid") for value in ids]
     columns = {name: frame[name] for name in fields.columns if name in frame.columns}
-    return ids, frame[fields.vector], columns
+    return ids, frame[fields.vector] if fields.vector in frame.columns else None, columns
 
 
 def _record_batches(source: Any) -> Iterator[pa.RecordBatch]:
@@ -245,6 +260,14 @@ def _json(text: str) -> Any:
         raise DtypeError(
             f"a column of JSON has the text {text!r:.60}, which is none; json.dumps makes it"
         ) from None
+
+
+def _vectors_or_parted(vectors: pa.Array) -> NDArray[Any] | Parted:
+    if not vectors.null_count:
+        return _vectors(vectors)
+    present = vectors.is_valid().to_numpy(zero_copy_only=False)
+    some = present.any()
+    return Parted(present, _vectors(vectors.drop_null()) if some else np.empty((0, 0)))
 
 
 def _vectors(vectors: pa.Array) -> NDArray[Any]:

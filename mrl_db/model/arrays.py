@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +22,47 @@ from mrl_db.model.values import is_missing, plain_value
 _INTEGERS = ("smallint", "integer", "bigint")
 _FLOATS = ("real", "double precision")
 _EXACT = 2.0**53  # below, a float64 stands for one integer
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The vectors of some of n rows; the others have none.
+
+    Attributes:
+        present: (n,), where a row has one.
+        vectors: Theirs, in order.
+    """
+
+    present: NDArray[np.bool_]
+    vectors: Any
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+
+def parted(values: Any) -> Parted | None:
+    """Returns vectors without those that are None; None where all rows have one.
+
+    Lists, arrays of objects and columns of frames have such.
+    """
+    if isinstance(values, Parted):
+        return values
+    if hasattr(values, "isna") and values.ndim == 1:
+        missing, values = values.isna().tolist(), values.tolist()
+    else:
+        nulls = getattr(values, "null_count", 0)  # of polars, and of Arrow
+        nulls = nulls() if callable(nulls) else nulls
+        if isinstance(nulls, int) and nulls:
+            values = values.to_list() if hasattr(values, "to_list") else values.to_pylist()
+        if not isinstance(values, (Sequence, np.ndarray)) or isinstance(values, (str, bytes)):
+            return None
+        if isinstance(values, np.ndarray) and (values.dtype != object or values.ndim != 1):
+            return None
+        missing = [value is None for value in values]
+    if not any(missing):
+        return None
+    pairs = zip(values, missing, strict=True)
+    return Parted(~np.array(missing), [value for value, gone in pairs if not gone])
 
 
 def float_array(values: Any, what: str) -> NDArray[Any]:

@@ -29,6 +29,8 @@ COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
 PATTERNS = ("$like", "$ilike")
 OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS, "$contains")
+VECTOR = "vectors"
+"""The type of the column that is searched: a filter asks whether a row has one."""
 JUNCTIONS = ("$and", "$or", "$not")
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "date": datetime.date.fromisoformat,
@@ -216,6 +218,11 @@ def _operator(place: Place, operator: object, value: Any) -> Node:
         raise FilterError(
             f"operator {operator!r} on column {name!r} is not known; choose one of "
             f"{', '.join(OPERATORS)} or $not"
+        )
+    if place.sql_type == VECTOR and (operator != "$exists" and value is not None):
+        raise FilterError(
+            f"column {name!r} has the vectors, which are searched for; a filter asks whether a row "
+            "has one: {'$exists': True}"
         )
     if operator == "$exists":
         if not isinstance(value, bool):

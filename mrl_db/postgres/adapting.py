@@ -49,9 +49,10 @@ def copy_changed(
         info.key_type,
         columns,
         info.schema,
+        info.vectors_required,
     )
     names = tuple(columns)
-    condition, parameters = source.condition()
+    condition, parameters = source.filter()
     statement = statements.query("rows_all").format(
         key=statements.identifier(info.key),
         vector=statements.identifier(info.vector),
@@ -68,7 +69,10 @@ def copy_changed(
             while block := cursor.fetchmany(block_rows(info.dims, _BLOCK_BYTES)):
                 keys, vectors, *values = zip(*block, strict=True)
                 further = dict(zip(names, values, strict=True))
-                batch = door.checked_rows(keys, change(np.stack(vectors)), further, made)
+                given = [vector for vector in vectors if vector is not None]
+                changed = iter(change(np.stack(given)) if given else ())
+                listed = [None if vector is None else next(changed) for vector in vectors]
+                batch = door.checked_rows(keys, listed, further, made)
                 count += write(connection, made, [batch], on_conflict="error")
                 if progress is not None:
                     progress(count)

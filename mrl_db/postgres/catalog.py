@@ -59,6 +59,7 @@ class CollectionInfo:
     key_type: str
     vector: str
     vector_type: str
+    vectors_required: bool
     vector_oid: int
     vector_schema: str
     dims: int
@@ -127,6 +128,7 @@ class Definition:
     key_type: str
     columns: Mapping[str, str]
     schema: str | None
+    vectors_required: bool = True
 
     def __post_init__(self) -> None:
         door.checked_collection_name(self.name)
@@ -157,6 +159,7 @@ def create(connection: Connection, definition: Definition, adaptor: bytes | None
         "key_type": definition.key_type,
         "columns": Json(dict(definition.columns)),
         "schema": definition.schema,
+        "vectors_required": bool(definition.vectors_required),
     }
     try:
         _call(connection, "collection_create", values)
@@ -186,6 +189,7 @@ def misfits(session: Session, definition: Definition, info: CollectionInfo) -> l
         "nesting_dims": info.nesting_dims,
         "shortlist_dims": info.low_dims,
         "schema": info.schema,
+        "vectors_required": info.vectors_required,
         **{f"column {name!r}": column.type for name, column in info.columns.items()},
     }
     given = {
@@ -195,6 +199,7 @@ def misfits(session: Session, definition: Definition, info: CollectionInfo) -> l
         "nesting_dims": definition.nesting_dims,
         "shortlist_dims": definition.shortlist_dims,
         "schema": definition.schema,
+        "vectors_required": None if definition.vectors_required else False,
         **{f"column {name!r}": row[0] for name, row in zip(names, types, strict=True)},
     }
     return [
@@ -326,6 +331,7 @@ def _info(entry: Any) -> CollectionInfo:
         key_type=fields["key_type"],
         vector=fields["vector"],
         vector_type=fields["vector_type"],
+        vectors_required=fields["vectors_required"],
         vector_oid=fields["vector_oid"],
         vector_schema=fields["vector_schema"],
         dims=fields["dims"],

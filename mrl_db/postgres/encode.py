@@ -24,13 +24,15 @@ def pieces(
     connection: Connection, info: CollectionInfo, batches: Iterable[Batch]
 ) -> Iterator[tuple[int, bytes]]:
     """Yields (rows, bytes) pieces of a COPY stream; raises ShapeError when columns change."""
-    names: tuple[str, ...] | None = None
+    first: tuple[str, ...] | None = None
     for batch in batches:
-        names = tuple(batch.columns) if names is None else names
-        if tuple(batch.columns) != names:
+        names = tuple(batch.columns)
+        given = names if batch.left_out else (info.vector, *names)
+        first = given if first is None else first
+        if given != first:
             raise ShapeError(
-                f"a batch has the columns {tuple(batch.columns)}, the first one had {names}; "
-                "wanted the same in all"
+                f"a batch has the columns {given}, the first one had {first}; wanted the same in "
+                "all"
             )
         yield from _pieces(connection, info, batch, names)
 

@@ -45,7 +45,7 @@ def pages(session: Session, request: Request, window: Window) -> Iterator[list[t
 
 def _page(session: Session, request: Request, after: Any, size: int) -> list[tuple[Any, ...]]:
     info = request.info
-    condition, parameters = request.condition()
+    condition, parameters = request.filter()
     if after is not None:
         later = conditions.after(info.key, info.key_type)
         condition, parameters = conditions.conjunction(condition, later), [*parameters, after]

@@ -19,9 +19,21 @@ _LOOKED_AT = 20_000  # rows, to learn how many are new
 
 
 def get(
-    session: Session, info: CollectionInfo, keys: list[Any], columns: Sequence[str]
+    session: Session,
+    info: CollectionInfo,
+    keys: list[Any],
+    columns: Sequence[str],
+    *,
+    every: bool = False,
 ) -> tuple[list[Any], NDArray[np.float32], dict[str, list[Any]]]:
-    """Returns rows by key, in the order of the keys, without those that lack a vector.
+    """Returns rows by key, in the order of the keys.
+
+    Args:
+        session: To ask.
+        info: The collection.
+        keys: Of the rows.
+        columns: To bring along.
+        every: Whether those without a vector, too, come back, with NaN for it.
 
     Returns:
         Keys, vectors (n, dims), and columns as lists.
@@ -34,15 +46,21 @@ def get(
     )
     with session.connection() as connection:
         present = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
-    rows = [present[key] for key in keys if key in present and present[key][1] is not None]
-    vectors = (
-        np.stack([row[1] for row in rows]) if rows else np.empty((0, info.dims), dtype=np.float32)
-    )
+    rows = [
+        present[key] for key in keys if key in present and (every or present[key][1] is not None)
+    ]
     return (
         [row[0] for row in rows],
-        vectors,
+        stacked([row[1] for row in rows], info.dims),
         {name: [row[2 + place] for row in rows] for place, name in enumerate(columns)},
     )
+
+
+def stacked(vectors: Sequence[NDArray[np.float32] | None], dims: int) -> NDArray[np.float32]:
+    """Returns vectors as (n, dims), of NaN for those that are None."""
+    nothing = np.full(dims, np.nan, np.float32)
+    listed = [nothing if vector is None else vector for vector in vectors]
+    return np.stack(listed) if listed else np.empty((0, dims), np.float32)
 
 
 def delete_ids(connection: Connection, info: CollectionInfo, keys: list[Any]) -> int:
@@ -57,15 +75,15 @@ def delete_where(connection: Connection, request: Request) -> int:
     return _delete(connection, request.info, condition, parameters)
 
 
-def count(session: Session, request: Request) -> int:
-    """Returns the number of rows with a vector that pass the filter."""
+def count(session: Session, request: Request, *, every: bool = False) -> int:
+    """Returns the number of rows with a vector that pass the filter; of every row that does."""
     with session.connection() as connection:
-        return count_in(connection, request)
+        return count_in(connection, request, every=every)
 
 
-def count_in(connection: Connection, request: Request) -> int:
+def count_in(connection: Connection, request: Request, *, every: bool = False) -> int:
     """The same, in a transaction of the caller's."""
-    condition, parameters = request.condition()
+    condition, parameters = request.filter() if every else request.condition()
     statement = statements.query("rows_count").format(
         source=request.info.relation, condition=condition
     )

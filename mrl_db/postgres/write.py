@@ -60,11 +60,12 @@ def write(
         return 0
     stream = pieces(connection, info, itertools.chain([first], iterator))
     names = tuple(first.columns)
+    updated = names if first.left_out else (info.vector, *names)
     columns = [statements.identifier(name) for name in (info.key, info.vector, *names)]
     few, stream = _few(stream, _FEW_NEW_BYTES if on_conflict == "error" else _FEW_BYTES)
     if few and all(info.columns[name].array_oid for name in names):
         source, parameters = _given(info, names, columns, [piece for _, piece in few])
-        written = _merge(connection, info, names, columns, source, parameters, on_conflict)
+        written = _merge(connection, info, updated, columns, source, parameters, on_conflict)
         count = sum(rows for rows, _ in few)
         if progress is not None:
             progress(count)
@@ -80,7 +81,7 @@ def write(
     connection.execute(create, ())
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
-    written = _merge(connection, info, names, columns, staging, (), on_conflict)
+    written = _merge(connection, info, updated, columns, staging, (), on_conflict)
     if isinstance(connection, Twin):  # the caller's transaction goes on, perhaps to another merge
         connection.execute(statements.query("staging_drop").format(staging=staging))
     return written if on_conflict == "skip" else count
@@ -124,20 +125,33 @@ def _given(
 def _merge(
     connection: Connection,
     info: CollectionInfo,
-    names: Sequence[str],
+    updated: Sequence[str],
     columns: Sequence[sql.Composable],
     source: sql.Composable,
     parameters: Sequence[Field],
     on_conflict: Conflict,
 ) -> int:
-    """Writes rows out of a source; returns how many the server wrote."""
-    left_out = {each.name for each in info.columns.values() if not each.generated} - set(names)
-    replace = "rows_renew" if left_out else "rows_merge"
+    """Writes rows out of a source; returns how many the server wrote.
+
+    Args:
+        connection: Inside a transaction.
+        info: The collection.
+        updated: What rows that are there get.
+        columns: All that the source has, the key first.
+        source: Where the rows wait.
+        parameters: Of the source.
+        on_conflict: As for `write`.
+    """
+    every = {info.vector, *(each.name for each in info.columns.values() if not each.generated)}
+    replace = "rows_renew" if every - set(updated) else "rows_merge"
+    if not updated:
+        replace = "rows_insert_new"
     kind = {"error": "rows_insert", "skip": "rows_insert_new", "replace": replace}[on_conflict]
 
     def listed(name: str) -> sql.Composable:
         part = statements.query(name)
-        return sql.SQL(", ").join(part.format(column=column) for column in columns[1:])
+        listed = [part.format(column=statements.identifier(name)) for name in updated]
+        return sql.SQL(", ").join(listed)
 
     statement = statements.query(kind).format(
         target=info.relation,

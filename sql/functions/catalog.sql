@@ -168,6 +168,11 @@ BEGIN
                 FROM pg_attribute AS a
                 WHERE a.attrelid = r.oid AND a.attname = c.vector_column
             ),
+            'vectors_required', (
+                SELECT a.attnotnull
+                FROM pg_attribute AS a
+                WHERE a.attrelid = r.oid AND a.attname = c.vector_column
+            ),
             'vector_schema', mrl.vector_schema(),
             'dims', c.dims,
             'nesting_dims', c.nesting_dims,

@@ -72,6 +72,17 @@ END
 $$;
 COMMENT ON FUNCTION mrl.plain_type(text) IS 'The type of this name, without modifiers, or NULL.';
 
+DO $$
+BEGIN
+    IF to_regprocedure(
+        'mrl.create_collection(text, integer, integer, integer[], text, text, json, text)'
+    ) IS NOT NULL THEN
+        DROP FUNCTION mrl.create_collection(  -- from before rows could be without a vector
+            text, integer, integer, integer[], text, text, json, text);
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION mrl.create_collection(
     name text,
     dims integer,
@@ -80,7 +91,8 @@ CREATE OR REPLACE FUNCTION mrl.create_collection(
     metric text DEFAULT 'cosine',
     key_type text DEFAULT 'bigint',
     columns json DEFAULT NULL,
-    schema text DEFAULT current_schema()
+    schema text DEFAULT current_schema(),
+    vectors_required boolean DEFAULT true
 )
     RETURNS regclass
     LANGUAGE plpgsql
@@ -131,11 +143,12 @@ BEGIN
     EXECUTE format(
         'CREATE TABLE %1$I.%2$I (
             id %3$s PRIMARY KEY,
-            embedding %4$I.vector(%5$s) NOT NULL,
+            embedding %4$I.vector(%5$s)%10$s,
             %6$I %4$I.halfvec(%7$s) GENERATED ALWAYS AS (%8$s) STORED%9$s
         )',
         schema, name, key_type, mrl.vector_schema(), dims, low_dim_column, low_dims,
-        mrl.prefix_expression('embedding', low_dims, metric), further);
+        mrl.prefix_expression('embedding', low_dims, metric), further,
+        CASE WHEN vectors_required THEN ' NOT NULL' ELSE '' END);
     relation := format('%I.%I', schema, name)::regclass;
     INSERT INTO mrl.collection AS c (
         name, relation, key_column, vector_column, dims, nesting_dims, metric, low_dims,
@@ -150,10 +163,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.create_collection(
-    text, integer, integer, integer[], text, text, json, text
+    text, integer, integer, integer[], text, text, json, text, boolean
 ) IS
     'Creates a table with a key id, a column embedding and its low-dim column, and '
-    'mrl.search_<name>. columns: {"name": "type", …}.';
+    'mrl.search_<name>. columns: {"name": "type", …}. vectors_required: whether embedding is NOT '
+    'NULL; searches leave rows without a vector out.';
 
 CREATE OR REPLACE FUNCTION mrl.attach(
     relation regclass,

@@ -16,7 +16,8 @@ SELECT mrl.create_collection(
     metric => %(metric)s,
     key_type => %(key_type)s,
     columns => %(columns)s,
-    schema => coalesce(%(schema)s, current_schema())
+    schema => coalesce(%(schema)s, current_schema()),
+    vectors_required => %(vectors_required)s
 )
 
 -- name: collection_attach

@@ -118,13 +118,14 @@ def test_rows_of_other_dims_are_noticed(db, execute):
         db.attach("t", dims=3)
 
 
-def test_rows_without_a_vector_are_no_rows(db, execute):
+def test_rows_without_a_vector_are_read_and_not_searched(db, execute):
     execute("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(2))")
     execute("INSERT INTO t VALUES (1, '[1,2]'), (2, NULL)")
     docs = db.attach("t")
 
-    assert docs.count() == 1
-    assert docs.get([1, 2]).ids.tolist() == [1]
+    assert docs.count() == 2
+    assert docs.get([1, 2]).ids.tolist() == [1, 2]
+    assert docs.count({"embedding": {"$exists": True}}) == 1
     for exact in (False, True):
         assert docs.search([1.0, 1.0], k=5, exact=exact).ids.tolist() == [1]
 

@@ -90,6 +90,26 @@ void check_round_trip(std::mt19937& random) {
     }
 }
 
+// A row whose vector is NULL has a size of -1 in its place; the others are as without it.
+void check_nulls(std::mt19937& random) {
+    Case c = random_case(random);
+    c.count = 3;
+    c.key_type = KeyType::int64;
+    c.keys.assign(24, 7);
+    c.vectors.assign(3 * c.dims, 1.0f);
+    const std::string full = encode(c);
+    c.vectors[c.dims] = NAN;
+
+    const std::string with_null = encode(c);
+
+    const std::size_t vector_bytes = 4 + (c.vector_type == VectorType::float32 ? 4 : 2) * c.dims;
+    const std::size_t row_bytes = 2 + 12 + 4 + vector_bytes, head = copy_header().size();
+    CHECK(with_null.size() == full.size() - vector_bytes);
+    CHECK(with_null.substr(head + row_bytes + 14, 4) == "\xff\xff\xff\xff");
+    CHECK(with_null.substr(head, row_bytes) == full.substr(head, row_bytes));
+    CHECK(with_null.substr(head + row_bytes + 18) == full.substr(head + 2 * row_bytes));
+}
+
 // A mutated stream is decoded or refused; what comes out has the promised sizes.
 bool check_mutation(std::mt19937& random) {
     const Case c = random_case(random);
@@ -170,6 +190,7 @@ int main(int argc, char** argv) {
     check_halves();
     check_row_faults();
     for (int round = 0; round < 3000; ++round) check_round_trip(random);
+    for (int round = 0; round < 100; ++round) check_nulls(random);
     long decoded = 0;
     for (long round = 0; round < mutations; ++round) decoded += check_mutation(random);
     std::printf("3000 round trips; %ld mutated streams, %ld decoded, %ld refused\n", mutations,

@@ -17,6 +17,7 @@ model.json_filters
 model.arrays model.filters model.key model.metric model.plan
 model.promise
 _kernels
+door_keys
 door
 kernels model.nesting clashes
 faces.progress faces.exports
