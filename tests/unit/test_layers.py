@@ -70,7 +70,9 @@ collection.promising
 collection
 database
 async_
-integrations integrations.alembic
+integrations integrations.alembic integrations.filters integrations.rows
+integrations.layout
+integrations.langchain
 faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough
 faces.cli
