@@ -13,7 +13,7 @@ import mrl_db
 
 _NEEDS = {
     "test_langchain.py": ("langchain_tests",),
-    "test_llama_index.py": ("llama_index",),
+    "test_llama_index.py": ("llama_index", "pytest_asyncio"),
     "test_haystack.py": ("haystack", "pytest_asyncio"),
 }
 
@@ -47,7 +47,8 @@ def shared_db(shared_dsn):
 
 @pytest.fixture
 def empty_db(shared_db):
-    """The database without collections."""
+    """The database without collections, but for one that no test changes."""
     for name in shared_db.list():
-        shared_db.drop(name)
+        if name != "filled":
+            shared_db.drop(name)
     return shared_db

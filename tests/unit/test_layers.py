@@ -72,7 +72,7 @@ database
 async_
 integrations integrations.alembic integrations.filters integrations.rows
 integrations.layout
-integrations.langchain
+integrations.langchain integrations.llama_index
 faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough
 faces.cli
