@@ -92,9 +92,8 @@ class MrlVectorStore(VectorStore):
             **definition: Of `Database.create_collection`: `metric`, `nesting_dims` and others.
         """
         width = len(embedding.embed_query("dims")) if dims is None else dims
-        given = _definition(width, columns, definition)
-        own = None if columns is None else list(columns)
-        return cls(embedding, rows.opened(db, collection_name, given), metadata_columns=own)
+        source = rows.opened(db, collection_name, _definition(width, columns, definition))
+        return cls(embedding, source)
 
     @classmethod
     async def acreate(
@@ -110,9 +109,8 @@ class MrlVectorStore(VectorStore):
         """Returns the same, for tasks of the running event loop; see `create`."""
         width = len(await embedding.aembed_query("dims")) if dims is None else dims
         given = _definition(width, columns, definition)
-        own = None if columns is None else list(columns)
         source = await rows.opened_in_task(db, collection_name, given)
-        return cls(embedding, source, metadata_columns=own)
+        return cls(embedding, source)
 
     @classmethod
     def from_texts(
@@ -358,9 +356,8 @@ class MrlVectorStore(VectorStore):
         """Returns documents as `max_marginal_relevance_search`, by a vector."""
         hits = self._hits(embedding, max(k, fetch_k), filter, {**options, "vectors": True})
         assert hits.vectors is not None
-        chosen = rows.diverse(embedding, hits.vectors, k, lambda_mult)
         documents = self._of_hits(hits)
-        return [documents[rank] for rank in chosen]
+        return [documents[n] for n in rows.diverse(embedding, hits.vectors, k, lambda_mult)]
 
     async def amax_marginal_relevance_search_by_vector(
         self,
@@ -374,13 +371,7 @@ class MrlVectorStore(VectorStore):
         search = self.max_marginal_relevance_search_by_vector
         return await self._rows.run(search, embedding, k, fetch_k, lambda_mult, **options)
 
-    def _hits(
-        self,
-        vector: Vector,
-        k: int,
-        filter: Where,
-        options: Mapping[str, Any],
-    ) -> Hits:
+    def _hits(self, vector: Vector, k: int, filter: Where, options: Mapping[str, Any]) -> Hits:
         where = None if filter is None else from_langchain(filter, self._names)
         query = np.asarray(vector, np.float32)
         return self.collection.search(
@@ -392,12 +383,10 @@ class MrlVectorStore(VectorStore):
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         """Returns what makes a number from 0 to 1 of a distance, for embeddings of unit length."""
-        functions: dict[Metric, Callable[[float], float]] = {
-            Metric.cosine: self._cosine_relevance_score_fn,
-            Metric.inner_product: lambda distance: -distance,
-            Metric.l2: self._euclidean_relevance_score_fn,
-        }
-        return functions[self.collection.metric]
+        if self.collection.metric is Metric.cosine:
+            return self._cosine_relevance_score_fn
+        l2 = self.collection.metric is Metric.l2
+        return self._euclidean_relevance_score_fn if l2 else lambda distance: -distance
 
 
 def _definition(

@@ -104,8 +104,8 @@ class MrlVectorStore(BasePydanticVectorStore):
             **definition: Of `Database.create_collection`: `metric`, `nesting_dims` and others.
         """
         given = _definition(embed_dim, columns, definition)
-        own = None if columns is None else list(columns)
-        return cls(rows.opened(db, collection_name, given), metadata_columns=own)
+        source = rows.opened(db, collection_name, given)
+        return cls(source)
 
     @classmethod
     async def afrom_params(
@@ -119,9 +119,8 @@ class MrlVectorStore(BasePydanticVectorStore):
     ) -> MrlVectorStore:
         """Returns the same, for tasks of the running event loop; see `from_params`."""
         given = _definition(embed_dim, columns, definition)
-        own = None if columns is None else list(columns)
         source = await rows.opened_in_task(db, collection_name, given)
-        return cls(source, metadata_columns=own)
+        return cls(source)
 
     @property
     def client(self) -> Collection:

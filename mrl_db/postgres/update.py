@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from psycopg import sql
@@ -20,20 +21,35 @@ _PARAMETERS = 60_000  # PostgreSQL takes 65,535
 _JSON = {"json": Json, "jsonb": Jsonb}
 
 
-def update_where(connection: Connection, request: Request, values: Mapping[str, Any]) -> int:
-    """Gives the rows that a filter selects these values; returns how many they are."""
+def update_where(
+    connection: Connection,
+    request: Request,
+    values: Mapping[str, Any],
+    merged: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> int:
+    """Gives the rows that a filter selects these values; returns how many they are.
+
+    Args:
+        connection: In a transaction.
+        request: The filter.
+        values: For each column one.
+        merged: For columns of jsonb, keys that their objects get besides those that they have.
+    """
     types = request.column_types
     condition, parameters = request.filter()
-    assignment = statements.query("set_value")
+    set_value, set_merged = statements.query("set_value"), statements.query("set_merged")
+    assignments = [
+        set_value.format(column=statements.identifier(name), type=type_name(types[name]))
+        for name in values
+    ]
+    assignments += [set_merged.format(column=statements.identifier(name)) for name in merged]
     statement = statements.query("rows_update_where").format(
         target=request.info.relation,
-        assignments=sql.SQL(", ").join(
-            assignment.format(column=statements.identifier(name), type=type_name(types[name]))
-            for name in values
-        ),
+        assignments=sql.SQL(", ").join(assignments),
         condition=condition,
     )
     given = [_parameter(value, types[name]) for name, value in values.items()]
+    given += [Jsonb(dict(keys)) for keys in merged.values()]
     return connection.execute(statement, [*given, *parameters]).rowcount
 
 

@@ -168,6 +168,8 @@ WHERE row_.{key} = new_.{number}
 -- One column of an update, by a value or by a column of new_.
 -- name: set_value
 {column} = %s::{type}
+-- name: set_merged
+{column} = CASE WHEN pg_catalog.jsonb_typeof(row_.{column}) = 'object' THEN row_.{column} ELSE '{{}}' END || %s::jsonb
 -- name: set_column
 {column} = new_.{number}
 -- name: typed_value

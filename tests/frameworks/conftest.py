@@ -47,8 +47,8 @@ def shared_db(shared_dsn):
 
 @pytest.fixture
 def empty_db(shared_db):
-    """The database without collections, but for one that no test changes."""
+    """The database without collections, but for what a module's fixture keeps."""
     for name in shared_db.list():
-        if name != "filled":
+        if not name.startswith("kept"):
             shared_db.drop(name)
     return shared_db

@@ -31,15 +31,21 @@ class TestInPostgres(VectorStoreIntegrationTests):
         return MrlVectorStore.create(self.get_embeddings(), empty_db, dims=DIMS)
 
 
+@pytest.fixture(scope="module")
+def loaded(shared_db):
+    store = MrlVectorStore.create(EMBEDDING, shared_db, collection_name="kept", dims=DIMS)
+    store.collection.load()
+    yield store
+    store.collection.unload()
+
+
 class TestInThisProcess(VectorStoreIntegrationTests):
-    """engine="native": the rows are loaded, and follow what is written."""
+    """engine="native": the rows are loaded, once, and follow what each test writes."""
 
     @pytest.fixture
-    def vectorstore(self, empty_db):
-        store = MrlVectorStore.create(self.get_embeddings(), empty_db, dims=DIMS)
-        store.collection.load()
-        yield store
-        store.collection.unload()
+    def vectorstore(self, loaded):
+        loaded.delete(filter={})
+        return loaded
 
 
 class TestInTasks(VectorStoreIntegrationTests):

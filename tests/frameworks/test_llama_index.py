@@ -152,7 +152,7 @@ def nodes():
 @pytest.fixture(scope="module")
 def filled(shared_db, nodes):
     """A store that no test changes."""
-    store = MrlVectorStore.from_params(shared_db, collection_name="filled", embed_dim=DIMS)
+    store = MrlVectorStore.from_params(shared_db, collection_name="kept", embed_dim=DIMS)
     store.add(nodes)
     return store
 

@@ -72,7 +72,8 @@ database
 async_
 integrations integrations.alembic integrations.filters integrations.rows
 integrations.layout
-integrations.langchain integrations.llama_index
+integrations.langchain integrations.llama_index integrations.haystack_documents
+integrations.haystack
 faces.demo faces.doctor faces.options faces.extending
 faces.demo.walkthrough
 faces.cli
