@@ -31,10 +31,10 @@ def check_unmistaken(batch_id: object, info: Described) -> None:
         )
 
 
-def check_beside_hits(columns: Sequence[str]) -> None:
-    """Raises ValueRangeError for a column that would stand where a hit's id or distance does."""
+def check_beside_hits(columns: Sequence[str], own: Sequence[str] = ("id", "distance")) -> None:
+    """Raises ValueRangeError for a column that would stand where what a hit has of its own does."""
     for name in columns:
-        if name in ("id", "distance"):
+        if name in own:
             raise ValueRangeError(
                 f"a hit has its own {name!r}, beside which the table's column {name!r} cannot "
                 "stand; read that with get(hits.ids), or rename it"

@@ -116,6 +116,8 @@ class Database:
         adaptor: Transform | None = None,
         metadata: bool = False,
         vectors_required: bool = True,
+        text: str | None = None,
+        language: str = "english",
         if_exists: Literal["error", "open"] = "error",
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
@@ -136,6 +138,9 @@ class Database:
                 reach into it, `{"meta.year": {"$gte": 2020}}`.
             vectors_required: False takes rows without a vector, too: all methods but searches see
                 them.
+            text: A column of text that is searched by its words, too (`search(text=)`); it is made
+                where `columns` does not have it.
+            language: PostgreSQL's text search configuration for it: "english", "simple", ….
             if_exists: "open" returns the collection of this name where there is one that has all
                 that is given here; what is left to defaults may differ, and it may have further
                 columns.
@@ -151,9 +156,15 @@ class Database:
             shortlist_dims,
             Metric.of(metric),
             key_type,
-            {**(columns or {}), **({"meta": "jsonb"} if metadata else {})},
+            {
+                **(columns or {}),
+                **({"meta": "jsonb"} if metadata else {}),
+                **({} if text is None or text in (columns or {}) else {text: "text"}),
+            },
             schema,
             vectors_required,
+            text,
+            language,
         )
         stored = None
         if adaptor is not None:
@@ -191,6 +202,8 @@ class Database:
         shortlist_dims: int | None = None,
         metric: Metric | MetricName = Metric.cosine,
         low_dim: Literal["auto", "column", "index"] = "auto",
+        text: str | None = None,
+        language: str = "english",
     ) -> Collection:
         """Makes a collection of a table that exists already, with the data in it.
 
@@ -207,6 +220,9 @@ class Database:
                 exclusive lock; "index" leaves the table alone and indexes the expression; "auto"
                 adds the column to tables up to 512 MB, and otherwise uses the index and says so in
                 a LargeTableWarning.
+            text: A column that is searched by its words, too; the tsvector that is added for it
+                rewrites the table.
+            language: As for `create_collection`.
         """
         checked_choice(low_dim, "low_dim", ("auto", "column", "index"))
         relation, size = catalog.find_table(self._session, table)
@@ -233,6 +249,8 @@ class Database:
             shortlist_dims=shortlist_dims,
             metric=Metric.of(metric),
             low_dim=chosen,
+            text=text,
+            language=language,
         )
         return self.open(attached)
 

@@ -91,6 +91,8 @@ class Hits:
         distances: float64, the value of pgvector's operator for the collection's metric.
         columns: For each column asked for, an object array of the same shape.
         vectors: (k, dims) or (n, k, dims) float32, where they were asked for; else None.
+        scores: Where words were searched for, what the hits are ordered by, the best first; else
+            None. The distance of a row without a vector is NaN then.
         counts: How many hits each query of a batch has, where that differs; else None. What is
             beyond them in the arrays is padding: an id of -1 or None, a distance of NaN.
         certified: Whether the answer is proven to be the exact one: every row was compared by its
@@ -106,6 +108,7 @@ class Hits:
         "counts",
         "distances",
         "ids",
+        "scores",
         "vectors",
     )
 
@@ -126,6 +129,7 @@ class Hits:
         self.columns = columns
         self._types: Mapping[str, str] = _NO_TYPES
         self.vectors: NDArray[np.float32] | None = None
+        self.scores: NDArray[np.float64] | None = None
         self.counts: NDArray[np.int64] | None = None
         self.certified = certified
 
@@ -163,6 +167,16 @@ class Hits:
         columns = {name: c[kept].reshape(n, -1)[:, :k] for name, c in self.columns.items()}
         return Hits(ids, distances, self._trace, columns, certified=self.certified)
 
+    def take_vectors(self, column: str, dims: int) -> None:
+        """Makes vectors of a column of them, of NaN where a row has none, and in padding."""
+        listed = dict(self.columns)
+        vectors = listed.pop(column)
+        nothing = np.full(dims, np.nan, np.float32)
+        flat = [nothing if vector is None else vector for vector in vectors.ravel().tolist()]
+        stacked = np.stack(flat) if flat else np.empty((0, dims), np.float32)
+        self.vectors = stacked.reshape(*vectors.shape, dims)
+        self.columns = listed
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -198,6 +212,7 @@ class Hits:
             certified=self.certified,
         )
         hits.vectors = None if self.vectors is None else self.vectors[part]
+        hits.scores = None if self.scores is None else self.scores[part]
         hits._promise = self._promise
         return hits.typed(self._types)
 
@@ -210,6 +225,7 @@ class Hits:
             {
                 "id": key,
                 "distance": distance,
+                **({} if self.scores is None else {"score": float(self.scores[rank])}),
                 **{name: values[rank] for name, values in self.columns.items()},
                 **({} if self.vectors is None else {"vector": self.vectors[rank]}),
             }
@@ -229,6 +245,7 @@ class Hits:
             *numbers,
             ("id", self.ids.ravel()[present], ""),
             ("distance", self.distances.ravel()[present], ""),
+            *([] if self.scores is None else [("score", self.scores.ravel()[present], "")]),
             *(
                 (name, each.ravel()[present], self._types.get(name, ""))
                 for name, each in self.columns.items()
@@ -271,6 +288,10 @@ def joined(queries: Sequence[Hits]) -> Hits:
         batch.distances[row, :count] = hits.distances
         for name, values in hits.columns.items():
             batch.columns[name][row, :count] = values
+    if first.scores is not None:
+        batch.scores = np.full(shape, np.nan)
+        for row, hits in enumerate(queries):
+            batch.scores[row, : len(hits)] = hits.scores
     if (counts != shape[1]).any():
         batch.counts = counts
     return batch.typed(first._types)

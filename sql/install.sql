@@ -62,6 +62,19 @@ ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0004_text') AS missing \gset
+\if :missing
+\ir tables/0004_text.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'tables/0004_text',
+    '546b199c270118179b4b6da22bfaf333712647eb324b3a785594b0195fd6ec3f',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/batches'
         AND checksum = '9a0a6454c89a9ac9bdc861d7493cf65fd4b58fba90d58cf2c783de81807eef7f'
@@ -80,14 +93,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'c6d89a87eb9f38b31725cab4f9bf62df40fc0896b850fc90773db23b3077f071'
+        AND checksum = '5acbeaa8fb520a5300f8c1d5b6995f6a89e779533877bdff13a0518b28722c22'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'c6d89a87eb9f38b31725cab4f9bf62df40fc0896b850fc90773db23b3077f071',
+    '5acbeaa8fb520a5300f8c1d5b6995f6a89e779533877bdff13a0518b28722c22',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -112,14 +125,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '9f11203feb961c9f28cfb2862936ea5b5e01b18ff6c7e5701b4c0f5f363b2dae'
+        AND checksum = 'b3115ece5620671d17ddaa692947f24e5658da790d5f7b840959120b7245f031'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '9f11203feb961c9f28cfb2862936ea5b5e01b18ff6c7e5701b4c0f5f363b2dae',
+    'b3115ece5620671d17ddaa692947f24e5658da790d5f7b840959120b7245f031',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -200,6 +213,22 @@ INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
     '3efe0cc063f3e89a5910545edc5c8226136b838fe594f5757c2bf4e6493d4584',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/text'
+        AND checksum = '2a68a63c9a4f73a1ff5b9e8ef0b36df2be5a4b0959066ad8bd5fad3baf5a3638'
+) AS missing \gset
+\if :missing
+\ir functions/text.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/text',
+    '2a68a63c9a4f73a1ff5b9e8ef0b36df2be5a4b0959066ad8bd5fad3baf5a3638',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -101,6 +101,16 @@ CREATE TABLE mrl.reader (
     lease timestamp with time zone NOT NULL,
     CONSTRAINT reader_pkey PRIMARY KEY (id)
 );
+CREATE TABLE mrl.text_search (
+    collection text NOT NULL,
+    text_column text NOT NULL,
+    words_column text NOT NULL,
+    language text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT text_search_collection_fkey FOREIGN KEY (collection) REFERENCES mrl.collection(name)
+        ON UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT text_search_pkey PRIMARY KEY (collection)
+);
 
 -- Indexes
 CREATE INDEX batch_by_age ON mrl.batch USING btree (committed_at);
@@ -110,6 +120,9 @@ CREATE INDEX reader_of_relation ON mrl.reader USING btree (relation);
 -- Functions
 CREATE FUNCTION mrl.acknowledge(id uuid, token uuid, seen text, lease interval) RETURNS uuid
     LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS 'cf16c2554189a9104728156b290ef984';
+CREATE FUNCTION mrl.add_text(collection text, text_column text, language text DEFAULT
+    'english'::text) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    '0f50d520785ff5bffbc055312285de96';
 CREATE FUNCTION mrl.anchor_promise(collection text, engine text) RETURNS void LANGUAGE sql VOLATILE
     SET search_path=pg_catalog, pg_temp AS 'a947063de6e24c1a209443df33fca81e';
 CREATE FUNCTION mrl.as_of_now(promise jsonb) RETURNS jsonb LANGUAGE sql VOLATILE STRICT AS
@@ -162,13 +175,13 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '3144ed0fb697a5112446e70b982bdf54';
+    search_path=pg_catalog, pg_temp AS 'b63bd3b44c20f702b604455d9c214927';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '876633c0a92f1fb40b17ef62ea5e295d';
+    search_path=pg_catalog, pg_temp AS '0a8f13e619aeef5e8a5fabf9794bad2c';
 CREATE FUNCTION mrl.drop_log(function_ regprocedure) RETURNS void LANGUAGE plpgsql VOLATILE STRICT
     SET search_path=pg_catalog, pg_temp AS '84900fef6cd813e15a7a528f94c480ff';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
@@ -254,6 +267,9 @@ CREATE FUNCTION mrl.prefix(embedding public.vector, dims integer) RETURNS public
 CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, vector_schema text
     DEFAULT quote_ident(mrl.vector_schema())) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path=pg_catalog, pg_temp AS 'fe8bdb18714ea1b2a11b168b64532c73';
+CREATE FUNCTION mrl.query_words(relation regclass, words_column text, language text, query text,
+    every boolean) RETURNS TABLE(word tsquery, weight double precision) LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'efcaf6b50a2710d986e9d0a68db9211e';
 CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double
@@ -350,6 +366,9 @@ COMMENT ON TABLE mrl.promise IS 'What the stored plan of a collection was measur
     its statistic and k, and the evidence. Goes when the plan goes.';
 COMMENT ON TABLE mrl.reader IS 'Who follows the change log: changes visible in the snapshot `seen`
     are no longer needed, and after `lease` none are.';
+COMMENT ON TABLE mrl.text_search IS 'The text of a collection that is searched by its words: the
+    column, the generated tsvector of it, which has a GIN index, and the text search
+    configuration.';
 COMMENT ON COLUMN mrl.classifier.about IS 'The report of its stopping rule: target, accuracy, dims,
     and their bounds.';
 COMMENT ON COLUMN mrl.collection.adapted IS 'Whether mrl.adaptor has a row for it.';

@@ -121,9 +121,7 @@ def search(
     if further.max_distance is not None:
         hits = hits.chosen(hits.distances <= further.max_distance, k)
     if further.vectors:
-        listed = dict(hits.columns)
-        hits.vectors = _stacked(listed.pop(vector), opened.info.dims)
-        hits.columns = listed
+        hits.take_vectors(vector, opened.info.dims)
     return hits
 
 
@@ -202,8 +200,3 @@ def _firsts(groups: NDArray[np.object_], mask: NDArray[np.bool_]) -> NDArray[np.
 def _beyond(distances: NDArray[np.float64], further: Further) -> bool:
     """Whether a list reaches as far as hits may be."""
     return further.max_distance is not None and bool(distances[-1] > further.max_distance)
-
-
-def _stacked(column: NDArray[np.object_], dims: int) -> NDArray[np.float32]:
-    """Returns vectors out of a column of them; NaN where a row is gone since, and in padding."""
-    return rows.stacked(column.ravel().tolist(), dims).reshape(*column.shape, dims)

@@ -9,10 +9,10 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from mrl_db import clashes, door, door_keys
-from mrl_db.collection import refining
+from mrl_db.collection import refining, wording
 from mrl_db.collection.opened import EngineChoice, Face, Where, by_its_name_now
 from mrl_db.hits import Hits, Records, Trace
-from mrl_db.model.errors import ShapeError
+from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.key import id_array
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import catalog, rows
@@ -64,6 +64,8 @@ def search(
     where: Where | None = None,
     columns: Sequence[str] = (),
     vectors: bool = False,
+    text: str | Sequence[str] | None = None,
+    fusion: wording.FusionChoice = "rrf",
     max_distance: float | None = None,
     group_by: str | None = None,
     like: Any = None,
@@ -84,6 +86,10 @@ def search(
         where: As above.
         columns: Metadata to bring along.
         vectors: Bring the vectors along, as they are stored: `hits.vectors`.
+        text: Words to search the collection's text for as well, or instead of a query; for a batch
+            a list of them. PostgreSQL does it, and `hits.scores` orders the hits.
+        fusion: How rows by vector and rows by words become one list: "rrf" by reciprocal ranks, or
+            two weights, (0.7, 0.3), by scores.
         max_distance: Leave out what is farther, in the values that `hits.distances` has. In a batch
             queries may then have hits of different numbers (`hits.counts`).
         group_by: A column: of the rows with one value of it only the nearest counts, NULL being one
@@ -105,6 +111,27 @@ def search(
     opened = self._opened.on(connection)
     if exact:
         plan = shortlist = None
+    if text is not None:
+        apart = {"like": like, "group_by": group_by, "max_distance": max_distance}
+        for name, value in apart.items():
+            if value is not None:
+                raise ValueRangeError(f"{name}= and text= were both given; wanted one of them")
+        if engine == "native":
+            raise ValueRangeError('PostgreSQL searches for text=; leave engine="native" out')
+        return wording.search(
+            opened,
+            query,
+            text,
+            k=k,
+            where=where,
+            columns=columns,
+            vectors=vectors,
+            fusion=fusion,
+            shortlist=shortlist,
+            plan=plan,
+            exact=exact,
+            as_stored=as_stored,
+        )
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
     runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
     own_plan = plan is None and shortlist is None

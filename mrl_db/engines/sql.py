@@ -50,7 +50,7 @@ Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
+class Statement:
     """A search as text, with the query and the values of the filter as parameters."""
 
     text: str
@@ -79,7 +79,7 @@ class SqlEngine(TunableEngine):
         self._info = info
         self._session = session
         self._templates: dict[tuple[Any, ...], str] = {}
-        self._statements: dict[tuple[tuple[str, ...], Plan], _Statement] = {}
+        self._statements: dict[tuple[tuple[str, ...], Plan], Statement] = {}
         self._default_plans: dict[tuple[int, int | None], Plan] = {}
         self._misses_for_rows: dict[tuple[str, int], float] = {}
 
@@ -176,7 +176,7 @@ class SqlEngine(TunableEngine):
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
         """Returns the trace of one search as EXPLAIN ANALYZE measured it, after one that warms."""
         with self._session.connection() as connection:
-            statement = self._statement(connection, request, plan)
+            statement = self.statement(connection, request, plan)
             values = statement.parameters(query)
             connection.execute(statement.text, values).fetchall()
             explain = statements.query("explain").as_string(None) + " " + statement.text
@@ -236,18 +236,18 @@ class SqlEngine(TunableEngine):
         plan: Plan,
         fill: bool,
     ) -> tuple[list[Rows], bool]:
-        results = _execute(connection, self._statement(connection, request, plan), queries)
+        results = _execute(connection, self.statement(connection, request, plan), queries)
         short = [number for number, hits in enumerate(results) if fill and len(hits) < plan.k]
         if short:
             exact = Plan("seqscan", 1, plan.stages[-1:])
-            statement = self._statement(connection, request, exact)
+            statement = self.statement(connection, request, exact)
             for number, hits in zip(
                 short, _execute(connection, statement, queries[short]), strict=True
             ):
                 results[number] = hits
         return results, len(short) == len(results)
 
-    def _statement(self, connection: Connection, request: Request, plan: Plan) -> _Statement:
+    def statement(self, connection: Connection, request: Request, plan: Plan) -> Statement:
         """Returns the statement of a plan; kept for searches without a filter."""
         key = request.columns, plan
         unfiltered = request.where == AllOf(())
@@ -300,7 +300,7 @@ def _on_threads(run: Callable[[U], T], parts: Sequence[U]) -> list[T]:
         return list(pool.map(run, parts))
 
 
-def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> _Statement:
+def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> Statement:
     """Puts a text in place of each mark; every other % of a template is doubled, and stays so."""
     marks: list[int] = []
 
@@ -312,11 +312,11 @@ def _filled(template: str, texts: Sequence[str], values: Sequence[Any]) -> _Stat
             marks.append(mark)
         return texts[mark - 1]
 
-    return _Statement(re.sub(r"%%|%(\d+)\$s", text, template), tuple(marks), values)
+    return Statement(re.sub(r"%%|%(\d+)\$s", text, template), tuple(marks), values)
 
 
 def _execute(
-    connection: Connection, statement: _Statement, queries: NDArray[np.float32]
+    connection: Connection, statement: Statement, queries: NDArray[np.float32]
 ) -> list[Rows]:
     """Runs a statement for each query: one message for one, a pipeline for many."""
     if len(queries) == 1:

@@ -11,7 +11,8 @@ from typing import Any
 
 # mrl.prefix_expression, as PostgreSQL writes it, and the names of mrl.index_statement.
 _LOW_DIM = re.compile(r"subvector\(.*halfvec\(\d+\)", re.DOTALL)
-_INDEX = re.compile(r"_(mrl|low_dim)_[0-9a-f]{8}$")
+_INDEX = re.compile(r"_(mrl|low_dim|words)_[0-9a-f]{8}$")
+_WORDS = re.compile(r"to_tsvector\(.*::regconfig", re.DOTALL)  # of mrl.add_text, `…_words`
 
 
 def include_object(
@@ -39,7 +40,7 @@ def include_object(
     if type_ == "table":
         return not any(map(_is_low_dim, object.columns))
     if type_ == "column":
-        return not _is_low_dim(object)
+        return not (_is_low_dim(object) or _is_words(object))
     return not (type_ == "index" and _INDEX.search(name or ""))
 
 
@@ -52,6 +53,12 @@ def include_name(name: str | None, type_: str, parent_names: Any) -> bool:  # no
         parent_names: What it is in.
     """
     return not (type_ == "schema" and name == "mrl")
+
+
+def _is_words(column: Any) -> bool:
+    computed = column.computed
+    made = computed is not None and _WORDS.search(str(computed.sqltext)) is not None
+    return made and str(column.name).endswith("_words")
 
 
 def _is_low_dim(column: Any) -> bool:

@@ -50,6 +50,8 @@ def copy_changed(
         columns,
         info.schema,
         info.vectors_required,
+        None if info.text is None else info.text.column,
+        "english" if info.text is None else info.text.language,
     )
     names = tuple(columns)
     condition, parameters = source.filter()

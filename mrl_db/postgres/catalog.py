@@ -49,6 +49,21 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A text that is searched by its words.
+
+    Attributes:
+        column: The text.
+        words: The generated tsvector.
+        language: The text search configuration.
+    """
+
+    column: str
+    words: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """One collection as the catalogue had it when it was opened."""
 
@@ -72,6 +87,7 @@ class CollectionInfo:
     index_kinds: tuple[str, ...]
     plan: Plan | None
     columns: Mapping[str, Column] = field(hash=False)
+    text: TextColumn | None = None
 
     @property
     def relation(self) -> sql.Identifier:
@@ -129,6 +145,8 @@ class Definition:
     columns: Mapping[str, str]
     schema: str | None
     vectors_required: bool = True
+    text: str | None = None
+    language: str = "english"
 
     def __post_init__(self) -> None:
         door.checked_collection_name(self.name)
@@ -142,6 +160,14 @@ class Definition:
             door.checked_dims(self.shortlist_dims)
         if self.schema is not None:
             door.checked_name(self.schema, "the schema name")
+        check_text(self.text, self.language)
+
+
+def check_text(text: str | None, language: str) -> None:
+    """Checks the names of a column of text and of its language."""
+    if text is not None:
+        door.checked_name(text, "the column of text")
+        door.checked_name(language, "language")
 
 
 def create(connection: Connection, definition: Definition, adaptor: bytes | None = None) -> None:
@@ -168,6 +194,8 @@ def create(connection: Connection, definition: Definition, adaptor: bytes | None
             f'collection "{definition.name}" exists already: another client has just made it; open '
             "it, drop it, or choose another name"
         ) from None
+    if definition.text is not None:
+        _call(connection, "text_add", (definition.name, definition.text, definition.language))
     if adaptor is not None:
         _call(connection, "adaptor_set", (definition.name, adaptor))
 
@@ -190,6 +218,8 @@ def misfits(session: Session, definition: Definition, info: CollectionInfo) -> l
         "shortlist_dims": info.low_dims,
         "schema": info.schema,
         "vectors_required": info.vectors_required,
+        "text": None if info.text is None else info.text.column,
+        "language": None if info.text is None else info.text.language,
         **{f"column {name!r}": column.type for name, column in info.columns.items()},
     }
     given = {
@@ -200,6 +230,8 @@ def misfits(session: Session, definition: Definition, info: CollectionInfo) -> l
         "shortlist_dims": definition.shortlist_dims,
         "schema": definition.schema,
         "vectors_required": None if definition.vectors_required else False,
+        "text": definition.text,
+        "language": None if definition.text is None else definition.language,
         **{f"column {name!r}": row[0] for name, row in zip(names, types, strict=True)},
     }
     return [
@@ -255,8 +287,11 @@ def attach(
     shortlist_dims: int | None,
     metric: Metric,
     low_dim: str,
+    text: str | None,
+    language: str,
 ) -> str:
-    """Makes a collection of a table with data (mrl.attach); returns its name."""
+    """Makes a collection of a table with data (mrl.attach, mrl.add_text); returns its name."""
+    check_text(text, language)
     values = {
         "relation": relation,
         "name": None if name is None else door.checked_collection_name(name),
@@ -271,7 +306,10 @@ def attach(
         "low_dim": low_dim,
     }
     with session.transaction() as connection:
-        return str(_call(connection, "collection_attach", values))
+        attached = str(_call(connection, "collection_attach", values))
+        if text is not None:
+            _call(connection, "text_add", (attached, text, language))
+        return attached
 
 
 def drop(session: Session, name: str) -> None:
@@ -344,4 +382,5 @@ def _info(entry: Any) -> CollectionInfo:
         index_kinds=tuple(fields["index_kinds"]),
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
         columns={each["name"]: Column(**each) for each in fields["columns"]},
+        text=None if fields["text"] is None else TextColumn(**fields["text"]),
     )

@@ -209,6 +209,17 @@ BEGIN
                 WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
                     AND a.attname NOT IN (c.key_column, c.vector_column)
                     AND a.attname IS DISTINCT FROM c.low_dim_column
+                    AND NOT EXISTS (
+                        SELECT
+                        FROM mrl.text_search AS t
+                        WHERE t.collection = c.name AND t.words_column = a.attname
+                    )
+            ),
+            'text', (
+                SELECT json_build_object(
+                    'column', t.text_column, 'words', t.words_column, 'language', t.language)
+                FROM mrl.text_search AS t
+                WHERE t.collection = c.name
             )
         )
         FROM pg_class AS r

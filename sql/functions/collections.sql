@@ -358,6 +358,7 @@ CREATE OR REPLACE FUNCTION mrl.drop_collection(collection text)
 AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
+    words text := (SELECT t.words_column FROM mrl.text_search AS t WHERE t.collection = c.name);
     index regclass;
 BEGIN
     PERFORM mrl.wait_briefly();
@@ -384,6 +385,9 @@ BEGIN
             EXECUTE format(
                 'ALTER TABLE %s DROP CONSTRAINT %I', c.relation,
                 mrl.dims_constraint(c.vector_column));
+        END IF;
+        IF words IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', c.relation, words);
         END IF;
         IF c.owns_column THEN
             EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', c.relation, c.low_dim_column);

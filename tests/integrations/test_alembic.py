@@ -24,6 +24,7 @@ def models():
         metadata,
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("embedding", Vector(32), nullable=False),
+        sa.Column("content", sa.Text),
     )
     return metadata
 
@@ -44,7 +45,7 @@ def operations(engine, metadata, **options):
 def test_autogenerate_leaves_alone_what_came_with_collections(db, dsn):
     engine, metadata = engine_of(dsn), models()
     metadata.create_all(engine)
-    docs = db.attach("articles", nesting_dims=(8, 32))
+    docs = db.attach("articles", nesting_dims=(8, 32), text="content")
     docs.create_index(kind="hnsw")
     db.create_collection("notes", dims=32)
 

@@ -38,6 +38,7 @@ postgres.server.upgrade
 engines engines.plan_space
 engines.engine engines.sql_plans
 engines.sql engines.exact
+engines.words
 engines.native engines.native.remembered engines.native.projection engines.native.memory
 engines.native.background engines.native.lease engines.native.plans engines.native.cache engines.native.index
 engines.native.comparing engines.native.traces
@@ -64,7 +65,7 @@ classify classify.stored
 faces faces.frames
 faces.sources
 collection.opened
-collection.refining
+collection.refining collection.wording
 collection.writing collection.rows collection.searching collection.loading collection.classifying
 collection.promising
 collection

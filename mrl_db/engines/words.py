@@ -1,0 +1,130 @@
+"""Searches by the words of a text, and by vectors and words at once, in one statement.
+
+Each list gives its first rows, some more than are asked for; what both say is fused (`Fusion`).
+If fewer than k rows come back, the statement is run again with every row and every word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from mrl_db.engines.sql import SqlEngine, collect
+from mrl_db.hits import Hits, StageTrace, Trace, joined
+from mrl_db.model.plan import Plan, with_k
+from mrl_db.postgres import rows, statements
+from mrl_db.postgres.catalog import TextColumn
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.vectors import VectorParameter
+
+_LONGER, _SHORTEST = 3, 30  # times k, and rows at least, of each list that is fused
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How two lists become one.
+
+    Attributes:
+        weights: Of the vectors and of the words, in a sum of scores scaled to 0 … 1; None:
+            reciprocal rank fusion.
+    """
+
+    weights: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is asked for, checked.
+
+    Attributes:
+        column: The text that is searched.
+        texts: One for each query.
+        queries: (n, dims), or None for words alone.
+        k: Answers.
+        plan: Of the vectors' list.
+        fusion: Of the lists.
+        exact: Whether every row and every word counts.
+    """
+
+    column: TextColumn
+    texts: Sequence[str]
+    queries: NDArray[np.float32] | None
+    k: int
+    plan: Plan
+    fusion: Fusion
+    exact: bool
+
+
+def search(session: Session, engine: SqlEngine, request: Request, words: Words) -> Hits:
+    """Returns the hits of each query, (n, k), the best score first, ties by key."""
+    began = time.perf_counter()
+    exact = replace(words, plan=Plan("seqscan", 1, words.plan.stages[-1:]), exact=True)
+    results = []
+    with session.connection() as connection:
+        for number in range(len(words.texts)):
+            result = _run(connection, engine, request, exact if words.exact else words, number)
+            if len(result) < words.k and not words.exact:
+                result = _run(connection, engine, request, exact, number)
+            results.append(result)
+    microseconds = (time.perf_counter() - began) * 1e6
+    name = "words" if words.queries is None else f"{words.plan.route} and words, fused"
+    trace = Trace("sql", microseconds, (StageTrace(name, None, words.k),))
+    parts = []
+    for result in results:
+        hits = collect(request, [result], trace)[0]
+        hits.scores = np.array([row[2] for row in result], dtype=np.float64)
+        parts.append(hits)
+    return joined(parts)
+
+
+def _run(
+    connection: Connection, engine: SqlEngine, request: Request, words: Words, number: int
+) -> list[tuple[Any, ...]]:
+    info = request.info
+    condition, values = request.filter()
+    part = statements.query
+    alone = words.queries is None
+    depth = words.k if alone else max(_LONGER * words.k, _SHORTEST)
+    names: dict[str, sql.Composable] = {
+        "key": statements.identifier(info.key),
+        "source": info.relation,
+        "columns": rows.further_columns(info, request.columns),
+    }
+    by_words = part("rows_by_words").format(
+        key=names["key"],
+        source=info.relation,
+        words=statements.identifier(words.column.words),
+        condition=condition,
+    )
+    parameters: list[Any] = [words.texts[number], words.exact, info.name, *values, depth]
+    if words.queries is None:
+        statement = part("search_by_words").format(by_words=by_words, **names)
+    else:
+        query = words.queries[number]
+        nearest = engine.statement(
+            connection, replace(request, columns=()), with_k(words.plan, depth)
+        )
+        parameters += nearest.parameters(query)
+        fusion = part("reciprocal_ranks")
+        if words.fusion.weights is not None:
+            fusion = part("weighted_scores")
+            parameters += words.fusion.weights
+        parameters += [words.k, VectorParameter(query)]
+        statement = part("search_by_both").format(
+            by_words=by_words,
+            nearest=sql.SQL(nearest.text),
+            fusion=fusion,
+            vector=statements.identifier(info.vector),
+            vector_schema=statements.identifier(info.vector_schema),
+            vector_type=statements.identifier(info.vector_type),
+            operator=sql.SQL(info.metric.operator),
+            **names,
+        )
+    return connection.cursor(binary=True).execute(statement, parameters).fetchall()
