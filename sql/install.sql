@@ -93,14 +93,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '5acbeaa8fb520a5300f8c1d5b6995f6a89e779533877bdff13a0518b28722c22'
+        AND checksum = 'de08324d0a89fa16cdca3b5c4932fad1d75e0b200a97a78e5d0f176b4ffa7d03'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '5acbeaa8fb520a5300f8c1d5b6995f6a89e779533877bdff13a0518b28722c22',
+    'de08324d0a89fa16cdca3b5c4932fad1d75e0b200a97a78e5d0f176b4ffa7d03',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -125,14 +125,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = 'b3115ece5620671d17ddaa692947f24e5658da790d5f7b840959120b7245f031'
+        AND checksum = 'e83d7b39435c9bdd7496f8c1f656f3628b96566778bd7b3c4b3c77c0fc2823d2'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    'b3115ece5620671d17ddaa692947f24e5658da790d5f7b840959120b7245f031',
+    'e83d7b39435c9bdd7496f8c1f656f3628b96566778bd7b3c4b3c77c0fc2823d2',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -141,14 +141,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '555a9f9b4a91b7c88d0a4c6caed6a655cb3911e1a380f799136852b5443bc76d'
+        AND checksum = '62ad8c8c7d764c784304af435add650deb70d5f1f9112fc9df8d11d61a7ef73f'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '555a9f9b4a91b7c88d0a4c6caed6a655cb3911e1a380f799136852b5443bc76d',
+    '62ad8c8c7d764c784304af435add650deb70d5f1f9112fc9df8d11d61a7ef73f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -157,14 +157,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = '6079d4d2060f226d523dec6b3e617e9ae0a499c54e3563dde11325daada7ae3d'
+        AND checksum = 'da3d21d3b0534b911af4c0bd430d2c4f2500117c68921423a81ecb5a4e756d14'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    '6079d4d2060f226d523dec6b3e617e9ae0a499c54e3563dde11325daada7ae3d',
+    'da3d21d3b0534b911af4c0bd430d2c4f2500117c68921423a81ecb5a4e756d14',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -189,14 +189,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '62b77254bfd93ac05446348a5aa7fbac74565880ca6dd6616410b9b2ae6aa8c7'
+        AND checksum = '13ac348946093440dd966eca49a301519616df3ebf99be2658ef31d806118c16'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '62b77254bfd93ac05446348a5aa7fbac74565880ca6dd6616410b9b2ae6aa8c7',
+    '13ac348946093440dd966eca49a301519616df3ebf99be2658ef31d806118c16',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -205,14 +205,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '3efe0cc063f3e89a5910545edc5c8226136b838fe594f5757c2bf4e6493d4584'
+        AND checksum = '378ce6680b74d1a3a0f919c6f4460db91bfb4b1eb29c7b0d8b4fb88c74107182'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '3efe0cc063f3e89a5910545edc5c8226136b838fe594f5757c2bf4e6493d4584',
+    '378ce6680b74d1a3a0f919c6f4460db91bfb4b1eb29c7b0d8b4fb88c74107182',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

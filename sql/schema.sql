@@ -131,7 +131,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
-    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c4dc6ebcf188d9b3edde80b202e981f9';
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS '0d738c333f349d95de35845decfc6765';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
@@ -151,10 +151,10 @@ CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims in
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
     text DEFAULT "current_schema"(), vectors_required boolean DEFAULT true) RETURNS regclass
     LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '2190c954a6fa7c23855b5eee834e021d';
+    '582b687c6f01d73d220a143975ba264b';
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64, kind text DEFAULT 'auto'::text) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '89f3779a63cc5caff605d03ffe2bd1ea';
+    search_path=pg_catalog, pg_temp AS '8ce2b5d70996756fe37379f831fe9b91';
 CREATE FUNCTION mrl.default_effort(keep integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'f112aa9514ec256335a46af19bb5a7f5';
 CREATE FUNCTION mrl.default_keep(k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL
@@ -181,7 +181,7 @@ CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUT
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
     '89e5a21559d5de2a7dd61aaf95b01f27';
 CREATE FUNCTION mrl.drop_collection(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '0a8f13e619aeef5e8a5fabf9794bad2c';
+    search_path=pg_catalog, pg_temp AS '4a789e8e9b22ffb47500b1ce3e701952';
 CREATE FUNCTION mrl.drop_log(function_ regprocedure) RETURNS void LANGUAGE plpgsql VOLATILE STRICT
     SET search_path=pg_catalog, pg_temp AS '84900fef6cd813e15a7a528f94c480ff';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
@@ -197,7 +197,7 @@ CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep t
     '3c8c5a9b6ab481b5cbda3cd2bf8e32f6';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
-    'e1066074c1088c599c96b16cf9e36728';
+    '0aba36b047ae2139eb74b484c1bc3d7e';
 CREATE FUNCTION mrl.follow(relation oid, lease interval) RETURNS TABLE(id uuid, token uuid, seen
     text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '475cfacced770042b64346991293a763';
@@ -219,7 +219,7 @@ CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE sql STAB
 CREATE FUNCTION mrl.index_statement(collection text, kind text, m integer DEFAULT 16,
     ef_construction integer DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(create_statement
     text, comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '8368690960b48c410c74e4d96a76b79f';
+    'c9255e8841ff43060088474628919d01';
 CREATE FUNCTION mrl.indexes(c mrl.collection) RETURNS TABLE(index regclass, kind text) LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'af84ac2a2bfe143dd1579bb176bb9480';
 CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -230,14 +230,14 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
     '51d9afc71c400659021c84fbc4ef921a';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '35c65e6e9b3c9352924cc65dc1ea9f97';
+    search_path=pg_catalog, pg_temp AS 'f1c0f189b9a1a575dd4046be8fada1d2';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '9e4d2501f3c8c78d449afbaaa53876ae';
 CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'bce738d6856044809b37fd813d72ee13';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
     RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
-    STABLE SET search_path=pg_catalog, pg_temp AS '1aa72fd2b47c04866aa8e1ae7dbcd6b0';
+    STABLE SET search_path=pg_catalog, pg_temp AS 'ae4ef6c48cddff6dfa7df1b7cd069ac2';
 CREATE FUNCTION mrl.low_dim_sql(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
     SAFE AS '330ae1be46d61bc762d3d21d08915f69';
 CREATE FUNCTION mrl.matching(c mrl.collection) RETURNS text LANGUAGE sql IMMUTABLE SET
@@ -283,9 +283,9 @@ CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsq
     search_path=pg_catalog, pg_temp AS 'f3dc2dd68bab619dbd1b8f1dc6c8ec0f';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '3d5a79ad10bb81488ea6c805bdbb21fd';
+    '79b3981790cc387d44f5be5fe4f052ac';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
-    VOLATILE SET search_path=pg_catalog, pg_temp AS '2af423690fbd67b0b2a74a6f4c27de43';
+    VOLATILE SET search_path=pg_catalog, pg_temp AS 'a0812825b3b6b7fbb52941cde5044ed2';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
     'b8354cfca7e1faf435455390953f6f31';
 CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
@@ -295,12 +295,14 @@ CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE plpgsql STABLE AS
     'ab5158b41137fb2f36b8249d172ebbb7';
 CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
     DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '30d37c60d40207f73dc5b3ab2d22511b';
+    search_path=pg_catalog, pg_temp AS '822c1d3ff6126fcdda117f6ff2b66233';
 CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text LANGUAGE sql STABLE
     SET search_path=pg_catalog, pg_temp AS '81f5c02fc3208ead80665cd2fa589f2d';
 CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
     bigint, milliseconds double precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog,
     pg_temp AS '10b619d04a6fe7a3c5fe8e41d9e00eba';
+CREATE FUNCTION mrl.table_of(c mrl.collection) RETURNS text LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'a410e70f8dface75c1085171cd11a2ae';
 CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS '2272628750bde398ee4bfbe7bbb2a019';
 CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval) RETURNS bigint
@@ -313,7 +315,7 @@ CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET sear
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '9e8719ed6baf41a05483261845861ba7';
+    search_path=pg_catalog, pg_temp AS 'e7ac49103a2da63b0e8ecfe8490835f9';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '39d922d822454897aa8171dff62939a3';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
@@ -322,6 +324,8 @@ CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STAB
     SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
 CREATE FUNCTION mrl.wait_briefly() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'eae099b047924096fb7ea6a9cccb45a9';
+CREATE FUNCTION mrl.wait_for_turn(collection text) RETURNS void LANGUAGE sql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'c4d603d24dcd2a56c0b73facef62c2d3';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
 CREATE FUNCTION mrl.wire_type(type regtype) RETURNS regtype LANGUAGE plpgsql STABLE STRICT SET

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import psycopg
+from psycopg import errors as pg
 from psycopg import sql
 
 from mrl_db.model.errors import MrlDbError
@@ -45,38 +47,75 @@ def create_index(
         "ef_construction": ef_construction,
         "concurrently": concurrently,
     }
+    while True:
+        try:
+            _create(session, info, values, progress)
+        except _BuiltByAnotherError:
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+class _BuiltByAnotherError(Exception):
+    """Another client is building this index, or has just done so."""
+
+
+def _create(
+    session: Session,
+    info: CollectionInfo,
+    values: dict[str, object],
+    progress: Callable[[int, int | None], None] | None,
+) -> None:
+    """Builds the index unless it is there."""
+    concurrently = bool(values["concurrently"])
     # Without the comment the index would not be known as ours; only CONCURRENTLY cannot share a
     # transaction with it.
     with session.connection() if concurrently else session.transaction() as connection:
-        _drop_halves(connection, info, concurrently)
-        row = connection.execute(statements.query("index_statement"), values).fetchone()
-        if row is None:  # it is there
-            return
-        create, comment = (
-            sql.SQL(text) for text in row
-        )  # made by mrl.index_statement, with quoted names
-        done = threading.Event()
-        watcher = None
-        if progress is not None:
-            watcher = threading.Thread(
-                target=_watch,
-                args=(session, connection.info.backend_pid, done, progress),
-                daemon=True,
-            )
-            watcher.start()
         try:
-            connection.execute(create)
+            if not concurrently:
+                connection.execute(statements.query("collection_turn"), (info.name,))
+            _drop_halves(connection, info, concurrently)
+            row = connection.execute(statements.query("index_statement"), values).fetchone()
+            if row is None:  # it is there
+                return
+            if connection.execute(statements.query("index_in_progress"), (info.name,)).fetchone():
+                raise _BuiltByAnotherError
+            # Made by mrl.index_statement, with quoted names.
+            create, comment = (sql.SQL(text) for text in row)
+            with _watched(session, connection, progress):
+                connection.execute(create)
             connection.execute(comment)
             connection.execute(statements.query("define_search"), (info.name,))
-        except psycopg.Error:
+        except psycopg.Error as error:
             if concurrently:
                 with contextlib.suppress(psycopg.Error):
                     _drop_halves(connection, info, concurrently)
+            # Of those who build beside writers on one table, some wait for each other.
+            if isinstance(error, (pg.DuplicateTable, pg.UniqueViolation, pg.DeadlockDetected)):
+                raise _BuiltByAnotherError from None
             raise
-        finally:
-            done.set()
-            if watcher is not None:
-                watcher.join()
+
+
+@contextlib.contextmanager
+def _watched(
+    session: Session,
+    connection: Connection,
+    progress: Callable[[int, int | None], None] | None,
+) -> Iterator[None]:
+    """Shows the progress of what the connection builds meanwhile."""
+    if progress is None:
+        yield
+        return
+    done = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(session, connection.info.backend_pid, done, progress), daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _drop_halves(connection: Connection, info: CollectionInfo, concurrently: bool) -> None:

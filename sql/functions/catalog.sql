@@ -25,10 +25,8 @@ BEGIN
             USING ERRCODE = 'MR002',
                 HINT = 'SELECT name FROM mrl.collection lists those that are there';
     END IF;
-    IF whole AND NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN
-        RAISE EXCEPTION 'collection "%" lost its table: it was dropped outside mrl_db', collection
-            USING ERRCODE = 'MR002',
-                HINT = format('SELECT mrl.drop_collection(%L) forgets it', collection);
+    IF whole THEN
+        PERFORM mrl.table_of(c);
     END IF;
     RETURN c;
 END
@@ -36,6 +34,27 @@ $$;
 COMMENT ON FUNCTION mrl.find(text, boolean) IS
     'The catalogue row of a collection, or an error that names it. whole: its table must be there, '
     'too.';
+
+CREATE OR REPLACE FUNCTION mrl.table_of(c mrl.collection)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text := c.relation::text;
+BEGIN
+    IF name ~ '^[0-9]+$' THEN  -- its oid, unquoted: there is no such table, or not any more
+        RAISE EXCEPTION 'collection "%" lost its table: it was dropped', c.name
+            USING ERRCODE = 'MR002',
+                HINT = format(
+                    'where that was outside mrl_db, SELECT mrl.drop_collection(%L) forgets it',
+                    c.name);
+    END IF;
+    RETURN name;
+END
+$$;
+COMMENT ON FUNCTION mrl.table_of(mrl.collection) IS
+    'The table as SQL writes it, or an error where it is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.wait_briefly()
     RETURNS void
@@ -51,6 +70,17 @@ $$;
 COMMENT ON FUNCTION mrl.wait_briefly() IS
     'Ends this transaction''s waits for locks after ten seconds, unless it has a limit of its own: '
     'whoever waits for a table has everybody behind wait, too.';
+
+CREATE OR REPLACE FUNCTION mrl.wait_for_turn(collection text)
+    RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_advisory_xact_lock(hashtext('mrl_db collection'), hashtext(collection))
+$$;
+COMMENT ON FUNCTION mrl.wait_for_turn(text) IS
+    'Waits until nobody else makes, drops, logs or indexes the collection; then nobody does up to '
+    'the end of this transaction. Whoever locks its table, too, takes the turn first.';
 
 CREATE OR REPLACE FUNCTION mrl.type_of(relation regclass, column_name text)
     RETURNS text

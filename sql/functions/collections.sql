@@ -107,6 +107,8 @@ DECLARE
     column_type text;
     further text := '';
 BEGIN
+    PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(name);
     PERFORM mrl.check_definition(name, dims, widths, low_dims, metric);
     IF key_type IS NULL OR key_type NOT IN ('bigint', 'integer', 'smallint', 'uuid', 'text') THEN
         RAISE EXCEPTION 'key_type is "%", wanted bigint, integer, smallint, uuid or text', key_type
@@ -187,7 +189,7 @@ AS $$
 DECLARE
     collection_name text := coalesce(
         name, (SELECT r.relname FROM pg_class AS r WHERE r.oid = relation));
-    other text := (SELECT c.name FROM mrl.collection AS c WHERE c.relation = attach.relation);
+    other text;
     v text := mrl.vector_schema();
     vector_type text;
     typed_dims integer;
@@ -198,6 +200,9 @@ DECLARE
     others bigint;
 BEGIN
     PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection_name);
+    PERFORM mrl.wait_for_turn(relation::oid::text);  -- of those who give it other names
+    SELECT c.name INTO other FROM mrl.collection AS c WHERE c.relation = attach.relation;
     IF NOT EXISTS (
         SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind IN ('r', 'p')
     ) THEN
@@ -333,9 +338,12 @@ CREATE OR REPLACE FUNCTION mrl.set_adaptor(collection text, adaptor bytea)
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c mrl.collection := mrl.find(collection);
+    c mrl.collection;
     filled boolean;
 BEGIN
+    PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection);
+    c := mrl.find(collection);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', c.relation) INTO filled;
     IF filled OR c.adapted THEN
         RAISE EXCEPTION
@@ -357,11 +365,14 @@ CREATE OR REPLACE FUNCTION mrl.drop_collection(collection text)
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c mrl.collection := mrl.find(collection);
-    words text := (SELECT t.words_column FROM mrl.text_search AS t WHERE t.collection = c.name);
+    c mrl.collection;
+    words text;
     index regclass;
 BEGIN
     PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection);
+    c := mrl.find(collection);
+    SELECT t.words_column INTO words FROM mrl.text_search AS t WHERE t.collection = c.name;
     EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I', 'search_' || c.name);
     DELETE FROM mrl.collection AS gone WHERE gone.name = c.name;
     IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation) THEN

@@ -146,7 +146,7 @@ BEGIN
     END IF;
     create_statement := format(
         'CREATE INDEX %s %I ON %s USING %s',
-        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, c.relation, method);
+        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, mrl.table_of(c), method);
     comment_statement := format(
         'COMMENT ON INDEX %I.%I IS %L', schema, index_name,
         mrl.index_comment(c, kind_to_build));
@@ -176,6 +176,7 @@ AS $$
 DECLARE
     s record;
 BEGIN
+    PERFORM mrl.wait_for_turn(collection);
     FOR s IN SELECT * FROM mrl.index_statement(collection, kind, m, ef_construction) LOOP
         EXECUTE s.create_statement;
         EXECUTE s.comment_statement;

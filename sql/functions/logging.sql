@@ -173,7 +173,7 @@ CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c mrl.collection := mrl.find(collection);
+    c mrl.collection;
     events CONSTANT text[] := ARRAY[
         'INSERT', 'REFERENCING NEW TABLE AS new_rows',
         'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
@@ -183,6 +183,8 @@ DECLARE
     name text;
 BEGIN
     PERFORM mrl.wait_briefly();
+    c := mrl.find(collection, whole => true);
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', mrl.table_of(c));  -- one at a time
     call := mrl.define_log(collection);
     FOR event IN 1 .. cardinality(events) BY 2 LOOP
         name := 'mrl_log_' || lower(events[event]);
@@ -210,6 +212,11 @@ DECLARE
     name text;
     function_ regprocedure;
 BEGIN
+    IF EXISTS (
+        SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname ^@ 'mrl_log_'
+    ) THEN
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation);  -- one at a time
+    END IF;
     FOR name, function_ IN
         SELECT t.tgname, t.tgfoid
         FROM pg_trigger AS t

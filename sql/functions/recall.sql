@@ -302,7 +302,7 @@ BEGIN
                          ) AS own
                          WHERE (%2$s, row_.%4$s) < (own.distance, $4::%5$s)',
                         mrl.shortlist_statement(c, plan, greatest(number - 1, 0), walk => false),
-                        distance, mrl.doubled(c.relation::text),
+                        distance, mrl.doubled(mrl.table_of(c)),
                         mrl.doubled(quote_ident(c.key_column)), key_type),
                     plan, '$1', '$2', '$3')
                 INTO rank

@@ -47,7 +47,7 @@ LIMIT %%2$s
 ) AS row_
 ORDER BY 2, 1$statement$,
             mrl.route_settings(c, way), key, mrl.full_distance(c),
-            mrl.doubled(c.relation::text), mrl.matching(c));
+            mrl.doubled(mrl.table_of(c)), mrl.matching(c));
     END IF;
     IF stages = 1 THEN
         RETURN format(
@@ -56,7 +56,7 @@ FROM %3$s AS row_
 WHERE %4$s
 ORDER BY 2, 1
 LIMIT %%2$s$statement$,
-            key, distance, mrl.doubled(c.relation::text), mrl.matching(c));
+            key, distance, mrl.doubled(mrl.table_of(c)), mrl.matching(c));
     END IF;
     -- The settings are made by the statement itself, until the transaction ends: HNSW returns at
     -- most ef_search rows, and the iterative scan goes on beyond them. As the first stage refers to
@@ -91,7 +91,7 @@ CREATE OR REPLACE FUNCTION mrl.shortlist_statement(
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    relation text := mrl.doubled(c.relation::text);
+    relation text := mrl.doubled(mrl.table_of(c));
     condition text := mrl.matching(c) || ready;
     statement text := format(E'SELECT row_.*\nFROM %s AS row_\nWHERE %s', relation, condition);
 BEGIN

@@ -60,6 +60,13 @@ WHERE c.name = %s AND NOT i.indisvalid AND x.relname ~ '_(mrl|low_dim)_[0-9a-f]{
         SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = x.oid
     )
 
+-- name: index_in_progress
+SELECT x.relname
+FROM mrl.collection AS c
+JOIN pg_catalog.pg_stat_progress_create_index AS p ON p.relid = c.relation
+JOIN pg_catalog.pg_class AS x ON x.oid = p.index_relid
+WHERE c.name = %s AND x.relname ~ '_(mrl|low_dim)_[0-9a-f]{8}$'
+
 -- name: index_drop
 DROP INDEX IF EXISTS {index}
 
@@ -72,9 +79,13 @@ FROM mrl.index_statement(
     %(name)s, %(kind)s, m => %(m)s, ef_construction => %(ef_construction)s, online => %(concurrently)s
 ) AS s
 
+-- name: collection_turn
+SELECT mrl.wait_for_turn(%s)
+
 -- The search function takes the index that was built.
 -- name: define_search
-SELECT mrl.define_search_if_allowed(%s)
+SELECT mrl.define_search_if_allowed(t.name)
+FROM (SELECT %s::text AS name OFFSET 0) AS t, LATERAL mrl.wait_for_turn(t.name)
 
 -- HNSW counts the table's blocks, not its rows (pgvector, README, "Index Build Time").
 -- name: index_progress

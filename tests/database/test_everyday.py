@@ -1,7 +1,5 @@
 """Tables as they are out there: policies, identity keys, other widths, columns that come later."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -101,31 +99,6 @@ def test_another_unique_column_is_not_taken_for_the_key(db, execute):
     with pytest.raises(mrl_db.DuplicateKeyError, match=r"\(url\)=\(a\)") as caught:
         docs.add([2], vectors(1), url=["a"])
     assert "whose key" in str(caught.value)
-
-
-def test_of_those_who_create_one_name_at_once_one_does(db, dsn):
-    results = []
-    start = threading.Barrier(5)
-
-    def create():
-        with mrl_db.connect(dsn, pool_size=1) as mine:
-            start.wait()
-            try:
-                mine.create_collection("docs", dims=DIMS)
-                results.append("created")
-            except Exception as error:
-                results.append(type(error))
-
-    for _ in range(4):
-        threads = [threading.Thread(target=create) for _ in range(5)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert results.count("created") == 1
-        assert results.count(mrl_db.CollectionExistsError) == 4
-        results.clear()
-        db.drop("docs")
 
 
 def test_views_and_foreign_tables_are_refused_with_the_way_out(db, execute):
