@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool
 from mrl_db.collection import Collection, open_collection
 from mrl_db.door import checked_choice
 from mrl_db.learn.transform import Transform, check_transform
+from mrl_db.lifetime import let_out_at_exit
 from mrl_db.model.errors import CollectionExistsError, ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
@@ -34,6 +35,7 @@ class LargeTableWarning(UserWarning):
     """A table was attached without a low-dim column, because adding one would have rewritten it."""
 
 
+@let_out_at_exit
 class Database:
     """A pool of connections to a database with the schema mrl; close it, or use it in `with`."""
 

@@ -3,12 +3,14 @@
 Each ends by itself, with code 0 where all answers were right (`test_processes.py`).
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -71,6 +73,53 @@ def end_while_threads_search(dsn, _):
     forever(lambda: docs.upsert([1], queries[1:2]))
     forever(lambda: other.load(cache=False))
     time.sleep(0.3)
+
+
+def end_within_a_call(dsn, _):
+    """It is over while a thread is in the middle of a call: that comes to its end, no other does."""
+    _, docs = opened(dsn)
+    inside, slept, outside = threading.Event(), threading.Event(), threading.Event()
+    begun = []
+
+    def slow(_done, _all):
+        inside.set()
+        time.sleep(0 if slept.is_set() else 0.5)
+        slept.set()
+
+    def work():
+        docs.load(cache=False, progress=slow)
+        outside.set()
+        begun.append(docs.count())
+
+    def judged():
+        if not slept.is_set() or not outside.wait(5) or begun:
+            os._exit(3)
+
+    weakref.finalize(work, judged)
+    threading.Thread(target=work, daemon=True).start()
+    inside.wait()
+
+
+def end_by_a_handler_that_joins(dsn, _):
+    """Whoever registered a handler may stop his threads in it, and wait for them."""
+    _, docs = opened(dsn)
+    stop = threading.Event()
+    threads = []
+
+    def work():
+        while not stop.is_set():
+            docs.search(vectors_of([1])[0])
+
+    def ended():
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    atexit.register(ended)
+    threads += [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
 
 
 def end_while_building_anew(dsn, number):

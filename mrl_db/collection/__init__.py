@@ -15,6 +15,7 @@ from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Records
 from mrl_db.learn.transform import Transform
+from mrl_db.lifetime import let_out_at_exit
 from mrl_db.model import html, key
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
@@ -26,6 +27,7 @@ from mrl_db.recall.explorer import Measured
 from mrl_db.recall.query_log import QueryLog
 
 
+@let_out_at_exit
 class Collection:
     """A table of embeddings with a key, made by `Database.create_collection` or `attach`.
 

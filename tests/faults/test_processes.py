@@ -54,6 +54,11 @@ def test_a_script_ends_while_an_index_is_built_anew(dsn, db, number):
     live("end_while_building_anew", dsn, number)
 
 
+@pytest.mark.parametrize("name", ["end_within_a_call", "end_by_a_handler_that_joins"])
+def test_threads_of_the_callers_are_let_out_of_their_calls_at_the_end(dsn, docs, name):
+    live(name, dsn)
+
+
 def test_children_forked_under_load_answer_and_so_does_their_parent(dsn, docs):
     live("forks_under_load", dsn, FORKS, seconds=60 + 10 * FORKS)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import psycopg
 
 from mrl_db import _kernels
-from mrl_db.lifetime import Ended, end_at_exit
+from mrl_db.lifetime import OWN_THREADS, Ended, end_at_exit
 from mrl_db.model.errors import MrlDbError
 
 _LINKED_AT_ONCE = 256
@@ -54,7 +54,7 @@ class Task:
         if self._ended.is_set() or (self._thread is not None and self._thread.is_alive()):
             return False
         self._thread = threading.Thread(
-            target=self._run, args=(work,), name=f"mrl_db {self._name}", daemon=True
+            target=self._run, args=(work,), name=f"{OWN_THREADS}{self._name}", daemon=True
         )
         self._thread.start()
         return True
