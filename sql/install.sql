@@ -221,14 +221,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/text'
-        AND checksum = '2a68a63c9a4f73a1ff5b9e8ef0b36df2be5a4b0959066ad8bd5fad3baf5a3638'
+        AND checksum = '5b32bccd67482b743f6b12fd0ce46154a345a927c6c6fd0f90269ee75d122fc0'
 ) AS missing \gset
 \if :missing
 \ir functions/text.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/text',
-    '2a68a63c9a4f73a1ff5b9e8ef0b36df2be5a4b0959066ad8bd5fad3baf5a3638',
+    '5b32bccd67482b743f6b12fd0ce46154a345a927c6c6fd0f90269ee75d122fc0',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -122,7 +122,7 @@ CREATE FUNCTION mrl.acknowledge(id uuid, token uuid, seen text, lease interval) 
     LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS 'cf16c2554189a9104728156b290ef984';
 CREATE FUNCTION mrl.add_text(collection text, text_column text, language text DEFAULT
     'english'::text) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '0f50d520785ff5bffbc055312285de96';
+    '917dfa3044a846b44d3353e07094f890';
 CREATE FUNCTION mrl.anchor_promise(collection text, engine text) RETURNS void LANGUAGE sql VOLATILE
     SET search_path=pg_catalog, pg_temp AS 'a947063de6e24c1a209443df33fca81e';
 CREATE FUNCTION mrl.as_of_now(promise jsonb) RETURNS jsonb LANGUAGE sql VOLATILE STRICT AS

@@ -8,11 +8,13 @@ CREATE OR REPLACE FUNCTION mrl.add_text(
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c mrl.collection := mrl.find(collection, whole => true);
+    c mrl.collection;
     words text := text_column || '_words';
     configuration regconfig;
 BEGIN
     PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection);
+    c := mrl.find(collection, whole => true);
     IF coalesce(mrl.type_of(c.relation, text_column), '') NOT IN (
         'text', 'character varying', 'character'
     ) THEN

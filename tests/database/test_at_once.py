@@ -113,6 +113,19 @@ def test_all_who_build_an_index_by_sql_have_it(docs, at_once, dsn):
     assert at_once(work) == [DONE] * CLIENTS
 
 
+def test_of_those_who_add_a_text_by_sql_one_does(db, at_once, dsn):
+    db.create_collection("docs", dims=DIMS, columns={"body": "text"})
+
+    def work(_db, _docs, _number):
+        with psycopg.connect(dsn) as connection:
+            connection.execute("SELECT mrl.add_text('docs', 'body')")
+
+    fates = at_once(work)
+    assert sorted(getattr(fate, "sqlstate", "") for fate in fates if fate is not DONE) == (
+        ["MR001"] * (CLIENTS - 1)
+    )
+
+
 @pytest.mark.parametrize("_", range(ROUNDS))
 def test_who_meets_a_drop_learns_that_the_collection_is_gone(docs, at_once, _):
     works = [
