@@ -202,6 +202,10 @@ class Hits:
         """Returns a batch's first k hits of each query, of those where a mask (n, width) holds."""
         return joined([self[row]._at(np.flatnonzero(own)[:k]) for row, own in enumerate(mask)])
 
+    def reordered(self, orders: Sequence[Any]) -> Hits:
+        """Returns a batch's hits by a slice or by positions for each query."""
+        return joined([self[row]._at(order) for row, order in enumerate(orders)])
+
     def _at(self, part: Any) -> Hits:
         """Returns a part of every array: one query of a batch, or some hits of one query."""
         hits = Hits(

@@ -1,4 +1,4 @@
-"""What a search may ask for beyond the k nearest rows: vectors, a limit, groups, rows like one."""
+"""What a search may ask for beyond the k nearest rows: a limit, groups, variety, a later page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from mrl_db import door
 from mrl_db.collection.opened import Opened
 from mrl_db.hits import Hits, StageTrace, Trace, joined
+from mrl_db.model.diversity import marginal_order
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import id_array
 from mrl_db.model.values import knows
 from mrl_db.postgres import rows
+from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.groups import nearest_groups
 from mrl_db.postgres.request import Request
 
@@ -24,6 +26,7 @@ Run = Callable[[Request, int], Hits]
 """Searches for so many rows by the engine and the plan of the call; (n, k)."""
 
 _WIDER = (4, 32)  # times k rows that are looked at for k groups, before all rows are
+_CANDIDATES, _FEWEST = 4, 20  # times k, and hits at least, of which `mmr` chooses
 _NAN = object()  # equal to itself, as PostgreSQL's NaN is
 
 
@@ -36,22 +39,39 @@ class Further:
         max_distance: Hits that are farther are left out; None: no limit.
         group_by: The column of whose values each gives its nearest row only; None: no groups.
         own: For each query the key of the row that it is, which is left out; None: no rows.
+        mmr: The weight of nearness beside variety (`mrl_db.model.diversity`); None: nearness only.
+        candidates: Of how many hits `mmr` chooses.
+        offset: Hits that are left out before the first.
     """
 
     vectors: bool
     max_distance: float | None
     group_by: str | None
     own: Sequence[Any] | None
+    mmr: float | None = None
+    candidates: int = 0
+    offset: int = 0
 
 
 def checked(
     opened: Opened,
+    k: int,
     vectors: bool,
     max_distance: float | None,
     group_by: str | None,
     own: Sequence[Any] | None,
+    mmr: float | None,
+    candidates: int | None,
+    offset: int,
 ) -> Further:
     """Returns what is asked for; raises ValueRangeError."""
+    if mmr is None and candidates is not None:
+        raise ValueRangeError("candidates= is how many hits mmr= chooses from; give both")
+    if mmr is not None:
+        _check_variety(mmr, offset)
+        candidates = max(k, _CANDIDATES * k, _FEWEST) if candidates is None else candidates
+        if door.checked_count(candidates, "candidates") < k:
+            raise ValueRangeError(f"candidates is {candidates}, wanted at least k, {k}")
     if group_by is not None:
         (group_by,) = opened.checked(partial(door.checked_column_names, group_by))
         sql_type = opened.info.columns[group_by].type
@@ -65,7 +85,26 @@ def checked(
         None if max_distance is None else checked_distance(max_distance),
         group_by,
         own,
+        None if mmr is None else float(mmr),
+        candidates or 0,
+        offset,
     )
+
+
+def checked_offset(value: object) -> int:
+    """Returns `offset`, 0 or more."""
+    return 0 if value == 0 and not isinstance(value, bool) else door.checked_count(value, "offset")
+
+
+def _check_variety(mmr: object, offset: int) -> None:
+    number = isinstance(mmr, (int, float, np.floating)) and not isinstance(mmr, bool)
+    if not number or not 0 <= mmr <= 1:  # type: ignore[operator]
+        raise ValueRangeError(f"mmr is {mmr!r}, wanted 0 (variety) to 1 (nearness)")
+    if offset:
+        raise ValueRangeError(
+            "mmr= and offset= were both given; a page of mmr= depends on those before: ask for k "
+            "of all pages"
+        )
 
 
 def checked_distance(value: object) -> float:
@@ -110,19 +149,40 @@ def search(
         exact: Whether `run` is exact however many rows it is asked for.
     """
     group, vector = further.group_by, opened.info.vector
-    names = [*request.columns, *([group] if group else []), *([vector] if further.vectors else [])]
+    with_vectors = further.vectors or further.mmr is not None
+    names = [*request.columns, *([group] if group else []), *([vector] if with_vectors else [])]
+    last = k + further.offset if further.mmr is None else further.candidates
     request = replace(request, columns=tuple(dict.fromkeys(names)))
     if group is None:
-        hits = run(request, k + (further.own is not None))
+        hits = run(request, last + (further.own is not None))
         if further.own is not None:
-            hits = hits.chosen(_others(hits, further.own), k)
+            hits = hits.chosen(_others(hits, further.own), last)
     else:
-        hits = _groups(opened, request, queries, k, run, further, group, exact=exact)
+        hits = _groups(opened, request, queries, last, run, further, group, exact=exact)
     if further.max_distance is not None:
-        hits = hits.chosen(hits.distances <= further.max_distance, k)
-    if further.vectors:
+        hits = hits.chosen(hits.distances <= further.max_distance, last)
+    if further.mmr is not None:
+        hits = _varied(hits, opened.info, queries, k, further.mmr)
+    elif further.offset:
+        hits = hits.reordered([slice(further.offset, None)] * len(queries))
+    if with_vectors:
         hits.take_vectors(vector, opened.info.dims)
+        hits.vectors = hits.vectors if further.vectors else None
     return hits
+
+
+def _varied(
+    hits: Hits, info: CollectionInfo, queries: NDArray[np.float32], k: int, weight: float
+) -> Hits:
+    """Returns k of the hits of each query, near it and unlike each other."""
+    orders = []
+    for row, query in enumerate(queries):
+        listed = hits[row].columns[info.vector].tolist()
+        there = [number for number, vector in enumerate(listed) if vector is not None]
+        vectors = rows.stacked([listed[number] for number in there], info.dims)
+        order = marginal_order(info.metric, query, vectors, weight, k)
+        orders.append(np.array(there, dtype=np.int64)[order])
+    return hits.reordered(orders)
 
 
 def _groups(

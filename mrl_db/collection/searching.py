@@ -69,6 +69,9 @@ def search(
     max_distance: float | None = None,
     group_by: str | None = None,
     like: Any = None,
+    mmr: float | None = None,
+    candidates: int | None = None,
+    offset: int = 0,
     shortlist: int | None = None,
     plan: Plan | None = None,
     engine: EngineChoice = "auto",
@@ -95,6 +98,10 @@ def search(
         group_by: A column: of the rows with one value of it only the nearest counts, NULL being one
             value. k groups come back whenever there are so many.
         like: A key, or several, instead of a query: rows like this one, without itself.
+        mmr: Hits near the query and unlike each other, in the order of maximal marginal relevance:
+            1 is nearness alone, 0 variety alone, .5 the usual middle.
+        candidates: The nearest hits that mmr chooses from; None: 4 k, at least 20.
+        offset: Hits left out before the first: the next page, of an order that ties by id keep.
         shortlist: Rows that the low-dim stage passes on, in PostgreSQL.
         plan: As above.
         engine: As above.
@@ -112,7 +119,13 @@ def search(
     if exact:
         plan = shortlist = None
     if text is not None:
-        apart = {"like": like, "group_by": group_by, "max_distance": max_distance}
+        apart = {
+            "like": like,
+            "group_by": group_by,
+            "max_distance": max_distance,
+            "mmr": mmr,
+            "candidates": candidates,
+        }
         for name, value in apart.items():
             if value is not None:
                 raise ValueRangeError(f"{name}= and text= were both given; wanted one of them")
@@ -123,6 +136,7 @@ def search(
             query,
             text,
             k=k,
+            offset=refining.checked_offset(offset),
             where=where,
             columns=columns,
             vectors=vectors,
@@ -135,7 +149,8 @@ def search(
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
     runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
     own_plan = plan is None and shortlist is None
-    usual = group_by is None and like is None and max_distance is None
+    near = group_by is None and like is None and max_distance is None
+    usual = near and mmr is None and candidates is None and offset == 0
     if (
         usual
         and own_plan
@@ -171,7 +186,10 @@ def search(
         )
 
     if vectors or not usual:
-        asked = refining.checked(opened, vectors, max_distance, group_by, own)
+        skipped = refining.checked_offset(offset)
+        asked = refining.checked(
+            opened, k, vectors, max_distance, group_by, own, mmr, candidates, skipped
+        )
         hits = refining.search(opened, request, queries, k, run, asked, exact=exact)
     else:
         hits = run(request, k)

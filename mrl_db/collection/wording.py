@@ -27,6 +27,7 @@ def search(
     text: str | Sequence[str],
     *,
     k: int,
+    offset: int,
     where: Where | None,
     columns: Sequence[str],
     vectors: bool,
@@ -57,13 +58,15 @@ def search(
             )
     runner = opened.engines["sql"]
     assert isinstance(runner, SqlEngine)
-    used = opened.plan_of(runner, k, shortlist, plan)
+    used = opened.plan_of(runner, k + offset, shortlist, plan)
     request = opened.request(where, columns)
     clashes.check_beside_hits(request.columns, ("id", "distance", "score"))
     if vectors:
         request = replace(request, columns=(*request.columns, opened.info.vector))
-    asked = Words(column, texts, queries, k, used, checked_fusion(fusion), exact)
+    asked = Words(column, texts, queries, k + offset, used, checked_fusion(fusion), exact)
     hits = engine_words.search(opened.session, runner, request, asked)
+    if offset:
+        hits = hits.reordered([slice(offset, None)] * len(texts))
     if vectors:
         hits.take_vectors(opened.info.vector, opened.info.dims)
     hits.typed(request.column_types)

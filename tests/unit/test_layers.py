@@ -15,7 +15,7 @@ tasks
 model model.html model.precision model.pca model.values
 model.json_filters
 model.arrays model.filters model.key model.metric model.plan
-model.promise
+model.promise model.diversity
 _kernels
 door_keys
 door
