@@ -52,6 +52,7 @@ from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.model.promise import Promise, Recall
+from mrl_db.postgres.conditions import raw
 
 if _TYPE_CHECKING:
     from mrl_db.async_ import AsyncCollection as AsyncCollection
@@ -129,5 +130,6 @@ __all__ = [
     "connect",
     "flat_plan",
     "graph_plan",
+    "raw",
     "simd",
 ]

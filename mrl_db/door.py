@@ -162,7 +162,7 @@ def checked_column_names(columns: Sequence[str], info: Described) -> tuple[str, 
     return names
 
 
-def checked_filter(where: Mapping[str, Any] | None, info: Described) -> filters.Node:
+def checked_filter(where: Mapping[str, Any] | filters.Raw | None, info: Described) -> filters.Node:
     """Returns the tree of a filter over the collection's columns; raises FilterError."""
     if where is None:
         return filters.AllOf(())

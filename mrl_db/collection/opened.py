@@ -29,6 +29,7 @@ from mrl_db.model.errors import (
     ShapeError,
     ValueRangeError,
 )
+from mrl_db.model.filters import Raw
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog
@@ -41,7 +42,7 @@ from mrl_db.recall.explorer import Measured
 from mrl_db.recall.query_log import QueryLog
 
 EngineChoice = Literal["auto", "sql", "native"]
-Where = Mapping[str, Any]
+Where = Mapping[str, Any] | Raw
 T = TypeVar("T")
 _CHOICES = ("auto", "sql", "native")
 

@@ -16,7 +16,7 @@ import datetime
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -78,7 +78,19 @@ class Not:
     part: Node
 
 
-Node = Condition | Null | JsonCondition | JsonNull | AllOf | AnyOf | Not
+@dataclass(frozen=True, slots=True, eq=False)
+class Raw:
+    """A condition in SQL with its parameters, made by `mrl_db.raw`; none equals another.
+
+    So nothing that is remembered of one is used for another: what it says may depend on other
+    tables, or on the time.
+    """
+
+    condition: object
+    parameters: tuple[Any, ...]
+
+
+Node = Raw | Condition | Null | JsonCondition | JsonNull | AllOf | AnyOf | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +122,11 @@ class Place:
         return Condition(self.column, operator, _value(self.name, value, self.sql_type))
 
 
-def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> Node:
+def parse(where: Mapping[str, Any] | Raw | None, column_types: Mapping[str, str]) -> Node:
     """Returns the tree of a filter.
 
     Args:
-        where: A dict; None: no filter.
+        where: A dict, or a condition in SQL; None: no filter.
         column_types: The SQL type of each column, as `format_type` writes it.
 
     Raises:
@@ -125,6 +137,8 @@ def parse(where: Mapping[str, Any] | None, column_types: Mapping[str, str]) -> N
     """
     if where is None:
         return AllOf(())
+    if isinstance(where, Raw):
+        return replace(where)
     if not isinstance(where, Mapping):
         raise FilterError(
             f"a filter is a {type(where).__name__}, wanted a dict such as "
@@ -190,7 +204,7 @@ def _from_json(value: Any, sql_type: str) -> Any:
 
 def _junction(name: str, value: Any, column_types: Mapping[str, str]) -> Node:
     if name == "$not":
-        if not isinstance(value, Mapping):
+        if not isinstance(value, (Mapping, Raw)):
             raise FilterError(f"$not holds a {type(value).__name__}, wanted one filter (a dict)")
         return Not(parse(value, column_types))
     if not _is_list(value):

@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
 from psycopg import sql
 
-from mrl_db.model.filters import PATTERNS, AllOf, AnyOf, Node, Not, Null
+from mrl_db.model.errors import FilterError
+from mrl_db.model.filters import PATTERNS, AllOf, AnyOf, Node, Not, Null, Raw
 from mrl_db.model.json_filters import JsonCondition, JsonNull
 from mrl_db.model.values import is_text
 from mrl_db.postgres import statements
+
+
+def raw(condition: sql.Composable, *parameters: Any) -> Raw:
+    """Returns a condition in SQL as a filter, or as a part of one in `$and`, `$or` and `$not`.
+
+    The table is named row_. NULL counts as false. PostgreSQL evaluates it for all engines.
+
+    Args:
+        condition: Of `psycopg.sql`, with %s for each parameter, and %% for a percent sign.
+        parameters: Values, which never become SQL.
+
+    Raises:
+        FilterError: It is no such condition, or the parameters are others.
+
+    >>> raw(sql.SQL("row_.year %% %s = 0"), 4).parameters
+    (4,)
+    """
+    if not isinstance(condition, sql.Composable):
+        raise FilterError(
+            f"raw() got a {type(condition).__name__}, wanted psycopg.sql.SQL(…) with %s for values"
+        )
+    marks = re.findall(r"%(.?)", condition.as_string(None), re.DOTALL)
+    others = [mark for mark in marks if mark not in ("%", "s", "b", "t")]
+    if others:
+        raise FilterError(f"raw() has %{others[0]} in its SQL; wanted %s, or %% for a percent sign")
+    places = sum(mark != "%" for mark in marks)
+    if places != len(parameters):
+        raise FilterError(
+            f"raw() has {places} marks %s and {len(parameters)} parameters; wanted one each"
+        )
+    return Raw(condition, parameters)
 
 
 def compile_condition(
@@ -26,6 +59,10 @@ def compile_condition(
         return reduce(lambda left, right: parts[name].format(left=left, right=right), compiled)
 
     def visit(node: Node) -> sql.Composable:
+        if isinstance(node, Raw):
+            assert isinstance(node.condition, sql.Composable)
+            parameters.extend(node.parameters)
+            return parts["raw"].format(condition=node.condition)
         if isinstance(node, AllOf):
             return joined("$and", node.parts) if node.parts else parts["always"]
         if isinstance(node, AnyOf):

@@ -38,6 +38,11 @@ row_.{column} IS NULL
 ({left} OR {right})
 -- name: $not
 (({condition}) IS NOT TRUE)
+-- The caller's own, which may end in a comment.
+-- name: raw
+((
+{condition}
+) IS TRUE)
 -- name: $contains
 row_.{column} @> %s::{type}
 -- What a path in a jsonb column leads to, as jsonb and as text.
