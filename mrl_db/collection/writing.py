@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
 from mrl_db import clashes, door, door_keys
-from mrl_db.collection.opened import Face, Where, by_its_name_now
+from mrl_db.collection.opened import Face, Opened, Where, by_its_name_now
+from mrl_db.door import Batch
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.model.errors import ValueRangeError
-from mrl_db.postgres import adapting, indexing, rows
+from mrl_db.postgres import adapting, batches, indexing, rows
 from mrl_db.postgres import write as writing
 
 IndexKind = Literal["auto", "mrl", "hnsw"]
@@ -96,12 +98,15 @@ def ingest(
     vector: str | None = None,
     upsert: bool = False,
     index: bool = True,
+    commit_every: int | None = None,
     progress: Progress | bool = False,
     batch_id: str | None = None,
     connection: object | None = None,
     **columns: Any,
 ) -> int:
-    """Loads many rows in one transaction, with bounded memory, then builds the index.
+    """Loads many rows in one transaction, or in several, then builds the index.
+
+    Memory is bounded, however many rows come.
 
     Args:
         source: A path of a Parquet file, a frame or Arrow data, an array of ids (with `vectors` and
@@ -113,13 +118,16 @@ def ingest(
         upsert: Replace rows whose key is there.
         index: Build the HNSW index where there is none and the rows are many enough; not in a
             transaction of yours.
+        commit_every: Commit after so many rows each time, for sources that run for hours; what was
+            committed before an error stays. With a batch_id the same call with the same rows goes
+            on where it was broken off: it reads them all, and sends those that are missing.
         progress: As above.
         batch_id: As above.
         connection: As above.
         **columns: For an array of ids.
 
     Returns:
-        How many rows were written.
+        How many rows were written, in this call and those that it goes on with.
     """
     opened = self._opened.on(connection)
     clashes.check_options(
@@ -128,6 +136,7 @@ def ingest(
             "vector": (vector, (str, type(None))),
             "upsert": (upsert, bool),
             "index": (index, bool),
+            "commit_every": (commit_every, (int, type(None))),
             "progress": (callable(progress) or progress, bool),
         }
     )
@@ -136,16 +145,22 @@ def ingest(
     fields = opened.fields(id, vector)
     total, parts = sources.open_source(source, vectors, columns, fields)
     checked = (opened.batch(ids, part, further) for ids, part, further in parts)
+    if commit_every is not None:
+        door.checked_count(commit_every, "commit_every")
+        if connection is not None:
+            raise ValueRangeError(
+                "commit_every= and connection= were both given; a transaction of yours is yours to "
+                "commit"
+            )
     with reporting(progress, "rows") as report:
         each = None if report is None else lambda done: report(done, total)
         send = partial(
-            writing.write,
-            info=opened.info,
-            batches=checked,
-            on_conflict="replace" if upsert else "error",
-            progress=each,
+            writing.write, info=opened.info, on_conflict="replace" if upsert else "error"
         )
-        count = opened.write(batch_id, send)
+        if commit_every is None:
+            count = opened.write(batch_id, partial(send, batches=checked, progress=each))
+        else:
+            count = _by_parts(opened, checked, commit_every, batch_id, send, each)
     if (
         index
         and connection is None
@@ -153,6 +168,46 @@ def ingest(
     ):
         create_index(self, progress=progress is True)
     return count
+
+
+def _by_parts(
+    opened: Opened,
+    rows: Iterator[Batch],
+    size: int,
+    batch_id: str | None,
+    send: Callable[..., int],
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Writes rows by transactions of `size` rows, each once for its batch_id; returns how many."""
+    total = 0
+    for number, part in enumerate(batches.parts(rows, size)):
+        passed = 0
+
+        def counted(part: Iterator[Batch] = part) -> Iterator[Batch]:
+            nonlocal passed
+            for batch in part:
+                passed += len(batch)
+                yield batch
+
+        each = None if progress is None else _beyond(progress, total)
+        source = counted()
+        name = None if batch_id is None else f"{batch_id} {number}"
+        count = opened.write(name, partial(send, batches=source, progress=each))
+        for _ in source:  # it was committed before
+            pass
+        if count != passed:
+            raise ValueRangeError(
+                f"batch_id {batch_id!r}, part {number} had {count} rows when it was committed, and "
+                f"has {passed} now; go on with the same rows and commit_every={size} as before"
+            )
+        total += count
+        if progress is not None:
+            progress(total)
+    return total
+
+
+def _beyond(progress: Callable[[int], None], before: int) -> Callable[[int], None]:
+    return lambda done: progress(before + done)
 
 
 @by_its_name_now
