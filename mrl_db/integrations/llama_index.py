@@ -30,7 +30,8 @@ from mrl_db.model.errors import ValueRangeError
 if TYPE_CHECKING:
     from mrl_db.async_ import AsyncCollection, AsyncDatabase
 
-_CLASSES = {each.class_name(): each for each in (TextNode, ImageNode, IndexNode, Node, Document)}
+_OF_TEXT = {each.class_name(): each for each in (TextNode, ImageNode, IndexNode)}
+_OF_RESOURCES = {each.class_name(): each for each in (Node, Document)}
 _DOCUMENT_NAMES = ("ref_doc_id", "doc_id", "document_id")  # as LlamaIndex puts it among metadata
 _FETCHED = 4  # times k nodes, from which k that are unlike each other are chosen
 _RELEVANCE = 0.5  # likewise LlamaIndex's own default
@@ -252,24 +253,26 @@ class MrlVectorStore(BasePydanticVectorStore):
         width = max(k, int(k * factor) if fetched is None else fetched) if diverse else k
         # An index whose nodes are in the store alone sends an empty list: no restriction.
         where = self._where(query.filters, query.node_ids or None, query.doc_ids or None)
-        hits = self.client.search(
+        collection = self.client
+        hits = collection.search(
             np.asarray(query.query_embedding, np.float32),
             k=width,
             where=where or None,
             columns=("node", *self._layout.columns),
             **options,
         )
-        nodes = self._nodes(hits.ids.tolist(), hits.columns)
-        alike = rows.similarities(hits.distances, self.client.metric)
-        ranks: Sequence[int] = range(len(nodes))
-        if diverse:
-            assert hits.vectors is not None
-            relevance = _RELEVANCE if threshold is None else threshold
-            ranks = rows.diverse(query.query_embedding, hits.vectors, k, relevance)
+        ids = hits.ids.tolist()
+        nodes = self._nodes(ids, hits.columns)
+        alike = rows.similarities(hits.distances, collection.metric)
+        if not diverse:
+            return VectorStoreQueryResult(nodes=nodes, similarities=alike, ids=ids)
+        assert hits.vectors is not None
+        relevance = _RELEVANCE if threshold is None else threshold
+        ranks = rows.diverse(query.query_embedding, hits.vectors, k, relevance)
         return VectorStoreQueryResult(
             nodes=[nodes[rank] for rank in ranks],
             similarities=[alike[rank] for rank in ranks],
-            ids=[nodes[rank].node_id for rank in ranks],
+            ids=[ids[rank] for rank in ranks],
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -284,6 +287,8 @@ class MrlVectorStore(BasePydanticVectorStore):
     ) -> Filter:
         among = {"id": node_ids, "ref_doc_id": doc_ids}
         restricted = [{name: {"$in": ids}} for name, ids in among.items() if ids is not None]
+        if filters is None and not restricted:
+            return {}
         return both(from_llama_index(filters, self._names), *restricted)
 
     def _nodes(self, keys: list[str], columns: Mapping[str, Any]) -> list[BaseNode]:
@@ -296,10 +301,11 @@ def _node(
 ) -> BaseNode:
     """Returns a node of its parts; one whose row is gone since, or another's, is a TextNode."""
     fields = dict(rest or {})
-    kind = _CLASSES.get(fields.pop("class_name", ""), TextNode)
-    if "text" in kind.model_fields:
-        fields["text"] = text or ""
-    return kind(id_=key, metadata=metadata, **fields)
+    name = fields.pop("class_name", "")
+    kind = _OF_RESOURCES.get(name)
+    if kind is not None:
+        return kind(id_=key, metadata=metadata, **fields)
+    return _OF_TEXT.get(name, TextNode)(id_=key, metadata=metadata, text=text or "", **fields)
 
 
 def _definition(

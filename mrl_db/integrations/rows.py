@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import mrl_db
 from mrl_db.collection import Collection
-from mrl_db.database import Database
+from mrl_db.database import Database, connect
 from mrl_db.model.metric import Metric
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def opened(db: Database | str | None, name: str, definition: Mapping[str, Any]) 
     """
     if isinstance(db, Database):
         return Rows(db.create_collection(name, if_exists="open", **definition))
-    own = mrl_db.connect(db)
+    own = connect(db)
     try:
         return Rows(own.create_collection(name, if_exists="open", **definition), own)
     except BaseException:
