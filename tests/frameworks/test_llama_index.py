@@ -6,7 +6,7 @@ MRL_DB_FRAMEWORK_EXAMPLES sets how many filters are made.
 import base64
 import os
 
-import evaluator
+import llama_filters
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +24,6 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.vector_stores.types import (
-    FilterCondition,
     FilterOperator,
     MetadataFilter,
     MetadataFilters,
@@ -38,100 +37,6 @@ from mrl_db.integrations.llama_index import MrlVectorStore
 
 EXAMPLES = int(os.environ.get("MRL_DB_FRAMEWORK_EXAMPLES", "300"))
 DIMS = 8
-SCALARS = [0, 1, 2, -3, 1.5, 10**15, "", "a", "B", "ab", "a%b", "a_b", "\\", "ü", "10"]
-LISTS = [[], ["a"], ["a", "B"], ["ab", "ü", "a"], [1, 2], [1.5], [0], [""]]
-TYPED_LISTS = st.one_of(
-    st.lists(st.sampled_from([each for each in SCALARS if isinstance(each, kind)]), max_size=3)
-    for kind in (str, int, float)
-)
-OPERAND = {
-    **dict.fromkeys(["==", "!="], st.sampled_from([*SCALARS, *LISTS, None])),
-    **dict.fromkeys([">", "<", ">=", "<="], st.sampled_from(SCALARS)),
-    **dict.fromkeys(["in", "nin", "any", "all"], TYPED_LISTS),
-    "contains": st.sampled_from(SCALARS),
-    **dict.fromkeys(
-        ["text_match", "text_match_insensitive"],
-        st.sampled_from(["", "a", "A", "%", "_", "\\", "b", "1"]),
-    ),
-    "is_empty": st.none(),
-}
-KEYS = ["number", "word", "tags", "deep.inner", "nowhere"]
-LEAF = st.sampled_from(list(FilterOperator)).flatmap(
-    lambda operator: st.builds(
-        MetadataFilter,
-        key=st.sampled_from(KEYS),
-        value=OPERAND[operator.value],
-        operator=st.just(operator),
-    )
-)
-
-
-def joined(inner):
-    return st.builds(
-        MetadataFilters,
-        filters=st.lists(inner, max_size=3),
-        condition=st.sampled_from([*FilterCondition, None]),
-    )
-
-
-FILTERS = joined(st.recursive(LEAF, joined, max_leaves=4))
-
-
-def at(metadata, key):
-    for name in key.split("."):
-        metadata = metadata.get(name) if isinstance(metadata, dict) else None
-    return metadata
-
-
-def holds(filters, metadata):
-    """LlamaIndex's filters as they are meant; the comparisons of JSON are the evaluator's."""
-    if isinstance(filters, MetadataFilter):
-        return leaf_holds(filters.operator.value, at(metadata, filters.key), filters.value)
-    if not filters.filters:
-        return True
-    each = [holds(part, metadata) for part in filters.filters]
-    if filters.condition is FilterCondition.NOT:
-        return not any(each)
-    return any(each) if filters.condition is FilterCondition.OR else all(each)
-
-
-def leaf_holds(operator, cell, value):
-    same = evaluator.same
-    if operator == "is_empty":
-        return cell is None or cell == "" or cell == []
-    if cell is None:
-        return operator in ("!=", "nin")
-    if operator in ("==", "!="):
-        return (value is not None and same(cell, value)) == (operator == "==")
-    if operator in ("in", "nin"):
-        return any(same(cell, each) for each in value) == (operator == "in")
-    if operator in ("any", "all", "contains"):
-        values = value if isinstance(value, list) else [value]
-        cells = cell if isinstance(cell, list) else [cell]
-        inside = [any(same(one, each) for one in cells) for each in values]
-        return any(inside) if operator == "any" else all(inside)
-    if operator.startswith("text_match"):
-        if not isinstance(cell, str):
-            return False
-        return value.lower() in cell.lower() if operator.endswith("insensitive") else value in cell
-    if evaluator.kind(cell) != evaluator.kind(value):
-        return False
-    return {">": cell > value, "<": cell < value, ">=": cell >= value, "<=": cell <= value}[
-        operator
-    ]
-
-
-def some_metadata(rng):
-    def some(*values):
-        return values[rng.integers(len(values))]
-
-    metadata = {
-        "number": some(*SCALARS, *LISTS, None),
-        "word": some(*SCALARS, None),
-        "tags": some(*LISTS, None),
-        "deep": some({"inner": some(*SCALARS, *LISTS)}, {}, "flat", None),
-    }
-    return {name: value for name, value in metadata.items() if rng.random() < 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +46,7 @@ def nodes():
         TextNode(
             id_=f"{number:03}",
             text=f"node {number}",
-            metadata=some_metadata(rng),
+            metadata=llama_filters.some_metadata(rng),
             embedding=rng.standard_normal(DIMS).tolist(),
             relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"doc {number % 10}")},
         )
@@ -162,10 +67,10 @@ def ids(nodes):
 
 
 def test_every_filter_means_in_postgres_what_it_means_here(filled, nodes):
-    @given(filters=FILTERS)
+    @given(filters=llama_filters.made(MetadataFilter, MetadataFilters))
     @settings(max_examples=EXAMPLES)
     def check(filters):
-        expected = [node.node_id for node in nodes if holds(filters, node.metadata)]
+        expected = [node.node_id for node in nodes if llama_filters.holds(filters, node.metadata)]
         assert ids(filled.get_nodes(filters=filters)) == expected
 
     check()
@@ -177,7 +82,10 @@ def test_what_it_means_here_is_what_it_means_to_the_framework(operator):
     members = operator.value in ("any", "all", "contains")
     compared = 0
 
-    @given(cell=st.sampled_from([*SCALARS, *LISTS, None]), value=OPERAND[operator.value])
+    @given(
+        cell=st.sampled_from([*llama_filters.SCALARS, *llama_filters.LISTS, None]),
+        value=llama_filters.OPERAND[operator.value],
+    )
     @settings(max_examples=200)
     def check(cell, value):
         nonlocal compared
@@ -189,7 +97,7 @@ def test_what_it_means_here_is_what_it_means_to_the_framework(operator):
             expected = theirs("")
         except TypeError:
             return
-        assert leaf_holds(operator.value, cell, value) == expected
+        assert llama_filters.leaf_holds(operator.value, cell, value) == expected
         compared += 1
 
     check()
