@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 from mrl_db import _kernels, door
@@ -9,9 +10,15 @@ from mrl_db.collection.opened import Face
 from mrl_db.engines.native import engine
 from mrl_db.engines.native.index import BuildName, Loading, plan_to_load
 from mrl_db.faces.progress import Progress
+from mrl_db.model.errors import PromiseWarning
+from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import changes
 from mrl_db.recall import promises
+
+# Of 20,000 real rows whose lengths were made lognormal (sigma 1: a spread of 1.3) the default plan
+# finds .7 of the ten largest inner products; lengths of models trained for them spread by .1 to .2.
+_SPREAD = 0.5
 
 
 def load(
@@ -52,6 +59,10 @@ def load(
             all processes of this machine map: the next load() takes a moment.
         progress: As above.
 
+    Warns:
+        PromiseWarning: Lengths of vectors differ so much that the default plan may find far less
+            by inner product than it does elsewhere.
+
     Raises:
         MemoryLimitError: Before anything is read.
         PlanError: The plan is none of this engine's.
@@ -80,7 +91,17 @@ def load(
     )
     unload(self)  # its memory is needed
     opened.describe()
-    opened.engines["native"] = engine.load(opened.own, opened.info, loading, progress)
+    loaded = engine.load(opened.own, opened.info, loading, progress)
+    opened.engines["native"] = loaded
+    unmeasured = plan is None and effort is None and promised is None
+    by_lengths = opened.info.metric is Metric.inner_product
+    if unmeasured and by_lengths and loaded.spread_of_lengths() > _SPREAD:
+        warnings.warn(
+            "vectors are of very different lengths: of the largest inner products the default plan "
+            "may find far fewer than of near directions; tune() measures it, and chooses a plan",
+            PromiseWarning,
+            stacklevel=2,
+        )
 
 
 def unload(self: Face) -> None:

@@ -45,6 +45,8 @@ _ALL = AllOf(())
 
 Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | None]
 
+_SAMPLED = 1000  # rows, for a look at them
+
 
 def load(
     session: OwnSession,
@@ -169,6 +171,12 @@ class NativeEngine(TunableEngine):
     def written(self) -> None:
         """Makes the next search see what this process has committed, however stale it may be."""
         self._live.expire()
+
+    def spread_of_lengths(self) -> float:
+        """Returns how much the lengths of rows differ: their deviation over their mean."""
+        lengths = np.linalg.norm(self._live.index.sample(_SAMPLED), axis=1)
+        mean = float(lengths.mean()) if len(lengths) else 0.0
+        return float(lengths.std()) / mean if mean else 0.0
 
     def load_afresh(self) -> None:
         """Reads all rows again."""
