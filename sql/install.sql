@@ -68,7 +68,7 @@ SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0004_text') AS
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'tables/0004_text',
-    '546b199c270118179b4b6da22bfaf333712647eb324b3a785594b0195fd6ec3f',
+    '2d3fceab997f2945b28ac556c59e8870a75686c5ad17676205ab75dddc7012a9',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

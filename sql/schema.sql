@@ -342,6 +342,7 @@ CREATE TRIGGER log_changes AFTER DELETE ON mrl.collection FOR EACH ROW EXECUTE F
 -- Rights beside the owner's
 GRANT USAGE ON SCHEMA mrl TO PUBLIC;
 GRANT INSERT ON mrl.change TO PUBLIC;
+GRANT SELECT ON mrl.text_search TO PUBLIC;
 
 -- Comments
 COMMENT ON SCHEMA mrl IS 'Funnel search over embeddings: collections, plans and their search

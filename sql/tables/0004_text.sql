@@ -10,3 +10,6 @@ CREATE TABLE mrl.text_search (
 COMMENT ON TABLE mrl.text_search IS
     'The text of a collection that is searched by its words: the column, the generated tsvector of '
     'it, which has a GIN index, and the text search configuration.';
+
+-- Whoever may read mrl.collection reads this with it, those who had their rights before it was.
+GRANT SELECT ON mrl.text_search TO PUBLIC;
