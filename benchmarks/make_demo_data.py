@@ -4,12 +4,15 @@ python benchmarks/make_demo_data.py FOLDER
 
 The model behind the vectors (all-MiniLM-L6-v2) was not trained with MRL, so they are stored rotated by the PCA of the
 full set: an orthogonal rotation keeps every distance and puts the energy into the first dims. They are rounded to
-multiples of 1/127; dims by rows, so that the many small values of the last dims lie together and compress.
+multiples of 1/127; dims by rows, so that the many small values of the last dims lie together and compress: by
+Huffman's codes alone, as nothing repeats and gzip's search for what does costs a tenth of the size.
 """
 
 import gzip
+import io
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import numpy as np
 SEED = 20261121
 ROWS = 5_200
 EXAMPLES = ("gimp", "r-cran-ggplot2")  # what the demo searches by must be among the rows
-MOST_BYTES = 1_500_000  # of the two files: what every wheel carries
+MOST_BYTES = 1_200_000  # of the two files: what every wheel carries
 
 
 def main(folder: Path) -> None:
@@ -32,7 +35,7 @@ def main(folder: Path) -> None:
     rotated = vectors[rows] @ rotation
     rotated /= np.linalg.norm(rotated, axis=1, keepdims=True)
     out = Path(__file__).resolve().parents[1] / "mrl_db" / "faces" / "demo"
-    np.savez_compressed(out / "packages.npz", codes=np.rint(rotated.T * 127).astype(np.int8))
+    write_codes(out / "codes.npy.gz", np.rint(rotated.T * 127).astype(np.int8))
     with gzip.GzipFile(out / "packages.jsonl.gz", "wb", mtime=0) as file:
         for row in rows:
             package = packages[row]
@@ -42,10 +45,17 @@ def main(folder: Path) -> None:
                 "section": package["section"],
             }
             file.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
-    size = sum((out / name).stat().st_size for name in ("packages.npz", "packages.jsonl.gz"))
+    size = sum((out / name).stat().st_size for name in ("codes.npy.gz", "packages.jsonl.gz"))
     assert size <= MOST_BYTES, (
         f"the demo's data take {size} bytes, at most {MOST_BYTES} are allowed"
     )
+
+
+def write_codes(file: Path, codes: np.ndarray) -> None:
+    array = io.BytesIO()
+    np.save(array, np.ascontiguousarray(codes))  # dims by rows, in the file too
+    stream = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
+    file.write_bytes(stream.compress(array.getvalue()) + stream.flush())
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ class Packages:
 def load_packages() -> Packages:
     """Returns the example data that the installed package carries."""
     folder = resources.files("mrl_db.faces.demo")
-    with (folder / "packages.npz").open("rb") as file, np.load(file) as arrays:
-        vectors = np.ascontiguousarray(arrays["codes"].T, dtype=np.float32)
+    with (folder / "codes.npy.gz").open("rb") as raw, gzip.open(raw) as file:
+        codes = np.load(file)
+    vectors = np.ascontiguousarray(codes.T, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with (
         (folder / "packages.jsonl.gz").open("rb") as raw,
