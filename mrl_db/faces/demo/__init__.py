@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ def load_packages() -> Packages:
     vectors = np.ascontiguousarray(codes.T, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with (
-        (folder / "packages.jsonl.gz").open("rb") as raw,
-        gzip.open(raw, "rt", encoding="utf-8") as lines,
+        (folder / "packages.jsonl.bz2").open("rb") as raw,
+        bz2.open(raw, "rt", encoding="utf-8") as lines,
     ):
         entries = [json.loads(line) for line in lines]
     return Packages(
