@@ -142,6 +142,7 @@ def test_who_meets_a_drop_learns_that_the_collection_is_gone(docs, at_once, _):
     assert {type(fate) for fate in others} <= {mrl_db.CollectionNotFoundError}, others
 
 
+@pytest.mark.superuser
 def test_all_who_first_come_to_a_database_find_it_ready(execute, at_once):
     execute("DROP SCHEMA mrl CASCADE")
     execute("DROP EXTENSION IF EXISTS mrl_db, vector CASCADE")
