@@ -325,7 +325,13 @@ def base_backup(session, data, home):
     """Copies a cluster while it runs."""
     session.execute("SELECT pg_backup_start('base', fast => true)")
     home.mkdir(mode=0o700)
-    shutil.copytree(data, home / "data", ignore=lambda _, names: {"postmaster.pid"} & set(names))
+    try:
+        shutil.copytree(
+            data, home / "data", ignore=lambda _, names: {"postmaster.pid"} & set(names)
+        )
+    except shutil.Error as error:  # a file that goes meanwhile is dropped by the log, too
+        if any(os.path.exists(source) for source, _, _ in error.args[0]):
+            raise
     label = session.execute("SELECT labelfile FROM pg_backup_stop()").fetchone()[0]
     (home / "data" / "backup_label").write_text(label)
     (home / "data" / "recovery.signal").touch()
