@@ -354,10 +354,8 @@ class MrlVectorStore(VectorStore):
         **options: Any,
     ) -> list[Document]:
         """Returns documents as `max_marginal_relevance_search`, by a vector."""
-        hits = self._hits(embedding, max(k, fetch_k), filter, {**options, "vectors": True})
-        assert hits.vectors is not None
-        documents = self._of_hits(hits)
-        return [documents[n] for n in rows.diverse(embedding, hits.vectors, k, lambda_mult)]
+        among = {"mmr": lambda_mult, "candidates": max(k, fetch_k)}
+        return self._of_hits(self._hits(embedding, k, filter, {**options, **among}))
 
     async def amax_marginal_relevance_search_by_vector(
         self,

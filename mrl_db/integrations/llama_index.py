@@ -243,20 +243,19 @@ class MrlVectorStore(BasePydanticVectorStore):
             )
         if query.query_embedding is None:
             raise ValueRangeError("the query has no embedding; give query_embedding")
-        diverse = query.mode is VectorStoreQueryMode.MMR
         k, options = query.similarity_top_k, dict(kwargs)
         factor = options.pop("mmr_prefetch_factor", _FETCHED)
         fetched = options.pop("mmr_prefetch_k", None)
         threshold = options.pop("mmr_threshold", query.mmr_threshold)
-        if diverse:
-            options["vectors"] = True
-        width = max(k, int(k * factor) if fetched is None else fetched) if diverse else k
+        if query.mode is VectorStoreQueryMode.MMR:
+            options["mmr"] = _RELEVANCE if threshold is None else threshold
+            options["candidates"] = max(k, int(k * factor) if fetched is None else fetched)
         # An index whose nodes are in the store alone sends an empty list: no restriction.
         where = self._where(query.filters, query.node_ids or None, query.doc_ids or None)
         collection = self.client
         hits = collection.search(
             np.asarray(query.query_embedding, np.float32),
-            k=width,
+            k=k,
             where=where or None,
             columns=("node", *self._layout.columns),
             **options,
@@ -264,16 +263,7 @@ class MrlVectorStore(BasePydanticVectorStore):
         ids = hits.ids.tolist()
         nodes = self._nodes(ids, hits.columns)
         alike = rows.similarities(hits.distances, collection.metric)
-        if not diverse:
-            return VectorStoreQueryResult(nodes=nodes, similarities=alike, ids=ids)
-        assert hits.vectors is not None
-        relevance = _RELEVANCE if threshold is None else threshold
-        ranks = rows.diverse(query.query_embedding, hits.vectors, k, relevance)
-        return VectorStoreQueryResult(
-            nodes=[nodes[rank] for rank in ranks],
-            similarities=[alike[rank] for rank in ranks],
-            ids=[ids[rank] for rank in ranks],
-        )
+        return VectorStoreQueryResult(nodes=nodes, similarities=alike, ids=ids)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Returns nodes as `query`."""

@@ -1,9 +1,9 @@
-"""What the stores of all frameworks share: whose rows they are, similarity, and diversity."""
+"""What the stores of all frameworks share: whose rows they are, and similarity."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -106,37 +106,3 @@ def similarities(distances: NDArray[np.float64], metric: Metric) -> list[float]:
         similar = -distances if metric is Metric.inner_product else 1.0 / (1.0 + distances)
     listed: list[float] = similar.tolist()
     return listed
-
-
-def diverse(
-    query: Sequence[float] | NDArray[Any], vectors: NDArray[np.float32], k: int, relevance: float
-) -> list[int]:
-    """Returns which k rows are near the query and unlike each other, the best first.
-
-    Each next row has the greatest relevance · cos(row, query) − (1 − relevance) · (the greatest
-    cosine of it and a row that is chosen already): maximal marginal relevance (Carbonell and
-    Goldstein, SIGIR 1998). The first is the nearest; of equals the earlier comes first.
-
-    Args:
-        query: (dims,).
-        vectors: (n, dims), the candidates.
-        k: Rows wanted; fewer come back where there are fewer.
-        relevance: 1 for the nearest rows, 0 for the most different ones.
-    """
-    unit = _unit(np.asarray(vectors, np.float64))
-    near = unit @ _unit(np.asarray(query, np.float64)[np.newaxis])[0]
-    alike = np.full(len(unit), -np.inf)
-    chosen: list[int] = []
-    while len(chosen) < min(k, len(unit)):
-        score = relevance * near - (1 - relevance) * alike if chosen else near.copy()
-        score[chosen] = -np.inf
-        best = int(np.argmax(score))
-        chosen.append(best)
-        alike = np.maximum(alike, unit @ unit[best])
-    return chosen
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = rows / np.where(lengths == 0, 1.0, lengths)
-    return unit

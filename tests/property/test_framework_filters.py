@@ -137,11 +137,3 @@ def test_the_more_alike_the_greater_the_similarity():
     assert rows.similarities(distances, Metric.cosine) == [2.0, 1.0, -2.0]
     assert rows.similarities(distances, Metric.inner_product) == [1.0, 0.0, -3.0]
     assert rows.similarities(distances[1:], Metric.l2) == [1.0, 0.25]
-
-
-def test_rows_without_a_direction_are_diverse_too():
-    vectors = np.array([[1, 0], [1, 0], [0, 0], [0, 1]], np.float32)
-
-    assert rows.diverse([1.0, 0.0], vectors, 3, 0.4) == [0, 2, 3]
-    assert rows.diverse([1.0, 0.0], vectors, 9, 1.0) == [0, 1, 2, 3]
-    assert rows.diverse([1.0, 0.0], vectors[:0], 3, 0.5) == []
