@@ -93,14 +93,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'de08324d0a89fa16cdca3b5c4932fad1d75e0b200a97a78e5d0f176b4ffa7d03'
+        AND checksum = 'b9ed11c04f01b9b84c2e46addca2624e804b12d4ab62025ae62e3bc4787f7a60'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'de08324d0a89fa16cdca3b5c4932fad1d75e0b200a97a78e5d0f176b4ffa7d03',
+    'b9ed11c04f01b9b84c2e46addca2624e804b12d4ab62025ae62e3bc4787f7a60',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -125,14 +125,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = 'e83d7b39435c9bdd7496f8c1f656f3628b96566778bd7b3c4b3c77c0fc2823d2'
+        AND checksum = '3bf18e3c46cbfe8740419774ed9dbcfbfae77055948cb0d3c8fcc83698d4e340'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    'e83d7b39435c9bdd7496f8c1f656f3628b96566778bd7b3c4b3c77c0fc2823d2',
+    '3bf18e3c46cbfe8740419774ed9dbcfbfae77055948cb0d3c8fcc83698d4e340',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

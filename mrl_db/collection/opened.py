@@ -186,8 +186,9 @@ class Opened:
 
     def batch(self, ids: Any, vectors: Any, columns: Mapping[str, Any]) -> door.Batch:
         """Returns rows, checked, as they are stored; those of a frame come without vectors."""
-        framed = frames.is_frame(ids) or frames.is_rows(ids)
-        if vectors is None and (framed or self.info.vectors_required):
+        if vectors is None and (
+            self.info.vectors_required or frames.is_frame(ids) or frames.is_rows(ids)
+        ):
             if columns:
                 raise ShapeError(
                     f"columns {', '.join(columns)} were given without vectors; a frame brings its "
@@ -198,6 +199,8 @@ class Opened:
         if self.adaptor is None:
             return batch
         present = ~np.isnan(batch.vectors[:, 0])
+        if present.all():
+            return replace(batch, vectors=self.adaptor.apply(batch.vectors))
         vectors = np.full_like(batch.vectors, np.nan)
         vectors[present] = self.adaptor.apply(batch.vectors[present])
         return replace(batch, vectors=vectors)

@@ -69,7 +69,7 @@ def checked(
         raise ValueRangeError("candidates= is how many hits mmr= chooses from; give both")
     if mmr is not None:
         _check_variety(mmr, offset)
-        candidates = max(k, _CANDIDATES * k, _FEWEST) if candidates is None else candidates
+        candidates = max(_CANDIDATES * k, _FEWEST) if candidates is None else candidates
         if door.checked_count(candidates, "candidates") < k:
             raise ValueRangeError(f"candidates is {candidates}, wanted at least k, {k}")
     if group_by is not None:

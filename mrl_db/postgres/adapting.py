@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db import door
+from mrl_db.model.arrays import parted
 from mrl_db.postgres import catalog, rows, statements
 from mrl_db.postgres.copy_out import block_rows
 from mrl_db.postgres.request import Request
@@ -71,10 +74,11 @@ def copy_changed(
             while block := cursor.fetchmany(block_rows(info.dims, _BLOCK_BYTES)):
                 keys, vectors, *values = zip(*block, strict=True)
                 further = dict(zip(names, values, strict=True))
-                given = [vector for vector in vectors if vector is not None]
-                changed = iter(change(np.stack(given)) if given else ())
-                listed = [None if vector is None else next(changed) for vector in vectors]
-                batch = door.checked_rows(keys, listed, further, made)
+                some = parted(vectors)
+                changed: Any = change(np.stack(vectors)) if some is None else some
+                if some is not None and some.vectors:
+                    changed = replace(some, vectors=change(np.stack(some.vectors)))
+                batch = door.checked_rows(keys, changed, further, made)
                 count += write(connection, made, [batch], on_conflict="error")
                 if progress is not None:
                     progress(count)

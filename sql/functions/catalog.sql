@@ -94,6 +94,28 @@ $$;
 COMMENT ON FUNCTION mrl.type_of(regclass, text) IS
     'The type of a column as SQL writes it, without modifiers; NULL where there is no such column.';
 
+CREATE OR REPLACE FUNCTION mrl.rising(widths integer[])
+    RETURNS integer[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(SELECT DISTINCT width FROM unnest(widths) AS width ORDER BY width)
+$$;
+COMMENT ON FUNCTION mrl.rising(integer[]) IS 'Widths in rising order, each once.';
+
+CREATE OR REPLACE FUNCTION mrl.plain_type(name text)
+    RETURNS regtype
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN name ~ '[(;%]' THEN NULL ELSE to_regtype(name) END;
+EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION mrl.plain_type(text) IS 'The type of this name, without modifiers, or NULL.';
+
 CREATE OR REPLACE FUNCTION mrl.prefix(embedding vector, dims integer)
     RETURNS vector
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
