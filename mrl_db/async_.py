@@ -158,6 +158,8 @@ class AsyncCollection:
     get = awaited(Collection.get)
     count = awaited(Collection.count)
     search = awaited(Collection.search)
+    add_texts = awaited(Collection.add_texts)
+    search_text = awaited(Collection.search_text)
     scan = scanning(Collection.scan)
     set_plan = awaited(Collection.set_plan)
     promise = awaited(promising.promise)

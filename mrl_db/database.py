@@ -10,13 +10,16 @@ from typing import Any, Literal, TypeVar
 
 from psycopg_pool import ConnectionPool
 
-from mrl_db.collection import Collection, open_collection
+from mrl_db.collection import Collection, embedding, open_collection
+from mrl_db.collection.opened import Embed
 from mrl_db.door import checked_choice
+from mrl_db.learn.layer_norm import LayerNorm
 from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.lifetime import let_out_at_exit
 from mrl_db.model.errors import CollectionExistsError, ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
+from mrl_db.model.nesting import dims_of, rule_of
 from mrl_db.postgres import catalog, changes, health, migrations
 from mrl_db.postgres.borrowed import BorrowedPool
 from mrl_db.postgres.server import embedded
@@ -108,7 +111,7 @@ class Database:
         self,
         name: str,
         *,
-        dims: int,
+        dims: int | None = None,
         nesting_dims: Sequence[int] | None = None,
         shortlist_dims: int | None = None,
         metric: Metric | MetricName = Metric.cosine,
@@ -120,13 +123,16 @@ class Database:
         vectors_required: bool = True,
         text: str | None = None,
         language: str = "english",
+        model: str | None = None,
+        embed: Embed | None = None,
+        embed_query: Embed | None = None,
         if_exists: Literal["error", "open"] = "error",
     ) -> Collection:
         """Creates a table with a key `id`, vectors `embedding` and the low-dim column.
 
         Args:
             name: Of the collection and of its table.
-            dims: Of every vector.
+            dims: Of every vector; not needed with `model`.
             nesting_dims: The rising widths at which the model's vectors may be cut, the last dims.
             shortlist_dims: Width of the low-dim column; by default the narrowest nesting dims of at
                 least 128.
@@ -143,6 +149,9 @@ class Database:
             text: A column of text that is searched by its words, too (`search(text=)`); it is made
                 where `columns` does not have it.
             language: PostgreSQL's text search configuration for it: "english", "simple", ….
+            model: A name in `mrl_db.model.nesting.RULES`, whose full vectors are stored: it says
+                dims and nesting dims, and whether vectors are layer-normalised before a cut.
+            embed, embed_query: As for `open`.
             if_exists: "open" returns the collection of this name where there is one that has all
                 that is given here; what is left to defaults may differ, and it may have further
                 columns.
@@ -151,6 +160,17 @@ class Database:
             CollectionExistsError: The name is taken, or what is there does not fit.
             ValueRangeError: An argument cannot be meant.
         """
+        embedding.checked(embed, embed_query)
+        if model is not None:
+            dims, nesting_dims = dims_of(model, dims, nesting_dims, shortlist_dims)
+            if rule_of(model).layer_norm:
+                if adaptor is not None:
+                    raise ValueRangeError(
+                        f"{model} has its vectors layer-normalised, beside which no adaptor= can be"
+                    )
+                adaptor = LayerNorm(dims)
+        if dims is None:
+            raise ValueRangeError("create_collection() takes dims= or model=, one at least")
         definition = catalog.Definition(
             name,
             dims,
@@ -178,19 +198,8 @@ class Database:
         except CollectionExistsError:
             if if_exists == "error" or name not in self:
                 raise
-            self._check_fit(definition, stored)
-        return self.open(name)
-
-    def _check_fit(self, definition: catalog.Definition, adaptor: bytes | None) -> None:
-        info = catalog.describe(self._session, definition.name)
-        misfits = catalog.misfits(self._session, definition, info)
-        if catalog.adaptor_of(self._session, info) != adaptor:
-            misfits.append("adaptor is another one")
-        if misfits:
-            raise CollectionExistsError(
-                f'collection "{definition.name}" exists already, and its {"; its ".join(misfits)}; '
-                "open() takes it as it is"
-            )
+            catalog.check_fit(self._session, definition, stored)
+        return self.open(name, embed=embed, embed_query=embed_query)
 
     def attach(
         self,
@@ -256,10 +265,19 @@ class Database:
         )
         return self.open(attached)
 
-    def open(self, name: str) -> Collection:
-        """Returns a collection by its name; raises CollectionNotFoundError."""
+    def open(
+        self, name: str, *, embed: Embed | None = None, embed_query: Embed | None = None
+    ) -> Collection:
+        """Returns a collection by its name; raises CollectionNotFoundError.
+
+        Args:
+            name: Of the collection.
+            embed: A function that makes vectors (n, dims) of a list of n texts, for `add_texts` and
+                `search_text`; this object keeps it.
+            embed_query: Another one for what is searched for; None: the same.
+        """
         log = QueryLog() if self._query_log else QueryLog(keep=0)
-        return open_collection(self._session, name, log)
+        return open_collection(self._session, name, log, embedding.checked(embed, embed_query))
 
     def __getitem__(self, name: str) -> Collection:
         return self.open(name)

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrl_db.collection import classifying, loading, promising, rows, searching, writing
-from mrl_db.collection.opened import Opened
+from mrl_db.collection import (
+    classifying,
+    embedding,
+    loading,
+    promising,
+    rows,
+    searching,
+    writing,
+)
+from mrl_db.collection.opened import Embedding, Opened
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Records
@@ -165,6 +173,9 @@ class Collection:
     explain = searching.explain
     set_plan = searching.set_plan
 
+    add_texts = embedding.add_texts
+    search_text = embedding.search_text
+
     load = loading.load
     unload = loading.unload
     refresh = loading.refresh
@@ -197,9 +208,13 @@ class Collection:
         return open_collection(opened.own, name, QueryLog(opened.log.keep))
 
 
-def open_collection(session: OwnSession, name: str, log: QueryLog) -> Collection:
+def open_collection(
+    session: OwnSession, name: str, log: QueryLog, embedding: Embedding | None = None
+) -> Collection:
     """Returns a collection by its name; raises CollectionNotFoundError."""
-    return Collection(session, catalog.describe(session, name), log)
+    collection = Collection(session, catalog.describe(session, name), log)
+    collection._opened.embedding = embedding
+    return collection
 
 
 __all__ = ["Collection", "Records", "open_collection"]

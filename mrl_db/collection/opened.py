@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -43,8 +43,18 @@ from mrl_db.recall.query_log import QueryLog
 
 EngineChoice = Literal["auto", "sql", "native"]
 Where = Mapping[str, Any] | Raw
+Embed = Callable[[list[str]], ArrayLike]
+"""Makes vectors (n, dims) of n texts."""
 T = TypeVar("T")
 _CHOICES = ("auto", "sql", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The caller's functions, for what is stored and for what is searched for."""
+
+    of_rows: Embed
+    of_queries: Embed
 
 
 class Opened:
@@ -63,6 +73,7 @@ class Opened:
         adaptor = catalog.adaptor_of(session, info)
         self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)
         self.tried: tuple[Measured, ...] = ()
+        self.embedding: Embedding | None = None
 
     def describe(self, info: CollectionInfo | None = None) -> None:
         """Takes the collection as it is described now; None: as the catalogue describes it."""

@@ -1,4 +1,4 @@
-"""What a collection does to every vector and query: a rotation or an adaptor."""
+"""What a collection does to every vector and query: a rotation, an adaptor, a normalisation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import numpy as np
 
 from mrl_db.learn.adaptor import Adaptor
+from mrl_db.learn.layer_norm import LayerNorm
 from mrl_db.learn.rotation import Rotation
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.metric import Metric
 
-Transform = Rotation | Adaptor
+Transform = Rotation | Adaptor | LayerNorm
 
 
 def check_transform(transform: Transform, dims: int, metric: Metric) -> Transform:
@@ -21,7 +22,7 @@ def check_transform(transform: Transform, dims: int, metric: Metric) -> Transfor
         ValueRangeError: it is no transform, is for other dims, or is an Adaptor, whose vectors
             have length 1, while the metric is not cosine.
     """
-    if not isinstance(transform, (Rotation, Adaptor)):
+    if not isinstance(transform, (Rotation, Adaptor, LayerNorm)):
         raise ValueRangeError(
             f"adaptor is a {type(transform).__name__}, wanted a Rotation or an Adaptor"
         )
@@ -38,7 +39,9 @@ def check_transform(transform: Transform, dims: int, metric: Metric) -> Transfor
 
 
 def transform_from_bytes(data: bytes) -> Transform:
-    """Returns what `to_bytes` of either wrote."""
+    """Returns what `to_bytes` of any wrote."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        kind = Rotation if "matrix" in file.files else Adaptor
-    return kind.from_bytes(data)
+        names = file.files
+    if "layer_norm" in names:
+        return LayerNorm.from_bytes(data)
+    return (Rotation if "matrix" in names else Adaptor).from_bytes(data)

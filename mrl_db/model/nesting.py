@@ -9,7 +9,7 @@ different widths are on different scales.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -149,6 +149,49 @@ def rule_of(model: str) -> Rule:
     return found
 
 
+def layer_norm(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Returns vectors with mean 0 and variance 1 over their dims, as PyTorch's layer_norm does."""
+    exact = vectors.astype(np.float64)
+    centred = exact - exact.mean(axis=-1, keepdims=True)
+    spread = np.square(centred).mean(axis=-1, keepdims=True)
+    return np.asarray(centred / np.sqrt(spread + 1e-5), dtype=np.float64)
+
+
+def dims_of(
+    model: str, dims: int | None, nesting_dims: Sequence[int] | None, shortlist_dims: int | None
+) -> tuple[int, tuple[int, ...]]:
+    """Returns (dims, nesting dims) of a collection for a model's full vectors.
+
+    Args:
+        model: A name in `RULES`.
+        dims: As they were given, or None.
+        nesting_dims: Likewise; None: those that its makers name.
+        shortlist_dims: Likewise.
+
+    Raises:
+        ValueRangeError: The model is not known, or is not made for such dims.
+    """
+    rule = rule_of(model)
+    if dims is not None and dims != rule.dims:
+        raise ValueRangeError(
+            f"dims is {dims}, {model} makes {rule.dims}; full vectors are stored, and their "
+            "prefixes made here"
+        )
+    widths = rule.listed if nesting_dims is None else tuple(nesting_dims)
+    for width in (*widths, *([] if shortlist_dims is None else [shortlist_dims])):
+        if not rule.allows(width):
+            raise ValueRangeError(_not_allowed(model, rule, width))
+    return rule.dims, widths
+
+
+def _not_allowed(model: str, rule: Rule, width: int) -> str:
+    anywhere = "" if rule.any_from is None else f", and any from {rule.any_from} on"
+    return (
+        f"{model} is not made to be cut to {width} dims, but to "
+        f"{', '.join(map(str, rule.listed))}{anywhere}"
+    )
+
+
 def truncate(
     vectors: NDArray[np.floating[Any]],
     dims: int,
@@ -185,17 +228,9 @@ def truncate(
                 f"vectors have {array.shape[-1]} dims, {model} makes {rule.dims}; cut the full ones"
             )
         if not rule.allows(width):
-            anywhere = "" if rule.any_from is None else f", and any from {rule.any_from} on"
-            raise ValueRangeError(
-                f"{model} is not made to be cut to {width} dims, but to "
-                f"{', '.join(map(str, rule.listed))}{anywhere}"
-            )
+            raise ValueRangeError(_not_allowed(model, rule, width))
         if rule.layer_norm:
-            exact = array.astype(np.float64)
-            centred = exact - exact.mean(axis=-1, keepdims=True)
-            array = centred / np.sqrt(
-                np.square(centred).mean(axis=-1, keepdims=True) + 1e-5
-            )  # PyTorch's layer_norm
+            array = layer_norm(array)
     if width > array.shape[-1]:
         raise ShapeError(f"a prefix of {width} dims of vectors of {array.shape[-1]}")
     return prefix(array, width, Metric.cosine if normalise else Metric.inner_product).astype(

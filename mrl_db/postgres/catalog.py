@@ -241,6 +241,19 @@ def misfits(session: Session, definition: Definition, info: CollectionInfo) -> l
     ]
 
 
+def check_fit(session: Session, definition: Definition, adaptor: bytes | None) -> None:
+    """Raises CollectionExistsError where the collection that is there is another one."""
+    info = describe(session, definition.name)
+    others = misfits(session, definition, info)
+    if adaptor_of(session, info) != adaptor:
+        others.append("adaptor is another one")
+    if others:
+        raise CollectionExistsError(
+            f'collection "{definition.name}" exists already, and its {"; its ".join(others)}; '
+            "open() takes it as it is"
+        )
+
+
 def _said(value: Any) -> str:
     return value.value if isinstance(value, Metric) else "missing" if value is None else str(value)
 

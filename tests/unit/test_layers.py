@@ -53,7 +53,7 @@ recall.measurement recall.fates
 recall.explorer
 recall.tuner recall.evidence
 recall.report
-learn.pytorch learn.rotation
+learn.pytorch learn.rotation learn.layer_norm
 learn.training
 learn.adaptor learn.losses
 learn learn.transform
@@ -67,7 +67,7 @@ faces.sources
 collection.opened
 collection.refining collection.wording
 collection.writing collection.rows collection.searching collection.loading collection.classifying
-collection.promising
+collection.promising collection.embedding
 collection
 database
 async_
