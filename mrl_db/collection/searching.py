@@ -221,7 +221,7 @@ def explain(
         want: Ids. `trace.fates` says of each whether it was found, else the stage that lost it,
             its rank there, and the least keep (or, where the walk did not meet it, effort) that
             would have saved it.
-        k, where, shortlist, plan, engine, as_stored: As for `search`.
+        k: As for `search`, and `where`, `shortlist`, `plan`, `engine`, `as_stored` likewise.
     """
     opened = self._opened
     queries, single = opened.queries(query, as_stored)
