@@ -1,0 +1,1 @@
+"""mrl_db's client for VectorDBBench: this folder goes into its `backend/clients`."""
