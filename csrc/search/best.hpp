@@ -36,11 +36,11 @@ using Candidate = Scored<float, std::uint32_t>;
 
 // How many of a list of at most kRanked are better than each: no branch depends on scores, whose
 // order no processor can guess.
-inline void rank_candidates(const Kernels& kernels, const std::vector<Candidate>& all,
+inline void rank_candidates(const Kernels& kernels, const Candidate* all, std::size_t n,
                             std::uint16_t* ranks) {
     float scores[kRanked];
-    for (std::size_t i = 0; i < all.size(); ++i) scores[i] = all[i].score;
-    kernels.rank(scores, all.size(), ranks);
+    for (std::size_t i = 0; i < n; ++i) scores[i] = all[i].score;
+    kernels.rank(scores, n, ranks);
 }
 
 // Leaves the best `keep`, in no order, by partition; returns the worst score among them, or
@@ -63,7 +63,7 @@ inline float keep_best(const Kernels& kernels, std::vector<Candidate>& all, std:
     const std::size_t n = all.size();
     if (n <= keep || n > kRanked) return keep_best(all, keep, kInfinity);
     std::uint16_t ranks[kRanked];
-    rank_candidates(kernels, all, ranks);
+    rank_candidates(kernels, all.data(), n, ranks);
     std::size_t better = 0;
     for (std::size_t i = 0; i < n; ++i) better += ranks[i] < keep ? 1 : 0;
     if (better > keep)

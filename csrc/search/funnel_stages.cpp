@@ -152,10 +152,10 @@ void FunnelRun::later_stage(std::size_t number) {
 
 void FunnelRun::fetch_ahead(std::size_t keep) {
     const std::size_t n = candidates_.size();
-    if (n > kRanked || !store_.rows.keeps_vectors()) return;
+    if (n == 0 || n > kRanked || !store_.rows.keeps_vectors()) return;
     for (const Candidate& candidate : candidates_) store_.rows.fetch_code(candidate.row);
     std::uint16_t ranks[kRanked];
-    rank_candidates(kernels_, candidates_, ranks);
+    rank_candidates(kernels_, candidates_.data(), n, ranks);
     const std::size_t likely = std::min(keep * 3 / 4, kFetched / (store_.dims() * sizeof(float)));
     for (std::size_t i = 0; i < n; ++i) {
         if (ranks[i] < likely) store_.rows.fetch_vector(candidates_[i].row);

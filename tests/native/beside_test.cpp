@@ -126,8 +126,7 @@ mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision
 // Each answer is of one moment: rows that are replaced, and whose numbers go to others, are in it
 // once, whatever it was that looked at all rows meanwhile.
 void check_moments(double seconds, bool graph) {
-    using enum mrl::Precision;
-    using enum mrl::Space;
+    constexpr auto prefix = mrl::Space::prefix, projection = mrl::Space::projection;
     constexpr std::size_t kRows = 3000, kAll = 4 * kRows;
     mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
     load(index, first_keys(kRows), graph);

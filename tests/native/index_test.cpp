@@ -93,7 +93,6 @@ double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& ali
 }
 
 void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
-    using enum mrl::Precision;
     std::mt19937 random(static_cast<unsigned>(rows));
     std::vector<std::int64_t> keys(rows);
     for (std::size_t i = 0; i < rows; ++i) keys[i] = static_cast<std::int64_t>(i);

@@ -10,6 +10,10 @@
 
 namespace small {
 
+// By their own names; `using enum` is younger than gcc 10.
+inline constexpr auto bit = mrl::Precision::bit, int4 = mrl::Precision::int4,
+                      int8 = mrl::Precision::int8, float32 = mrl::Precision::float32;
+
 constexpr std::size_t kDims = 24;
 
 inline mrl::KeySpan span(const std::vector<std::int64_t>& keys) {
@@ -78,7 +82,6 @@ inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool 
 }
 
 inline mrl::Plan graph_plan(std::size_t effort, std::size_t k) {
-    using enum mrl::Precision;
     return {mrl::Route::graph,
             effort,
             {{mrl::Space::projection, kDims, int4, 4 * k},

@@ -100,7 +100,6 @@ void check_long_vectors() {
     const std::vector<float> mean(kLong, 0.0f);
     index.set_projection(projection.data(), mean.data());
     index.build({.threads = 2}, {});
-    using enum mrl::Precision;
     const mrl::Stage last{mrl::Space::prefix, kLong, float32, kBest};
     const auto answers = [&](const mrl::Plan& plan) {
         std::vector<std::set<std::int64_t>> all(kQueries);
