@@ -119,9 +119,10 @@ void apply_links(Store& store, LinkChanges&& changes) {
     // one up.
     for (const auto& [slot, links] : changes.fresh) {
         if (links.empty()) continue;
-        const bool reached = std::any_of(links.begin(), links.end(), [&](std::uint32_t other) {
-            return store.links.leads_to(other, slot);
-        });
+        const auto leads_here = [&store, to = slot](std::uint32_t other) {
+            return store.links.leads_to(other, to);
+        };
+        const bool reached = std::any_of(links.begin(), links.end(), leads_here);
         const std::uint32_t nearest = links.front();
         if (!reached) store.links.of(nearest)[store.links.degree(nearest) - 1] = slot;
     }

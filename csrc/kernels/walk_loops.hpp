@@ -7,7 +7,6 @@
 // C headers only (see kernels.hpp).
 #pragma once
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -177,9 +176,9 @@ MRL_INLINE Cut find_cut(float smallest, float largest, size_t keep, CountBelow&&
     cut.below_high = count_below(cut.high);
     if (cut.below_high <= keep) return cut;  // those of +inf were too many already
     if (smallest == -INFINITY) {
-        const size_t lowest = count_below(-FLT_MAX);
-        if (lowest >= keep) return {-INFINITY, -FLT_MAX, 0, lowest};
-        cut.low = -FLT_MAX;
+        cut.low = nextafterf(-INFINITY, 0.0f);
+        const size_t lowest = count_below(cut.low);
+        if (lowest >= keep) return {-INFINITY, cut.low, 0, lowest};
         cut.below_low = lowest;
     }
     for (int step = 0; step < 8 || cut.below_high > keep + kPoolTies; ++step) {
