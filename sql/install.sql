@@ -109,14 +109,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '6fd99942f9f7d328a83aed82344b25956c7f54d50e5eb7f6b3e766a055a39a9e'
+        AND checksum = '05b50b037c474ed273a6e7e91d9a671191bf48b2886ca7e4bdb6656b7e6dfbf0'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '6fd99942f9f7d328a83aed82344b25956c7f54d50e5eb7f6b3e766a055a39a9e',
+    '05b50b037c474ed273a6e7e91d9a671191bf48b2886ca7e4bdb6656b7e6dfbf0',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -157,14 +157,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = 'da3d21d3b0534b911af4c0bd430d2c4f2500117c68921423a81ecb5a4e756d14'
+        AND checksum = '01eedd3364ad1d348e5b915686d134e4558c5d0c766519768a90a6f3529d7b33'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    'da3d21d3b0534b911af4c0bd430d2c4f2500117c68921423a81ecb5a4e756d14',
+    '01eedd3364ad1d348e5b915686d134e4558c5d0c766519768a90a6f3529d7b33',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -143,9 +143,11 @@ CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integ
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'e71cc383771acd47c3d040085f2e81f1';
+    search_path=pg_catalog, pg_temp AS '70fb445490aabce6e20c05f0b9c9f7a7';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
+CREATE FUNCTION mrl.compiled_log() RETURNS regprocedure LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'ffc971d0d5c0bdd350560bf35c768b11';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
     NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
@@ -167,7 +169,7 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
 CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
     sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '80e541e0eaca511d826b3eafd075333b';
+    search_path=pg_catalog, pg_temp AS 'eb3868a5f70e42bc3adcb2202db913a3';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'f554b6fc1d85db862b69c617a651b07b';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
@@ -230,7 +232,7 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
     '51d9afc71c400659021c84fbc4ef921a';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'f1c0f189b9a1a575dd4046be8fada1d2';
+    search_path=pg_catalog, pg_temp AS '23091b92a8c8330f9a0b4b2ede16fd1f';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '9e4d2501f3c8c78d449afbaaa53876ae';
 CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
@@ -315,7 +317,7 @@ CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET sear
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'e7ac49103a2da63b0e8ecfe8490835f9';
+    search_path=pg_catalog, pg_temp AS '23ef27c2f71cc07a70adab8592ed999e';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '39d922d822454897aa8171dff62939a3';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS

@@ -47,6 +47,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/labels.c
     csrc/postgres/limit.c
     csrc/postgres/link.c
+    csrc/postgres/log.c
     csrc/postgres/mrl_db.c
     csrc/postgres/pages.c
     csrc/postgres/promise.c

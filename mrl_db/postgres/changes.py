@@ -64,7 +64,15 @@ class Reader:
 
 
 class NotLoggedError(FreshnessError):
-    """The triggers of the log are not there, or do not fire always."""
+    """The triggers of the log are not there, or do not fire always.
+
+    Attributes:
+        gone: There is none of them, as after DROP EXTENSION.
+    """
+
+    def __init__(self, message: str, *, gone: bool) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 class ChangeLog:
@@ -90,13 +98,22 @@ class ChangeLog:
         """
         try:
             return self.check(info)
-        except NotLoggedError:
+        except NotLoggedError as error:
             try:
                 with self._session.connection() as connection:
                     connection.execute(statements.query("log_make"), (info.name,))
             except PrivilegeError:
-                raise NotLoggedError(_not_logged(info)) from None
+                raise NotLoggedError(_not_logged(info), gone=error.gone) from None
         return self.check(info)
+
+    def check_anew(self, info: CollectionInfo) -> int:
+        """`check()`, which makes the triggers again where all of them went together."""
+        try:
+            return self.check(info)
+        except NotLoggedError as error:
+            if not error.gone:
+                raise
+            return self._made(info)
 
     def check(self, info: CollectionInfo) -> int:
         """Returns the table's oid, once nothing stands in the way of following it."""
@@ -129,7 +146,7 @@ class ChangeLog:
                 "rows as they are now, until refresh()"
             )
         if state["triggers"] != _TRIGGERS:
-            raise NotLoggedError(_not_logged(info))
+            raise NotLoggedError(_not_logged(info), gone=state["gone"])
         return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:

@@ -31,6 +31,15 @@ COMMENT ON FUNCTION mrl_promise(regclass) IS
     'The recall that an index was made for, the effort that searches take now, and the recall that was measured by effort; '
     'NULL where nothing was measured';
 
+CREATE FUNCTION mrl_log_change()
+    RETURNS trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_log_change() IS
+    'Writes the change log of the schema mrl, for the triggers that mrl.log_changes() makes. Arguments: the key''s column, and '
+    'the column of mrl.change for its type';
+
 CREATE FUNCTION mrl_vector_cosine(internal)
     RETURNS internal
     LANGUAGE c

@@ -54,16 +54,21 @@ BEGIN
             'subscribed', EXISTS (SELECT FROM pg_subscription_rel AS s WHERE s.srrelid = r.oid),
             'row_security', r.relrowsecurity,
             'read_only', current_setting('transaction_read_only') = 'on',
+            'gone', NOT EXISTS (
+                SELECT FROM pg_trigger AS t WHERE t.tgrelid = r.oid AND t.tgname ^@ 'mrl_log_'
+            ),
             'triggers', (
                 SELECT count(*)
                 FROM pg_trigger AS t
                 JOIN pg_proc AS p ON p.oid = t.tgfoid
                 WHERE t.tgrelid = r.oid AND t.tgname ^@ 'mrl_log_' AND t.tgenabled = 'A'
-                    AND p.pronamespace = 'mrl'::regnamespace
-                    AND (
-                        p.prosrc = mrl.log_text(c.key_column, kind)
-                        OR (p.proname = 'log_change' AND t.tgargs = arguments)
-                    )
+                    AND CASE
+                        WHEN p.oid = mrl.compiled_log()
+                            OR (p.pronamespace = 'mrl'::regnamespace AND p.proname = 'log_change')
+                        THEN t.tgargs = arguments
+                        ELSE p.pronamespace = 'mrl'::regnamespace
+                            AND p.prosrc = mrl.log_text(c.key_column, kind)
+                    END
             ))
         FROM pg_class AS r
         WHERE r.oid = c.relation

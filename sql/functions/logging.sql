@@ -6,6 +6,10 @@
 -- qualified. The key is known by its name, as a restored table has other numbers. Where it was
 -- renamed, or became of another type, any row may have changed; so it is said of a statement that
 -- wrote to very many, whose keys would take memory here and with every reader.
+--
+-- Three functions do so, one in place of the other: that of the extension mrl_db where it is, in C;
+-- one made for the table; one for every table, where the other may not be made. Triggers of the
+-- first go with the extension, and the next reader makes them anew.
 
 CREATE OR REPLACE FUNCTION mrl.column_of_keys(key_type text)
     RETURNS text
@@ -74,6 +78,22 @@ COMMENT ON FUNCTION mrl.log_text(text, text) IS
     'The body of the function that logs writes to a table with this key. The key''s name stands in '
     'it, so that its plans are made once in a session.';
 
+CREATE OR REPLACE FUNCTION mrl.compiled_log()
+    RETURNS regprocedure
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.oid::regprocedure
+    FROM pg_extension AS e
+    JOIN pg_depend AS d
+        ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+    WHERE e.extname = 'mrl_db' AND p.proname = 'mrl_log_change'
+$$;
+COMMENT ON FUNCTION mrl.compiled_log() IS
+    'The function of the extension mrl_db that logs writes; NULL where the extension is not, or is '
+    'of before it had one.';
+
 CREATE OR REPLACE FUNCTION mrl.define_log(collection text)
     RETURNS text
     LANGUAGE plpgsql
@@ -84,11 +104,15 @@ DECLARE
     kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
     name text := format('mrl.%I()', 'log_of_' || c.name);
     owner regrole := (SELECT r.relowner FROM pg_class AS r WHERE r.oid = c.relation);
+    compiled regproc := mrl.compiled_log();
 BEGIN
     IF kind IS NULL THEN
         RAISE EXCEPTION 'table % of collection "%" has no key "%" any more',
             c.relation, collection, c.key_column
             USING ERRCODE = 'MR003', HINT = 'name it so again, or drop and attach the collection';
+    END IF;
+    IF compiled IS NOT NULL THEN
+        RETURN format('%s(%L, %L)', compiled, c.key_column, kind);
     END IF;
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS %L',
@@ -103,8 +127,9 @@ EXCEPTION WHEN insufficient_privilege OR invalid_function_definition THEN
 END
 $$;
 COMMENT ON FUNCTION mrl.define_log(text) IS
-    'Makes mrl.log_of_<collection>() and returns its call for a trigger; that of '
-    'mrl.log_change(…), which takes longer, where this role may not.';
+    'Returns the call for a trigger: of the extension''s function; without it, of '
+    'mrl.log_of_<collection>(), which is made; where this role may not, of mrl.log_change(…), which '
+    'takes longest.';
 
 CREATE OR REPLACE FUNCTION mrl.log_change()
     RETURNS trigger
@@ -193,7 +218,13 @@ BEGIN
              FOR EACH STATEMENT EXECUTE FUNCTION %s',
             name, events[event], c.relation, events[event + 1], call);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
+        IF mrl.compiled_log() IS NOT NULL THEN
+            EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION mrl_db', name, c.relation);
+        END IF;
     END LOOP;
+    IF mrl.compiled_log() IS NOT NULL THEN
+        PERFORM mrl.drop_log(to_regprocedure(format('mrl.%I()', 'log_of_' || c.name)));
+    END IF;
     INSERT INTO mrl.logged AS l (relation, needed_until)
     VALUES (c.relation, clock_timestamp() + interval '7 days')
     ON CONFLICT (relation) DO UPDATE SET needed_until = excluded.needed_until;
@@ -222,11 +253,13 @@ BEGIN
         FROM pg_trigger AS t
         JOIN pg_proc AS p ON p.oid = t.tgfoid
         WHERE t.tgrelid = relation AND t.tgname ^@ 'mrl_log_'
-            AND p.pronamespace = 'mrl'::regnamespace
+            AND (p.pronamespace = 'mrl'::regnamespace OR p.oid = mrl.compiled_log())
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
     END LOOP;
-    IF function_ <> 'mrl.log_change()'::regprocedure THEN
+    IF function_ <> 'mrl.log_change()'::regprocedure
+        AND function_ IS DISTINCT FROM mrl.compiled_log()
+    THEN
         PERFORM mrl.drop_log(function_);
     END IF;
     DELETE FROM mrl.change AS c WHERE c.relation = unlog_changes.relation;

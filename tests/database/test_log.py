@@ -75,7 +75,7 @@ def test_what_is_written_while_the_log_is_made_is_read(docs, dsn):
         assert nearest(mine, 4000) == 4000
 
 
-def test_a_statement_of_very_many_rows_is_logged_as_any_row(docs, execute):
+def test_a_statement_of_very_many_rows_is_logged_as_any_row(docs, execute, kind):
     docs.load(cache=False)
 
     execute(ROW.format("generate_series(100000, 200020)"))
@@ -99,21 +99,44 @@ def test_a_log_without_readers_is_trimmed_by_those_who_write(docs, execute):
     assert execute(HELD) == [(0,)]
 
 
+@pytest.fixture
+def as_superuser(server, dsn):
+    """Runs SQL in the test's database as its superuser."""
+
+    def run(statement):
+        database = conninfo.conninfo_to_dict(dsn)["dbname"]
+        target = conninfo.make_conninfo(server.dsn, dbname=database)
+        with psycopg.connect(target, autocommit=True) as session:
+            session.execute(statement)
+
+    return run
+
+
+@pytest.fixture(params=["compiled", "of the table"])
+def kind(request, as_superuser):
+    """With the extension its function logs; without it one of the table's own."""
+    if request.param != "compiled":
+        as_superuser("DROP EXTENSION mrl_db")
+    return request.param
+
+
 FUNCTIONS = "SELECT proname::text FROM pg_proc WHERE proname LIKE 'log\\_of\\_%'"
 CALLED = "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgname LIKE 'mrl\\_log\\_%'"
 
 
-def test_a_table_has_a_function_of_its_own_that_goes_with_its_triggers(docs, execute):
+def test_the_functions_of_the_log_go_with_its_triggers(docs, execute, kind):
     docs.load(cache=False)
-    assert execute(CALLED) == [("mrl.log_of_docs",)]
+    own = "mrl_log_change" if kind == "compiled" else "mrl.log_of_docs"
+    assert execute(CALLED) == [(own,)]
 
     execute("SELECT mrl.unlog_changes('docs')")
 
+    assert execute(TRIGGERS) == [(0,)]
     assert execute(FUNCTIONS) == []
 
 
 @pytest.mark.parametrize("first", ["SELECT", "DROP TABLE docs"])
-def test_the_function_goes_with_its_collection(db, docs, execute, first):
+def test_the_function_goes_with_its_collection(db, docs, execute, first, kind):
     docs.load(cache=False)
     execute(first)
 
@@ -126,7 +149,7 @@ def test_the_function_goes_with_its_collection(db, docs, execute, first):
     ("key_type", "name"),
     [("smallint", "SELECT"), ("integer", "r"), ("uuid", "keys"), ("varchar(9)", 'a"{type}%s')],
 )
-def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, rng, key_type, name):
+def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, kind, key_type, name):
     column = '"' + name.replace('"', '""') + '"'
     execute(f"CREATE TABLE t ({column} {key_type} PRIMARY KEY, embedding vector(8))")
     docs = db.attach("t", key=name)
@@ -141,12 +164,13 @@ def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, rng
     execute("DELETE FROM t")
 
     logged = "SELECT cardinality(coalesce(integers::text[], uuids::text[], texts)) FROM mrl.change"
-    counts = [1, 2, 2, 1] if key_type != "uuid" else [1, 2, 1]
+    same = 1 if kind == "compiled" else 2  # that an UPDATE left as it was, and is alone
+    counts = [1, same, 2, 1] if key_type != "uuid" else [1, same, 1]
     assert [row[0] for row in execute(f"{logged} ORDER BY xid")] == counts
     assert docs.loaded.rows == 0 or len(docs.search(np.ones(8), k=1, engine="native").ids) == 0
 
 
-def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute):
+def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute, kind):
     docs.load(cache=False)
     execute("UPDATE docs SET embedding = embedding")
     execute("UPDATE docs SET id = id + 100")
@@ -163,7 +187,9 @@ def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute):
         "ALTER COLUMN id TYPE uuid USING gen_random_uuid()",
     ],
 )
-def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(docs, execute, change):
+def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(
+    docs, execute, kind, change
+):
     docs.load(cache=False)
     execute(ROW.format("generate_series(10, 11)"))
     execute("DELETE FROM mrl.change")
@@ -176,7 +202,7 @@ def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(docs, 
 
 
 @pytest.mark.superuser  # writes to the catalogue itself
-def test_a_log_of_another_key_is_made_anew(docs, execute):
+def test_a_log_of_another_key_is_made_anew(docs, execute, kind):
     docs.load(cache=False)
     docs.unload()
     execute("ALTER TABLE docs RENAME COLUMN id TO number")
@@ -189,7 +215,89 @@ def test_a_log_of_another_key_is_made_anew(docs, execute):
 
     assert docs.log_health()[2] is True
     execute("UPDATE docs SET embedding = embedding WHERE number = 3")
-    assert execute("SELECT integers FROM mrl.change") == [([3, 3],)]
+    assert execute("SELECT integers FROM mrl.change") == [([3] if kind == "compiled" else [3, 3],)]
+
+
+def test_a_log_goes_with_the_extension_and_its_reader_makes_another(docs, execute, as_superuser):
+    docs.load(cache=False)
+    assert nearest(docs, 3) in range(10)
+
+    as_superuser("DROP EXTENSION mrl_db")
+    execute(ROW.format("generate_series(1000, 1000)"))  # is logged nowhere
+
+    assert nearest(docs, 1000) == 1000
+    assert execute(CALLED) == [("mrl.log_of_docs",)]
+    execute(ROW.format("generate_series(2000, 2000)"))
+    assert execute(HELD) == [(1,)]
+    assert nearest(docs, 2000) == 2000
+
+
+def test_a_log_in_sql_becomes_the_extensions_when_it_is_made_again(docs, execute, as_superuser):
+    as_superuser("DROP EXTENSION mrl_db")
+    docs.load(cache=False)
+    as_superuser("CREATE EXTENSION mrl_db")
+    execute(ROW.format("generate_series(1000, 1000)"))
+    assert docs.log_health()[2] is True
+    assert nearest(docs, 1000) == 1000
+
+    execute("SELECT mrl.log_changes('docs')")
+
+    assert execute(CALLED) == [("mrl_log_change",)]
+    assert execute(FUNCTIONS) == []
+    execute(ROW.format("generate_series(2000, 2000)"))
+    assert nearest(docs, 2000) == 2000
+
+
+def test_other_triggers_and_rules_of_rights_go_beside_the_log(docs, execute, as_superuser):
+    """Transition tables are shared with the user's own triggers, whichever comes first."""
+    docs.load(cache=False)
+    execute("CREATE TABLE seen (n bigint)")
+    execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO seen SELECT count(*) FROM rows_; RETURN NULL; END $$"
+    )
+    for name in ("aa", "zz"):
+        execute(
+            f"CREATE TRIGGER {name} AFTER INSERT ON docs REFERENCING NEW TABLE AS rows_ "
+            "FOR EACH STATEMENT EXECUTE FUNCTION note()"
+        )
+
+    execute(ROW.format("generate_series(20, 22)"))
+    execute(
+        f"{ROW.format('generate_series(22, 24)')} ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding"
+    )
+
+    assert execute("SELECT n FROM seen") == [(3,), (3,), (2,), (2,)]
+    logged = [
+        sorted(row[0]) for row in execute("SELECT integers FROM mrl.change ORDER BY xid, integers")
+    ]
+    assert sorted(logged) == [[20, 21, 22], [22], [23, 24]]
+
+
+def test_the_function_of_the_extension_is_no_way_around(docs, execute):
+    """It writes as who writes to the table, and only where mrl.log_changes() puts it."""
+    execute("CREATE TABLE other (id bigint)")
+    for when, level in (("BEFORE", "STATEMENT"), ("AFTER", "ROW")):
+        execute(
+            f"CREATE OR REPLACE TRIGGER odd {when} INSERT ON other FOR EACH {level} "
+            "EXECUTE FUNCTION mrl_log_change('id', 'integers')"
+        )
+        with pytest.raises(psycopg.Error, match="is for the triggers that"):
+            execute("INSERT INTO other VALUES (1)")
+    with pytest.raises(psycopg.Error, match="trigger"):
+        execute("SELECT mrl_log_change()")
+
+
+@pytest.mark.superuser
+def test_who_may_not_write_to_the_log_may_not_by_the_extensions_trigger(docs, execute):
+    docs.load(cache=False)
+    execute("REVOKE INSERT ON mrl.change FROM PUBLIC; DROP ROLE IF EXISTS mrl_log_guest")
+    execute("CREATE ROLE mrl_log_guest; GRANT ALL ON docs TO mrl_log_guest")
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="change"):
+        execute(f"SET ROLE mrl_log_guest; {ROW.format('generate_series(30, 30)')}")
+
+    execute("DROP OWNED BY mrl_log_guest; DROP ROLE mrl_log_guest")
 
 
 def test_what_a_reader_needs_is_not_looked_at_by_who_trims(docs, dsn, execute):

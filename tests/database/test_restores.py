@@ -258,6 +258,39 @@ def test_a_restored_database_is_whole(server, new_database, tmp_path, vectors, w
     check(conninfo.make_conninfo(target, user=OWNER) if as_owner else target, vectors, expected)
 
 
+def test_where_the_extension_is_not_the_log_is_made_without_it(
+    server, new_database, tmp_path, vectors
+):
+    """Its triggers and indexes cannot be restored; whoever loads next makes triggers in SQL."""
+    source, target = new_database("dumped"), new_database("restored")
+    for dsn, extension in (
+        (source, "CREATE EXTENSION mrl_db CASCADE"),
+        (target, "CREATE EXTENSION vector"),
+    ):
+        with psycopg.connect(dsn, autocommit=True) as session:
+            session.execute(extension)
+    expected = fill(conninfo.make_conninfo(source, user=OWNER), vectors, "bigint")
+    dump = Dump(server, source, target, tmp_path)
+    path, contents = dump.dump("-Fc", "--no-comments"), tmp_path / "contents"
+    dump.run("pg_restore", "-l", "-f", contents, path)
+    kept = [line for line in contents.read_text().splitlines() if " EXTENSION " not in line]
+    contents.write_text("\n".join(kept))
+
+    said = dump.run(
+        "pg_restore", "--no-owner", "-L", contents, "-d", dump.as_owner, path, passes=False
+    )
+
+    assert "mrl_log_change() does not exist" in said
+    with mrl_db.connect(dump.as_owner) as db, psycopg.connect(target, autocommit=True) as client:
+        docs = db.open("articles")
+        docs.load()
+        called = "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgname ^@ 'mrl_log_'"
+        assert client.execute(called).fetchall() == [("mrl.log_of_articles",)]
+        assert docs.search(vectors[:10], k=5, engine="native").ids.tolist() == expected["ids"]
+        client.execute("DELETE FROM news.articles WHERE id = 20")
+        assert 20 not in docs.search(vectors[20], k=3, engine="native").ids.tolist()
+
+
 @pytest.fixture
 def archiving(tmp_path, postgres_version):
     """A server whose WAL goes into an archive."""

@@ -377,7 +377,7 @@ class LiveIndex:
         """Makes the index equal to the table, row by row, and follows from there."""
         info = catalog.describe_of_form(self._session, self.info)
         relation = log.relation
-        log.relation = log.check(info)
+        log.relation = log.check_anew(info)
         self.info = info
         follows = log.relation == relation and log.holds(self._reader)
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:
