@@ -4,6 +4,7 @@ Each ends by itself, with code 0 where all answers were right (`test_processes.p
 """
 
 import atexit
+import itertools
 import multiprocessing
 import os
 import signal
@@ -133,6 +134,26 @@ def end_while_building_anew(dsn, number):
     time.sleep(0.5)
     if number % 2:
         db.close()
+
+
+# Signals
+
+
+def busy_until_terminated(dsn, number):
+    """Loads, writes, links, saves its file and builds anew, over and over; an odd one has a handler."""
+    if number % 2:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    db = mrl_db.connect(dsn, pool_size=2)
+    docs = db.open("docs")
+    print("begun", flush=True)
+    for turn in itertools.count():
+        docs.load(cache=turn % 3 != 2)
+        keys = np.arange(ROWS) + ROWS * (turn % 2)
+        docs.upsert(keys, vectors_of(keys))
+        assert nearest_is_itself(docs, 5)
+        docs.delete(np.arange(ROWS, 2 * ROWS))
+        docs.search(vectors_of(range(50)), k=20)
+        docs.unload()
 
 
 # Forks

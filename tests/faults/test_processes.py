@@ -5,8 +5,10 @@ MRL_DB_FORKS forks and MRL_DB_EXITS exits of each kind: 200 in `make soak`.
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lives
@@ -57,6 +59,33 @@ def test_a_script_ends_while_an_index_is_built_anew(dsn, db, number):
 @pytest.mark.parametrize("name", ["end_within_a_call", "end_by_a_handler_that_joins"])
 def test_threads_of_the_callers_are_let_out_of_their_calls_at_the_end(dsn, docs, name):
     live(name, dsn)
+
+
+@pytest.mark.parametrize("number", range(max(2, EXITS // 2)))
+def test_a_terminated_process_goes_and_leaves_nothing_half_made(dsn, docs, number):
+    """At once without a handler; by way of one that exits like a script that is over."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "busy_until_terminated", dsn, str(number)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(np.random.default_rng(number).uniform(0, 0.7))
+
+    process.terminate()
+
+    said = process.communicate(timeout=60)
+    assert (process.returncode, *said) == (143 if number % 2 else -signal.SIGTERM, "", "")
+    queries = lives.vectors_of(range(0, lives.ROWS, 50))
+    for cache in (True, False):
+        docs.load(cache=cache)
+        native, exact = (docs.search(queries, k=3, exact=exact) for exact in (False, True))
+        assert (
+            native.ids[:, 0].tolist() == exact.ids[:, 0].tolist() == list(range(0, lives.ROWS, 50))
+        )
+        assert docs.loaded.rows == docs.count()
+        docs.unload()
 
 
 def test_children_forked_under_load_answer_and_so_does_their_parent(dsn, docs):
