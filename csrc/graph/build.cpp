@@ -11,6 +11,7 @@
 #include "../system/thread_pool.hpp"
 #include "build_codes.hpp"
 #include "cells.hpp"
+#include "connect.hpp"
 #include "meter.hpp"
 #include "pruner.hpp"
 
@@ -201,53 +202,6 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Gra
         });
 }
 
-// Gives every slot that no walk could reach a link from one that is reached: its own nearest link
-// if that has room, else in place of that one's last link to a slot that others reach as well.
-void connect(Links& graph, const std::vector<std::uint32_t>& entries) {
-    const std::size_t n = graph.slots();
-    std::vector<std::uint32_t> in_degree(n, 0), stack;
-    for (std::size_t slot = 0; slot < n; ++slot) {
-        for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e)
-            ++in_degree[graph.of(slot)[e]];
-    }
-    std::vector<bool> reached(n, false);
-    const auto reach_from = [&](std::uint32_t start) {
-        if (reached[start]) return;
-        reached[start] = true;
-        stack.assign(1, start);
-        while (!stack.empty()) {
-            const std::uint32_t slot = stack.back();
-            stack.pop_back();
-            for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e) {
-                const std::uint32_t to = graph.of(slot)[e];
-                if (reached[to]) continue;
-                reached[to] = true;
-                stack.push_back(to);
-            }
-        }
-    };
-    for (const std::uint32_t entry : entries) reach_from(entry);
-    for (std::uint32_t slot = 0; slot < n; ++slot) {
-        if (reached[slot]) continue;
-        std::uint32_t host = entries[slot % entries.size()];
-        for (std::size_t e = 0; e < kDegree && graph.of(slot)[e] != kNoLink; ++e) {
-            if (!reached[graph.of(slot)[e]]) continue;
-            host = graph.of(slot)[e];
-            break;
-        }
-        std::uint32_t* to = graph.of(host);
-        std::size_t position = graph.degree(host);
-        if (position == kDegree) {
-            position = kDegree - 1;
-            while (position > 0 && in_degree[to[position]] < 2) --position;
-            --in_degree[to[position]];
-        }
-        to[position] = slot;
-        ++in_degree[slot];
-        reach_from(slot);
-    }
-}
-
 }  // namespace
 
 BuiltGraph build_graph(const Rows& rows, const Projection& projection,
@@ -328,7 +282,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
     for (std::size_t round = 0;; ++round) {
         link_back(codes, options, links);
         store_links(links, built.links);
-        connect(built.links, entries);
+        connect(codes, entries, options.threads, built.links);
         if (round == options.rounds) return built;
         link_walks(codes, projection, graph, options, links, meter);
     }

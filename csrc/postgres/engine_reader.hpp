@@ -73,16 +73,10 @@ struct MrlReader {
     void collect() {
         hits.clear();
         const RowQuery& query = search.query();
-        const bool cosine = rows.metric() == Metric::cosine;
         for (const PagedHit& hit : search.hits()) {
-            const double length = cosine ? 1.0 : std::sqrt(static_cast<double>(hit.square));
-            const double with_row = hit.scale * (cosine ? 1.0 : query.norm),
-                         with_query = query.scale * length;
-            const double off =
-                5.0 * std::sqrt((with_row * with_row + with_query * with_query) / 12.0);
+            const float off = 5.0f * score_noise(query, rows.metric(), hit.scale, hit.square);
             const double distance = rows.distance_of_score(query, hit.score);
-            hits.push_back({hit.slot, distance,
-                            rows.distance_of_score(query, static_cast<float>(hit.score - off))});
+            hits.push_back({hit.slot, distance, rows.distance_of_score(query, hit.score - off)});
         }
     }
 };

@@ -68,7 +68,16 @@ class FunnelRun {
     // The only stage: it ends the search by itself, with true distances.
     void list_allowed();
     bool few_allowed() const;
+    // Fills the candidates; returns how many rows were read.
+    std::size_t shortlist(std::size_t keep);
     std::size_t walk(std::size_t keep);
+    // The difference of two scores of a stage that says nothing; 0 where that is not known.
+    float resolution(std::size_t number) const;
+    // How many candidates are no farther behind the k-th best than that, with the scores that
+    // score() left.
+    std::size_t as_good(std::size_t k, float resolution) const;
+    // What a margin for vectors of length 1 is multiplied by.
+    float unit() const;
     // The slots that no link leads to yet, beside what a walk met: by what it was scored by.
     void scan_waiting(bool by_both_planes, std::size_t keep);
     std::size_t scan_selection(const Selection& selection, std::size_t keep);
@@ -99,6 +108,7 @@ class FunnelRun {
     RowFilter filter_;
     bool filtered_ = false;    // by a selection, by deletions or by a hidden row
     std::size_t allowed_ = 0;  // rows, about, that may be in an answer
+    std::size_t wider_ = 1;    // times the plan's hops and rows kept (crowd.hpp)
     std::chrono::steady_clock::time_point began_;
 };
 

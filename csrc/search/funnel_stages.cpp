@@ -1,6 +1,7 @@
 // The stages of a funnel but for what becomes of the last.
 #include <algorithm>
 
+#include "crowd.hpp"
 #include "funnel_run.hpp"
 
 namespace mrl {
@@ -23,19 +24,35 @@ constexpr std::size_t kFetched = 32 << 10;  // bytes: the first-level cache hold
 }  // namespace
 
 void FunnelRun::first_stage() {
-    const std::size_t keep = stages()[0].keep;
     candidates_.clear();
     if (plan_.last() == 0) return list_allowed();
-    const Selection* selection = request_.selection;
-    std::size_t rows_read;
-    if (plan_.walks && keep < allowed_ && !few_allowed()) {
-        rows_read = walk(keep);
-    } else if (selection != nullptr && selection->list.size() < store_.rows.size() / kListShare) {
-        rows_read = scan_selection(*selection, keep);
-    } else {
-        rows_read = scan_all(keep);
+    std::size_t rows_read = 0;
+    for (wider_ = 1;; wider_ *= crowd::kWider) {
+        const std::size_t keep = wider_ * stages()[0].keep;
+        candidates_.clear();
+        rows_read += shortlist(keep);
+        if (candidates_.size() < keep || keep >= allowed_ || wider_ == crowd::kWidest ||
+            !crowd::is_crowded(candidates_, resolution(0))) {
+            break;
+        }
     }
     count(0, rows_read, candidates_.size());
+}
+
+std::size_t FunnelRun::shortlist(std::size_t keep) {
+    if (plan_.walks && keep < allowed_ && !few_allowed()) return walk(keep);
+    const Selection* selection = request_.selection;
+    if (selection != nullptr && selection->list.size() < store_.rows.size() / kListShare)
+        return scan_selection(*selection, keep);
+    return scan_all(keep);
+}
+
+float FunnelRun::resolution(std::size_t number) const {
+    if (plan_.codes(number).by_slot()) return crowd::line_resolution(unit(), store_.dims());
+    if (!plan_.is_of_rows(number)) return 0;
+    const std::uint32_t row = candidates_.front().row;
+    return crowd::kRowResolution * score_noise(query_.row, store_.metric(), store_.rows.scale(row),
+                                               store_.rows.square(row));
 }
 
 void FunnelRun::list_allowed() {
@@ -57,6 +74,10 @@ bool FunnelRun::few_allowed() const {
     return request_.selection != nullptr && static_cast<double>(allowed_) < kListSpeed * walked;
 }
 
+float FunnelRun::unit() const {
+    return store_.metric() == Metric::cosine ? 1.0f : query_.length / store_.lines.unit();
+}
+
 std::size_t FunnelRun::walk(std::size_t keep) {
     const double share = static_cast<double>(allowed_) / static_cast<double>(store_.rows.size());
     const auto stretched = [share](std::size_t n) {
@@ -64,13 +85,12 @@ std::size_t FunnelRun::walk(std::size_t keep) {
     };
     const std::size_t effort = plan_.plan->effort;
     const float margin = plan_.plan->margin < 0 ? margin_of_effort(effort) : plan_.plan->margin;
-    const float unit =
-        store_.metric() == Metric::cosine ? 1.0f : query_.length / store_.lines.unit();
     WalkOptions options{
-        .hops = stretched(effort),
-        .pool = std::min(kMostPool, stretched(std::max({effort, kLeastPool, keep + keep / 2}))),
+        .hops = stretched(wider_ * effort),
+        .pool = std::min(kMostPool,
+                         stretched(std::max({wider_ * effort, kLeastPool, keep + keep / 2}))),
         .k = std::max(kWatched, stages().back().keep),
-        .margin = margin * unit,
+        .margin = margin * unit(),
         .refine = store_.dims() >= kRefinedDims};
     if (filter_.hidden != Keys::kNone) {
         options.hidden = store_.slot_of(filter_.hidden);
@@ -138,7 +158,7 @@ void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* f
 
 void FunnelRun::later_stage(std::size_t number) {
     const StageCodes& codes = plan_.codes(number);
-    const std::size_t rows_in = candidates_.size(), keep = stages()[number].keep;
+    const std::size_t rows_in = candidates_.size(), keep = wider_ * stages()[number].keep;
     codes.prepare(query_);
     if (plan_.is_of_rows(number)) fetch_ahead(keep);
     if (codes.by_slot()) {
@@ -146,8 +166,19 @@ void FunnelRun::later_stage(std::size_t number) {
     }
     score(codes);
     if (codes.by_slot()) to_rows();
-    cut(keep);
+    if (rows_in > keep) cut(std::max(keep, as_good(stages().back().keep, resolution(number))));
     count(number, rows_in, candidates_.size());
+}
+
+std::size_t FunnelRun::as_good(std::size_t k, float resolution) const {
+    const std::size_t n = candidates_.size();
+    if (resolution <= 0 || n <= k) return 0;
+    std::vector<float>& scores = scratch_.scores;  // as score() left them
+    const auto kth = scores.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(scores.begin(), kth, scores.end());
+    const float least = *kth + resolution;
+    return static_cast<std::size_t>(
+        std::count_if(scores.begin(), scores.end(), [&](float score) { return score < least; }));
 }
 
 void FunnelRun::fetch_ahead(std::size_t keep) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../kernels/dispatch.hpp"
+#include "crowd.hpp"
 #include "plan.hpp"
 
 namespace mrl {
@@ -35,23 +36,27 @@ void PagedSearch::prepare(const Source& source, const MrlPageHost& host, const f
     candidates_.clear();
     hits_.clear();
     hops_ = next_ = 0;
+    wider_ = 1;
     source.rows.prepare(query, row_query_);
     float coordinates[kLineCoordinates];
     source.projection.project(row_query_, coordinates);
     source.lines.prepare(coordinates, line_query_);
-    const float unit =
-        source.rows.metric() == Metric::cosine ? 1.0f : length_of(coordinates) / meta_->unit;
-    margin_ = margin_of_effort(options.effort) * unit;
+    unit_ = source.rows.metric() == Metric::cosine ? 1.0f : length_of(coordinates) / meta_->unit;
+    margin_ = margin_of_effort(options.effort) * unit_;
     refine_ = source.rows.dims() >= kRefinedDims;
 }
 
 void PagedSearch::begin(const Source& source, const MrlPageHost& host, const float* query,
                         const PagedOptions& options) {
     prepare(source, host, query, options);
+    begin_walk();
+}
+
+void PagedSearch::begin_walk() {
     pool_keep_ = std::min(
-        kMostPool, std::max({options.effort, std::size_t{32}, options.keep + options.keep / 2}));
-    walk_.prepare(meta_->linked, pool_keep_, source.entries.size());
-    enter(*kernels_, source.entries, line_query_, walk_);
+        kMostPool, std::max({options_.effort, std::size_t{32}, options_.keep + options_.keep / 2}));
+    walk_.prepare(meta_->linked, pool_keep_, source_->entries.size());
+    enter(*kernels_, source_->entries, line_query_, walk_);
     // Links may lead to slots that wait already; they are looked at for themselves.
     for (std::uint32_t i = 0; i < meta_->reused; ++i) {
         if (meta_->reused_slots[i] < meta_->linked) walk_.first_visit(meta_->reused_slots[i]);
@@ -79,7 +84,7 @@ void PagedSearch::begin_score(const Source& source, const MrlPageHost& host, con
                               const std::uint32_t* slots, std::size_t n) {
     prepare(source, host, query, {1, n, n});
     walk_.scored = n;
-    for (std::size_t i = 0; i < n; ++i) candidates_.emplace_back(0.0f, slots[i]);
+    for (std::size_t i = 0; i < n; ++i) candidates_.push_back({0.0f, slots[i]});
     next_rows();
 }
 
@@ -184,11 +189,10 @@ void PagedSearch::end_walk() {
         state_ = State::done;
         return;
     }
-    for (std::size_t i = 0; i < pool.size; ++i) candidates_.emplace_back(pool.key[i], pool.id[i]);
+    for (std::size_t i = 0; i < pool.size; ++i) candidates_.push_back({pool.key[i], pool.id[i]});
     next_ = 0;
     if (refine_) {
-        cut_candidates(options_.keep);
-        next_rows();
+        end_shortlist();
     } else {
         next_both();
     }
@@ -198,12 +202,10 @@ void PagedSearch::next_both() {
     n_met_ =
         std::min<std::uint32_t>(kBatch, static_cast<std::uint32_t>(candidates_.size()) - next_);
     if (n_met_ == 0) {
-        cut_candidates(options_.keep);
-        next_ = 0;
-        next_rows();
+        end_shortlist();
         return;
     }
-    for (std::uint32_t i = 0; i < n_met_; ++i) met_[i] = candidates_[next_ + i].second;
+    for (std::uint32_t i = 0; i < n_met_; ++i) met_[i] = candidates_[next_ + i].row;
     ask_items(MRL_LINES, met_, n_met_);
     state_ = State::both;
 }
@@ -212,9 +214,28 @@ void PagedSearch::use_both() {
     alignas(64) float scores[kBatch];
     score_lines(n_met_, true, scores);
     if (!still_true()) return;
-    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_[next_ + i].first = sortable(scores[i]);
+    for (std::uint32_t i = 0; i < n_met_; ++i) candidates_[next_ + i].score = sortable(scores[i]);
     next_ += n_met_;
     next_both();
+}
+
+void PagedSearch::end_shortlist() {
+    const bool full = candidates_.size() >= options_.keep;
+    cut_candidates(options_.keep);
+    next_ = 0;
+    const std::size_t wider = crowd::kWider * options_.keep;
+    if (full && wider_ < crowd::kWidest &&
+        wider < std::min<std::size_t>(kMostPool, meta_->linked) &&
+        crowd::is_crowded(candidates_, crowd::line_resolution(unit_, source_->rows.dims()))) {
+        wider_ *= crowd::kWider;
+        options_.keep = wider;
+        options_.effort *= crowd::kWider;
+        hops_ = 0;
+        candidates_.clear();
+        begin_walk();
+    } else {
+        next_rows();
+    }
 }
 
 void PagedSearch::next_rows() {
@@ -225,7 +246,7 @@ void PagedSearch::next_rows() {
         return;
     }
     for (std::uint32_t i = 0; i < n_met_; ++i) {
-        met_[i] = candidates_[next_ + i].second;
+        met_[i] = candidates_[next_ + i].row;
         pages_[i] = met_[i] / meta_->rows_per_page;
         offsets_[i] = 0;
     }
@@ -301,11 +322,11 @@ void PagedSearch::use_scan() {
     walk_.scored += n;
     for (std::uint32_t i = 0; i < n; ++i) {
         const float score = sortable(scores[i]);
-        if (score <= worst_) candidates_.emplace_back(score, first + i);
+        if (score <= worst_) candidates_.push_back({score, first + i});
     }
     if (candidates_.size() >= 2 * options_.keep + kBatch) {
         cut_candidates(options_.keep);
-        worst_ = std::max_element(candidates_.begin(), candidates_.end())->first;
+        worst_ = std::max_element(candidates_.begin(), candidates_.end())->score;
     }
     next_ += request_.n;
     next_scan();

@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "../kernels/kernels.hpp"
@@ -93,7 +92,11 @@ class PagedSearch {
     std::uint32_t waiting() const { return meta_->reused + meta_->slots - meta_->linked; }
     void pop();
     void next_tail();
+    void begin_walk();
     void end_walk();
+    // Cuts what a walk kept, or walks again, wider, where its codes cannot tell it apart
+    // (crowd.hpp).
+    void end_shortlist();
     void next_both();
     void next_rows();
     void next_scan();
@@ -123,7 +126,8 @@ class PagedSearch {
     LineQuery line_query_{};
     Walk walk_;
     std::size_t pool_keep_ = 0, hops_ = 0;
-    float margin_ = 0;
+    float unit_ = 1, margin_ = 0;
+    std::size_t wider_ = 1;  // times the options' hops and candidates
     bool refine_ = false, gathers_ = false, codes_ = false;
     float worst_ = 0;  // of the candidates of a scan
     State state_ = State::done;
@@ -139,7 +143,7 @@ class PagedSearch {
     std::uint32_t n_popped_ = 0, n_met_ = 0;
     std::uint32_t next_ =
         0;  // of what is looked at from end to end: the tail, candidates, all slots
-    std::vector<std::pair<float, std::uint32_t>> candidates_;
+    std::vector<Candidate> candidates_;
     std::vector<PagedHit> hits_;
 };
 

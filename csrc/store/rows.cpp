@@ -105,6 +105,13 @@ void Rows::prepare(const float* query, RowQuery& prepared) const {
             prepared.norm > 0 ? static_cast<float>(prepared.scale / prepared.norm) : 0.0f;
 }
 
+float score_noise(const RowQuery& query, Metric metric, float scale, float square) {
+    const bool cosine = metric == Metric::cosine;
+    const double with_row = scale * (cosine ? 1.0 : query.norm),
+                 with_query = query.scale * (cosine ? 1.0 : std::sqrt(static_cast<double>(square)));
+    return static_cast<float>(std::sqrt((with_row * with_row + with_query * with_query) / 12.0));
+}
+
 void Rows::score(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
                  std::size_t n, float* scores) const {
     constexpr std::size_t kAtOnce = 256;

@@ -27,6 +27,10 @@ struct RowQuery {
     float scale;                    // q ~ scale * code; divided by |q| under cosine
 };
 
+// The standard deviation of a score from what the vectors would give, both codes' steps taken for
+// even noise. scale, square: the row's.
+float score_noise(const RowQuery& query, Metric metric, float scale, float square);
+
 class Rows {
   public:
     Rows(Metric metric, std::size_t dims, bool keep_vectors);

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from extension.clients import session_on
-from extension.tables import OPERATORS, both_answers, fill, nearest, recall
+from extension.tables import OPERATORS, both_answers, clustered, fill, nearest, recall
 
 FLOORS = {"cosine": 0.99, "ip": 0.97, "l2": 0.99}
 DIMS = {"vector": 3, "halfvec": 10}
@@ -99,6 +99,28 @@ def test_equal_rows_all_come_back(connection, new_database, type_name):
     connection.execute("REINDEX INDEX docs_mrl")
     assert len(set(nearest(connection, vector, 9000, **options))) == 1250
     assert len(set(nearest(connection, -vector, 30, **options))) == 30
+
+
+@pytest.mark.parametrize(("size", "noise"), [(40, 0.2), (400, 0.02), (400, 0.1)])
+@pytest.mark.parametrize("grown", [False, True], ids=["built", "grown"])
+def test_copies_among_other_rows_are_told_apart(connection, size, noise, grown):
+    rng = np.random.default_rng(3)
+    centres = clustered(400 // size, 64, seed=1)[:, None]
+    steps = rng.standard_normal((len(centres), size, 64)).astype(np.float32)
+    steps *= noise * np.linalg.norm(centres, axis=2, keepdims=True) / 8
+    copies = (centres + steps).reshape(-1, 64)
+    others = clustered(2500, 64)
+    create = "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)"
+    fill(connection, others, column="vector(64)")
+    if grown:
+        connection.execute(create)
+    fill(connection, [*copies, *centres[:, 0]], first=10_000)
+    if not grown:
+        connection.execute(create)
+    ids = range(0, len(copies), 20)
+
+    assert np.mean([nearest(connection, copies[i])[0] == 10_000 + i for i in ids]) >= 0.95
+    assert recall(connection, copies[ids], operator="<=>") >= 0.95
 
 
 @pytest.mark.parametrize("storage", ["PLAIN", "EXTERNAL", "EXTENDED", "MAIN"])

@@ -19,6 +19,7 @@
 #include "kernels/dispatch.hpp"
 #include "postgres/engine.h"
 #include "postgres/engine_reader.hpp"
+#include "search/crowd.hpp"
 #include "search/plan.hpp"
 
 using disk::build;
@@ -209,26 +210,33 @@ Answer oracle(const Memory& memory, const MrlReader& reader, const mrl::Rows& ro
     for (const float z : coordinates) square += z * z;
     const float unit =
         rows.metric() == mrl::Metric::cosine ? 1.0f : std::sqrt(square) / reader.meta.unit;
-    mrl::WalkOptions options{};
-    options.hops = effort;
-    options.pool = std::max({effort, std::size_t{32}, keep + keep / 2});
-    options.k = k;
-    options.margin = mrl::margin_of_effort(effort) * unit;
-    options.refine = refine;
     mrl::Walk walk;
-    mrl::walk_graph(kernels, {memory.links, memory.entries, memory.lines}, line_query, options,
-                    nullptr, walk);
-    if (!refine) kernels.pool_cut(&walk.pool, 3 * keep);
-    std::vector<std::pair<float, std::uint32_t>> best;
-    for (std::size_t i = 0; i < walk.pool.size; ++i) {
-        float score = walk.pool.key[i];
-        if (!refine)
-            kernels.score_both(&line_query, memory.lines.high(), memory.lines.low(),
-                               &walk.pool.id[i], 1, &score);
-        best.emplace_back(score, walk.pool.id[i]);
+    std::vector<mrl::Candidate> best;
+    for (std::size_t wider = 1;; wider *= 4) {
+        mrl::WalkOptions options{};
+        options.hops = wider * effort;
+        options.pool = std::max({wider * effort, std::size_t{32}, keep + keep / 2});
+        options.k = k;
+        options.margin = mrl::margin_of_effort(effort) * unit;
+        options.refine = refine;
+        mrl::walk_graph(kernels, {memory.links, memory.entries, memory.lines}, line_query, options,
+                        nullptr, walk);
+        if (!refine) kernels.pool_cut(&walk.pool, 3 * keep);
+        best.clear();
+        for (std::size_t i = 0; i < walk.pool.size; ++i) {
+            float score = walk.pool.key[i];
+            if (!refine)
+                kernels.score_both(&line_query, memory.lines.high(), memory.lines.low(),
+                                   &walk.pool.id[i], 1, &score);
+            best.push_back({score, walk.pool.id[i]});
+        }
+        std::sort(best.begin(), best.end());
+        best.resize(std::min(best.size(), keep));
+        if (best.size() < keep || wider == 64 || 4 * keep >= rows.size() ||
+            !mrl::crowd::is_crowded(best, mrl::crowd::line_resolution(unit, rows.dims())))
+            break;
+        keep *= 4;
     }
-    std::sort(best.begin(), best.end());
-    best.resize(std::min(best.size(), keep));
     Answer answer{walk.popped, {}};
     for (const auto& [_, slot] : best) {
         const std::uint32_t row = memory.row_of_slot[slot];
@@ -266,9 +274,19 @@ Answer search(MrlReader* reader, const Disk& disk, Frames& frames, const Asked& 
     return {reader->search.popped(), reader->search.hits()};
 }
 
-void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937& random) {
-    const std::vector<float> all = vectors(n, dims, random), queries = vectors(12, dims, random),
-                             waiting = vectors(kWaiting, dims, random);
+// alike: all rows and queries are nearly copies of one, and walks are made again, wider.
+void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937& random,
+                 bool alike = false) {
+    std::vector<float> all = vectors(n, dims, random), queries = vectors(12, dims, random),
+                       waiting = vectors(kWaiting, dims, random);
+    if (alike) {
+        const std::vector<float> first(all.begin(),
+                                       all.begin() + static_cast<std::ptrdiff_t>(dims));
+        for (auto* some : {&all, &queries, &waiting}) {
+            for (std::size_t i = 0; i < some->size(); ++i)
+                (*some)[i] = first[i % dims] + 0.02f * (*some)[i];
+        }
+    }
     Disk disk = build(metric, all, dims);
     MrlReader* reader;
     CHECK(mrl_reader_open(&disk.meta, disk.blob.data(), &reader) == MRL_DONE);
@@ -293,7 +311,8 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
                                oracle(memory, *reader, rows, query, effort, asked.keep, asked.k)));
                 if (kind == MRL_SCAN && waits == 0)
                     CHECK(in_place.hits.size() == std::min(asked.keep, n));
-                if (kind != MRL_GATHER && waits != 0 && q % 2 == 0 && metric != MRL_INNER_PRODUCT)
+                if (kind != MRL_GATHER && waits != 0 && q % 2 == 0 && metric != MRL_INNER_PRODUCT &&
+                    !alike)
                     CHECK(in_place.hits.front().slot == disk.meta.linked + q);
                 CHECK(same(search(reader, disk, copies, asked), in_place));
                 CHECK(same(search(reader, disk, moving, asked), in_place));
@@ -339,6 +358,7 @@ int main(int argc, char** argv) {
         for (const MrlMetric metric : {MRL_COSINE, MRL_INNER_PRODUCT, MRL_L2}) {
             for (const std::size_t n : {1, 40, 1000}) check_index(metric, n, 48, random);
             check_index(metric, 400, 700, random);  // refines as it walks
+            check_index(metric, 1000, 48, random, true);
         }
     }
     return 0;
