@@ -15,12 +15,14 @@ stages (docs/design.md, law 1).
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 from mrl_db.model.errors import PlanError
-from mrl_db.model.precision import Precision
+from mrl_db.model.precision import Precision, PrecisionName
 
 Route = Literal["mrl", "hnsw", "seqscan", "graph", "flat"]
 Space = Literal["prefix", "projection"]
@@ -41,15 +43,28 @@ class Stage:
 
     Attributes:
         dims: Coordinates that it looks at, the first ones.
-        precision: How they are stored.
+        precision: How they are stored; a name is taken, too.
         keep: Rows that it passes on.
         space: "prefix" of the vector, or of its "projection".
+
+    Raises:
+        PlanError: One of these is nothing of the kind.
     """
 
     dims: int
     precision: Precision
     keep: int
     space: Space = "prefix"
+
+    def __post_init__(self) -> None:
+        """Checks what it was given."""
+        if type(self.precision) is not Precision:
+            object.__setattr__(self, "precision", Precision.of(self.precision))
+        for name, value in (("dims", self.dims), ("keep", self.keep)):
+            if type(value) is not int:
+                object.__setattr__(self, name, _whole(value, f"a stage's {name}"))
+        if self.space not in ("prefix", "projection"):
+            raise PlanError(f"space is {self.space!r}, wanted 'prefix' or 'projection'")
 
     def __str__(self) -> str:
         """Tells the stage in a few words, as traces show it."""
@@ -80,6 +95,13 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Checks the laws."""
+        if type(self.effort) is not int:
+            object.__setattr__(self, "effort", _whole(self.effort, "effort"))
+        if type(self.stages) is not tuple:
+            object.__setattr__(self, "stages", _listed(self.stages))
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise PlanError(f"stages holds {stage!r:.60}, wanted a Stage")
         if self.route not in (*_SQL_ROUTES, *_NATIVE_ROUTES):
             raise PlanError(
                 f"route is {self.route!r}, wanted 'mrl', 'hnsw' or 'seqscan' in PostgreSQL, "
@@ -93,10 +115,13 @@ class Plan:
                 else f"a walk makes 1 to {MAX_HOPS} hops"
             )
             raise PlanError(f"effort is {self.effort}, {limit}")
-        if self.margin is not None and (self.route != "graph" or not self.margin >= 0):
+        margin = self.margin
+        if margin is not None and not (
+            self.route == "graph" and isinstance(margin, Real) and margin >= 0
+        ):
             raise PlanError(
-                f"margin is {self.margin} on route {self.route!r}; a walk over the graph takes one "
-                "of at least 0"
+                f"margin is {margin!r} on route {self.route!r}; a walk over the graph takes one of "
+                "at least 0"
             )
         if not self.stages:
             raise PlanError(
@@ -211,6 +236,20 @@ class Plan:
         return f"{walked}{margin}: " + " → ".join(str(stage) for stage in self.stages)
 
 
+def _whole(value: object, what: str) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise PlanError(f"{what} is {value!r:.60}, wanted a whole number") from None
+
+
+def _listed(stages: object) -> tuple[object, ...]:
+    try:
+        return tuple(stages)  # type: ignore[arg-type]
+    except TypeError:
+        raise PlanError(f"stages is {stages!r:.60}, wanted a tuple of Stage") from None
+
+
 def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
     """Returns a plan over the native engine's graph: int4 of the projection, int8, then float32.
 
@@ -223,6 +262,7 @@ def graph_plan(*, dims: int, k: int = 10, effort: int = 80) -> Plan:
         effort: Hops of the walk. More hops find more and take longer; the stages' keeps grow with
             them.
     """
+    dims, k, effort = _whole(dims, "dims"), _whole(k, "k"), _whole(effort, "effort")
     walked = Stage(
         min(dims, PROJECTION_DIMS), Precision.int4, max(2 * k, k + effort // 8), "projection"
     )
@@ -235,7 +275,7 @@ def flat_plan(
     dims: int,
     k: int = 10,
     low_dims: int | None = None,
-    precision: Precision = Precision.int4,
+    precision: Precision | PrecisionName = Precision.int4,
     keep: int | None = None,
     space: Space | None = None,
 ) -> Plan:
@@ -249,6 +289,9 @@ def flat_plan(
         keep: Rows that the scan passes on; None: four times k, at least 40.
         space: "projection" for int8 or bit codes of it.
     """
+    dims, k, precision = _whole(dims, "dims"), _whole(k, "k"), Precision.of(precision)
+    keep = None if keep is None else _whole(keep, "keep")
+    low_dims = None if low_dims is None else _whole(low_dims, "low_dims")
     if space == "prefix" and precision is Precision.int4:
         raise PlanError("int4 codes are of the projection")
     projected = precision is Precision.int4 or space == "projection"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal
+
+from mrl_db.model.errors import PlanError
+
+PrecisionName = Literal["float32", "float16", "int8", "int4", "bit"]
 
 
 class Precision(Enum):
@@ -13,6 +18,19 @@ class Precision(Enum):
     int8 = "int8"
     int4 = "int4"
     bit = "bit"
+
+    @classmethod
+    def of(cls, value: Precision | str) -> Precision:
+        """Returns the precision of this name.
+
+        >>> Precision.of("int8").bits
+        8
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            known = ", ".join(precision.value for precision in cls)
+            raise PlanError(f"precision {value!r} is not known; choose one of {known}") from None
 
     @property
     def bits(self) -> int:

@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +27,40 @@ F16, F32, I8 = Precision.float16, Precision.float32, Precision.int8
 def test_a_plan_that_breaks_a_law_is_refused(stages, law):
     with pytest.raises(PlanError, match=law):
         Plan("hnsw", 40, tuple(stages))
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: Stage(8, "int9", 5), "choose one of float32"),
+        (lambda: Stage(8, None, 5), "choose one of float32"),
+        (lambda: Stage("8", F32, 5), "dims is '8'"),
+        (lambda: Stage(8, F32, 5.0), "keep is 5.0"),
+        (lambda: Stage(8, F32, 5, "suffix"), "space is 'suffix'"),
+        (lambda: Plan("hnsw", 40, Stage(8, F32, 5)), "wanted a tuple of Stage"),
+        (lambda: Plan("hnsw", 40, ((8, "float32", 5),)), "wanted a Stage"),
+        (lambda: Plan("hnsw", "40", (Stage(8, F32, 5),)), "effort is '40'"),
+        (lambda: Plan("graph", 40, (Stage(8, F32, 5),), margin="wide"), "margin is 'wide'"),
+        (lambda: flat_plan(dims=8, precision="int9"), "choose one of float32"),
+        (lambda: flat_plan(dims=8, keep="all"), "keep is 'all'"),
+        (lambda: flat_plan(dims=8, precision="int8", low_dims=4.5), "low_dims is 4.5"),
+        (lambda: graph_plan(dims=8, k="ten"), "k is 'ten'"),
+        (lambda: graph_plan(dims=None), "dims is None"),
+    ],
+)
+def test_what_is_no_plan_at_all_is_refused(make, word):
+    with pytest.raises(PlanError, match=word):
+        make()
+
+
+def test_names_lists_and_numpys_integers_are_taken():
+    plan = Plan(
+        "hnsw", np.int64(40), [Stage(np.int32(8), "float16", np.int64(9)), Stage(16, F32, 5)]
+    )
+
+    assert plan == Plan("hnsw", 40, (Stage(8, F16, 9), Stage(16, F32, 5)))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert flat_plan(dims=8, precision="int8") == flat_plan(dims=8, precision=I8)
 
 
 @pytest.mark.parametrize("effort", [0, 1001, -1])
