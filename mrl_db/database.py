@@ -171,6 +171,8 @@ class Database:
                 adaptor = LayerNorm(dims)
         if dims is None:
             raise ValueRangeError("create_collection() takes dims= or model=, one at least")
+        if not isinstance(columns, Mapping | None):
+            raise ValueRangeError(f"columns is {columns!r:.60}, wanted a dict of name and SQL type")
         definition = catalog.Definition(
             name,
             dims,

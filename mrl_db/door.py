@@ -6,7 +6,7 @@ message says what came, what is taken, and the way out. Nothing here asks the da
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -18,9 +18,10 @@ from mrl_db import _kernels
 from mrl_db.door_keys import checked_keys, shown
 from mrl_db.model import filters
 from mrl_db.model.arrays import column_values, float_array, parted, single_precision
-from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
+from mrl_db.model.errors import DtypeError, PlanError, ShapeError, ValueRangeError
 from mrl_db.model.key import Encoded, encode
 from mrl_db.model.metric import Metric
+from mrl_db.model.plan import Plan
 from mrl_db.model.precision import MAX_HALFVEC_VALUE, MAX_STORED_DIMS
 from mrl_db.model.values import misfit
 
@@ -91,12 +92,12 @@ class Batch:
 # Counts, choices and names
 
 
-def checked_count(value: object, what: str, most: int = 2**31 - 1) -> int:
-    """Returns an integer from 1 to `most`; `what` is the argument's name."""
+def checked_count(value: object, what: str, most: int = 2**31 - 1, least: int = 1) -> int:
+    """Returns an integer from `least` to `most`; `what` is the argument's name."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueRangeError(f"{what} is {value!r}, wanted an integer of at least 1")
-    if not 1 <= value <= most:
-        raise ValueRangeError(f"{what} is {value}, wanted 1 to {most}")
+        raise ValueRangeError(f"{what} is {value!r}, wanted an integer of at least {least}")
+    if not least <= value <= most:
+        raise ValueRangeError(f"{what} is {value}, wanted {least} to {most}")
     return int(value)
 
 
@@ -106,6 +107,13 @@ def checked_choice(value: Choice, what: str, choices: Sequence[str]) -> Choice:
         *first, last = map(repr, choices)
         raise ValueRangeError(f"{what} is {value!r}, wanted {', '.join(first)} or {last}")
     return value
+
+
+def checked_plan(plan: object) -> Plan:
+    """Returns the plan when it is one; its laws were checked when it was made."""
+    if not isinstance(plan, Plan):
+        raise PlanError(f"plan is {plan!r:.60}, wanted a Plan, as graph_plan() makes one")
+    return plan
 
 
 def checked_staleness(value: object) -> float:
@@ -155,6 +163,8 @@ def checked_batch_id(batch_id: object) -> str | None:
 
 def checked_column_names(columns: Sequence[str], info: Described) -> tuple[str, ...]:
     """Returns the names of metadata columns, of one or of several."""
+    if not isinstance(columns, Iterable):
+        raise ValueRangeError(f"columns is {columns!r:.60}, wanted names; () for none")
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     for name in names:
         if name not in info.columns:
@@ -180,12 +190,12 @@ def checked_index(m: int, ef_construction: int) -> None:
 # Dims
 
 
-def checked_dims(dims: object) -> int:
+def checked_dims(dims: object, what: str = "dims") -> int:
     """Returns dims as an int when pgvector can store such vectors."""
     if isinstance(dims, bool) or not isinstance(dims, (int, np.integer)):
-        raise ValueRangeError(f"dims is {dims!r}, wanted an integer")
+        raise ValueRangeError(f"{what} is {dims!r}, wanted an integer")
     if not 1 <= dims <= MAX_STORED_DIMS:
-        raise ValueRangeError(f"dims is {dims}, pgvector stores 1 to {MAX_STORED_DIMS}")
+        raise ValueRangeError(f"{what} is {dims}, pgvector stores 1 to {MAX_STORED_DIMS}")
     return int(dims)
 
 

@@ -72,6 +72,8 @@ def load(
     opened = self._opened
     door.checked_choice(rows, "rows", ("memory", "postgres"))
     door.checked_choice(build, "build", get_args(BuildName))
+    if plan is not None:
+        door.checked_plan(plan)
     opened.promises = promises.stored(opened.session, opened.info.name)
     promise = opened.promises.get("native")
     promised = None if promise is None else promise.plan

@@ -105,6 +105,8 @@ class Opened:
     ) -> TunableEngine:
         """Returns the engine that a search is for; raises NotLoadedError."""
         door.checked_choice(choice, "engine", _CHOICES)
+        if plan is not None:
+            door.checked_plan(plan)
         if choice == "auto":
             loaded = "native" in self.engines and shortlist is None
             choice = "native" if (loaded if plan is None else plan.native) else "sql"

@@ -93,7 +93,7 @@ def checked(
 
 def checked_offset(value: object) -> int:
     """Returns `offset`, 0 or more."""
-    return 0 if value == 0 and not isinstance(value, bool) else door.checked_count(value, "offset")
+    return door.checked_count(value, "offset", least=0)
 
 
 def _check_variety(mmr: object, offset: int) -> None:

@@ -146,6 +146,8 @@ def search(
             exact=exact,
             as_stored=as_stored,
         )
+    if threads is not None:
+        threads = door.checked_count(threads, "threads")
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
     runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
     own_plan = plan is None and shortlist is None
@@ -155,6 +157,7 @@ def search(
         usual
         and own_plan
         and where is None
+        and columns is not None
         and not columns
         and not vectors
         and opened.adaptor is None
@@ -182,7 +185,7 @@ def search(
             request,
             queries,
             opened.plan_of(runner, rows, shortlist, plan),
-            threads=None if threads is None else door.checked_count(threads, "threads"),
+            threads=threads,
         )
 
     if vectors or not usual:
@@ -244,7 +247,7 @@ def set_plan(self: Face, plan: Plan | None) -> None:
     """
     opened = self._opened
     if plan is not None:
-        opened.engines["sql"].check(plan)
+        opened.engines["sql"].check(door.checked_plan(plan))
     catalog.set_plan(opened.session, opened.info.name, plan)
     opened.promises.pop("sql", None)
     opened.describe()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
-from mrl_db.model.values import is_missing, plain_value
+from mrl_db.model.values import is_missing, plain_array, plain_value
 
 _INTEGERS = ("smallint", "integer", "bigint")
 _FLOATS = ("real", "double precision")
@@ -125,8 +125,13 @@ def column_values(values: Any, sql_type: str) -> list[Any]:
     """Returns the values of a metadata column as Python's.
 
     In a column of a pandas frame NaN, NaT and NA stand for NULL, and whole floats for the integers
-    that they were before NULLs came.
+    that they were before NULLs came. Arrays may be tuples, and NumPy's.
     """
+    plain = _plain_values(values, sql_type)
+    return [plain_array(value) for value in plain] if sql_type.endswith("[]") else plain
+
+
+def _plain_values(values: Any, sql_type: str) -> list[Any]:
     if hasattr(values, "isna"):
         return unmarked(values.tolist(), sql_type, missing=values.isna().tolist())
     for name in ("tolist", "to_pylist", "to_list"):

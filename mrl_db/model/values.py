@@ -26,8 +26,23 @@ def misfit(value: Any, sql_type: str) -> str | None:
     """
     if is_missing(value):
         return "a value, or None for NULL"
+    if sql_type.endswith("[]"):
+        return _misfit_in(value, sql_type.removesuffix("[]"))
     check = _CHECKS.get(sql_type)
     return None if check is None else check(value)
+
+
+def _misfit_in(value: Any, element: str) -> str | None:
+    """The same of an array, which may hold arrays, and None for NULL."""
+    if not isinstance(value, list):
+        return "a list"
+    for each in value:
+        if each is None:
+            continue
+        wanted = _misfit_in(each, element) if isinstance(each, list) else misfit(each, element)
+        if wanted is not None:
+            return f"a list, each of it {wanted}"
+    return None
 
 
 def is_missing(value: Any) -> bool:
@@ -41,8 +56,21 @@ def knows(sql_type: str) -> bool:
 
 
 def plain_value(value: Any) -> Any:
-    """Returns a NumPy scalar as the Python value that it holds; anything else as it is."""
-    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
+    """Returns a NumPy scalar as the Python value that it holds, an array of NumPy's as a list.
+
+    Anything else comes back as it is.
+    """
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
+def plain_array(value: Any) -> Any:
+    """Returns an array of a metadata column as lists; what is none as it is.
+
+    >>> plain_array(((1, 2), [3, None]))
+    [[1, 2], [3, None]]
+    """
+    plain = plain_value(value)
+    return [plain_array(each) for each in plain] if isinstance(plain, (list, tuple)) else plain
 
 
 def is_text(sql_type: str) -> bool:

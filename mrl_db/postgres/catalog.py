@@ -157,7 +157,7 @@ class Definition:
         if self.nesting_dims is not None:
             door.checked_nesting_dims(self.nesting_dims, self.dims)
         if self.shortlist_dims is not None:
-            door.checked_dims(self.shortlist_dims)
+            door.checked_dims(self.shortlist_dims, "shortlist_dims")
         if self.schema is not None:
             door.checked_name(self.schema, "the schema name")
         check_text(self.text, self.language)
@@ -314,7 +314,9 @@ def attach(
         "nesting_dims": None
         if nesting_dims is None
         else list(door.checked_nesting_dims(nesting_dims, nesting_dims[-1])),
-        "shortlist_dims": None if shortlist_dims is None else door.checked_dims(shortlist_dims),
+        "shortlist_dims": None
+        if shortlist_dims is None
+        else door.checked_dims(shortlist_dims, "shortlist_dims"),
         "metric": metric.value,
         "low_dim": low_dim,
     }

@@ -26,6 +26,80 @@ def vectors(n, seed=0):
     return np.random.default_rng(seed).standard_normal((n, DIMS)).astype(np.float32)
 
 
+# Arrays in columns, and arguments that are nothing of the kind
+
+
+@pytest.mark.parametrize(
+    "value",
+    [("a", "b"), np.array(["a", "b"]), np.array(["a", "b"], dtype=object), ["a", "b"]],
+)
+def test_a_column_of_arrays_takes_tuples_and_numpys(db, value):
+    docs = db.create_collection("docs", dims=DIMS, columns={"tags": "text[]"})
+
+    docs.add([1, 2], vectors(2), tags=[value, None])
+    docs.upsert(pd.DataFrame({"id": [3], "embedding": list(vectors(1)), "tags": [value]}))
+
+    assert docs.get([1, 2, 3]).columns["tags"] == [["a", "b"], None, ["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("x", "wanted a list, or None"),
+        ({"a"}, "wanted a list, or None"),
+        (b"x", "wanted a list, or None"),
+        ([1, "a"], "each of it an integer"),
+        ((np.datetime64("2020-01-01"),), "each of it an integer"),
+        ([2**31], "from -2147483648"),
+        ([[1], 2], "does not fit"),
+        ([[]], "does not fit"),
+    ],
+)
+def test_what_is_no_array_of_a_columns_kind_is_refused(db, value, word):
+    docs = db.create_collection("docs", dims=DIMS, columns={"numbers": "integer[]"})
+    for write in (docs.add, docs.upsert):
+        with pytest.raises(mrl_db.DtypeError, match=word):
+            write([1], vectors(1), numbers=[value])
+    assert docs.count() == 0
+
+
+@pytest.mark.parametrize("engine", ["sql", "native"])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"k": 2**70}, mrl_db.ValueRangeError),
+        ({"columns": None}, mrl_db.ValueRangeError),
+        ({"columns": 5}, mrl_db.ValueRangeError),
+        ({"threads": 0}, mrl_db.ValueRangeError),
+        ({"threads": "2"}, mrl_db.ValueRangeError),
+        ({"plan": "graph"}, mrl_db.PlanError),
+        ({"plan": 5}, mrl_db.PlanError),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_refused_by_both_engines(db, engine, arguments, error):
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add([1, 2], vectors(2))
+    docs.load(cache=False)
+
+    with pytest.raises(error, match=next(iter(arguments))):
+        docs.search(vectors(1)[0], engine=engine, **arguments)
+
+
+def test_what_is_no_plan_is_refused_wherever_one_is_given(db):
+    docs = db.create_collection("docs", dims=DIMS)
+    for take in (
+        docs.set_plan,
+        lambda plan: docs.load(plan=plan),
+        lambda plan: docs.recall(plan=plan),
+    ):
+        with pytest.raises(mrl_db.PlanError, match="plan is 'graph'"):
+            take("graph")
+    with pytest.raises(mrl_db.ValueRangeError, match="wanted a dict"):
+        db.create_collection("others", dims=DIMS, columns=["year"])
+    with pytest.raises(mrl_db.ValueRangeError, match="shortlist_dims is 0"):
+        db.create_collection("others", dims=DIMS, shortlist_dims=0)
+
+
 # Names that mean two things
 
 

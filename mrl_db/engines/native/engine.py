@@ -244,7 +244,7 @@ class NativeEngine(TunableEngine):
         It takes a contiguous float32 array, and keys that are integers or text; whatever else it
         is, `search` takes it or says what is wrong with it.
         """
-        if type(k) is not int or k < 1 or not self._loading.in_memory:
+        if type(k) is not int or not 0 < k < 2**31 or not self._loading.in_memory:
             return None
         remembered = self._plans_of_k.get(k)
         if remembered is None:
