@@ -123,6 +123,14 @@ def checked_staleness(value: object) -> float:
     return float(value)
 
 
+def checked_seconds(value: object, what: str) -> float:
+    """Returns a time that something may take; `what` is the argument's name."""
+    is_number = isinstance(value, (int, float, np.floating, np.integer))
+    if isinstance(value, bool) or not is_number or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise ValueRangeError(f"{what} is {value!r:.60}, wanted seconds, more than 0")
+    return float(value)  # type: ignore[arg-type]
+
+
 def checked_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:
     """Returns the name when PostgreSQL would keep it as it is."""
     if not isinstance(name, str):

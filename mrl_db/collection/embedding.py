@@ -95,9 +95,11 @@ def _embedding(opened: Opened) -> Embedding:
 
 def _embedded(opened: Opened, embed: Embed, texts: list[str]) -> Any:
     """Returns vectors (n, dims); a task's event loop goes on meanwhile."""
-    vectors = opened.own.aside(lambda: embed(texts))
-    if len(vectors) != len(texts):  # type: ignore[arg-type]
+    made: Any = opened.own.aside(lambda: embed(texts))
+    if not hasattr(made, "__len__"):
         raise ShapeError(
-            f"embed= made {len(vectors)} vectors of {len(texts)} texts, wanted one each"  # type: ignore[arg-type]
+            f"embed= made {made!r:.60}, wanted an array (n, dims) or a list of vectors"
         )
-    return vectors
+    if len(made) != len(texts):
+        raise ShapeError(f"embed= made {len(made)} vectors of {len(texts)} texts, wanted one each")
+    return made

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrl_db.collection.opened import EngineChoice, Face, Where
-from mrl_db.door import checked_count
+from mrl_db.door import checked_count, checked_seconds
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Recall, Statistic
@@ -58,8 +58,9 @@ def tune(
     opened = self._opened
     target = tuner.checked_target(recall, statistic, p95_ms)
     k = checked_count(k, "k", 1000)
+    seconds = checked_seconds(budget_seconds, "budget_seconds")
     given = None if queries is None else opened.queries(queries)[0]
-    wish = tuner.Wish(target, statistic, p95_ms, k, given, budget_seconds, seed)
+    wish = tuner.Wish(target, statistic, p95_ms, k, given, seconds, seed)
     opened.describe()
     runner = opened.synced(engine)
     with reporting(progress, "plans") as report:
@@ -166,8 +167,9 @@ def report(
     opened = self._opened
     given = None if queries is None else opened.queries(queries)[0]
     k = checked_count(k, "k")
+    seconds = checked_seconds(budget_seconds, "budget_seconds")
     runner = opened.synced(engine)
-    scope = evidence.Scope(given, judgements, checked_count(sample, "sample"), seed, budget_seconds)
+    scope = evidence.Scope(given, judgements, checked_count(sample, "sample"), seed, seconds)
     gathered = evidence.gather(
         runner,
         opened.session,

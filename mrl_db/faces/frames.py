@@ -117,7 +117,7 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
             if not isinstance(row, Mapping):
                 raise ShapeError(f"row {number} is a {type(row).__name__}, the first one is a dict")
             if name not in row:
-                there = ", ".join(map(str, row))
+                there = ", ".join(map(str, row)) or "nothing"
                 raise ValueRangeError(f"row {number} has no {name!r} for the {what}: {there}")
     names = dict.fromkeys(name for row in rows for name in row)
     _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrl_db.door import checked_nesting_dims
 from mrl_db.learn.rotation import Rotation
+from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import ShapeError, ValueRangeError
 
 _BLOCK = 16_384  # rows that are adapted at once, so that memory stays small
@@ -153,10 +154,9 @@ class Adaptor:
 
     @staticmethod
     def from_bytes(data: bytes) -> Adaptor:
-        """Returns the adaptor that `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            widths = tuple(file["nesting_dims"].tolist())
-            return Adaptor(widths, *(file[name] for name in _MATRICES))
+        """Returns the adaptor that `to_bytes` wrote; raises ValueRangeError when it is none."""
+        file = arrays_of_file(data, "adaptor", "nesting_dims", *_MATRICES)
+        return Adaptor(tuple(file["nesting_dims"].tolist()), *(file[name] for name in _MATRICES))
 
 
 def gelu(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import io
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import ShapeError
 from mrl_db.model.nesting import layer_norm
 
@@ -39,6 +40,5 @@ class LayerNorm:
 
     @staticmethod
     def from_bytes(data: bytes) -> LayerNorm:
-        """Returns what `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return LayerNorm(int(file["layer_norm"]))
+        """Returns what `to_bytes` wrote; raises ValueRangeError when it is none."""
+        return LayerNorm(int(arrays_of_file(data, "normalisation", "layer_norm")["layer_norm"]))

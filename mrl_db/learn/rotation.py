@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.pca import principal_directions
 
@@ -80,6 +81,6 @@ class Rotation:
 
     @staticmethod
     def from_bytes(data: bytes) -> Rotation:
-        """Returns the rotation that `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return Rotation(file["matrix"], file["energy"])
+        """Returns the rotation that `to_bytes` wrote; raises ValueRangeError when it is none."""
+        file = arrays_of_file(data, "rotation", "matrix", "energy")
+        return Rotation(file["matrix"], file["energy"])

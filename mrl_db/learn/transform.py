@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
-
 from mrl_db.learn.adaptor import Adaptor
 from mrl_db.learn.layer_norm import LayerNorm
 from mrl_db.learn.rotation import Rotation
+from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.metric import Metric
 
@@ -39,9 +36,8 @@ def check_transform(transform: Transform, dims: int, metric: Metric) -> Transfor
 
 
 def transform_from_bytes(data: bytes) -> Transform:
-    """Returns what `to_bytes` of any wrote."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        names = file.files
+    """Returns what `to_bytes` of any wrote; raises ValueRangeError when it is none."""
+    names = arrays_of_file(data, "rotation, adaptor or normalisation")
     if "layer_norm" in names:
         return LayerNorm.from_bytes(data)
     return (Rotation if "matrix" in names else Adaptor).from_bytes(data)

@@ -7,7 +7,9 @@ what it can do, so nothing of those libraries is imported.
 from __future__ import annotations
 
 import datetime
+import io
 import uuid
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -119,6 +121,27 @@ def listed(values: Any) -> Any:
     if isinstance(values, (np.ndarray, Sequence)):
         return values
     return _array(values) if _is_column(values) else values
+
+
+def arrays_of_file(data: bytes, what: str, *names: str) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an .npz file that `to_bytes` of ours wrote.
+
+    Args:
+        data: The file.
+        what: It should be, for the message.
+        names: Arrays that it must have.
+
+    Raises:
+        ValueRangeError: It is none.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile):
+        arrays = {}
+    if not arrays or any(name not in arrays for name in names):
+        raise ValueRangeError(f"this is no {what} of ours: {len(data)} bytes without its arrays")
+    return arrays
 
 
 def column_values(values: Any, sql_type: str) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import psycopg
 from psycopg import errors as pg
+from psycopg_pool import PoolClosed
 
 
 class MrlDbError(Exception):
@@ -182,6 +183,8 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
     if (error.sqlstate or "").startswith("40"):
         return ConflictError(f"{said}; it was rolled back, and may be tried again")
     if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):
+        if isinstance(error, PoolClosed):
+            return ConnectError("the database was closed, by close() or the end of its with block")
         return ConnectError(
             said or f"the connection failed ({type(error).__name__}); the server may have stopped"
         )

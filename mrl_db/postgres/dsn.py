@@ -22,6 +22,8 @@ def checked_dsn(dsn: str, statement_timeout: float | None) -> str:
 
     libpq's own message would quote a malformed one, password included.
     """
+    if not isinstance(dsn, str):
+        raise ConnectError(f"dsn is a {type(dsn).__name__}, wanted a connection string")
     try:
         given = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:

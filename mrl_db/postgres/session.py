@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from mrl_db.door import checked_count, checked_seconds
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import CommitUncertain, ConnectError, from_psycopg, is_connection_lost
 from mrl_db.postgres import dsn as dsns
@@ -170,7 +171,12 @@ class PoolSession(OwnSession):
         Raises:
             ConnectError: There is no such server, or it refuses.
             ServerError: It lacks pgvector.
+            ValueRangeError: An argument cannot be meant.
         """
+        checked_count(pool_size, "pool_size")
+        checked_seconds(connect_timeout, "connect_timeout")
+        if statement_timeout is not None:
+            checked_seconds(statement_timeout, "statement_timeout")
         self._revive = revive
         self._lost = False
         self.dsn = dsns.checked_dsn(dsn, statement_timeout)

@@ -16,6 +16,9 @@ import pytest
 from psycopg import conninfo
 
 import mrl_db
+from mrl_db.learn import Adaptor, Rotation
+from mrl_db.learn.layer_norm import LayerNorm
+from mrl_db.learn.transform import transform_from_bytes
 from mrl_db.model.filters import from_json
 from mrl_db.postgres import indexing
 
@@ -98,6 +101,61 @@ def test_what_is_no_plan_is_refused_wherever_one_is_given(db):
         db.create_collection("others", dims=DIMS, columns=["year"])
     with pytest.raises(mrl_db.ValueRangeError, match="shortlist_dims is 0"):
         db.create_collection("others", dims=DIMS, shortlist_dims=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pool_size": 0},
+        {"pool_size": "4"},
+        {"connect_timeout": 0},
+        {"connect_timeout": float("nan")},
+        {"statement_timeout": -1},
+        {"statement_timeout": "1s"},
+    ],
+)
+def test_connections_with_what_cannot_be_meant_are_refused(dsn, arguments):
+    with pytest.raises(mrl_db.ValueRangeError, match=next(iter(arguments))):
+        mrl_db.connect(dsn, **arguments)
+    for other in (5, b"host=localhost"):
+        with pytest.raises(mrl_db.ConnectError, match="wanted a connection string"):
+            mrl_db.connect(other)
+
+
+def test_a_database_that_was_closed_says_so(dsn):
+    with mrl_db.connect(dsn) as closed:
+        pass
+    with pytest.raises(mrl_db.ConnectError, match="was closed, by close"):
+        closed.list()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "60", None, float("nan"), float("inf")])
+def test_a_budget_is_a_time(db, seconds):
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add(np.arange(20), vectors(20))
+    with pytest.raises(mrl_db.ValueRangeError, match="budget_seconds is"):
+        docs.tune(recall=0.5, budget_seconds=seconds)
+
+
+@pytest.mark.parametrize("kind", [Rotation, Adaptor, LayerNorm])
+@pytest.mark.parametrize("data", [b"", b"junk", b"\x93NUMPY", b"PK\x03\x04" + bytes(40)])
+def test_what_was_not_written_by_us_is_not_read(kind, data):
+    for read in (kind.from_bytes, transform_from_bytes):
+        with pytest.raises(mrl_db.ValueRangeError, match="of ours"):
+            read(data)
+    with pytest.raises(mrl_db.ValueRangeError, match="of ours"):  # another one's
+        kind.from_bytes(
+            (LayerNorm(4) if kind is not LayerNorm else Rotation.fit(vectors(9))).to_bytes()
+        )
+
+
+@pytest.mark.parametrize("made", [None, 5, [[1.0] * DIMS] * 2, []])
+def test_an_embedding_function_that_makes_no_vectors_is_named(db, made):
+    db.create_collection("docs", dims=DIMS, text="content")
+    docs = db.open("docs", embed=lambda _: made)
+    for work in (lambda: docs.add_texts([1], ["a"]), lambda: docs.search_text("a")):
+        with pytest.raises(mrl_db.ShapeError, match="embed= made"):
+            work()
 
 
 # Names that mean two things
