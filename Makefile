@@ -36,8 +36,7 @@ threads:  ## the index under TSan, DURATION seconds of searches beside writes
 	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread \
 		-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
 	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
-	$(BUILD)/threads/index_test $(DURATION) 200
-	$(BUILD)/threads/beside_test 0.1
+	$(BUILD)/threads/beside_test 0.1 & beside=$$!; $(BUILD)/threads/index_test $(DURATION) 200 && wait $$beside
 
 frameworks:  ## the stores of LangChain, LlamaIndex and Haystack against the frameworks' own suites; installs them, 300 MB
 	$(PYTHON) -m pip install -e '.[dev,langchain,llama-index,haystack]' langchain-tests pytest-asyncio
