@@ -1,6 +1,8 @@
 #include "connect.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <unordered_set>
 
 #include "../kernels/dispatch.hpp"
@@ -9,13 +11,16 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kSteps = 256;  // to a slot that has room for one more link
+constexpr std::size_t kSteps = 64;  // to a slot that has room for one more link
+constexpr float kNear = 4.0f;       // times the nearest one's squared distance
 
-constexpr float kNear = 4.0f;  // times the nearest one's squared distance
+// The order of a heap with the nearest on top.
+bool is_farther(const Near& a, const Near& b) { return b < a; }
 
 class Connector {
   public:
-    Connector(const BuildCodes& codes, Links& graph) : codes_(codes), graph_(graph) {
+    Connector(const BuildCodes& codes, Links& graph)
+        : codes_(codes), graph_(graph), full_(graph.slots(), false) {
         in_degree_.assign(graph.slots(), 0);
         for (std::uint32_t slot = 0; slot < graph.slots(); ++slot) {
             for (std::size_t e = 0; e < graph.degree(slot); ++e) ++in_degree_[graph.of(slot)[e]];
@@ -127,27 +132,45 @@ class Connector {
         offer_links(slot, slot);
         if (open_.empty() && otherwise != kNoLink) open_.push_back({kInfinity, otherwise});
         if (open_.empty()) return;
-        std::uint32_t host = std::min_element(open_.begin(), open_.end())->slot;
-        std::size_t position = kDegree - 1;
-        for (std::size_t step = 0; step < kSteps && !open_.empty(); ++step) {
-            const auto best = std::min_element(open_.begin(), open_.end());
-            const std::uint32_t next = best->slot;
-            const std::size_t room = graph_.leads_to(next, slot) ? kDegree : room_in(next);
-            if (room < kDegree) {
-                host = next;
-                position = room;
-                break;
-            }
-            *best = open_.back();
-            open_.pop_back();
-            offer_links(slot, next);
-        }
+        const auto [host, position] = host_for(slot);
         if (graph_.leads_to(host, slot)) return;
         std::uint32_t& link = graph_.of(host)[position];
         if (link != kNoLink) --in_degree_[link];
         link = slot;
         ++in_degree_[slot];
         made_.insert(std::uint64_t{host} << 32 | slot);
+        last_ = {host, slot};
+    }
+
+    struct Host {
+        std::uint32_t slot;
+        std::size_t position;
+    };
+
+    // The nearest of those that are open, and of those that they link to, that has room; else the
+    // last place of the nearest. Many copies of one row come one after another: the host of the one
+    // before takes the next, too, or that one itself does.
+    Host host_for(std::uint32_t slot) {
+        for (const std::uint32_t last : last_) {
+            if (last == kNoLink || !is_same(slot, last) || graph_.leads_to(last, slot)) continue;
+            const std::size_t room = room_in(last);
+            if (room < kDegree) return {last, room};
+        }
+        const std::uint32_t nearest = open_.front().slot;
+        for (std::size_t step = 0; step < kSteps && !open_.empty(); ++step) {
+            std::pop_heap(open_.begin(), open_.end(), is_farther);
+            const std::uint32_t next = open_.back().slot;
+            open_.pop_back();
+            const std::size_t room = graph_.leads_to(next, slot) ? kDegree : room_in(next);
+            if (room < kDegree) return {next, room};
+            offer_links(slot, next);
+        }
+        return {nearest, kDegree - 1};
+    }
+
+    bool is_same(std::uint32_t a, std::uint32_t b) const {
+        return a != b && codes_.scale[a] == codes_.scale[b] &&
+               std::memcmp(codes_.row(a), codes_.row(b), kBuildBytes) == 0;
     }
 
     void offer_links(std::uint32_t slot, std::uint32_t from) {
@@ -160,13 +183,16 @@ class Connector {
         }
         kernels().inner_product_int8_at(codes_.row(slot), codes_.bytes.data(), fresh, n,
                                         kBuildBytes, kBuildBytes, products);
-        for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t i = 0; i < n; ++i) {
             open_.push_back({codes_.between(slot, fresh[i], products[i]), fresh[i]});
+            std::push_heap(open_.begin(), open_.end(), is_farther);
+        }
     }
 
     // Where a slot's links have room for one more: behind the last, or in place of the last link to
     // a slot that others lead to as well: not the nearest, and none made here. kDegree: nowhere.
-    std::size_t room_in(std::uint32_t slot) const {
+    std::size_t room_in(std::uint32_t slot) {
+        if (full_[slot]) return kDegree;
         std::size_t position = graph_.degree(slot);
         if (position < kDegree) return position;
         while (--position > 0) {
@@ -175,6 +201,7 @@ class Connector {
                 !made_.contains(std::uint64_t{slot} << 32 | link))
                 return position;
         }
+        full_[slot] = true;
         return kDegree;
     }
 
@@ -182,7 +209,9 @@ class Connector {
     Links& graph_;
     std::vector<std::uint32_t> in_degree_, stack_;
     std::vector<bool> reached_;  // from an entry; empty while that is not asked
-    std::vector<Near> open_;
+    std::vector<Near> open_;     // a heap, the nearest on top
+    std::array<std::uint32_t, 2> last_{kNoLink, kNoLink};  // who was made to lead, and to whom
+    std::vector<bool> full_;                               // has no room, as it was found
     std::unordered_set<std::uint32_t> met_;
     std::unordered_set<std::uint64_t> made_;  // links, from << 32 | to
 };
