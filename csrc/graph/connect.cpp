@@ -57,6 +57,7 @@ class Connector {
 
     void reach_all_from(const std::vector<std::uint32_t>& entries) {
         reached_.assign(graph_.slots(), false);
+        last_ = {kNoLink, kNoLink};  // they may not be reached
         for (const std::uint32_t entry : entries) reach_from(entry);
         for (std::uint32_t slot = 0; slot < graph_.slots(); ++slot) {
             if (reached_[slot]) continue;

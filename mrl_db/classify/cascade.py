@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -33,6 +32,7 @@ from mrl_db.classify.heads import (
 from mrl_db.classify.stopping import pareto
 from mrl_db.classify.targets import Judged
 from mrl_db.door import checked_nesting_dims
+from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import NotFittedError, ShapeError, ValueRangeError
 
 _FORMAT = 1
@@ -366,9 +366,8 @@ class Cascade:
     @staticmethod
     def from_bytes(data: bytes) -> Cascade:
         """Returns the cascade that `to_bytes` wrote; raises ValueRangeError when it is none."""
+        arrays = arrays_of_file(data, "cascade", "about")
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             about = json.loads(str(arrays["about"]))
             if about["format"] != _FORMAT:
                 raise ValueError(f"it has format {about['format']}, this version reads {_FORMAT}")
@@ -387,6 +386,6 @@ class Cascade:
                 pairs = ("accuracy_bounds", "dims_bounds", "greedy")
                 about["report"] |= {name: tuple(about["report"][name]) for name in pairs}
                 cascade.report = Evidence(**about["report"])
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueRangeError(f"this is no cascade of ours: {error}") from None
         return cascade

