@@ -5,6 +5,7 @@ Each ends by itself, with code 0 where all answers were right (`test_processes.p
 
 import atexit
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -140,7 +141,12 @@ def end_while_building_anew(dsn, number):
 
 
 def busy_until_terminated(dsn, number):
-    """Loads, writes, links, saves its file and builds anew, over and over; an odd one has a handler."""
+    """Loads, writes, links, saves its file and builds anew, over and over; an odd one has a handler.
+
+    Hit between sending a statement and waiting for it, psycopg gives the connection up and logs so.
+    """
+    vectors_of(range(1))  # an exit out of NumPy's first import of its generators would be lost
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     if number % 2:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     db = mrl_db.connect(dsn, pool_size=2)
