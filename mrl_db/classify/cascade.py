@@ -380,8 +380,8 @@ class Cascade:
             for number in range(len(cascade.dims)):
                 names = kind.__dataclass_fields__
                 values = (arrays[f"head{number}.{name}"] for name in names)
-                plain = (value if value.ndim else value.item() for value in values)
-                cascade.heads.append(kind(**dict(zip(names, plain, strict=True))))
+                plain: list[Any] = [value if value.ndim else value.item() for value in values]
+                cascade.heads.append(kind(*plain))
             if about["report"] is not None:
                 pairs = ("accuracy_bounds", "dims_bounds", "greedy")
                 about["report"] |= {name: tuple(about["report"][name]) for name in pairs}
