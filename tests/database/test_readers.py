@@ -1,6 +1,7 @@
 """Readers of the change log: how long it is kept for them, their connections, processes and rights."""
 
 import os
+import threading
 
 import followed
 import numpy as np
@@ -19,6 +20,9 @@ from followed import (
 )
 
 import mrl_db
+from mrl_db.engines.native import catching_up
+from mrl_db.model import filters
+from mrl_db.postgres.request import Request
 
 
 @pytest.fixture
@@ -114,6 +118,48 @@ def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
     assert_equal_to_the_database(docs, vectors[:3])
     execute("DELETE FROM docs WHERE id = 60")
     assert_equal_to_the_database(docs, vectors[:3])
+
+
+def test_an_index_that_was_built_anew_has_seen_what_the_one_before_has(docs, vectors, execute):
+    """A search that has synced by the old one may search the new one."""
+    engine = load_following(docs)
+    live, first = engine._live, engine.index
+    read = live._read
+
+    def read_and_be_late(*args):
+        made = read(*args)
+        execute(ROW, (N, text(vectors[N])))
+        execute("DELETE FROM docs WHERE id = 5")
+        assert nearest(docs, vectors[N])[0] == N
+        return made
+
+    live._read = read_and_be_late
+    live.rebuild(threading.Event())
+
+    assert engine.index is not first
+    assert engine.search_one(vectors[N], 1).ids.tolist() == [N]
+    assert engine.search_one(vectors[5], 1).ids.tolist() != [5]
+    execute("DELETE FROM docs WHERE id = 6")
+    assert_equal_to_the_database(docs, vectors[:3])
+
+
+def test_rows_that_pass_a_filter_are_asked_again_after_a_write(docs, vectors, execute, monkeypatch):
+    """What a search beside the write has noted of them may lack those that were written."""
+    engine = docs._opened.engines["native"]
+    copy_rows = catching_up.copy_rows
+    request = Request(engine.info, filters.parse({"year": 77}, docs.columns), ())
+
+    def search_meanwhile(*args):
+        engine.search(request, vectors[N : N + 1], engine.plan(1))
+        yield from copy_rows(*args)
+
+    monkeypatch.setattr(catching_up, "copy_rows", search_meanwhile)
+    execute(
+        "INSERT INTO docs (id, year, embedding) VALUES (%s, 77, %s::vector)", (N, text(vectors[N]))
+    )
+
+    for _ in range(2):
+        assert nearest(docs, vectors[N], where={"year": 77})[0] == N
 
 
 def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors):

@@ -28,25 +28,21 @@ import psycopg
 from mrl_db import _kernels
 from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
+from mrl_db.engines.native.catching_up import catch_up, write
 from mrl_db.engines.native.comparing import compare
 from mrl_db.engines.native.lease import Following
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
-from mrl_db.model.filters import AllOf
-from mrl_db.model.key import decode, encode
 from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, News, Position, Reader, trim
-from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.link import Link
-from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, OwnSession
 
 Read = Callable[
     [CollectionInfo, ChangeLog | None, threading.Event | None],
     tuple[_kernels.Index, Position | None],
 ]
-_KEYS_AT_ONCE = 8_192
 _NOBODY = Reader(uuid.UUID(int=0), uuid.UUID(int=0), "")  # not registered
 
 
@@ -304,21 +300,30 @@ class LiveIndex:
             self._rows_then = self._index.rows
 
     def rebuild(self, ended: threading.Event) -> None:
-        """Reads all rows again while searches and syncs go on, then takes the new index."""
+        """Reads all rows again while searches and syncs go on, then takes the new index.
+
+        A search that has synced may take either: the new one has seen what the old one has.
+        """
         log, info = self._log, self.info
         if log is None:
             return
         with self._new_reader(log) as reader:
             index, position = self._read(info, log, ended)
+            if position is None:
+                return
+            made, written = Cached(index, reader, position, index.rows), set[Any]()
+            with self._session.connection() as connection:
+                newer = catch_up(made, info, log, connection, written)  # most
             with self._lock:
-                if (
-                    self._log is log
-                    and position is not None
-                    and position.fingerprint == self._position.fingerprint
-                ):
-                    self._take(Cached(index, reader, position, index.rows))
-                    self._unsaved = index.rows
-                    self.expire()
+                if newer is not None and self._log is log:
+                    newer = catch_up(newer, info, log, self._link.connection(), written)
+                if newer is None or self._log is not log:
+                    self._rows_then = 0  # so that it is begun again
+                    return
+                self._take(newer)
+                self._touched.update(written)
+                self._unsaved = index.rows
+                self._link_waiting()
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""
@@ -350,23 +355,14 @@ class LiveIndex:
         self._link_waiting()
 
     def _apply(self, connection: Connection, keys: list[Any]) -> None:
-        """Fetches rows as they are now, and makes the index so."""
+        """Makes the index as rows are now."""
         self._touched.update(keys)
         self._unsaved += len(keys)
         self.generation += 1
-        request = Request(self.info, AllOf(()), ())
-        for begin in range(0, len(keys), _KEYS_AT_ONCE):
-            piece = keys[begin : begin + _KEYS_AT_ONCE]
-            present: set[Any] = set()
-            for encoded, vectors in copy_rows(
-                connection, request, block_rows(self.info.dims), piece
-            ):
-                if len(vectors):
-                    self._index.upsert(encoded, vectors)
-                    present.update(decode(encoded, self.info.key_type))
-            gone = [key for key in piece if key not in present]
-            if gone:
-                self._index.erase(encode(gone, self.info.key_type))
+        try:
+            write(self._index, self.info, connection, keys)
+        finally:
+            self.generation += 1  # what was made meanwhile may lack some of them
         self._link_waiting()
 
     def _link_waiting(self) -> None:

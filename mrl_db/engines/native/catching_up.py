@@ -1,0 +1,64 @@
+"""An index gets the rows that were written to, as they are now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mrl_db import _kernels
+from mrl_db.engines.native.cache import Cached
+from mrl_db.model.filters import AllOf
+from mrl_db.model.key import decode, encode
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.changes import ChangeLog
+from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.request import Request
+from mrl_db.postgres.session import Connection
+
+_KEYS_AT_ONCE = 8_192
+
+
+def write(
+    index: _kernels.Index, info: CollectionInfo, connection: Connection, keys: list[Any]
+) -> None:
+    """Fetches rows by their keys, and makes the index so; those that are gone, go."""
+    request = Request(info, AllOf(()), ())
+    for begin in range(0, len(keys), _KEYS_AT_ONCE):
+        piece = keys[begin : begin + _KEYS_AT_ONCE]
+        present: set[Any] = set()
+        for encoded, vectors in copy_rows(connection, request, block_rows(info.dims), piece):
+            if len(vectors):
+                index.upsert(encoded, vectors)
+                present.update(decode(encoded, info.key_type))
+        gone = [key for key in piece if key not in present]
+        if gone:
+            index.erase(encode(gone, info.key_type))
+
+
+def catch_up(
+    made: Cached, info: CollectionInfo, log: ChangeLog, connection: Connection, written: set[Any]
+) -> Cached | None:
+    """Brings an index that nobody searches yet to where the table is.
+
+    Args:
+        made: The index, and where it stands.
+        info: The collection.
+        log: Of its changes.
+        connection: To ask.
+        written: Gets the keys of all that changed.
+
+    Returns:
+        The index, and where it stands now; None when the log cannot tell what changed.
+    """
+    news, before = log.news(connection, made.position, made.reader), made.position
+    if news is None:
+        return made
+    after = news.position
+    if news.keys is None or (after.started, after.fingerprint) != (
+        before.started,
+        before.fingerprint,
+    ):
+        return None
+    write(made.index, info, connection, list(news.keys))
+    written.update(news.keys)
+    return replace(made, position=after)
