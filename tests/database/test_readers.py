@@ -143,6 +143,25 @@ def test_an_index_that_was_built_anew_has_seen_what_the_one_before_has(docs, vec
     assert_equal_to_the_database(docs, vectors[:3])
 
 
+def test_a_write_while_a_search_asks_is_seen_by_the_next_one(db, vectors, monkeypatch):
+    """Own writes are seen, whatever staleness is allowed, by a sync that asked before or after."""
+    docs = followed.loaded(db, vectors)
+    docs.load(cache=False, max_staleness=600)
+    log = docs._opened.engines["native"]._live._log
+    news = log.news
+
+    def ask_and_write(*args):
+        answer = news(*args)
+        monkeypatch.undo()
+        docs.add([2 * N], vectors[N : N + 1])
+        return answer
+
+    monkeypatch.setattr(log, "news", ask_and_write)
+    docs.add([2 * N + 1], vectors[N + 1 : N + 2])
+    assert nearest(docs, vectors[N + 1])[0] == 2 * N + 1
+    assert nearest(docs, vectors[N])[0] == 2 * N
+
+
 def test_rows_that_pass_a_filter_are_asked_again_after_a_write(docs, vectors, execute, monkeypatch):
     """What a search beside the write has noted of them may lack those that were written."""
     engine = docs._opened.engines["native"]

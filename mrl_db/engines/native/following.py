@@ -84,7 +84,7 @@ class LiveIndex:
         self._rebuilder = background.Task("rebuilder")
         self._forked = False
         self._reader = _NOBODY
-        self._synced_at = -math.inf
+        self._synced_at, self._expired, self._expired_then = -math.inf, 0, 0
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
             None
@@ -132,16 +132,24 @@ class LiveIndex:
         if self._log is None:
             return
         called = self._following.clock()
-        if called - self._synced_at <= max_staleness:
+        if self._is_fresh(called - max_staleness):
             return
         with self._lock:
-            if called - self._synced_at <= max_staleness:  # another thread asked meanwhile
+            if self._is_fresh(called - max_staleness):  # another thread asked meanwhile
                 return
+            expired = self._expired
             self._sync(self._log, self._following.clock())
+            self._expired_then = expired
+
+    def _is_fresh(self, moment: float) -> bool:
+        return self._synced_at >= moment and self._expired_then == self._expired
 
     def expire(self) -> None:
-        """Makes the next search ask, whatever staleness it allows: this process has written."""
-        self._synced_at = -math.inf
+        """Makes the next search ask, whatever staleness it allows: this process has written.
+
+        A sync that goes on meanwhile may have asked before.
+        """
+        self._expired += 1
 
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file."""
