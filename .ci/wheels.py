@@ -160,7 +160,7 @@ def make(interpreter: str, machine: str, free: bool, out: Path) -> None:
         if free:
             run(python, "-m", "wheel", "tags", "--remove", f"--abi-tag=cp{abi}", raw)
             (raw,) = (work / "raw").glob(f"*-cp{abi}-*.whl")
-        run(sys.executable, "-m", "auditwheel", "repair", "--only-plat",
+        run(sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "9",
             "--wheel-dir", work / "repaired", raw)  # fmt: skip
         (repaired,) = (work / "repaired").glob("*.whl")
         print(run(sys.executable, "-m", "auditwheel", "show", repaired).strip())
