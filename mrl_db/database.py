@@ -26,9 +26,7 @@ from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import OwnSession, PoolSession
 from mrl_db.recall.query_log import QueryLog
 
-# Above this, attach() does not rewrite a table unless told to: at about 100 MB/s the exclusive lock
-# would be held for longer than 5 s.
-_REWRITE_BYTES = 512 << 20
+_REWRITE_BYTES = 512 << 20  # attach() locks a table for no longer than some 5 s unless told to
 
 AnySession = TypeVar("AnySession", bound=OwnSession)
 Pooled = TypeVar("Pooled", bound=PoolSession)

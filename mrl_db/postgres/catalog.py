@@ -336,10 +336,9 @@ def drop(session: Session, name: str) -> None:
 
 def set_plan(session: Session, name: str, plan: Plan | None, engine: str = "sql") -> None:
     """Stores the plan of an engine, or removes it; its promise goes."""
+    stored = None if plan is None else Jsonb(plan.to_json())
     with session.transaction() as connection:
-        _call(
-            connection, "plan_set", (name, None if plan is None else Jsonb(plan.to_json()), engine)
-        )
+        _call(connection, "plan_set", (name, stored, engine))
 
 
 def keep_promise(

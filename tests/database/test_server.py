@@ -115,6 +115,7 @@ def test_options_of_the_embedded_server_go_with_no_dsn(dsn):
         mrl_db.connect(dsn, home="/nowhere")
 
 
+@pytest.mark.carried
 def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, postgres_version):
     home = tmp_path / "a home with spaces"
     first = mrl_db.connect(home=home, postgres_version=postgres_version)
@@ -136,6 +137,7 @@ def test_the_embedded_server_is_shared_and_stops_with_its_last_user(tmp_path, po
         assert again.open("docs").count() == 1
 
 
+@pytest.mark.carried
 def test_processes_that_come_at_once_share_one_new_server(tmp_path, postgres_version):
     """initdb, the start, the extension and the schema are each made by one of them, and all find them."""
     code = (
@@ -218,6 +220,7 @@ def test_a_folder_that_was_there_keeps_its_permissions(tmp_path, mode, postgres_
     assert home.stat().st_mode & 0o777 == mode
 
 
+@pytest.mark.carried
 def test_another_version_than_the_clusters_is_refused(server, tmp_path, postgres_version):
     other = {16: 18, 18: 16}[postgres_version]
 

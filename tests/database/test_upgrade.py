@@ -11,6 +11,7 @@ from mrl_db.postgres.server.upgrade import upgrade
 DIMS = 16
 
 
+@pytest.mark.carried
 def test_a_cluster_is_upgraded_with_its_data(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("MRL_DB_CACHE", str(tmp_path / "cache"))
     home = tmp_path / "a home"
@@ -44,6 +45,7 @@ def test_a_cluster_is_upgraded_with_its_data(tmp_path, rng, monkeypatch):
     assert not [name for name in os.listdir(home) if name.startswith(("data.", "upgrade"))]
 
 
+@pytest.mark.carried
 def test_what_cannot_be_upgraded_stays_as_it_was(tmp_path, monkeypatch):
     home = tmp_path / "home"
     with pytest.raises(mrl_db.ServerError, match="no embedded cluster"):
