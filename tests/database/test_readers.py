@@ -143,6 +143,30 @@ def test_an_index_that_was_built_anew_has_seen_what_the_one_before_has(docs, vec
     assert_equal_to_the_database(docs, vectors[:3])
 
 
+def test_searches_go_on_while_all_rows_are_read_again(docs, vectors, execute):
+    engine = load_following(docs)
+    live, first = engine._live, engine.index
+    read = live._read
+
+    def read_while_others_search(*args):
+        made = read(*args)
+        execute(ROW, (N, text(vectors[N])))
+        found = []
+        other = threading.Thread(target=lambda: found.append(nearest(docs, vectors[N])[0]))
+        other.daemon = True
+        other.start()
+        other.join(30)
+        assert found == [N]
+        return made
+
+    live._read = read_while_others_search
+    docs.refresh()
+
+    assert engine.index is not first
+    assert nearest(docs, vectors[N])[0] == N
+    assert_equal_to_the_database(docs, vectors[:3])
+
+
 def test_a_write_while_a_search_asks_is_seen_by_the_next_one(db, vectors, monkeypatch):
     """Own writes are seen, whatever staleness is allowed, by a sync that asked before or after."""
     docs = followed.loaded(db, vectors)

@@ -35,8 +35,8 @@ class Live(Protocol):
         """Sees to it that what was committed so many seconds ago is here."""
         ...
 
-    def rebuild(self, ended: threading.Event) -> None:
-        """Reads all rows again, and takes the new index in place of the old."""
+    def rebuild(self, ended: threading.Event) -> bool:
+        """Reads all rows again, and takes the new index in place of the old; whether it did."""
         ...
 
 

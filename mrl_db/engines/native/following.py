@@ -30,7 +30,7 @@ from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
 from mrl_db.engines.native.catching_up import catch_up, write
 from mrl_db.engines.native.comparing import compare
-from mrl_db.engines.native.lease import Following
+from mrl_db.engines.native.lease import Following, Freshness
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
 from mrl_db.postgres import catalog
@@ -84,7 +84,7 @@ class LiveIndex:
         self._rebuilder = background.Task("rebuilder")
         self._forked = False
         self._reader = _NOBODY
-        self._synced_at, self._expired, self._expired_then = -math.inf, 0, 0
+        self._freshness = Freshness()
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
             None
@@ -131,30 +131,24 @@ class LiveIndex:
         """
         if self._log is None:
             return
-        called = self._following.clock()
-        if self._is_fresh(called - max_staleness):
+        wanted = self._following.clock() - max_staleness
+        if self._freshness.reaches(wanted):
             return
         with self._lock:
-            if self._is_fresh(called - max_staleness):  # another thread asked meanwhile
-                return
-            expired = self._expired
-            self._sync(self._log, self._following.clock())
-            self._expired_then = expired
-
-    def _is_fresh(self, moment: float) -> bool:
-        return self._synced_at >= moment and self._expired_then == self._expired
+            if not self._freshness.reaches(wanted):  # else another thread asked meanwhile
+                self._sync(self._log)
 
     def expire(self) -> None:
-        """Makes the next search ask, whatever staleness it allows: this process has written.
-
-        A sync that goes on meanwhile may have asked before.
-        """
-        self._expired += 1
+        """Makes the next search ask, whatever staleness it allows: this process has written."""
+        self._freshness.expire()
 
     def load_afresh(self) -> None:
-        """Reads all rows again, whatever is here or in the file."""
+        """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
+        self._rebuilder.join()
+        taken = self.rebuild(threading.Event())
         with self._lock:
-            self._load()
+            if not taken:
+                self._load()
             self._save()
 
     def settle(self) -> None:
@@ -194,7 +188,7 @@ class LiveIndex:
 
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
-        log, began = self._log, self._following.clock()
+        log, began = self._log, self._freshness.begin(self._following.clock())
         if log is None:
             self._index, _ = self._read(self.info, None, None)
             self.generation += 1
@@ -208,7 +202,7 @@ class LiveIndex:
             self._take(Cached(index, reader, position, index.rows))
         self._unsaved = self._rows_then
         self._renew(log, self._link.connection())
-        self._synced_at = began
+        self._freshness.reach(began)
 
     def _take(self, cached: Cached) -> None:
         """Begins with an index, which the first search brings up to date.
@@ -251,12 +245,12 @@ class LiveIndex:
             )
             self._unsaved = 0
 
-    def _sync(self, log: ChangeLog, began: float) -> None:
-        again = True
+    def _sync(self, log: ChangeLog) -> None:
+        again, began = True, self._freshness.begin(self._following.clock())
         while True:
             try:
-                self._follow(log, self._link.connection(), began)
-                self._synced_at = began
+                self._follow(log, self._link.connection(), began.moment)
+                self._freshness.reach(began)
                 return
             except psycopg.Error as error:
                 lost = self._link.is_lost or isinstance(error, psycopg.OperationalError)
@@ -307,18 +301,19 @@ class LiveIndex:
         if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
             self._rows_then = self._index.rows
 
-    def rebuild(self, ended: threading.Event) -> None:
+    def rebuild(self, ended: threading.Event) -> bool:
         """Reads all rows again while searches and syncs go on, then takes the new index.
 
-        A search that has synced may take either: the new one has seen what the old one has.
+        A search that has synced may take either: the new one has seen what the old one has. Returns
+        whether it was taken; it is not where the log cannot tell what was written meanwhile.
         """
         log, info = self._log, self.info
         if log is None:
-            return
+            return False
         with self._new_reader(log) as reader:
             index, position = self._read(info, log, ended)
             if position is None:
-                return
+                return False
             made, written = Cached(index, reader, position, index.rows), set[Any]()
             with self._session.connection() as connection:
                 newer = catch_up(made, info, log, connection, written)  # most
@@ -327,11 +322,12 @@ class LiveIndex:
                     newer = catch_up(newer, info, log, self._link.connection(), written)
                 if newer is None or self._log is not log:
                     self._rows_then = 0  # so that it is begun again
-                    return
+                    return False
                 self._take(newer)
                 self._touched.update(written)
                 self._unsaved = index.rows
                 self._link_waiting()
+                return True
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 NEVER = math.inf
 
@@ -34,3 +35,38 @@ class Following:
     touched: int = 100_000
     few: int = 10_000
     clock: Callable[[], float] = boot_time
+
+
+class Began(NamedTuple):
+    """When a sync began, and how often this process had written by then."""
+
+    moment: float
+    writes: int
+
+
+class Freshness:
+    """Up to which moment a process has seen what was committed, its own writes always.
+
+    Threads that write may come between any two steps of one that syncs.
+    """
+
+    def __init__(self) -> None:
+        self._reached = Began(-math.inf, 0)
+        self._writes = 0
+
+    def begin(self, moment: float) -> Began:
+        """Returns what a sync that begins now will have seen."""
+        return Began(moment, self._writes)
+
+    def reach(self, began: Began) -> None:
+        """Notes that a sync has seen what was there when it began."""
+        self._reached = began
+
+    def reaches(self, moment: float) -> bool:
+        """Whether what was committed until a moment was seen, and what this process wrote."""
+        reached = self._reached
+        return reached.moment >= moment and reached.writes == self._writes
+
+    def expire(self) -> None:
+        """Notes a write of this process; a sync that goes on may have asked before it."""
+        self._writes += 1
