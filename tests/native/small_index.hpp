@@ -21,7 +21,7 @@ inline mrl::KeySpan span(const std::vector<std::int64_t>& keys) {
             keys.size()};
 }
 
-// The next number of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): good from its first number on.
+// The next number of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): good from the first one on.
 inline std::uint64_t next_random(std::uint64_t& state) {
     std::uint64_t x = state += 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
