@@ -33,11 +33,14 @@ there."""
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what cannot be where a run is: as a role that is no superuser, on your server."""
+    """Leaves out what cannot be where a run is, as a role or on your server; faults, which take the
+    longest, come first, so that no worker is left with them at the end.
+    """
     names = [name for name, there in (("superuser", AS_ROLE), ("carried", PG_CONFIG)) if there]
     left_out = [item for item in items if any(map(item.get_closest_marker, names))]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: item.path.parent.name != "faults")
 
 
 @pytest.fixture(scope="session")

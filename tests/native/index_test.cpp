@@ -236,8 +236,8 @@ void check_hidden_rows() {
 }
 
 // The same rows and options give the same graph, whatever the number of threads.
-void check_same_graph() {
-    std::vector<std::int64_t> keys(3000);
+void check_same_graph(std::size_t rows) {
+    std::vector<std::int64_t> keys(rows);
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
     std::vector<std::vector<std::uint32_t>> built;
     for (const std::size_t threads : {1u, 2u, 3u}) {
@@ -373,7 +373,7 @@ int main(int argc, char** argv) {
         }
     }
     check_hidden_rows();
-    check_same_graph();
+    check_same_graph(4 * most_rows);
     check_threads(seconds);
     std::printf("index: metrics, routes, growth, deletion, threads\n");
 }
