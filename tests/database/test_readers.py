@@ -120,21 +120,30 @@ def test_another_history_of_the_database_is_noticed(docs, vectors, execute):
     assert_equal_to_the_database(docs, vectors[:3])
 
 
+def while_rows_are_read(engine, happens):
+    """Lets something happen whenever all rows have just been read, before they are taken."""
+    read = engine._live._read
+
+    def read_and_wait(*args):
+        made = read(*args)
+        happens()
+        return made
+
+    engine._live._read = read_and_wait
+
+
 def test_an_index_that_was_built_anew_has_seen_what_the_one_before_has(docs, vectors, execute):
     """A search that has synced by the old one may search the new one."""
     engine = load_following(docs)
-    live, first = engine._live, engine.index
-    read = live._read
+    first = engine.index
 
-    def read_and_be_late(*args):
-        made = read(*args)
+    def others_write():
         execute(ROW, (N, text(vectors[N])))
         execute("DELETE FROM docs WHERE id = 5")
         assert nearest(docs, vectors[N])[0] == N
-        return made
 
-    live._read = read_and_be_late
-    live.rebuild(threading.Event())
+    while_rows_are_read(engine, others_write)
+    engine._live.rebuild(threading.Event())
 
     assert engine.index is not first
     assert engine.search_one(vectors[N], 1).ids.tolist() == [N]
@@ -145,21 +154,18 @@ def test_an_index_that_was_built_anew_has_seen_what_the_one_before_has(docs, vec
 
 def test_searches_go_on_while_all_rows_are_read_again(docs, vectors, execute):
     engine = load_following(docs)
-    live, first = engine._live, engine.index
-    read = live._read
+    first, found = engine.index, []
 
-    def read_while_others_search(*args):
-        made = read(*args)
+    def another_searches():
         execute(ROW, (N, text(vectors[N])))
-        found = []
-        other = threading.Thread(target=lambda: found.append(nearest(docs, vectors[N])[0]))
-        other.daemon = True
+        other = threading.Thread(
+            target=lambda: found.append(nearest(docs, vectors[N])[0]), daemon=True
+        )
         other.start()
         other.join(30)
         assert found == [N]
-        return made
 
-    live._read = read_while_others_search
+    while_rows_are_read(engine, another_searches)
     docs.refresh()
 
     assert engine.index is not first

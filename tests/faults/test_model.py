@@ -64,7 +64,7 @@ class Life(RuleBasedStateMachine):
     def begin(self, metric, kind, way):
         self.metric, self.kind, self.rows = metric, kind, {}
         self.name = f"life {next(_names)}"
-        self.table, self.database, self.dumps = sql.Identifier(self.name), self.dsn, 0
+        self.place, self.database, self.dumps = (self.name,), self.dsn, 0  # of the table
         self.connect()
         if kind is None:
             self.db.create_collection(
@@ -82,6 +82,10 @@ class Life(RuleBasedStateMachine):
         self.docs = self.db.open(self.name)
         self.docs.load(**way)
 
+    @property
+    def table(self):
+        return sql.Identifier(*self.place)
+
     def connect(self):
         self.db = mrl_db.connect(self.database, pool_size=2)
         self.other = psycopg.connect(self.database, autocommit=True)
@@ -96,8 +100,8 @@ class Life(RuleBasedStateMachine):
             if self.database != self.dsn:
                 self.drop_database(self.database)
 
-    def sql(self, statement, parameters=()):
-        return self.other.execute(sql.SQL(statement).format(table=self.table), parameters)
+    def sql(self, statement, parameters=(), **names):
+        return self.other.execute(sql.SQL(statement).format(table=self.table, **names), parameters)
 
     # Writes through mrl_db
 
@@ -201,16 +205,16 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def others_rename(self):
-        name = sql.Identifier(f"renamed {next(_names)}")
-        self.other.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(self.table, name))
-        self.table = sql.Identifier(*self.table._obj[:-1], *name._obj)
+        name = f"renamed {next(_names)}"
+        self.sql("ALTER TABLE {table} RENAME TO {name}", name=sql.Identifier(name))
+        self.place = (*self.place[:-1], name)
 
     @rule()
     def others_move(self):
-        schema = sql.Identifier(f"schema {next(_names)}")
-        self.other.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-        self.other.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(self.table, schema))
-        self.table = sql.Identifier(*schema._obj, self.table._obj[-1])
+        schema = f"schema {next(_names)}"
+        self.sql("CREATE SCHEMA {schema}", schema=sql.Identifier(schema))
+        self.sql("ALTER TABLE {table} SET SCHEMA {schema}", schema=sql.Identifier(schema))
+        self.place = (schema, self.place[-1])
 
     @rule(number=which)
     def others_see_what_a_policy_lets_them(self, number):
@@ -221,9 +225,8 @@ class Life(RuleBasedStateMachine):
         self.sql(f"CREATE POLICY own ON {{table}} USING ({POLICY})")
         self.sql("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         self.sql("GRANT SELECT ON {table} TO life_reader")
-        if len(self.table._obj) > 1:
-            schema = sql.Identifier(self.table._obj[0])
-            self.other.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO life_reader").format(schema))
+        for schema in self.place[:-1]:
+            self.sql("GRANT USAGE ON SCHEMA {schema} TO life_reader", schema=sql.Identifier(schema))
         role = conninfo.make_conninfo(self.database, user="life_reader")
         with mrl_db.connect(role, pool_size=1) as db:
             docs = db.open(self.name)

@@ -131,11 +131,11 @@ class LiveIndex:
         """
         if self._log is None:
             return
-        wanted = self._following.clock() - max_staleness
-        if self._freshness.reaches(wanted):
+        moment = self._following.clock() - max_staleness
+        if self._freshness.reaches(moment):
             return
         with self._lock:
-            if not self._freshness.reaches(wanted):  # else another thread asked meanwhile
+            if not self._freshness.reaches(moment):  # else another thread asked meanwhile
                 self._sync(self._log)
 
     def expire(self) -> None:

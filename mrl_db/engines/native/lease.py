@@ -1,4 +1,4 @@
-"""How an index follows its table: for how long the log keeps what it has not acknowledged."""
+"""How an index follows its table: how fresh it is, and how long the log keeps what is not here."""
 
 from __future__ import annotations
 
