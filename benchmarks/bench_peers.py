@@ -44,7 +44,18 @@ MODES = {
     "batch, 1 thread": (0, 1),
     "batch, 2 threads": (0, 2),
 }  # queries a call (0: all), threads
-PACKAGES = ("faiss-cpu", "hnswlib", "usearch", "scalable-vs", "psycopg")
+PACKAGES = (
+    "faiss-cpu",
+    "hnswlib",
+    "kannolo",
+    "psycopg",
+    "pyglass-portable",
+    "pyvsag",
+    "rabitqlib",
+    "scalable-vs",
+    "scann",
+    "usearch",
+)
 
 
 def load(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

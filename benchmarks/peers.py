@@ -85,11 +85,13 @@ class Ours(System):
             index_kinds=(),
             plan=None,
             columns={},
+            vectors_required=True,
         )
         live = SimpleNamespace(
             index=index, info=info, follows=False, generation=0, close=lambda: None
         )  # follows no table
-        self.engine = NativeEngine(None, live, Loading(graph_plan(dims=dims)))  # type: ignore[arg-type]
+        nobody = SimpleNamespace(aside=lambda search: search())  # in place of a database's session
+        self.engine = NativeEngine(nobody, live, Loading(graph_plan(dims=dims)))  # type: ignore[arg-type]
         self._info, self._dims = info, dims
 
     def set(self, point: int, k: int, threads: int) -> None:
@@ -383,6 +385,8 @@ class Pgvector(System):
 
 def systems(dims: int, rows: int) -> list[System]:
     """Returns every system, ours first."""
+    from peers_coded import coded
+
     lists = 1024 if rows < 500_000 else 4096
     probes = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
     ef = (10, 16, 24, 32, 48, 64, 96, 140, 200, 300, 500)
@@ -414,4 +418,5 @@ def systems(dims: int, rows: int) -> list[System]:
         Pgvector(),
         SvsProjected(cut),
         FaissProjected(128),
+        *coded(),
     ]
