@@ -64,7 +64,8 @@ mutants:  ## faults of one line in kernels, store, search and graph: whether the
 	$(PYTHON) tests/mutants.py $(BUILD)/mutants
 
 lint:
-	ruff check . && ruff format --check . && mypy && clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
+	ruff check . && ruff format --check . && mypy && mypy --config-file benchmarks/mypy.ini benchmarks/*.py && \
+		clang-format --dry-run --Werror csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
 format:
 	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp

@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import machine
 import numpy as np
@@ -44,7 +45,7 @@ def measure(bench: Bench) -> dict[str, object]:
     return {"measured": evidence["measured"], "efforts": efforts, "fresh": fresh}
 
 
-def judge(split: dict[str, object]) -> list[dict[str, float]]:
+def judge(split: dict[str, Any]) -> list[dict[str, float]]:
     """Returns for each target what was delivered, and the price."""
     fresh, proven = split["fresh"], [each["lower_bound"] for each in split["measured"]]
     cases = []

@@ -120,7 +120,7 @@ def check_cost(db: mrl_db.Database, rounds: int) -> dict[str, Any]:
     query = np.eye(1, 8, dtype=np.float32)[0]
     assert docs.search(query, k=1).ids[0] == 1
     assert docs.loaded is not None
-    cursor = docs.loaded._live._connection().cursor()
+    cursor = docs.loaded._live._link.connection().cursor()
     ways: dict[str, Any] = {
         "sync": docs.loaded.sync,
         "one": lambda: cursor.execute("SELECT 1").fetchone(),

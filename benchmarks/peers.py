@@ -232,7 +232,7 @@ class Faiss(System):
         self._index = faiss.index_factory(rows.shape[1], self._factory, faiss.METRIC_INNER_PRODUCT)
         self._space = faiss.ParameterSpace()
         for key, value in self._construction.items():
-            self._index.hnsw.__setattr__(key, value)
+            self._space.set_index_parameter(self._index, key, value)
         self._index.train(rows[:: max(1, len(rows) // 100_000)])
         self._index.add(rows)
 
