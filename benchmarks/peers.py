@@ -52,7 +52,7 @@ class Ours(System):
     """The native engine as `Collection.search` uses it, Python and trace included; rows are handed over without a database."""
 
     group = "ours"
-    points = (10, 12, 14, 16, 20, 24, 28, 34, 40, 50, 60, 80, 100, 120, 160, 220, 300, 420, 700, 1100, 1800)
+    points = (10, 12, 14, 16, 20, 24, 28, 34, 40, 50, 60, 80, 120, 160, 220, 300, 420, 700, 1800)
 
     def __init__(self, build: str = "default") -> None:
         self.name = "mrl_db" if build == "default" else f"mrl_db, build={build}"
