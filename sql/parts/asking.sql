@@ -1,0 +1,199 @@
+-- A statement goes to all parts, and their answers come back; or none of them is left busy.
+
+CREATE OR REPLACE FUNCTION mrl.ask_parts(
+    collection text, servers text[], statement text, partial boolean DEFAULT false
+)
+    RETURNS TABLE (server text, keys text, distances double precision[])
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    connections text[] := mrl.part_names(servers);
+    unread text[] := '{}';
+    missing text[] := '{}';
+    state text;
+    message text;
+    detail text;
+    hint text;
+    context text;
+BEGIN
+    FOR step IN 1 .. 2 LOOP  -- all are asked before the first is heard
+        FOR number IN 1 .. cardinality(servers) LOOP
+            server := servers[number];
+            CONTINUE WHEN server = ANY (missing);
+            BEGIN
+                IF step = 1 THEN
+                    unread := unread || connections[number];
+                    PERFORM mrl.ask_part(server, connections[number], statement, false);
+                ELSE
+                    SELECT a.keys, a.distances INTO keys, distances
+                    FROM mrl.hear_part(server, connections[number], statement) AS a;
+                    unread := array_remove(unread, connections[number]);
+                    RETURN NEXT;
+                END IF;
+            EXCEPTION WHEN query_canceled OR OTHERS THEN
+                GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+                    detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT,
+                    context = PG_EXCEPTION_CONTEXT;
+                -- A part's error comes with the name of its connection; a cancellation without it
+                -- is that of the statement here.
+                message := CASE
+                    WHEN state = '57014' AND strpos(context, connections[number]) = 0
+                    THEN format('%s, while part "%s" of collection "%s" was waited for',
+                        message, server, collection)
+                    ELSE format('part "%s" of collection "%s": %s', server, collection,
+                        concat_ws('; ', message, nullif(detail, ''), nullif(hint, '')))
+                END;
+                IF partial AND state ~ '^(08|57P)'
+                    AND cardinality(missing) + 1 < cardinality(servers)
+                THEN
+                    missing := missing || server;
+                    RAISE WARNING '%', message;
+                ELSE
+                    RAISE EXCEPTION '%', message USING ERRCODE = state;
+                END IF;
+            END;
+        END LOOP;
+    END LOOP;
+EXCEPTION WHEN query_canceled OR OTHERS THEN
+    PERFORM mrl.hush_parts(unread);
+    RAISE;
+END
+$$;
+COMMENT ON FUNCTION mrl.ask_parts(text, text[], text, boolean) IS
+    'The answers of all parts to a statement of one row (keys, distances), in the order of '
+    'servers. partial: whether parts that cannot be reached are left out, with a warning for each; '
+    'one must answer.';
+
+CREATE OR REPLACE FUNCTION mrl.ask_part(
+    server text, connection text, statement text, anew boolean
+)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    timeout interval := current_setting('statement_timeout');
+    old text;
+BEGIN
+    IF connection IS NULL THEN
+        RAISE EXCEPTION 'there is no such foreign server'
+            USING ERRCODE = 'MR002', HINT = 'create it, or mrl.attach_parts() others';
+    END IF;
+    IF timeout > interval '0' THEN
+        -- Statements sent together are one transaction, at whose end this ends.
+        statement := format(
+            $settings$SELECT pg_catalog.set_config('statement_timeout', least(
+    %s, nullif(extract(epoch FROM pg_catalog.current_setting('statement_timeout')::interval), 0)
+        * 1000)::bigint::text, true), NULL::double precision[]; $settings$,
+            greatest(1, ceil(1000 * extract(
+                epoch FROM statement_timestamp() + timeout - clock_timestamp())))) || statement;
+    END IF;
+    IF connection = ANY (mrl.part_connections()) THEN
+        IF NOT anew AND mrl.part_send(connection, statement) = 1 THEN
+            RETURN;
+        END IF;
+        PERFORM mrl.hush_parts(ARRAY[connection]);
+        IF connection = ANY (mrl.part_connections()) THEN
+            PERFORM mrl.part_disconnect(connection);
+        END IF;
+    END IF;
+    FOR old IN  -- of before ALTER SERVER
+        SELECT c
+        FROM unnest(mrl.part_connections()) AS c
+        WHERE starts_with(c, substring(connection FROM '^mrl \d+ \d+ '))
+    LOOP
+        PERFORM mrl.part_disconnect(old);
+    END LOOP;
+    PERFORM mrl.part_connect(connection, server);
+    PERFORM mrl.part_execute(connection, 'SET extra_float_digits = 1');  -- distances to the bit
+    IF mrl.part_send(connection, statement) <> 1 THEN
+        RAISE EXCEPTION 'the connection was lost' USING ERRCODE = 'connection_failure';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.ask_part(text, text, text, boolean) IS
+    'Sends a statement to a part, with what is left of statement_timeout: over this session''s '
+    'connection if there is one that can be used, else, or where anew is true, over a new one.';
+
+CREATE OR REPLACE FUNCTION mrl.hear_part(
+    server text, connection text, statement text, OUT keys text, OUT distances double precision[]
+)
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result record;
+    anew boolean := false;
+BEGIN
+    LOOP
+        BEGIN
+            LOOP
+                SELECT r.keys, r.distances INTO result FROM mrl.part_result(connection, true) AS r;
+                EXIT WHEN NOT FOUND;
+                keys := result.keys;  -- the last one is the answer; a setting may come before
+                distances := result.distances;
+            END LOOP;
+            RETURN;
+        EXCEPTION
+            WHEN connection_exception OR admin_shutdown OR crash_shutdown OR cannot_connect_now
+                OR idle_session_timeout
+            THEN
+                IF anew THEN
+                    RAISE;
+                END IF;
+        END;
+        anew := true;
+        PERFORM mrl.ask_part(server, connection, statement, anew);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.hear_part(text, text, text) IS
+    'The answer of a part that was asked. One whose connection was lost, by a restart or after a '
+    'time without use, is asked once more over a new one.';
+
+CREATE OR REPLACE FUNCTION mrl.hush_parts(connections text[])
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning  -- that they were cancelled is no news
+AS $$
+DECLARE
+    connection text;
+BEGIN
+    FOR step IN 1 .. 2 LOOP  -- all are cancelled before the first is waited for
+        FOREACH connection IN ARRAY connections LOOP
+            CONTINUE WHEN NOT coalesce(connection = ANY (mrl.part_connections()), false);
+            BEGIN
+                IF step = 1 THEN
+                    PERFORM mrl.part_cancel(connection);
+                ELSE
+                    FOR number IN 1 .. 3 LOOP  -- a setting, an answer or an error, the end
+                        PERFORM FROM mrl.part_result(connection, false);
+                    END LOOP;
+                END IF;
+            EXCEPTION WHEN query_canceled OR OTHERS THEN
+                PERFORM mrl.part_disconnect(connection);
+            END;
+        END LOOP;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.hush_parts(text[]) IS
+    'Cancels what connections run, and reads what they have; one that does not listen is closed.';
+
+CREATE OR REPLACE FUNCTION mrl.part_names(servers text[])
+    RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(
+        -- A role uses no connection of another's, and none of before ALTER SERVER.
+        format('mrl %s %s', to_regrole(quote_ident(current_user))::oid, s.oid) || ' ' || s.xmin
+        ORDER BY p.number)
+    FROM unnest(servers) WITH ORDINALITY AS p (server, number)
+    LEFT JOIN pg_foreign_server AS s ON s.srvname = p.server
+$$;
+COMMENT ON FUNCTION mrl.part_names(text[]) IS
+    'The names of this role''s connections to servers; NULL where there is no such server.';

@@ -1,0 +1,264 @@
+-- Collections in parts: attached, defined, detached.
+
+CREATE TABLE IF NOT EXISTS mrl.parted (
+    name        text PRIMARY KEY,
+    servers     text[] NOT NULL,
+    definition  jsonb NOT NULL,
+    attached_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mrl.parted IS
+    'Collections in parts: the foreign servers that have the parts, and the definition in which '
+    'they agree. mrl.attach_parts() and mrl.detach_parts() keep it.';
+GRANT SELECT ON mrl.parted TO PUBLIC;  -- whoever makes a collection looks whether the name is free
+
+CREATE OR REPLACE FUNCTION mrl.attach_parts(collection text, servers text[])
+    RETURNS text
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    server text;
+    answer record;
+    first_server text;
+    definition jsonb;
+    key_order text;
+    text_order text;
+    old jsonb;
+BEGIN
+    PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection);
+    IF coalesce(cardinality(servers), 0) = 0 OR array_ndims(servers) > 1
+        OR array_position(servers, NULL) IS NOT NULL
+    THEN
+        RAISE EXCEPTION 'servers is %, wanted the names of foreign servers, each once', servers
+            USING ERRCODE = 'MR003',
+                HINT = 'CREATE SERVER s1 FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host …), and a '
+                    'USER MAPPING for it';
+    END IF;
+    FOREACH server IN ARRAY servers LOOP
+        IF cardinality(array_positions(servers, server)) > 1 THEN
+            RAISE EXCEPTION 'servers has "%" twice; its rows would be answered twice', server
+                USING ERRCODE = 'MR003';
+        END IF;
+    END LOOP;
+
+    FOR server IN
+        SELECT s.srvname
+        FROM pg_foreign_server AS s
+        CROSS JOIN LATERAL (SELECT array_to_string(s.srvoptions, E'\n') || E'\n') AS o (options)
+        WHERE s.srvname = ANY (servers) AND o.options !~ '(^|\n)host=/'
+            AND o.options !~ '(^|\n)tcp_user_timeout='
+        ORDER BY s.srvname
+    LOOP
+        RAISE NOTICE 'server "%" has no tcp_user_timeout: if its machine is gone, a search without '
+            'statement_timeout may wait for minutes', server
+            USING HINT = format('ALTER SERVER %I OPTIONS (ADD tcp_user_timeout ''3000'')', server);
+    END LOOP;
+
+    FOR answer IN
+        SELECT a.server, a.keys::jsonb AS definition
+        FROM mrl.ask_parts(collection, servers, mrl.definition_statement(collection)) AS a
+    LOOP
+        first_server := coalesce(first_server, answer.server);
+        definition := coalesce(definition, answer.definition);
+        IF definition <> answer.definition THEN
+            RAISE EXCEPTION 'collection "%" is not the same on all servers: %', collection, (
+                SELECT string_agg(
+                    format('%s is %s on "%s" and %s on "%s"', d.key, d.value, first_server,
+                           answer.definition -> d.key, answer.server), ', ' ORDER BY d.key)
+                FROM jsonb_each(definition) AS d
+                WHERE d.value <> answer.definition -> d.key)
+                USING ERRCODE = 'MR003',
+                    HINT = 'make it alike everywhere, or attach only servers that agree';
+        END IF;
+    END LOOP;
+    PERFORM mrl.check_definition(
+        collection, (definition ->> 'dims')::integer, ARRAY[(definition ->> 'dims')::integer], 1,
+        definition ->> 'metric');
+    EXECUTE format('SELECT %s', mrl.text_order()) INTO text_order;
+    key_order := definition ->> 'order of keys';
+    IF starts_with(key_order, 'database ') AND key_order <> text_order
+        OR to_regcollation(substring(key_order FROM '^collation (.*)$')) IS NULL
+            AND starts_with(key_order, 'collation ')
+    THEN
+        RAISE EXCEPTION 'keys are in the order of % on the parts, which is not that of % here',
+            key_order, text_order
+            USING ERRCODE = 'MR003',
+                HINT = 'rows of one distance are ordered by key: CREATE COLLATION here as there, '
+                    'or CREATE DATABASE with their locale for the coordinator';
+    END IF;
+    SELECT p.definition INTO old FROM mrl.parted AS p WHERE p.name = collection;
+    IF old ->> 'key type' <> definition ->> 'key type' THEN
+        PERFORM mrl.drop_parted_search(collection);
+    END IF;
+    INSERT INTO mrl.parted AS p (name, servers, definition)
+    VALUES (collection, servers, definition)
+    ON CONFLICT (name) DO UPDATE
+    SET servers = excluded.servers, definition = excluded.definition, attached_at = now();
+    PERFORM mrl.define_parted_search(collection, servers, definition);
+    RETURN collection;
+END
+$$;
+COMMENT ON FUNCTION mrl.attach_parts(text, text[]) IS
+    'Makes mrl.search_<collection> here, which searches the collection of this name on all of the '
+    'foreign servers and merges their answers. Their definitions must be the same. Called again, '
+    'it takes the servers given then.';
+
+CREATE OR REPLACE FUNCTION mrl.detach_parts(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    former text[];
+    connection text;
+BEGIN
+    PERFORM mrl.wait_briefly();
+    PERFORM mrl.wait_for_turn(collection);
+    DELETE FROM mrl.parted AS p WHERE p.name = collection RETURNING p.servers INTO former;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no collection "%" in parts', collection
+            USING ERRCODE = 'MR002',
+                HINT = 'SELECT name FROM mrl.parted lists those that are there';
+    END IF;
+    PERFORM mrl.drop_parted_search(collection);
+    FOREACH connection IN ARRAY mrl.part_names(former) LOOP
+        IF connection = ANY (mrl.part_connections()) THEN
+            PERFORM mrl.part_disconnect(connection);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.detach_parts(text) IS
+    'Drops the search function of a collection in parts, and forgets its servers. What they hold '
+    'stays.';
+
+CREATE OR REPLACE FUNCTION mrl.define_parted_search(
+    collection text, servers text[], definition jsonb
+)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    collation_ text := substring(definition ->> 'order of keys' FROM '^collation (.*)$');
+BEGIN
+    EXECUTE format(
+        'CREATE OR REPLACE FUNCTION mrl.%I(
+            query %I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL,
+            partial boolean DEFAULT false
+        )
+            RETURNS TABLE (id %s, distance double precision)
+            LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp
+        AS %L',
+        'search_' || collection, mrl.vector_schema(), definition ->> 'key type',
+        format($body$
+BEGIN
+    RETURN QUERY
+    SELECT hit.key, hit.distance
+    FROM mrl.ask_parts(
+        %L, %L,
+        format(
+            'SELECT pg_catalog.array_agg(h.id)::text, pg_catalog.array_agg(h.distance) '
+            'FROM mrl.%%I(%%L, %%L, %%L) AS h',
+            %L, query, k, shortlist),
+        partial) AS a
+    CROSS JOIN LATERAL unnest(a.keys::%s[], a.distances) AS hit (key, distance)
+    ORDER BY hit.distance, hit.key%s
+    LIMIT greatest(k, 1);  -- a limit of 0 would ask nobody, and the parts refuse such a k
+END
+$body$,
+            collection, servers, 'search_' || collection, definition ->> 'key type',
+            ' COLLATE ' || collation_));
+    EXECUTE format('COMMENT ON FUNCTION mrl.%I(%I.vector, integer, integer, boolean) IS %L',
+        'search_' || collection, mrl.vector_schema(),
+        format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, '
+               'ties by id, of its parts on %s. partial: whether parts that cannot be reached are '
+               'left out, with a warning that names them.',
+               collection, definition ->> 'metric', array_to_string(servers, ', ')));
+END
+$$;
+COMMENT ON FUNCTION mrl.define_parted_search(text, text[], jsonb) IS
+    'Makes the search function of a collection in parts.';
+
+CREATE OR REPLACE FUNCTION mrl.drop_parted_search(collection text)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('DROP FUNCTION IF EXISTS mrl.%I(%I.vector, integer, integer, boolean)',
+        'search_' || collection, mrl.vector_schema());
+END
+$$;
+COMMENT ON FUNCTION mrl.drop_parted_search(text) IS
+    'Drops the search function of a collection in parts.';
+
+CREATE OR REPLACE FUNCTION mrl.text_order()
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    -- Versions 14 to 18 have different columns here.
+    RETURN $expression$(
+        SELECT CASE
+            WHEN l.locale ~ '^(C|POSIX|PG_UNICODE_FAST)(\.|$)' THEN 'collation "C"'
+            ELSE pg_catalog.concat('database ', d.j ->> 'datlocprovider', ' ', l.locale)
+        END
+        FROM (
+            SELECT pg_catalog.to_jsonb(b) AS j
+            FROM pg_catalog.pg_database AS b
+            WHERE b.datname = pg_catalog.current_database()
+        ) AS d
+        CROSS JOIN LATERAL (
+            SELECT coalesce(d.j ->> 'datlocale', d.j ->> 'daticulocale', d.j ->> 'datcollate')
+        ) AS l (locale)
+    )$expression$;
+COMMENT ON FUNCTION mrl.text_order() IS
+    'The SQL of how a database orders text: by its bytes, or as its locale does.';
+
+CREATE OR REPLACE FUNCTION mrl.definition_statement(collection text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        $statement$
+SELECT pg_catalog.jsonb_build_object(
+    'dims', c.dims, 'metric', c.metric, 'key', c.key_column,
+    'key type', mrl.type_of(c.relation, c.key_column),
+    'vector type', mrl.vector_type(c), 'adapted', c.adapted,
+    'order of keys', CASE
+        WHEN l.oid IS NULL THEN NULL
+        WHEN l.collname = 'default' THEN %s
+        WHEN l.collname IN ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') THEN 'collation "C"'
+        ELSE pg_catalog.format('collation %%I.%%I', n.nspname, l.collname)
+    END)::text, NULL::double precision[]
+FROM mrl.find(%L, whole => true) AS c
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.key_column
+LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = l.collnamespace$statement$,
+        mrl.text_order(), collection)
+$$;
+COMMENT ON FUNCTION mrl.definition_statement(text) IS
+    'The statement that asks a part for what must be the same on all of them.';
+
+CREATE OR REPLACE FUNCTION mrl.on_parted()
+    RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM mrl.parted AS p WHERE p.name = NEW.name) THEN
+        RAISE EXCEPTION 'collection "%" is here in parts already', NEW.name
+            USING ERRCODE = 'MR001',
+                HINT = format(
+                    'SELECT mrl.detach_parts(%L) first, or choose another name', NEW.name);
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION mrl.on_parted() IS
+    'Refuses a collection with the name of one in parts: their search functions would be one.';
+CREATE OR REPLACE TRIGGER mrl_on_parted
+    BEFORE INSERT OR UPDATE OF name ON mrl.collection
+    FOR EACH ROW EXECUTE FUNCTION mrl.on_parted();
