@@ -5,10 +5,12 @@ a server of its own, which the tests stop and start.
 """
 
 import contextlib
+import re
 import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import contrib
 import psycopg
@@ -62,7 +64,7 @@ class Place:
 def knowing_passwords(server):
     """Lets the role `searcher` in by its password; no client of the tests comes so."""
     hba = server.home / "server" / "data" / "pg_hba.conf"
-    hba.write_text("local all searcher,reader scram-sha-256\n" + hba.read_text())
+    hba.write_text("local all searcher,reader,coordinator scram-sha-256\n" + hba.read_text())
     with psycopg.connect(server.dsn, autocommit=True) as session:
         session.execute("SELECT pg_reload_conf()")
         session.execute(f"CREATE ROLE searcher LOGIN PASSWORD '{PASSWORD}'")
@@ -403,7 +405,7 @@ def test_a_machine_that_is_gone_is_named_after_the_time_that_its_server_has(sess
         began = time.monotonic()
         with pytest.raises(psycopg.Error, match='part "gone".*[Tt]ime') as error:
             session.execute("SELECT mrl.attach_parts('docs', ARRAY['s1', 'gone'])")
-        assert time.monotonic() - began < 30  # without the options: two minutes
+        assert time.monotonic() - began < 60  # without the options: two minutes
 
     assert error.value.sqlstate == "08001"
     assert both(session) == [1, 2]
@@ -422,13 +424,14 @@ def test_a_part_that_says_nothing_is_named_when_the_time_is_over(session, docs, 
         assert both(session) == [1, 2]
         session.execute("SELECT dblink_disconnect(c) FROM unnest(dblink_get_connections()) AS c")
         wait_for(lambda: parts[1].searching() == [])
-        session.execute("SET statement_timeout = '300ms'")
+        session.execute("SET statement_timeout = '1500ms'")
         proxy.arm("deaf", 0)
 
         with pytest.raises(psycopg.errors.QueryCanceled, match='timeout, while part "deaf" of'):
             both(session)
 
         wait_for(lambda: [state for _, state, _ in parts[0].searching()] == ["idle"])
+        session.execute("RESET statement_timeout")
         assert both(session) == [1, 2]  # the next connection is heard
     finally:
         proxy.close()
@@ -699,3 +702,25 @@ def test_dblink_may_live_in_any_schema(session, docs):
         assert both(session) == [1, 2]
     finally:
         docs[0].execute('ALTER EXTENSION dblink SET SCHEMA public; DROP SCHEMA "100% odd"')
+
+
+def test_the_page_says_what_to_do(first, second, places):
+    """Its blocks, on parts of their own, as they are written but for the hosts."""
+    page = Path(__file__).parents[2].joinpath("docs", "servers.md").read_text()
+    on_parts, on_coordinator = re.findall(r"^```postgresql\n(.*?)^```$", page, re.M | re.S)
+    coordinator = Place(first, "page")
+    coordinator.execute("CREATE EXTENSION vector; CREATE EXTENSION dblink")
+    assert psql(second, coordinator, "install.sql", "parts.sql").returncode == 0
+    for number, server in enumerate((first, second), 1):
+        part = Place(server, "app")
+        mrl_db.connect(part.dsn).close()
+        part.execute(on_parts)
+        part.execute(f"INSERT INTO docs VALUES ({number}, '[1, {number}, 0]')")
+        host = f"host '{'ab'[number - 1]}.example'"
+        assert host in on_coordinator
+        on_coordinator = on_coordinator.replace(host, f"host '{part.address['host']}'")
+    *before, search = filter(str.strip, on_coordinator.split(";"))
+
+    coordinator.execute(";".join(before))
+
+    assert [key for key, _ in coordinator.execute(search)] == [1, 2]
