@@ -102,6 +102,7 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
 	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
 	$(PYTHON) benchmarks/bench_orms.py --data $(DATA) --name orms
+	$(PYTHON) benchmarks/bench_servers.py --data $(DATA) --name servers
 
 paper:  ## the experiments of arXiv:2205.13147 on CIFAR-10 and BANKING77, an hour or two; DATA has cifar10-jpeg and banking77-minilm; tables and plots in OUT
 	$(PYTHON) benchmarks/bench_paper.py --data $(DATA) --out $(OUT) --name paper

@@ -313,11 +313,13 @@ def test_a_connection_that_was_left_busy_is_opened_anew(session, docs):
     """As after a second cancellation, of the handler that reads what is left."""
     both(session)
     name = session.execute("SELECT c FROM unnest(dblink_get_connections()) AS c LIMIT 1").fetchone()
-    for left in ("SELECT 7::text, NULL::float8[]", "SELECT pg_sleep(60)::text, NULL::float8[]"):
+    for left in ("SELECT 7::text, NULL::float8[]", "SELECT pg_sleep(600)::text, NULL::float8[]"):
         session.execute("SELECT dblink_send_query(%s, %s)", (name[0], left))
 
         assert both(session) == [1, 2]
         assert both(session) == [1, 2]
+        for place in docs[1]:
+            wait_for(lambda place=place: [how for _, how, _ in place.searching()] == ["idle"])
 
 
 def test_what_is_left_of_the_timeout_is_passed_on(session, docs):
@@ -340,6 +342,15 @@ def test_what_is_left_of_the_timeout_is_passed_on(session, docs):
         assert max(session.execute(later).fetchall())[0] <= 600_000 - 200
         session.execute("RESET statement_timeout")
         assert sorted(both(session)) == [0, 1700]
+    finally:
+        docs[1][1].execute("ALTER ROLE searcher RESET statement_timeout")
+
+
+def test_a_part_that_ends_the_search_by_a_limit_of_its_own_is_named(session, docs):
+    docs[1][1].execute(f"{SLOW}; ALTER ROLE searcher SET statement_timeout = 100")
+    try:
+        with pytest.raises(psycopg.errors.QueryCanceled, match='^part "s2" of .*: cancel'):
+            both(session)
     finally:
         docs[1][1].execute("ALTER ROLE searcher RESET statement_timeout")
 
