@@ -6,8 +6,8 @@
 -- connect() does not install this, and a part needs none of it.
 --
 -- A search sends one statement to every part at once, by dblink_send_query. Each part runs its own
--- mrl.search_<collection>, whose k rows come back as one row with two arrays: so an empty result is
--- the end of an answer, and never an empty part. The answers are merged by distance, then key.
+-- mrl.search_<collection>; the answers are merged by distance, then key. As many results are read
+-- as were asked for, then the end: an empty answer cannot be taken for it.
 --
 -- A session keeps a connection to each part. Whatever ends a search early leaves none of them busy:
 -- the handler of mrl.ask_parts cancels what runs and reads what is left. Should that be cut off,

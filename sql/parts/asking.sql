@@ -3,13 +3,19 @@
 CREATE OR REPLACE FUNCTION mrl.ask_parts(
     collection text, servers text[], statement text, partial boolean DEFAULT false
 )
-    RETURNS TABLE (server text, keys text, distances double precision[])
+    RETURNS TABLE (server text, key text, distance double precision)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     connections text[] := mrl.part_names(servers);
+    limited boolean := current_setting('statement_timeout') <> '0';
+    step integer := 1;  -- all are asked before the first is heard
+    number integer := 1;
+    connection text;
+    anew boolean := false;
+    heard boolean;
     unread text[] := '{}';
     missing text[] := '{}';
     state text;
@@ -18,43 +24,65 @@ DECLARE
     hint text;
     context text;
 BEGIN
-    FOR step IN 1 .. 2 LOOP  -- all are asked before the first is heard
-        FOR number IN 1 .. cardinality(servers) LOOP
-            server := servers[number];
-            CONTINUE WHEN server = ANY (missing);
-            BEGIN
+    WHILE step <= 2 LOOP
+        BEGIN  -- a subtransaction is not free: one does for all parts up to the next that fails
+            LOOP
+                IF number > cardinality(servers) THEN
+                    step := step + 1;
+                    number := 1;
+                    EXIT WHEN step > 2;
+                END IF;
+                server := servers[number];
+                connection := connections[number];
+                heard := false;
                 IF step = 1 THEN
-                    unread := unread || connections[number];
-                    PERFORM mrl.ask_part(server, connections[number], statement, false);
-                ELSE
-                    SELECT a.keys, a.distances INTO keys, distances
-                    FROM mrl.hear_part(server, connections[number], statement) AS a;
-                    unread := array_remove(unread, connections[number]);
-                    RETURN NEXT;
+                    unread := unread || connection;
+                    PERFORM mrl.ask_part(server, connection, statement, anew);
+                ELSIF server <> ALL (missing) THEN
+                    IF anew THEN
+                        PERFORM mrl.ask_part(server, connection, statement, anew);
+                    END IF;
+                    IF limited THEN
+                        PERFORM FROM mrl.part_result(connection, true);
+                    END IF;
+                    RETURN QUERY
+                    SELECT server, r.key, r.distance FROM mrl.part_result(connection, true) AS r;
+                    heard := true;
+                    PERFORM FROM mrl.part_result(connection, true);  -- the end
+                    unread := array_remove(unread, connection);
                 END IF;
-            EXCEPTION WHEN query_canceled OR OTHERS THEN
-                GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-                    detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT,
-                    context = PG_EXCEPTION_CONTEXT;
-                -- A part's error comes with the name of its connection; a cancellation without it
-                -- is that of the statement here.
-                message := CASE
-                    WHEN state = '57014' AND strpos(context, connections[number]) = 0
-                    THEN format('%s, while part "%s" of collection "%s" was waited for',
-                        message, server, collection)
-                    ELSE format('part "%s" of collection "%s": %s', server, collection,
-                        concat_ws('; ', message, nullif(detail, ''), nullif(hint, '')))
-                END;
-                IF partial AND state ~ '^(08|57P)'
-                    AND cardinality(missing) + 1 < cardinality(servers)
-                THEN
-                    missing := missing || server;
-                    RAISE WARNING '%', message;
-                ELSE
-                    RAISE EXCEPTION '%', message USING ERRCODE = state;
-                END IF;
+                number := number + 1;
+                anew := false;
+            END LOOP;
+        EXCEPTION WHEN query_canceled OR OTHERS THEN
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+                detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT,
+                context = PG_EXCEPTION_CONTEXT;
+            -- A part's error comes with the name of its connection; a cancellation without it is
+            -- that of the statement here.
+            message := CASE
+                WHEN state = '57014' AND strpos(context, connection) = 0
+                THEN format('%s, while part "%s" of collection "%s" was waited for',
+                    message, server, collection)
+                ELSE format('part "%s" of collection "%s": %s', server, collection,
+                    concat_ws('; ', message, nullif(detail, ''), nullif(hint, '')))
             END;
-        END LOOP;
+            IF state !~ '^(08|57P)' THEN
+                RAISE EXCEPTION '%', message USING ERRCODE = state;
+            ELSIF heard THEN  -- lost after its answer
+                number := number + 1;
+                anew := false;
+            ELSIF step = 2 AND NOT anew THEN  -- lost since the search before, or just now
+                anew := true;
+            ELSIF partial AND cardinality(missing) + 1 < cardinality(servers) THEN
+                RAISE WARNING '%', message;
+                missing := missing || server;
+                number := number + 1;
+                anew := false;
+            ELSE
+                RAISE EXCEPTION '%', message USING ERRCODE = state;
+            END IF;
+        END;
     END LOOP;
 EXCEPTION WHEN query_canceled OR OTHERS THEN
     PERFORM mrl.hush_parts(unread);
@@ -62,9 +90,10 @@ EXCEPTION WHEN query_canceled OR OTHERS THEN
 END
 $$;
 COMMENT ON FUNCTION mrl.ask_parts(text, text[], text, boolean) IS
-    'The answers of all parts to a statement of one row (keys, distances), in the order of '
-    'servers. partial: whether parts that cannot be reached are left out, with a warning for each; '
-    'one must answer.';
+    'The rows (key, distance) of all parts'' answers to a statement, in the order of servers. A '
+    'part whose connection was lost, by a restart or after a time without use, is asked once more '
+    'over a new one. partial: whether parts that cannot be reached are left out, with a warning '
+    'for each; one must answer.';
 
 CREATE OR REPLACE FUNCTION mrl.ask_part(
     server text, connection text, statement text, anew boolean
@@ -86,7 +115,7 @@ BEGIN
         statement := format(
             $settings$SELECT pg_catalog.set_config('statement_timeout', least(
     %s, nullif(extract(epoch FROM pg_catalog.current_setting('statement_timeout')::interval), 0)
-        * 1000)::bigint::text, true), NULL::double precision[]; $settings$,
+        * 1000)::bigint::text, true), NULL::double precision; $settings$,
             greatest(1, ceil(1000 * extract(
                 epoch FROM statement_timestamp() + timeout - clock_timestamp())))) || statement;
     END IF;
@@ -116,42 +145,6 @@ $$;
 COMMENT ON FUNCTION mrl.ask_part(text, text, text, boolean) IS
     'Sends a statement to a part, with what is left of statement_timeout: over this session''s '
     'connection if there is one that can be used, else, or where anew is true, over a new one.';
-
-CREATE OR REPLACE FUNCTION mrl.hear_part(
-    server text, connection text, statement text, OUT keys text, OUT distances double precision[]
-)
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    result record;
-    anew boolean := false;
-BEGIN
-    LOOP
-        BEGIN
-            LOOP
-                SELECT r.keys, r.distances INTO result FROM mrl.part_result(connection, true) AS r;
-                EXIT WHEN NOT FOUND;
-                keys := result.keys;  -- the last one is the answer; a setting may come before
-                distances := result.distances;
-            END LOOP;
-            RETURN;
-        EXCEPTION
-            WHEN connection_exception OR admin_shutdown OR crash_shutdown OR cannot_connect_now
-                OR idle_session_timeout
-            THEN
-                IF anew THEN
-                    RAISE;
-                END IF;
-        END;
-        anew := true;
-        PERFORM mrl.ask_part(server, connection, statement, anew);
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION mrl.hear_part(text, text, text) IS
-    'The answer of a part that was asked. One whose connection was lost, by a restart or after a '
-    'time without use, is asked once more over a new one.';
 
 CREATE OR REPLACE FUNCTION mrl.hush_parts(connections text[])
     RETURNS void
@@ -185,15 +178,20 @@ COMMENT ON FUNCTION mrl.hush_parts(text[]) IS
 
 CREATE OR REPLACE FUNCTION mrl.part_names(servers text[])
     RETURNS text[]
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT array_agg(
-        -- A role uses no connection of another's, and none of before ALTER SERVER.
-        format('mrl %s %s', to_regrole(quote_ident(current_user))::oid, s.oid) || ' ' || s.xmin
-        ORDER BY p.number)
-    FROM unnest(servers) WITH ORDINALITY AS p (server, number)
-    LEFT JOIN pg_foreign_server AS s ON s.srvname = p.server
+DECLARE
+    -- A role uses no connection of another's, and none of before ALTER SERVER.
+    role text := to_regrole(quote_ident(current_user))::oid;
+BEGIN
+    RETURN (
+        SELECT array_agg(
+            'mrl ' || role || ' ' || s.oid || ' ' || s.xmin ORDER BY p.number)
+        FROM unnest(servers) WITH ORDINALITY AS p (server, number)
+        LEFT JOIN pg_foreign_server AS s ON s.srvname = p.server
+    );
+END
 $$;
 COMMENT ON FUNCTION mrl.part_names(text[]) IS
     'The names of this role''s connections to servers; NULL where there is no such server.';

@@ -56,7 +56,7 @@ BEGIN
     END LOOP;
 
     FOR answer IN
-        SELECT a.server, a.keys::jsonb AS definition
+        SELECT a.server, a.key::jsonb AS definition
         FROM mrl.ask_parts(collection, servers, mrl.definition_statement(collection)) AS a
     LOOP
         first_server := coalesce(first_server, answer.server);
@@ -157,19 +157,19 @@ BEGIN
 BEGIN
     RETURN QUERY
     SELECT hit.key, hit.distance
-    FROM mrl.ask_parts(
-        %L, %L,
-        format(
-            'SELECT pg_catalog.array_agg(h.id)::text, pg_catalog.array_agg(h.distance) '
-            'FROM mrl.%%I(%%L, %%L, %%L) AS h',
-            %L, query, k, shortlist),
-        partial) AS a
-    CROSS JOIN LATERAL unnest(a.keys::%s[], a.distances) AS hit (key, distance)
+    FROM (
+        SELECT a.key::%s AS key, a.distance
+        FROM mrl.ask_parts(
+            %L, %L,
+            format('SELECT h.id, h.distance FROM mrl.%%I(%%L, %%L, %%L) AS h', %L, query, k,
+                   shortlist),
+            partial) AS a
+    ) AS hit
     ORDER BY hit.distance, hit.key%s
     LIMIT greatest(k, 1);  -- a limit of 0 would ask nobody, and the parts refuse such a k
 END
 $body$,
-            collection, servers, 'search_' || collection, definition ->> 'key type',
+            definition ->> 'key type', collection, servers, 'search_' || collection,
             ' COLLATE ' || collation_));
     EXECUTE format('COMMENT ON FUNCTION mrl.%I(%I.vector, integer, integer, boolean) IS %L',
         'search_' || collection, mrl.vector_schema(),
@@ -232,7 +232,7 @@ SELECT pg_catalog.jsonb_build_object(
         WHEN l.collname = 'default' THEN %s
         WHEN l.collname IN ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') THEN 'collation "C"'
         ELSE pg_catalog.format('collation %%I.%%I', n.nspname, l.collname)
-    END)::text, NULL::double precision[]
+    END)::text, NULL::double precision
 FROM mrl.find(%L, whole => true) AS c
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.key_column
 LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation

@@ -51,11 +51,11 @@ CREATE OR REPLACE FUNCTION mrl.part_cancel(connection text)
 COMMENT ON FUNCTION mrl.part_cancel(text) IS 'Cancels what a connection runs.';
 
 CREATE OR REPLACE FUNCTION mrl.part_result(connection text, fail boolean)
-    RETURNS TABLE (keys text, distances double precision[])
-    LANGUAGE sql
+    RETURNS TABLE (key text, distance double precision)
+    LANGUAGE sql STABLE  -- else it would not be inlined
 BEGIN ATOMIC
-    SELECT r.keys, r.distances
-    FROM dblink_get_result(connection, fail) AS r (keys text, distances double precision[]);
+    SELECT r.key, r.distance
+    FROM dblink_get_result(connection, fail) AS r (key text, distance double precision);
 END;
 COMMENT ON FUNCTION mrl.part_result(text, boolean) IS
     'The next result of what was sent, which is waited for; no row where all have been read. fail: '

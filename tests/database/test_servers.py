@@ -313,7 +313,7 @@ def test_a_connection_that_was_left_busy_is_opened_anew(session, docs):
     """As after a second cancellation, of the handler that reads what is left."""
     both(session)
     name = session.execute("SELECT c FROM unnest(dblink_get_connections()) AS c LIMIT 1").fetchone()
-    for left in ("SELECT 7::text, NULL::float8[]", "SELECT pg_sleep(600)::text, NULL::float8[]"):
+    for left in ("SELECT 7::text, NULL::float8", "SELECT pg_sleep(600)::text, NULL::float8"):
         session.execute("SELECT dblink_send_query(%s, %s)", (name[0], left))
 
         assert both(session) == [1, 2]
@@ -486,7 +486,7 @@ def test_a_role_with_rights_attaches_and_each_role_uses_its_own_connections(docs
         )
     for place in parts:
         place.execute("GRANT SELECT ON mrl.collection, mrl.plan, docs TO reader")
-    who = "SELECT keys FROM mrl.ask_parts('docs', '{s1,s2}', 'SELECT session_user::text, NULL')"
+    who = "SELECT key FROM mrl.ask_parts('docs', '{s1,s2}', 'SELECT session_user::text, NULL')"
     with psycopg.connect(coordinator.dsn, autocommit=True) as session:
         assert session.execute(who).fetchall() == [("searcher",), ("searcher",)]
         session.execute("SET ROLE app")
