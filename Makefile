@@ -74,7 +74,7 @@ lint:
 format:
 	ruff check --fix . ; ruff format . && clang-format -i csrc/*/*.?pp csrc/*/*.[ch] tests/native/*.?pp
 
-soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, standbys, forks, exits, lives of a collection and of an index, damaged streams and files
+soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, standbys, forks, exits, lives of a collection and of an index, damaged streams and files, merged parts
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py tests/property/test_json_filters.py
 	MRL_DB_FRAMEWORK_EXAMPLES=5000 $(MAKE) frameworks
 	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
@@ -84,6 +84,7 @@ soak: native  ## the long forms, some hours: filters, groups, cut lines, killed 
 	MRL_DB_INDEX_RUNS=1000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/extension/test_model.py
 	MRL_DB_CLIENT_SECONDS=1800 pytest -n0 -s tests/extension/test_clients.py
 	MRL_DB_RESTORES=all pytest tests/database/test_restores.py
+	MRL_DB_SERVERS_EXAMPLES=5000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/database/test_servers.py
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
 	$(BUILD)/native/wire_test 10000000
 	$(BUILD)/native/file_test 10000000

@@ -21,7 +21,6 @@ DECLARE
     answer record;
     first_server text;
     definition jsonb;
-    key_order text;
     text_order text;
     old jsonb;
 BEGIN
@@ -76,16 +75,14 @@ BEGIN
         collection, (definition ->> 'dims')::integer, ARRAY[(definition ->> 'dims')::integer], 1,
         definition ->> 'metric');
     EXECUTE format('SELECT %s', mrl.text_order()) INTO text_order;
-    key_order := definition ->> 'order of keys';
-    IF starts_with(key_order, 'database ') AND key_order <> text_order
-        OR to_regcollation(substring(key_order FROM '^collation (.*)$')) IS NULL
-            AND starts_with(key_order, 'collation ')
+    IF starts_with(definition ->> 'order of keys', 'database ')
+        AND definition ->> 'order of keys' <> text_order
     THEN
-        RAISE EXCEPTION 'keys are in the order of % on the parts, which is not that of % here',
-            key_order, text_order
+        RAISE EXCEPTION 'keys are in the order of % on the parts, of % here',
+            definition ->> 'order of keys', text_order
             USING ERRCODE = 'MR003',
-                HINT = 'rows of one distance are ordered by key: CREATE COLLATION here as there, '
-                    'or CREATE DATABASE with their locale for the coordinator';
+                HINT = 'rows of one distance are ordered by key: CREATE DATABASE with the parts'' '
+                    'locale for the coordinator';
     END IF;
     SELECT p.definition INTO old FROM mrl.parted AS p WHERE p.name = collection;
     IF old ->> 'key type' <> definition ->> 'key type' THEN
@@ -141,8 +138,24 @@ CREATE OR REPLACE FUNCTION mrl.define_parted_search(
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    collation_ text := substring(definition ->> 'order of keys' FROM '^collation (.*)$');
+    key_type text := definition ->> 'key type';
+    -- As SQL writes what is here: the parts' words do not become SQL.
+    key_collation text := to_regcollation(
+        substring(definition ->> 'order of keys' FROM '^collation (.*)$'));
 BEGIN
+    IF key_type IS NULL OR key_type NOT IN (
+        'bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying'
+    ) THEN
+        RAISE EXCEPTION
+            'the parts'' key type is "%", wanted bigint, integer, smallint, uuid or text', key_type
+            USING ERRCODE = 'MR003';
+    END IF;
+    IF key_collation IS NULL AND starts_with(definition ->> 'order of keys', 'collation ') THEN
+        RAISE EXCEPTION 'keys are in the order of % on the parts, which is not here',
+            definition ->> 'order of keys'
+            USING ERRCODE = 'MR003',
+                HINT = 'rows of one distance are ordered by key: CREATE COLLATION here as there';
+    END IF;
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION mrl.%I(
             query %I.vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL,
@@ -152,7 +165,7 @@ BEGIN
             LANGUAGE plpgsql
             SET search_path = pg_catalog, pg_temp
         AS %L',
-        'search_' || collection, mrl.vector_schema(), definition ->> 'key type',
+        'search_' || collection, mrl.vector_schema(), key_type,
         format($body$
 BEGIN
     RETURN QUERY
@@ -169,8 +182,8 @@ BEGIN
     LIMIT greatest(k, 1);  -- a limit of 0 would ask nobody, and the parts refuse such a k
 END
 $body$,
-            definition ->> 'key type', collection, servers, 'search_' || collection,
-            ' COLLATE ' || collation_));
+            key_type, collection, servers, 'search_' || collection,
+            ' COLLATE ' || key_collation));
     EXECUTE format('COMMENT ON FUNCTION mrl.%I(%I.vector, integer, integer, boolean) IS %L',
         'search_' || collection, mrl.vector_schema(),
         format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, '

@@ -5,6 +5,7 @@ a server of its own, which the tests stop and start.
 """
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from mrl_db.postgres.server import programs
 pytestmark = pytest.mark.superuser
 
 PASSWORD = "not to be seen"
+EXAMPLES = int(os.environ.get("MRL_DB_SERVERS_EXAMPLES", "25"))
 SLOW = """
     CREATE OR REPLACE FUNCTION mrl.search_docs(
         query vector, k integer DEFAULT 10, shortlist integer DEFAULT NULL
@@ -215,7 +217,7 @@ def test_merged_answers_are_those_of_one_server_with_all_rows(places, key_type):
             for place in (coordinator, *parts, whole)
         ]
 
-        @settings(max_examples=25)
+        @settings(max_examples=EXAMPLES)
         @example(keys=ODD if key_type == "text" else [], points=[(0.0, 1.0)], query=(1.0, 0.5), k=9)
         @given(
             keys=st.lists(KEYS[key_type], unique=True, max_size=30),
@@ -601,6 +603,30 @@ def test_parts_that_differ_are_refused_saying_both_sides(session, docs, what):
         place.execute("DROP COLLATION IF EXISTS here; DROP COLLATION IF EXISTS there")
 
 
+EVIL = "bigint, x bigint) LANGUAGE sql AS 'DROP TABLE mrl.parted'; --"
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ({"key type": EVIL}, "key type"),
+        ({"key type": "text", "order of keys": f'collation "C"; {EVIL}'}, "name|collation"),
+        ({"key type": "text", "order of keys": 'collation public."none"'}, "collation"),
+    ],
+)
+def test_a_part_cannot_have_the_coordinator_run_its_sql(session, definition, said):
+    """What parts say of themselves becomes a function here, made with the rights of who attaches."""
+    of_all = {"metric": "l2", "dims": 2, **definition}
+
+    with pytest.raises(psycopg.Error, match=said):
+        session.execute(
+            "SELECT mrl.define_parted_search('evil', '{s1}', %s)",
+            [psycopg.types.json.Jsonb(of_all)],
+        )
+
+    assert session.execute("SELECT name FROM mrl.parted").fetchall() == [("docs",)]
+
+
 def test_keys_with_a_collation_are_merged_in_its_order(session, docs):
     collation = """CREATE COLLATION "Ours" (provider = libc, locale = 'C.utf8')"""
     for place, rows in zip(docs[1], (["b", "Ä"], ["B", "a"]), strict=True):
@@ -705,6 +731,23 @@ def test_the_script_may_run_again_and_says_what_it_needs(session, docs, second):
         "AND (p.prosecdef OR obj_description(p.oid, 'pg_proc') IS NULL)"
     )
     assert found.fetchall() == []
+
+
+def test_a_dumped_coordinator_is_restored(docs, first, second):
+    restored = Place(first, "restored")
+    dump = first.embedded.binaries.program("pg_dump")
+    text = subprocess.run([dump, docs[0].dsn], capture_output=True, check=True).stdout
+    subprocess.run(
+        [first.embedded.binaries.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", restored.dsn],
+        input=text,
+        capture_output=True,
+        check=True,
+    )
+
+    assert [key for key, _ in restored.execute(SEARCH)] == [1, 2]
+    restored.execute(
+        "SELECT mrl.attach_parts('docs', ARRAY['s2']); SELECT mrl.detach_parts('docs')"
+    )
 
 
 def test_dblink_may_live_in_any_schema(session, docs):
