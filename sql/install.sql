@@ -109,14 +109,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '05b50b037c474ed273a6e7e91d9a671191bf48b2886ca7e4bdb6656b7e6dfbf0'
+        AND checksum = '48d2282fd9359081c3a8fe9d5d09826d86fb653f7df0604699fa8a407aef5992'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '05b50b037c474ed273a6e7e91d9a671191bf48b2886ca7e4bdb6656b7e6dfbf0',
+    '48d2282fd9359081c3a8fe9d5d09826d86fb653f7df0604699fa8a407aef5992',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -157,14 +157,30 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = '01eedd3364ad1d348e5b915686d134e4558c5d0c766519768a90a6f3529d7b33'
+        AND checksum = '8813abdb6f4b2350f1205ca591d0956f4ca44d87ad38f16e525cbf1dedd67a01'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    '01eedd3364ad1d348e5b915686d134e4558c5d0c766519768a90a6f3529d7b33',
+    '8813abdb6f4b2350f1205ca591d0956f4ca44d87ad38f16e525cbf1dedd67a01',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/partitions'
+        AND checksum = '049a00e7fa790b06a6c64b1ce8241c6351f8b3d4734aa4d95d7163e33604f2e5'
+) AS missing \gset
+\if :missing
+\ir functions/partitions.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/partitions',
+    '049a00e7fa790b06a6c64b1ce8241c6351f8b3d4734aa4d95d7163e33604f2e5',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

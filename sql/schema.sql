@@ -143,7 +143,7 @@ CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integ
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '70fb445490aabce6e20c05f0b9c9f7a7';
+    search_path=pg_catalog, pg_temp AS 'dabf05f85081e2372c970d8e155a456e';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.compiled_log() RETURNS regprocedure LANGUAGE sql STABLE SET
@@ -169,7 +169,7 @@ CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer D
 CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
     sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'eb3868a5f70e42bc3adcb2202db913a3';
+    search_path=pg_catalog, pg_temp AS 'd6e0db8d6aeaf78f1d5b2c3d41498a6d';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'f554b6fc1d85db862b69c617a651b07b';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
@@ -229,14 +229,19 @@ CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sq
 CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
+CREATE FUNCTION mrl.log_arguments(c mrl.collection, arguments text[]) RETURNS bytea LANGUAGE sql
+    STABLE SET search_path=pg_catalog, pg_temp AS 'b558863aa1f8e33edb9b663195c96f37';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
-    '51d9afc71c400659021c84fbc4ef921a';
+    'c6a5f34e54ab169ad04906192ee5f575';
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '23091b92a8c8330f9a0b4b2ede16fd1f';
+    search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS '9e4d2501f3c8c78d449afbaaa53876ae';
+    search_path=pg_catalog, pg_temp AS '2c46b0f89a1558342dd51f4101402d01';
 CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
-    PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'bce738d6856044809b37fd813d72ee13';
+    PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '9f7eb9c30c155b78b41e987eeeab8613';
+CREATE FUNCTION mrl.log_triggers(c mrl.collection) RETURNS TABLE(part oid, present bigint, right_
+    bigint) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    'c9b39ee83432e7ae251308916aa12a86';
 CREATE FUNCTION mrl.lost(collection text, query public.vector, want text[], k integer DEFAULT 10)
     RETURNS TABLE(id text, stage integer, reason text, rank bigint, keep integer) LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS 'ae4ef6c48cddff6dfa7df1b7cd069ac2';
@@ -260,6 +265,11 @@ CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
 CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'd9669e1ff4166bc7c5beb79876ef9a90';
+CREATE FUNCTION mrl.partitions(relation oid) RETURNS TABLE(part oid, level integer, kind "char",
+    attached xid, leaving boolean) LANGUAGE sql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
+    '62807c9d346c5feca510124ab67ca6c1';
+CREATE FUNCTION mrl.partitions_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT
+    SET search_path=pg_catalog, pg_temp AS '5a132dda5567d8d9192cd1a3d236ba28';
 CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
 CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET
@@ -307,6 +317,8 @@ CREATE FUNCTION mrl.table_of(c mrl.collection) RETURNS text LANGUAGE plpgsql STA
     search_path=pg_catalog, pg_temp AS 'a410e70f8dface75c1085171cd11a2ae';
 CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS '2272628750bde398ee4bfbe7bbb2a019';
+CREATE FUNCTION mrl.tree_arguments(c mrl.collection) RETURNS text[] LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '8abb6e788dcb9c47d6240a7b2c85d2f6';
 CREATE FUNCTION mrl.trim_batches(older_than interval DEFAULT '7 days'::interval) RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS '1c980f24686bc06d24640577b7a6f4c9';
 CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -317,7 +329,7 @@ CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET sear
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '23ef27c2f71cc07a70adab8592ed999e';
+    search_path=pg_catalog, pg_temp AS '96da310031a88b8f7e1ad3f92f91db3b';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '39d922d822454897aa8171dff62939a3';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS

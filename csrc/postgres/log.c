@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/pg_prng.h"
@@ -210,6 +211,20 @@ static void write_row(Oid relation, const Keys* keys) {
     table_close(log, NoLock);
 }
 
+// What is written to a partition is said of the table that all partitions are of; of one that was
+// detached, nothing.
+static Oid logged_relation(const TriggerData* trigger) {
+    Relation relation = trigger->tg_relation;
+    List* ancestors;
+
+    if (trigger->tg_trigger->tgnargs < 3) return RelationGetRelid(relation);
+    if (!relation->rd_rel->relispartition)
+        return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? RelationGetRelid(relation)
+                                                                      : InvalidOid;
+    ancestors = get_partition_ancestors(RelationGetRelid(relation));
+    return ancestors == NIL ? InvalidOid : llast_oid(ancestors);
+}
+
 static void trim_by_chance(void) {
     if (pg_prng_double(&pg_global_prng_state) >= trimming) return;
     SPI_connect();
@@ -221,18 +236,22 @@ PG_FUNCTION_INFO_V1(mrl_log_change);
 Datum mrl_log_change(PG_FUNCTION_ARGS) {
     const TriggerData* trigger = (const TriggerData*)fcinfo->context;
     Keys keys = {.any = true};
+    Oid relation;
 
     if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-        !TRIGGER_FIRED_AFTER(trigger->tg_event) || trigger->tg_trigger->tgnargs != 2)
+        !TRIGGER_FIRED_AFTER(trigger->tg_event) || trigger->tg_trigger->tgnargs < 2 ||
+        trigger->tg_trigger->tgnargs > 3)
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("mrl_log_change(key, column) is for the triggers that "
                                "mrl.log_changes() makes")));
+    relation = logged_relation(trigger);
+    if (!OidIsValid(relation)) PG_RETURN_POINTER(NULL);
     if (!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
         keys = find_key(RelationGetDescr(trigger->tg_relation), trigger->tg_trigger->tgargs[0],
                         trigger->tg_trigger->tgargs[1]);
         if (!collect(&keys, trigger)) PG_RETURN_POINTER(NULL);
     }
-    write_row(RelationGetRelid(trigger->tg_relation), &keys);
+    write_row(relation, &keys);
     trim_by_chance();
     PG_RETURN_POINTER(NULL);
 }

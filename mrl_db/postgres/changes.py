@@ -29,6 +29,13 @@ from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Connection, Session
 
 _TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
+# Who writes without a trigger of the log that is the collection's, by the flags of mrl.check_log.
+_UNLOGGED = {
+    "subscribed": "a subscription's worker, which fires no triggers,",
+    "children": "statements on its children (INHERITS)",
+    "partition": "statements on the table that it is a partition of",
+    "foreign": "other servers, where one of its partitions is,",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class NotLoggedError(FreshnessError):
     """The triggers of the log are not there, or do not fire always.
 
     Attributes:
-        gone: There is none of them, as after DROP EXTENSION.
+        gone: There is none of them, as after DROP EXTENSION, or none of a partition that is new.
     """
 
     def __init__(self, message: str, *, gone: bool) -> None:
@@ -129,12 +136,8 @@ class ChangeLog:
                 'this process would not be: search with engine="sql", or say '
                 "load(allow_rls_bypass=True)"
             )
-        if state["partitioned"] or state["subscribed"]:
-            why = (
-                "a subscription's worker, which fires no triggers,"
-                if state["subscribed"]
-                else "statements on its partitions or children"
-            )
+        why = next((words for flag, words in _UNLOGGED.items() if state[flag]), None)
+        if why is not None:
             raise FreshnessError(
                 f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: '
                 'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'

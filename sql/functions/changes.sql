@@ -12,7 +12,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -23,7 +23,8 @@ BEGIN
                     format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND t.tgname ^@ 'mrl_log_'
-            ))
+            ),
+            CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
         WHERE c.oid = log_fingerprint.relation
@@ -32,8 +33,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
-    'key and vector column, the triggers; each with the transaction that last changed it. NULL '
-    'when the table or the collection is gone.';
+    'key and vector column, the triggers; each with the transaction that last changed it; and the '
+    'partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -42,42 +43,38 @@ CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
 AS $$
 DECLARE
     c mrl.collection := mrl.find(collection);
-    kind text := mrl.column_of_keys(mrl.type_of(c.relation, c.key_column));
-    arguments bytea := convert_to(c.key_column, getdatabaseencoding()) || '\x00'
-        || convert_to(kind, getdatabaseencoding()) || '\x00';
 BEGIN
     RETURN (
         SELECT json_build_object(
             'relation', r.oid::bigint,
-            'partitioned', r.relkind = 'p' OR r.relispartition
-                OR EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = r.oid),
-            'subscribed', EXISTS (SELECT FROM pg_subscription_rel AS s WHERE s.srrelid = r.oid),
+            'partition', r.relispartition,
+            'children', r.relkind <> 'p'
+                AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = r.oid),
+            'foreign', EXISTS (SELECT FROM mrl.partitions(r.oid) AS p WHERE p.kind = 'f'),
+            'subscribed', EXISTS (
+                SELECT
+                FROM mrl.partitions(r.oid) AS p
+                JOIN pg_subscription_rel AS s ON s.srrelid = p.part
+            ),
             'row_security', r.relrowsecurity,
             'read_only', current_setting('transaction_read_only') = 'on',
-            'gone', NOT EXISTS (
-                SELECT FROM pg_trigger AS t WHERE t.tgrelid = r.oid AND t.tgname ^@ 'mrl_log_'
-            ),
-            'triggers', (
-                SELECT count(*)
-                FROM pg_trigger AS t
-                JOIN pg_proc AS p ON p.oid = t.tgfoid
-                WHERE t.tgrelid = r.oid AND t.tgname ^@ 'mrl_log_' AND t.tgenabled = 'A'
-                    AND CASE
-                        WHEN p.oid = mrl.compiled_log()
-                            OR (p.pronamespace = 'mrl'::regnamespace AND p.proname = 'log_change')
-                        THEN t.tgargs = arguments
-                        ELSE p.pronamespace = 'mrl'::regnamespace
-                            AND p.prosrc = mrl.log_text(c.key_column, kind)
-                    END
-            ))
+            'gone', t.gone,
+            'triggers', t.triggers)
         FROM pg_class AS r
+        CROSS JOIN LATERAL (
+            SELECT
+                bool_or(t.present = 0) AND bool_and(t.present = 0 OR t.right_ >= 4) AS gone,
+                min(t.right_) AS triggers
+            FROM mrl.log_triggers(c) AS t
+        ) AS t
         WHERE r.oid = c.relation
     );
 END
 $$;
 COMMENT ON FUNCTION mrl.check_log(text) IS
-    'Whether the log of a collection sees every write: what stands in its way, as flags; NULL when '
-    'the table is gone.';
+    'Whether the log of a collection sees every write: what stands in its way, as flags; its '
+    'triggers, of that partition which has the fewest; gone: none there, or none of some '
+    'partitions. NULL when the table is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.on_log_cut()
     RETURNS trigger

@@ -10,6 +10,9 @@
 -- Three functions do so, one in place of the other: that of the extension mrl_db where it is, in C;
 -- one made for the table; one for every table, where the other may not be made. Triggers of the
 -- first go with the extension, and the next reader makes them anew.
+--
+-- A statement fires the triggers of the table that it names: of a partitioned table its own, or
+-- those of a partition. So all have them, and all log for the table that the partitions are of.
 
 CREATE OR REPLACE FUNCTION mrl.column_of_keys(key_type text)
     RETURNS text
@@ -31,7 +34,14 @@ AS $$
 DECLARE
     keys {type}[];
     half integer;
+    logged pg_catalog.oid := TG_RELID;
 BEGIN
+    IF TG_NARGS OPERATOR(pg_catalog.>) 0 THEN
+        logged := pg_catalog.pg_partition_root(TG_RELID);
+        IF logged IS NULL THEN
+            RETURN NULL;  -- a partition no more
+        END IF;
+    END IF;
     BEGIN
         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
             keys := ARRAY(SELECT r.{key}::{type} FROM new_rows AS r LIMIT 100001);
@@ -59,7 +69,7 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         keys := NULL;  -- the key has another name or type by now
     END;
-    INSERT INTO mrl.change (relation, {kind}) VALUES (TG_RELID, keys);
+    INSERT INTO mrl.change (relation, {kind}) VALUES (logged, keys);
     IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.001 THEN
         PERFORM mrl.trim_by_chance();
     END IF;
@@ -105,6 +115,8 @@ DECLARE
     name text := format('mrl.%I()', 'log_of_' || c.name);
     owner regrole := (SELECT r.relowner FROM pg_class AS r WHERE r.oid = c.relation);
     compiled regproc := mrl.compiled_log();
+    further text := coalesce(
+        (SELECT string_agg(format(', %L', a), '') FROM unnest(mrl.tree_arguments(c)) AS a), '');
 BEGIN
     IF kind IS NULL THEN
         RAISE EXCEPTION 'table % of collection "%" has no key "%" any more',
@@ -112,7 +124,7 @@ BEGIN
             USING ERRCODE = 'MR003', HINT = 'name it so again, or drop and attach the collection';
     END IF;
     IF compiled IS NOT NULL THEN
-        RETURN format('%s(%L, %L)', compiled, c.key_column, kind);
+        RETURN format('%s(%L, %L%s)', compiled, c.key_column, kind, further);
     END IF;
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS %L',
@@ -121,9 +133,9 @@ BEGIN
     EXECUTE format('ALTER FUNCTION %s OWNER TO %s', name, owner);
     EXECUTE format(
         'COMMENT ON FUNCTION %s IS %L', name, 'Logs what is written to a collection.');
-    RETURN name;
+    RETURN format('mrl.%I(%s)', 'log_of_' || c.name, substr(further, 3));
 EXCEPTION WHEN insufficient_privilege OR invalid_function_definition THEN
-    RETURN format('mrl.log_change(%L, %L)', c.key_column, kind);
+    RETURN format('mrl.log_change(%L, %L%s)', c.key_column, kind, further);
 END
 $$;
 COMMENT ON FUNCTION mrl.define_log(text) IS
@@ -139,7 +151,14 @@ DECLARE
     most CONSTANT integer := 100000;  -- keys of a statement
     keys pg_catalog.text[];
     keys_before pg_catalog.text[];
+    logged pg_catalog.oid := TG_RELID;
 BEGIN
+    IF TG_NARGS OPERATOR(pg_catalog.>) 2 THEN
+        logged := pg_catalog.pg_partition_root(TG_RELID);
+        IF logged IS NULL THEN
+            RETURN NULL;  -- a partition no more
+        END IF;
+    END IF;
     BEGIN
         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
             EXECUTE pg_catalog.format(
@@ -177,7 +196,7 @@ BEGIN
     END;
     INSERT INTO mrl.change (relation, integers, uuids, texts)
     VALUES (
-        TG_RELID,
+        logged,
         CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'integers' THEN keys::bigint[] END,
         CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'uuids' THEN keys::pg_catalog.uuid[] END,
         CASE WHEN TG_ARGV[1] OPERATOR(pg_catalog.=) 'texts' THEN keys END
@@ -190,7 +209,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_change() IS
     'What mrl.log_text() makes, for a key that is named by an argument and so looked for anew in '
-    'every statement. Arguments: the key''s column, and the column of mrl.change for its type.';
+    'every statement. Arguments: the key''s column, and the column of mrl.change for its type; '
+    '"partitions" where what is logged is said of the table that the partitions are of.';
 
 CREATE OR REPLACE FUNCTION mrl.log_changes(collection text)
     RETURNS void
@@ -204,26 +224,45 @@ DECLARE
         'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
         'DELETE', 'REFERENCING OLD TABLE AS old_rows',
         'TRUNCATE', ''];
+    own text;
     call text;
+    called oid;
+    part regclass;
     name text;
 BEGIN
     PERFORM mrl.wait_briefly();
     c := mrl.find(collection, whole => true);
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', mrl.table_of(c));  -- one at a time
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', mrl.table_of(c));  -- one at a time
+    own := format('mrl.%I(', 'log_of_' || c.name);
     call := mrl.define_log(collection);
-    FOR event IN 1 .. cardinality(events) BY 2 LOOP
-        name := 'mrl_log_' || lower(events[event]);
-        EXECUTE format(
-            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s
-             FOR EACH STATEMENT EXECUTE FUNCTION %s',
-            name, events[event], c.relation, events[event + 1], call);
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.relation, name);
-        IF mrl.compiled_log() IS NOT NULL THEN
-            EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION mrl_db', name, c.relation);
-        END IF;
+    called := coalesce(
+        mrl.compiled_log(),
+        to_regprocedure(CASE WHEN call ^@ own THEN own ELSE 'mrl.log_change(' END || ')'));
+    -- What is logged as it shall be is left as it is: nobody waits for those who write there.
+    FOR part IN
+        SELECT t.part
+        FROM mrl.log_triggers(c) AS t
+        WHERE t.right_ < 4 OR EXISTS (
+            SELECT
+            FROM pg_trigger AS g
+            WHERE g.tgrelid = t.part AND g.tgname ^@ 'mrl_log_' AND g.tgfoid <> called
+        )
+        ORDER BY t.part <> c.relation, t.part
+    LOOP
+        FOR event IN 1 .. cardinality(events) BY 2 LOOP
+            name := 'mrl_log_' || lower(events[event]);
+            EXECUTE format(
+                'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s
+                 FOR EACH STATEMENT EXECUTE FUNCTION %s',
+                name, events[event], part, events[event + 1], call);
+            EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', part, name);
+            IF mrl.compiled_log() IS NOT NULL THEN
+                EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION mrl_db', name, part);
+            END IF;
+        END LOOP;
     END LOOP;
     IF mrl.compiled_log() IS NOT NULL THEN
-        PERFORM mrl.drop_log(to_regprocedure(format('mrl.%I()', 'log_of_' || c.name)));
+        PERFORM mrl.drop_log(to_regprocedure(own || ')'));
     END IF;
     INSERT INTO mrl.logged AS l (relation, needed_until)
     VALUES (c.relation, clock_timestamp() + interval '7 days')
@@ -232,7 +271,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_changes(text) IS
     'Makes the triggers that log what is written to a collection; whoever reads it in a process '
-    'does. They fire under session_replication_role = replica too. For the owner of the table.';
+    'does. They fire under session_replication_role = replica too. Of a partitioned table each '
+    'partition has them, too. For the owner of the table.';
 
 CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
     RETURNS void
@@ -240,6 +280,7 @@ CREATE OR REPLACE FUNCTION mrl.unlog_changes(relation regclass)
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    part regclass;
     name text;
     function_ regprocedure;
 BEGIN
@@ -248,14 +289,20 @@ BEGIN
     ) THEN
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation);  -- one at a time
     END IF;
-    FOR name, function_ IN
-        SELECT t.tgname, t.tgfoid
+    -- A function of the table's own is also called where a partition was detached.
+    FOR part, name, function_ IN
+        SELECT t.tgrelid, t.tgname, t.tgfoid
         FROM pg_trigger AS t
         JOIN pg_proc AS p ON p.oid = t.tgfoid
-        WHERE t.tgrelid = relation AND t.tgname ^@ 'mrl_log_'
+        WHERE t.tgname ^@ 'mrl_log_'
             AND (p.pronamespace = 'mrl'::regnamespace OR p.oid = mrl.compiled_log())
+            AND (
+                t.tgrelid IN (SELECT b.part FROM mrl.partitions(relation) AS b)
+                OR p.proname ^@ 'log_of_'
+                    AND p.oid IN (SELECT o.tgfoid FROM pg_trigger AS o WHERE o.tgrelid = relation)
+            )
     LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+        EXECUTE format('DROP TRIGGER %I ON %s', name, part);
     END LOOP;
     IF function_ <> 'mrl.log_change()'::regprocedure
         AND function_ IS DISTINCT FROM mrl.compiled_log()

@@ -38,7 +38,12 @@ SELECT mrl.drop_collection(%s)
 
 -- A table by its name as SQL writes it ("public.articles", quoted where need be), with its size.
 -- name: table_find
-SELECT r.oid, pg_catalog.pg_total_relation_size(r.oid)
+SELECT
+    r.oid,
+    (
+        SELECT sum(pg_catalog.pg_total_relation_size(p.part))
+        FROM mrl.partitions(r.oid) AS p
+    )::bigint
 FROM pg_catalog.pg_class AS r
 WHERE r.oid = pg_catalog.to_regclass(%s)
 
