@@ -93,14 +93,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'b9ed11c04f01b9b84c2e46addca2624e804b12d4ab62025ae62e3bc4787f7a60'
+        AND checksum = '1749ef927ad37d05ebf37f69d4ce7ba873d55a9b2171415c029e540427363d0e'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'b9ed11c04f01b9b84c2e46addca2624e804b12d4ab62025ae62e3bc4787f7a60',
+    '1749ef927ad37d05ebf37f69d4ce7ba873d55a9b2171415c029e540427363d0e',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -141,14 +141,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '62ad8c8c7d764c784304af435add650deb70d5f1f9112fc9df8d11d61a7ef73f'
+        AND checksum = '66f7db469525c92206e3bfff5cc7c167cf9805cf91f7a134fd332e6a6f484104'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '62ad8c8c7d764c784304af435add650deb70d5f1f9112fc9df8d11d61a7ef73f',
+    '66f7db469525c92206e3bfff5cc7c167cf9805cf91f7a134fd332e6a6f484104',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -173,14 +173,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '049a00e7fa790b06a6c64b1ce8241c6351f8b3d4734aa4d95d7163e33604f2e5'
+        AND checksum = '22fde9f6b84d28e2ae9c5779ec1b8331474cdc1b9005b0bf10c02dfcd94481c1'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '049a00e7fa790b06a6c64b1ce8241c6351f8b3d4734aa4d95d7163e33604f2e5',
+    '22fde9f6b84d28e2ae9c5779ec1b8331474cdc1b9005b0bf10c02dfcd94481c1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -205,14 +205,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '13ac348946093440dd966eca49a301519616df3ebf99be2658ef31d806118c16'
+        AND checksum = '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '13ac348946093440dd966eca49a301519616df3ebf99be2658ef31d806118c16',
+    '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

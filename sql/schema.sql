@@ -177,7 +177,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'b63bd3b44c20f702b604455d9c214927';
+    search_path=pg_catalog, pg_temp AS '10bc0e3b9854c54b098392692757727e';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -216,12 +216,17 @@ CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql ST
     search_path=pg_catalog, pg_temp AS '1dc92c868abaf5cdca13247ff49530f0';
 CREATE FUNCTION mrl.index_kind(c mrl.collection, kind text) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'b3c903ef4f2bb88168692e6de3cb5693';
+CREATE FUNCTION mrl.index_method(c mrl.collection, kind text, m integer, ef_construction integer)
+    RETURNS text LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '2cc8f51d6c8be889064bfacb0e5ae9ca';
+CREATE FUNCTION mrl.index_name(name text, kind text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT
+    SET search_path=pg_catalog, pg_temp AS '1a90bf690f47429abaf86c38b8350900';
 CREATE FUNCTION mrl.index_of(collection text) RETURNS regclass LANGUAGE sql STABLE SET
     search_path=pg_catalog, pg_temp AS 'd54f92ce3bdbfc92c8cf78d949ec2086';
 CREATE FUNCTION mrl.index_statement(collection text, kind text, m integer DEFAULT 16,
     ef_construction integer DEFAULT 64, online boolean DEFAULT false) RETURNS TABLE(create_statement
     text, comment_statement text) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    'c9255e8841ff43060088474628919d01';
+    '8b02a9bcae0e6021860e8c9c151186c1';
 CREATE FUNCTION mrl.indexes(c mrl.collection) RETURNS TABLE(index regclass, kind text) LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'af84ac2a2bfe143dd1579bb176bb9480';
 CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -265,6 +270,9 @@ CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
 CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'd9669e1ff4166bc7c5beb79876ef9a90';
+CREATE FUNCTION mrl.partition_index_steps(collection text, kind text, m integer DEFAULT 16,
+    ef_construction integer DEFAULT 64) RETURNS TABLE(step text, alone boolean) LANGUAGE plpgsql
+    STABLE SET search_path=pg_catalog, pg_temp AS '01879b6b8c3309a7b7328bc80f4336bb';
 CREATE FUNCTION mrl.partitions(relation oid) RETURNS TABLE(part oid, level integer, kind "char",
     attached xid, leaving boolean) LANGUAGE sql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     '62807c9d346c5feca510124ab67ca6c1';
@@ -312,7 +320,7 @@ CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text L
     SET search_path=pg_catalog, pg_temp AS '81f5c02fc3208ead80665cd2fa589f2d';
 CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
     bigint, milliseconds double precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog,
-    pg_temp AS '10b619d04a6fe7a3c5fe8e41d9e00eba';
+    pg_temp AS '84d4a7d5a6385c38c1920dfeca9df9c7';
 CREATE FUNCTION mrl.table_of(c mrl.collection) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'a410e70f8dface75c1085171cd11a2ae';
 CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET

@@ -88,6 +88,7 @@ class CollectionInfo:
     plan: Plan | None
     columns: Mapping[str, Column] = field(hash=False)
     text: TextColumn | None = None
+    partitioned: bool = False
 
     @property
     def relation(self) -> sql.Identifier:
@@ -397,4 +398,5 @@ def _info(entry: Any) -> CollectionInfo:
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
         columns={each["name"]: Column(**each) for each in fields["columns"]},
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
+        partitioned=fields["partitioned"],
     )

@@ -17,6 +17,7 @@ from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Connection, Session
 
 _POLL_SECONDS = 0.5
+_MEANWHILE = pg.DuplicateTable, pg.UniqueViolation, pg.DeadlockDetected  # another client was there
 
 
 def create_index(
@@ -38,7 +39,8 @@ def create_index(
         m: pgvector's links a node.
         ef_construction: Its candidates while building.
         concurrently: Without locking out writers.
-        progress: Gets (blocks of the table, blocks in all) about twice a second.
+        progress: Gets (blocks of the table, blocks in all) about twice a second; where partitions
+            are built one by one, of each.
     """
     values = {
         "name": info.name,
@@ -49,11 +51,46 @@ def create_index(
     }
     while True:
         try:
-            _create(session, info, values, progress)
+            if concurrently and info.partitioned:
+                _create_by_partitions(session, info, values, progress)
+            else:
+                _create(session, info, values, progress)
         except _BuiltByAnotherError:
             time.sleep(_POLL_SECONDS)
         else:
             return
+
+
+def _create_by_partitions(
+    session: Session,
+    info: CollectionInfo,
+    values: dict[str, object],
+    progress: Callable[[int, int | None], None] | None,
+) -> None:
+    """Builds the index of a partitioned table, one partition after the other.
+
+    PostgreSQL builds none on a partitioned table beside writers. What is there of it is kept: where
+    it was cut, it goes on.
+    """
+    while True:
+        with session.connection() as connection:
+            if connection.execute(statements.query("index_in_progress"), (info.name,)).fetchone():
+                raise _BuiltByAnotherError
+            steps = connection.execute(statements.query("partition_index_steps"), values).fetchall()
+        if not steps:
+            break
+        for step, alone in steps:
+            with session.connection() if alone else session.transaction() as connection:
+                try:
+                    if not alone:
+                        connection.execute(statements.query("wait_briefly"))
+                    with _watched(session, connection, progress if alone else None):
+                        # Made by mrl.partition_index_steps, with quoted names.
+                        connection.execute(sql.SQL(step))
+                except _MEANWHILE:
+                    raise _BuiltByAnotherError from None
+    with session.connection() as connection:
+        connection.execute(statements.query("define_search"), (info.name,))
 
 
 class _BuiltByAnotherError(Exception):
@@ -91,7 +128,7 @@ def _create(
                 with contextlib.suppress(psycopg.Error):
                     _drop_halves(connection, info, concurrently)
             # Of those who build beside writers on one table, some wait for each other.
-            if isinstance(error, (pg.DuplicateTable, pg.UniqueViolation, pg.DeadlockDetected)):
+            if isinstance(error, _MEANWHILE):
                 raise _BuiltByAnotherError from None
             raise
 

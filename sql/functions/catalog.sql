@@ -211,6 +211,7 @@ BEGIN
             'name', c.name,
             'schema', n.nspname,
             'table', r.relname,
+            'partitioned', r.relkind = 'p',
             'key', c.key_column,
             'key_type', mrl.type_of(c.relation, c.key_column),
             'vector', c.vector_column,

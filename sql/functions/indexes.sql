@@ -95,6 +95,55 @@ $$;
 COMMENT ON FUNCTION mrl.index_kind(mrl.collection, text) IS
     'The kind of index to build: auto is mrl where the extension mrl_db is, else hnsw.';
 
+CREATE OR REPLACE FUNCTION mrl.index_name(name text, kind text)
+    RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    index_name text := left(name, 40)
+        || CASE kind WHEN 'mrl' THEN '_mrl_' ELSE '_low_dim_' END
+        || left(md5(name), 8);
+BEGIN
+    WHILE octet_length(index_name) > 63 LOOP
+        index_name := substr(index_name, 2);
+    END LOOP;
+    RETURN index_name;
+END
+$$;
+COMMENT ON FUNCTION mrl.index_name(text, text) IS
+    'The name of an index that we build, for a collection or a partition of it.';
+
+CREATE OR REPLACE FUNCTION mrl.index_method(
+    c mrl.collection, kind text, m integer, ef_construction integer
+)
+    RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF kind = 'mrl' THEN
+        RETURN format(
+            'mrl (%I %I.%I) WITH (width = %s)',
+            c.vector_column,
+            (
+                SELECT n.nspname
+                FROM pg_extension AS e
+                JOIN pg_namespace AS n ON n.oid = e.extnamespace
+                WHERE e.extname = 'mrl_db'
+            ),
+            mrl.full_operator_class(c), c.dims);
+    END IF;
+    RETURN format(
+        'hnsw ((%s) %I.halfvec_%s) WITH (m = %s, ef_construction = %s)',
+        replace(mrl.low_dim_sql(c), 'row_.', ''), mrl.vector_schema(),
+        (SELECT m.prefix_classes FROM mrl.metrics() AS m WHERE m.name = c.metric),
+        m, ef_construction);
+END
+$$;
+COMMENT ON FUNCTION mrl.index_method(mrl.collection, text, integer, integer) IS
+    'What stands behind USING where an index of a kind is created.';
+
 CREATE OR REPLACE FUNCTION mrl.index_statement(
     collection text, kind text, m integer DEFAULT 16, ef_construction integer DEFAULT 64,
     online boolean DEFAULT false
@@ -112,10 +161,6 @@ DECLARE
         JOIN pg_namespace AS n ON n.oid = r.relnamespace
         WHERE r.oid = c.relation
     );
-    index_name text := left(c.name, 40)
-        || CASE kind_to_build WHEN 'mrl' THEN '_mrl_' ELSE '_low_dim_' END
-        || left(md5(c.name), 8);
-    method text;
 BEGIN
     IF EXISTS (
         SELECT FROM mrl.indexes(c) AS i
@@ -123,32 +168,12 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
-    WHILE octet_length(index_name) > 63 LOOP
-        index_name := substr(index_name, 2);
-    END LOOP;
-    IF kind_to_build = 'mrl' THEN
-        method := format(
-            'mrl (%I %I.%I) WITH (width = %s)',
-            c.vector_column,
-            (
-                SELECT n.nspname
-                FROM pg_extension AS e
-                JOIN pg_namespace AS n ON n.oid = e.extnamespace
-                WHERE e.extname = 'mrl_db'
-            ),
-            mrl.full_operator_class(c), c.dims);
-    ELSE
-        method := format(
-            'hnsw ((%s) %I.halfvec_%s) WITH (m = %s, ef_construction = %s)',
-            replace(mrl.low_dim_sql(c), 'row_.', ''), mrl.vector_schema(),
-            (SELECT m.prefix_classes FROM mrl.metrics() AS m WHERE m.name = c.metric),
-            m, ef_construction);
-    END IF;
     create_statement := format(
         'CREATE INDEX %s %I ON %s USING %s',
-        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, index_name, mrl.table_of(c), method);
+        CASE WHEN online THEN 'CONCURRENTLY' ELSE '' END, mrl.index_name(c.name, kind_to_build),
+        mrl.table_of(c), mrl.index_method(c, kind_to_build, m, ef_construction));
     comment_statement := format(
-        'COMMENT ON INDEX %I.%I IS %L', schema, index_name,
+        'COMMENT ON INDEX %I.%I IS %L', schema, mrl.index_name(c.name, kind_to_build),
         mrl.index_comment(c, kind_to_build));
     RETURN NEXT;
 END

@@ -113,3 +113,95 @@ $$;
 COMMENT ON FUNCTION mrl.tree_arguments(mrl.collection) IS
     'The last argument of the triggers of a partitioned table: what they log is said of the table '
     'that all partitions are of.';
+
+CREATE OR REPLACE FUNCTION mrl.partition_index_steps(
+    collection text, kind text, m integer DEFAULT 16, ef_construction integer DEFAULT 64
+)
+    RETURNS TABLE (step text, alone boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c mrl.collection := mrl.find(collection, whole => true);
+    kind_to_build text := mrl.index_kind(c, kind);
+    method text := mrl.index_method(c, kind_to_build, m, ef_construction);
+    root regclass;
+    p record;
+BEGIN
+    IF EXISTS (
+        SELECT FROM mrl.indexes(c) AS i
+        WHERE i.kind = kind_to_build OR partition_index_steps.kind = 'auto'
+    ) THEN
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM mrl.partitions(c.relation) AS b WHERE b.kind = 'f') THEN
+        RAISE EXCEPTION 'a partition of collection "%" is a foreign table', collection
+            USING ERRCODE = 'MR003', HINT = 'build the index without concurrently';
+    END IF;
+    SELECT i.indexrelid INTO root
+    FROM pg_index AS i
+    WHERE i.indrelid = c.relation
+        AND obj_description(i.indexrelid, 'pg_class') = mrl.index_comment(c, kind_to_build);
+    IF root IS NULL THEN
+        RETURN QUERY VALUES (format(
+            'CREATE INDEX %1$I ON ONLY %2$s USING %3$s; COMMENT ON INDEX %4$I.%1$I IS %5$L',
+            mrl.index_name(c.name, kind_to_build), mrl.table_of(c), method,
+            (
+                SELECT n.nspname
+                FROM pg_class AS r
+                JOIN pg_namespace AS n ON n.oid = r.relnamespace
+                WHERE r.oid = c.relation
+            ),
+            mrl.index_comment(c, kind_to_build)), false);
+        RETURN;
+    END IF;
+    -- The tables below that have no index which belongs to that of the table above them.
+    FOR p IN
+        WITH RECURSIVE tree AS (
+            SELECT c.relation::oid AS part, root::oid AS index, NULL::oid AS above
+            UNION ALL
+            SELECT
+                i.inhrelid,
+                (
+                    SELECT x.indexrelid
+                    FROM pg_index AS x
+                    JOIN pg_inherits AS h ON h.inhrelid = x.indexrelid
+                    WHERE x.indrelid = i.inhrelid AND h.inhparent = t.index
+                ),
+                t.index
+            FROM tree AS t
+            JOIN pg_inherits AS i ON i.inhparent = t.part AND NOT i.inhdetachpending
+            WHERE t.index IS NOT NULL
+        )
+        SELECT
+            t.part::regclass AS part, t.above::regclass AS above, r.relkind = 'p' AS further,
+            s.nspname AS schema, n.name,
+            x.indexrelid IS NOT NULL AS there, x.indisvalid AS valid
+        FROM tree AS t
+        JOIN pg_class AS r ON r.oid = t.part
+        JOIN pg_namespace AS s ON s.oid = r.relnamespace
+        CROSS JOIN LATERAL mrl.index_name(r.relname || ' ' || c.name, kind_to_build) AS n (name)
+        LEFT JOIN pg_index AS x
+            ON x.indrelid = t.part
+                AND x.indexrelid = to_regclass(format('%I.%I', s.nspname, n.name))
+        WHERE t.index IS NULL
+        ORDER BY t.part
+    LOOP
+        IF p.there AND NOT p.valid AND NOT p.further THEN  -- its build was cut
+            RETURN QUERY VALUES (format('DROP INDEX CONCURRENTLY %I.%I', p.schema, p.name), true);
+        END IF;
+        IF NOT p.there OR NOT p.valid AND NOT p.further THEN
+            RETURN QUERY VALUES (format(
+                'CREATE INDEX %s %I ON %s %s USING %s',
+                CASE WHEN p.further THEN '' ELSE 'CONCURRENTLY' END, p.name,
+                CASE WHEN p.further THEN 'ONLY' ELSE '' END, p.part, method), NOT p.further);
+        END IF;
+        RETURN QUERY VALUES (
+            format('ALTER INDEX %s ATTACH PARTITION %I.%I', p.above, p.schema, p.name), false);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.partition_index_steps(text, text, integer, integer) IS
+    'The statements that build the index of a partitioned table beside writers, partition by '
+    'partition, in order, as far as they are known: ask again when they are done. None when it is '
+    'there. alone: a statement that can be in no transaction.';

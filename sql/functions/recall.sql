@@ -179,7 +179,18 @@ BEGIN
         before := total;
         IF stage = 1 THEN
             WHILE node ? 'Plans' LOOP
-                node := node -> 'Plans' -> 0;
+                -- Of partitions one that is walked by an index: small ones are read whole.
+                node := coalesce(
+                    (
+                        SELECT b.child
+                        FROM jsonb_array_elements(node -> 'Plans')
+                            WITH ORDINALITY AS b (child, place)
+                        WHERE node ->> 'Node Type' IN ('Append', 'Merge Append')
+                            AND b.child @? 'strict $.** ? (exists (@."Order By"))'
+                        ORDER BY b.place
+                        LIMIT 1
+                    ),
+                    node -> 'Plans' -> 0);
             END LOOP;
             access := CASE node ->> 'Node Type'
                 WHEN 'Index Scan' THEN coalesce(

@@ -62,13 +62,18 @@ JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = x.relnamespace
 WHERE c.name = %s AND NOT i.indisvalid AND x.relname ~ '_(mrl|low_dim)_[0-9a-f]{8}$'
     AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = x.oid
+        SELECT
+        FROM pg_catalog.pg_stat_progress_create_index AS p
+        WHERE p.index_relid = x.oid OR (
+            x.relkind = 'I' AND p.relid IN (SELECT t.part FROM mrl.partitions(c.relation) AS t)
+        )
     )
 
 -- name: index_in_progress
 SELECT x.relname
 FROM mrl.collection AS c
-JOIN pg_catalog.pg_stat_progress_create_index AS p ON p.relid = c.relation
+JOIN mrl.partitions(c.relation) AS t ON true
+JOIN pg_catalog.pg_stat_progress_create_index AS p ON p.relid = t.part
 JOIN pg_catalog.pg_class AS x ON x.oid = p.index_relid
 WHERE c.name = %s AND x.relname ~ '_(mrl|low_dim)_[0-9a-f]{8}$'
 
@@ -83,6 +88,15 @@ SELECT s.create_statement, s.comment_statement
 FROM mrl.index_statement(
     %(name)s, %(kind)s, m => %(m)s, ef_construction => %(ef_construction)s, online => %(concurrently)s
 ) AS s
+
+-- name: partition_index_steps
+SELECT s.step, s.alone
+FROM mrl.partition_index_steps(
+    %(name)s, %(kind)s, m => %(m)s, ef_construction => %(ef_construction)s
+) AS s
+
+-- name: wait_briefly
+SELECT mrl.wait_briefly()
 
 -- name: collection_turn
 SELECT mrl.wait_for_turn(%s)
