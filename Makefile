@@ -78,7 +78,7 @@ soak: native  ## the long forms, some hours: filters, groups, cut lines, killed 
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py tests/property/test_json_filters.py
 	MRL_DB_FRAMEWORK_EXAMPLES=5000 $(MAKE) frameworks
 	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
-	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py
+	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py --ignore tests/faults/test_model_partitions.py
 	MRL_DB_INDEX_CRASHES=70 MRL_DB_BUFFERS_MB=16 MRL_DB_EVICTED_QUERIES=100000 MRL_DB_CONNECTIONS=100 pytest -n0 -s tests/extension/test_faults.py
 	MRL_DB_PROMOTIONS=50 pytest -n0 tests/extension/test_standby.py
 	MRL_DB_INDEX_RUNS=1000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/extension/test_model.py
@@ -86,6 +86,7 @@ soak: native  ## the long forms, some hours: filters, groups, cut lines, killed 
 	MRL_DB_RESTORES=all pytest tests/database/test_restores.py
 	MRL_DB_SERVERS_EXAMPLES=5000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/database/test_servers.py
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
+	MRL_DB_PARTITIONED_RUNS=1000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model_partitions.py
 	$(BUILD)/native/wire_test 10000000
 	$(BUILD)/native/file_test 10000000
 	$(BUILD)/native/paged_test 100

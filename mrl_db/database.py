@@ -20,7 +20,7 @@ from mrl_db.model.errors import CollectionExistsError, ValueRangeError
 from mrl_db.model.key import KeyName
 from mrl_db.model.metric import Metric, MetricName
 from mrl_db.model.nesting import dims_of, rule_of
-from mrl_db.postgres import catalog, changes, health, migrations
+from mrl_db.postgres import catalog, changes, fitting, health, migrations
 from mrl_db.postgres.borrowed import BorrowedPool
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import OwnSession, PoolSession
@@ -198,7 +198,7 @@ class Database:
         except CollectionExistsError:
             if if_exists == "error" or name not in self:
                 raise
-            catalog.check_fit(self._session, definition, stored)
+            fitting.check_fit(self._session, definition, stored)
         return self.open(name, embed=embed, embed_query=embed_query)
 
     def attach(
@@ -213,6 +213,7 @@ class Database:
         shortlist_dims: int | None = None,
         metric: Metric | MetricName = Metric.cosine,
         low_dim: Literal["auto", "column", "index"] = "auto",
+        key_unique: bool = False,
         text: str | None = None,
         language: str = "english",
     ) -> Collection:
@@ -260,6 +261,7 @@ class Database:
             shortlist_dims=shortlist_dims,
             metric=Metric.of(metric),
             low_dim=chosen,
+            key_unique=key_unique,
             text=text,
             language=language,
         )

@@ -93,14 +93,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '1749ef927ad37d05ebf37f69d4ce7ba873d55a9b2171415c029e540427363d0e'
+        AND checksum = '80a0218fc4b2fbe5842c65cf1bcf04ed8fa9ecd3ee4cb5a2a4c854d9796f3a44'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '1749ef927ad37d05ebf37f69d4ce7ba873d55a9b2171415c029e540427363d0e',
+    '80a0218fc4b2fbe5842c65cf1bcf04ed8fa9ecd3ee4cb5a2a4c854d9796f3a44',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -125,14 +125,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '3bf18e3c46cbfe8740419774ed9dbcfbfae77055948cb0d3c8fcc83698d4e340'
+        AND checksum = '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '3bf18e3c46cbfe8740419774ed9dbcfbfae77055948cb0d3c8fcc83698d4e340',
+    '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -173,14 +173,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '22fde9f6b84d28e2ae9c5779ec1b8331474cdc1b9005b0bf10c02dfcd94481c1'
+        AND checksum = 'ec91b45d16bbdc973534c23edd838494ff7eaddec6b01c4c8c5ec1a77ed96889'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '22fde9f6b84d28e2ae9c5779ec1b8331474cdc1b9005b0bf10c02dfcd94481c1',
+    'ec91b45d16bbdc973534c23edd838494ff7eaddec6b01c4c8c5ec1a77ed96889',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

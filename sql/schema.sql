@@ -130,8 +130,9 @@ CREATE FUNCTION mrl.as_of_now(promise jsonb) RETURNS jsonb LANGUAGE sql VOLATILE
 CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vector text DEFAULT
     'embedding'::text, key text DEFAULT 'id'::text, dims integer DEFAULT NULL::integer,
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
-    metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text) RETURNS text LANGUAGE
-    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS '0d738c333f349d95de35845decfc6765';
+    metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text, key_unique boolean
+    DEFAULT false) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'e19629f6cf16404d89f962095b4af23e';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
@@ -142,6 +143,9 @@ CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integ
     search_path=pg_catalog, pg_temp AS '8346b92df105b1c7aae6cd84c53647f2';
 CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETURNS bigint LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
+CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
+    '8c20c1704078e5847b82d149a38a81f7';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'dabf05f85081e2372c970d8e155a456e';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -177,7 +181,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '10bc0e3b9854c54b098392692757727e';
+    search_path=pg_catalog, pg_temp AS 'c56536cb27e79051e3927f7d495dd4a4';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -234,6 +238,8 @@ CREATE FUNCTION mrl.keep_of(plan jsonb, number integer) RETURNS text LANGUAGE sq
 CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promise jsonb) RETURNS
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
+CREATE FUNCTION mrl.key_is_indexed(relation regclass, key text) RETURNS boolean LANGUAGE sql STABLE
+    SET search_path=pg_catalog, pg_temp AS 'f407be9b59f4428fc158f1d34239e4a7';
 CREATE FUNCTION mrl.log_arguments(c mrl.collection, arguments text[]) RETURNS bytea LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'b558863aa1f8e33edb9b663195c96f37';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS

@@ -89,6 +89,7 @@ class CollectionInfo:
     columns: Mapping[str, Column] = field(hash=False)
     text: TextColumn | None = None
     partitioned: bool = False
+    key_indexed: bool = True
 
     @property
     def relation(self) -> sql.Identifier:
@@ -201,64 +202,6 @@ def create(connection: Connection, definition: Definition, adaptor: bytes | None
         _call(connection, "adaptor_set", (definition.name, adaptor))
 
 
-def misfits(session: Session, definition: Definition, info: CollectionInfo) -> list[str]:
-    """Returns what of a definition a collection that is there does not have, in words.
-
-    What the definition leaves to defaults fits; so do further columns.
-    """
-    names = list(definition.columns)
-    with session.connection() as connection:
-        types = connection.execute(
-            statements.query("type_names"), (list(definition.columns.values()),)
-        ).fetchall()
-    there = {
-        "dims": info.dims,
-        "metric": info.metric,
-        "key_type": info.key_type,
-        "nesting_dims": info.nesting_dims,
-        "shortlist_dims": info.low_dims,
-        "schema": info.schema,
-        "vectors_required": info.vectors_required,
-        "text": None if info.text is None else info.text.column,
-        "language": None if info.text is None else info.text.language,
-        **{f"column {name!r}": column.type for name, column in info.columns.items()},
-    }
-    given = {
-        "dims": definition.dims,
-        "metric": definition.metric,
-        "key_type": definition.key_type,
-        "nesting_dims": definition.nesting_dims,
-        "shortlist_dims": definition.shortlist_dims,
-        "schema": definition.schema,
-        "vectors_required": None if definition.vectors_required else False,
-        "text": definition.text,
-        "language": None if definition.text is None else definition.language,
-        **{f"column {name!r}": row[0] for name, row in zip(names, types, strict=True)},
-    }
-    return [
-        f"{what} is {_said(there.get(what))}, not {_said(value)}"
-        for what, value in given.items()
-        if value is not None and value != there.get(what)
-    ]
-
-
-def check_fit(session: Session, definition: Definition, adaptor: bytes | None) -> None:
-    """Raises CollectionExistsError where the collection that is there is another one."""
-    info = describe(session, definition.name)
-    others = misfits(session, definition, info)
-    if adaptor_of(session, info) != adaptor:
-        others.append("adaptor is another one")
-    if others:
-        raise CollectionExistsError(
-            f'collection "{definition.name}" exists already, and its {"; its ".join(others)}; '
-            "open() takes it as it is"
-        )
-
-
-def _said(value: Any) -> str:
-    return value.value if isinstance(value, Metric) else "missing" if value is None else str(value)
-
-
 def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
     """Returns what changes vectors on their way into a collection, or None."""
     if not info.adapted:
@@ -301,6 +244,7 @@ def attach(
     shortlist_dims: int | None,
     metric: Metric,
     low_dim: str,
+    key_unique: bool,
     text: str | None,
     language: str,
 ) -> str:
@@ -320,6 +264,7 @@ def attach(
         else door.checked_dims(shortlist_dims, "shortlist_dims"),
         "metric": metric.value,
         "low_dim": low_dim,
+        "key_unique": bool(key_unique),
     }
     with session.transaction() as connection:
         attached = str(_call(connection, "collection_attach", values))
@@ -399,4 +344,5 @@ def _info(entry: Any) -> CollectionInfo:
         columns={each["name"]: Column(**each) for each in fields["columns"]},
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
         partitioned=fields["partitioned"],
+        key_indexed=fields["key_indexed"],
     )

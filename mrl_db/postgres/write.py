@@ -14,6 +14,7 @@ from psycopg import adapters, sql
 
 from mrl_db import _kernels
 from mrl_db.door import Batch
+from mrl_db.model.errors import ConflictError, DuplicateKeyError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.encode import arrays, pieces
@@ -62,16 +63,18 @@ def write(
     names = tuple(first.columns)
     updated = names if first.left_out else (info.vector, *names)
     columns = [statements.identifier(name) for name in (info.key, info.vector, *names)]
+    if not info.key_indexed:
+        _wait_for_turn(connection, info)
     few, stream = _few(stream, _FEW_NEW_BYTES if on_conflict == "error" else _FEW_BYTES)
     if few and all(info.columns[name].array_oid for name in names):
         source, parameters = _given(info, names, columns, [piece for _, piece in few])
-        written = _merge(connection, info, updated, columns, source, parameters, on_conflict)
         count = sum(rows for rows, _ in few)
+        written = _merge(connection, info, updated, columns, source, parameters, on_conflict, count)
         if progress is not None:
             progress(count)
         return written if on_conflict == "skip" else count
     stream = itertools.chain(few, stream)
-    if on_conflict == "error" and not _is_under_policies(connection, info):
+    if on_conflict == "error" and info.key_indexed and not _is_under_policies(connection, info):
         return _copy(connection, info.relation, columns, stream, progress)
     create = statements.query("staging_create").format(
         staging=statements.identifier(_STAGING),
@@ -81,7 +84,7 @@ def write(
     connection.execute(create, ())
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
-    written = _merge(connection, info, updated, columns, staging, (), on_conflict)
+    written = _merge(connection, info, updated, columns, staging, (), on_conflict, count)
     if isinstance(connection, Twin):  # the caller's transaction goes on, perhaps to another merge
         connection.execute(statements.query("staging_drop").format(staging=staging))
     return written if on_conflict == "skip" else count
@@ -130,6 +133,7 @@ def _merge(
     source: sql.Composable,
     parameters: Sequence[Field],
     on_conflict: Conflict,
+    count: int,
 ) -> int:
     """Writes rows out of a source; returns how many the server wrote.
 
@@ -141,12 +145,15 @@ def _merge(
         source: Where the rows wait.
         parameters: Of the source.
         on_conflict: As for `write`.
+        count: Of the rows.
     """
     every = {info.vector, *(each.name for each in info.columns.values() if not each.generated)}
     replace = "rows_renew" if every - set(updated) else "rows_merge"
     if not updated:
         replace = "rows_insert_new"
     kind = {"error": "rows_insert", "skip": "rows_insert_new", "replace": replace}[on_conflict]
+    if not info.key_indexed:
+        kind = "rows_renew_once" if on_conflict == "replace" and updated else "rows_add_once"
 
     def listed(name: str) -> sql.Composable:
         part = statements.query(name)
@@ -161,7 +168,28 @@ def _merge(
         updates=listed("update"),
         assignments=listed("assignment"),
     )
-    return connection.execute(statement, parameters).rowcount
+    cursor = connection.execute(statement, parameters)
+    if info.key_indexed:
+        return cursor.rowcount
+    row = cursor.fetchone()
+    assert row is not None
+    waiting, added = row
+    if on_conflict != "skip" and (added if on_conflict == "error" else waiting) < count:
+        raise DuplicateKeyError(
+            f'a key stands twice, or is in table "{info.schema}.{info.table}" already: upsert() '
+            'replaces rows, on_conflict="skip" leaves them; nothing was written'
+        )
+    return int(added)
+
+
+def _wait_for_turn(connection: Connection, info: CollectionInfo) -> None:
+    """Lets one write at a time look for its keys and add them, as no index would refuse them."""
+    row = connection.execute(statements.query("keys_turn"), (info.name,)).fetchone()
+    if row is not None and row[0] != "read committed":
+        raise ConflictError(
+            f'no index makes the keys of collection "{info.name}" unique, and a transaction that '
+            f"is {row[0]} does not see those that others add: write in one that is read committed"
+        )
 
 
 def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:

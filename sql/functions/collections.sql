@@ -149,6 +149,17 @@ COMMENT ON FUNCTION mrl.create_collection(
     'mrl.search_<name>. columns: {"name": "type", …}. vectors_required: whether embedding is NOT '
     'NULL; searches leave rows without a vector out.';
 
+DO $$
+BEGIN
+    IF to_regprocedure(
+        'mrl.attach(regclass, text, text, text, integer, integer, integer[], text, text)'
+    ) IS NOT NULL THEN
+        DROP FUNCTION mrl.attach(  -- from before keys could be unique by their maker
+            regclass, text, text, text, integer, integer, integer[], text, text);
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION mrl.attach(
     relation regclass,
     name text DEFAULT NULL,
@@ -158,7 +169,8 @@ CREATE OR REPLACE FUNCTION mrl.attach(
     shortlist_dims integer DEFAULT NULL,
     nesting_dims integer[] DEFAULT NULL,
     metric text DEFAULT 'cosine',
-    low_dim text DEFAULT 'column'
+    low_dim text DEFAULT 'column',
+    key_unique boolean DEFAULT false
 )
     RETURNS text
     LANGUAGE plpgsql
@@ -211,26 +223,8 @@ BEGIN
             relation, coalesce(key_type, 'nothing'), key
             USING ERRCODE = 'MR003', HINT = 'name the column with key => …';
     END IF;
-    IF NOT EXISTS (
-        SELECT
-        FROM pg_index AS i
-        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-            AND i.indnkeyatts = 1 AND a.attname = key
-    ) THEN
-        RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
-            USING ERRCODE = 'MR003', HINT = CASE
-                WHEN EXISTS (
-                    SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind = 'p'
-                )
-                THEN format(
-                    'a unique index of a partitioned table has the columns that it is partitioned '
-                    'by: partition it by hash of %I, or attach each partition with an index on %I '
-                    'of its own', key, key)
-                ELSE format(
-                    'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it',
-                    relation, key)
-            END;
+    IF NOT mrl.key_is_indexed(relation, key) THEN
+        PERFORM mrl.check_keys(relation, key, key_unique);
     END IF;
     IF NOT (
         SELECT a.attnotnull
@@ -296,11 +290,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.attach(
-    regclass, text, text, text, integer, integer, integer[], text, text
+    regclass, text, text, text, integer, integer, integer[], text, text, boolean
 ) IS
     'Makes a collection of a table with data. low_dim => ''column'' adds the low-dim column, which '
     'rewrites the table under an exclusive lock; ''index'' leaves the table as it is, and '
-    'mrl.create_index() then indexes the expression.';
+    'mrl.create_index() then indexes the expression. key_unique: of a table that is partitioned by '
+    'other columns, whether whatever makes the keys makes each once.';
 
 CREATE OR REPLACE FUNCTION mrl.dims_constraint(vector text)
     RETURNS text

@@ -205,3 +205,68 @@ COMMENT ON FUNCTION mrl.partition_index_steps(text, text, integer, integer) IS
     'The statements that build the index of a partitioned table beside writers, partition by '
     'partition, in order, as far as they are known: ask again when they are done. None when it is '
     'there. alone: a statement that can be in no transaction.';
+
+CREATE OR REPLACE FUNCTION mrl.key_is_indexed(relation regclass, key text)
+    RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT
+        FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+            AND i.indnkeyatts = 1 AND a.attname = key
+    )
+$$;
+COMMENT ON FUNCTION mrl.key_is_indexed(regclass, text) IS
+    'Whether a key is unique by an index of the table.';
+
+CREATE OR REPLACE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean)
+    RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    twice bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind = 'p') THEN
+        RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
+            USING ERRCODE = 'MR003', HINT = format(
+                'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it',
+                relation, key);
+    END IF;
+    IF NOT coalesce(key_unique, false) THEN
+        RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
+            USING ERRCODE = 'MR003', HINT = format(
+                'a unique index of a partitioned table has the columns that it is partitioned by: '
+                'partition it by hash of %1$I; or attach it with key_unique => true (in Python '
+                'key_unique=True) where whatever makes its keys makes each once, as a sequence or '
+                'gen_random_uuid() does', key);
+    END IF;
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL AND a.attname = key
+    ) THEN
+        RAISE EXCEPTION 'no index of table % begins with its key "%"', relation, key
+            USING ERRCODE = 'MR003', HINT = format(
+                'rows are looked for by their keys: CREATE INDEX ON %s (%I)', relation, key);
+    END IF;
+    EXECUTE format(
+        'SELECT count(*) FROM (SELECT FROM %1$s GROUP BY %2$I HAVING count(*) > 1) AS twice',
+        relation, key)
+    INTO twice;
+    IF twice > 0 THEN
+        RAISE EXCEPTION 'key "%" of table % is not unique: % keys stand on several rows',
+            key, relation, twice
+            USING ERRCODE = 'MR003', HINT = format(
+                'SELECT %1$I FROM %2$s GROUP BY %1$I HAVING count(*) > 1 lists them',
+                key, relation);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.check_keys(regclass, text, boolean) IS
+    'Refuses a key that is unique neither by an index nor, of a partitioned table, by whatever '
+    'makes it and in all rows that are there.';

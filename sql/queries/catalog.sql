@@ -30,7 +30,8 @@ SELECT mrl.attach(
     shortlist_dims => %(shortlist_dims)s,
     nesting_dims => %(nesting_dims)s,
     metric => %(metric)s,
-    low_dim => %(low_dim)s
+    low_dim => %(low_dim)s,
+    key_unique => %(key_unique)s
 )
 
 -- name: collection_drop

@@ -121,6 +121,50 @@ WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
 ON CONFLICT ({key}) DO UPDATE
 SET {updates}
 
+-- Where no index says that a key is unique: one writer at a time, who sees what others committed.
+-- name: keys_turn
+SELECT
+    pg_catalog.current_setting('transaction_isolation'),
+    pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('mrl_db keys'), pg_catalog.hashtext(%s))
+
+-- Then keys that are there are not written again, nor those that wait twice.
+-- name: rows_add_once
+WITH waiting ({columns}) AS MATERIALIZED (
+    SELECT DISTINCT ON ({key}) {columns}
+    FROM {source}
+),
+added AS (
+    INSERT INTO {target} ({columns})
+    OVERRIDING SYSTEM VALUE
+    SELECT {columns}
+    FROM waiting AS new_
+    WHERE NOT EXISTS (SELECT FROM {target} AS row_ WHERE row_.{key} = new_.{key})
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM added)
+
+-- name: rows_renew_once
+WITH waiting ({columns}) AS MATERIALIZED (
+    SELECT DISTINCT ON ({key}) {columns}
+    FROM {source}
+),
+renewed AS (
+    UPDATE {target} AS row_
+    SET {assignments}
+    FROM waiting AS new_
+    WHERE row_.{key} = new_.{key}
+    RETURNING row_.{key} AS key
+),
+added AS (
+    INSERT INTO {target} ({columns})
+    OVERRIDING SYSTEM VALUE
+    SELECT {columns}
+    FROM waiting AS new_
+    WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM added)
+
 -- A few rows as parameters, an array for each column, in place of a table where they wait.
 -- name: rows_given
 unnest(%s::{key_type}[], %s::{vector_schema}.{vector_type}[]{further}) AS given ({columns})

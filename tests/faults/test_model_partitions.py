@@ -6,7 +6,7 @@ import os
 import hypothesis.strategies as st
 import pytest
 from faults import test_model
-from faults.test_model import METRICS, STEPS, VECTORS, Life, text, ways, which
+from faults.test_model import METRICS, STEPS, VECTORS, Life, text, ways, which, years
 from hypothesis import Phase, settings
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from psycopg import sql
@@ -15,7 +15,7 @@ life = test_model.life  # the fixture
 _names = itertools.count()
 
 RUNS = int(os.environ.get("MRL_DB_PARTITIONED_RUNS", "4"))
-COLUMNS = "id bigint PRIMARY KEY, embedding vector(12), year integer"
+COLUMNS = "id bigint NOT NULL, embedding vector(12), year integer, UNIQUE ({})"
 TREES = {  # how the table is partitioned, and its partitions: of what, for which rows, how on
     "hash": (
         "HASH (id)",
@@ -35,6 +35,10 @@ TREES = {  # how the table is partitioned, and its partitions: of what, for whic
             (" 1", "WITH (MODULUS 1, REMAINDER 0)", ""),
             ("", "DEFAULT", ""),
         ],
+    ),
+    "list of another column": (
+        "LIST (year)",
+        [("", "IN (0)", ""), ("", "IN (1, 2)", ""), ("", "DEFAULT", "")],
     ),
 }
 FIRST_OF_OWN = 5_000  # keys of partitions that are attached later
@@ -57,7 +61,8 @@ class PartitionedLife(Life):
         self.place, self.database, self.dumps = (self.name,), self.dsn, 0
         self.connect()
         by, partitions = TREES[self.tree]
-        self.sql(f"CREATE TABLE {{table}} ({COLUMNS}) PARTITION BY {by}")
+        columns = COLUMNS.format("id, year" if self.by_year else "id")
+        self.sql(f"CREATE TABLE {{table}} ({columns}) PARTITION BY {by}")
         self.leaves = []
         for i, (above, values, further) in enumerate(partitions):
             bounds = values if values == "DEFAULT" else f"FOR VALUES {values}"
@@ -73,9 +78,36 @@ class PartitionedLife(Life):
             [text(VECTORS[number])],
         )
         self.rows = {i: (number, i % 3) for i in range(30)}
-        self.db.attach(f'"{self.name}"', metric=metric, low_dim=low_dim)
+        self.db.attach(f'"{self.name}"', metric=metric, low_dim=low_dim, key_unique=self.by_year)
         self.docs = self.db.open(self.name)
         self.docs.load(**way)
+
+    @property
+    def by_year(self):
+        """Whether no index makes the key unique, and an UPDATE of the year moves rows."""
+        return "another" in self.tree
+
+    @rule(key=st.integers(-20, 60), number=which, year=years)
+    def others_upsert(self, key, number, year):
+        if not self.by_year:
+            Life.others_upsert(self, key=key, number=number, year=year)
+            return
+        done = self.sql(
+            "UPDATE {table} SET embedding = %s::vector, year = %s WHERE id = %s",
+            [text(VECTORS[number]), year, key],
+        )
+        if done.rowcount == 0:
+            self.sql(
+                "INSERT INTO {table} (id, embedding, year) VALUES (%s, %s::vector, %s)",
+                [key, text(VECTORS[number]), year],
+            )
+        self.rows[key] = (number, year)
+
+    @rule(number=which)
+    def abort(self, number):
+        """A partition that is new gets its triggers first: nobody can make them beside a writer."""
+        self.compare(number, None)
+        Life.abort(self, number=number)
 
     def leaf(self, number):
         return sql.Identifier(f"{self.name} {number}")
@@ -104,8 +136,13 @@ class PartitionedLife(Life):
             leaf=leaf,
         )
         self.rows[key] = (number, year)
-        self.sql("UPDATE {leaf} SET year = 4 WHERE id >= %s", [key], leaf=leaf)
-        self.rows.update({k: (self.rows[k][0], 4) for k in self.keys_of(leaf) if k >= key})
+        self.sql(
+            "UPDATE {leaf} SET embedding = %s::vector WHERE id >= %s",
+            [text(VECTORS[number]), key],
+            leaf=leaf,
+        )
+        changed = {k: (number, self.rows[k][1]) for k in self.keys_of(leaf) if k >= key}
+        self.rows.update(changed)
 
     @rule(data=st.data(), how=st.sampled_from(["TRUNCATE", "VACUUM FULL"]))
     def others_truncate_or_rewrite_a_partition(self, data, how):
@@ -138,7 +175,7 @@ class PartitionedLife(Life):
     @rule(data=st.data(), number=which, seen=st.booleans())
     def others_drop_a_partition_and_make_another(self, data, number, seen):
         i, above, bounds = data.draw(st.sampled_from(self.leaves))
-        inside = self.keys_of(self.leaf(i))
+        aside, inside = self.rows, self.keys_of(self.leaf(i))
         self.sql("DROP TABLE {leaf}", leaf=self.leaf(i))
         self.forget(lambda key, _: key in inside)
         if seen:
@@ -148,14 +185,14 @@ class PartitionedLife(Life):
             above=self.above(above),
             leaf=self.leaf(i),
         )
-        back = sorted(inside)[:3]
-        for key in back:  # straight into what no trigger may be on yet
+        for key in sorted(inside)[:3]:  # straight into what no trigger may be on yet
+            year = aside[key][1]
             self.sql(
-                "INSERT INTO {leaf} (id, embedding) VALUES (%s, %s::vector)",
-                [key, text(VECTORS[number])],
+                "INSERT INTO {leaf} (id, embedding, year) VALUES (%s, %s::vector, %s)",
+                [key, text(VECTORS[number]), year],
                 leaf=self.leaf(i),
             )
-        self.rows.update(dict.fromkeys(back, (number, None)))
+            self.rows[key] = (number, year)
 
     @rule(number=which, rows=st.integers(0, 5))
     def others_attach_a_partition_with_rows(self, number, rows):
@@ -165,17 +202,18 @@ class PartitionedLife(Life):
         first = FIRST_OF_OWN + 10 * self.later
         leaf = self.leaf(f"later {self.later}")
         self.sql("CREATE TABLE {leaf} (LIKE {table} INCLUDING ALL)", leaf=leaf)
+        year = 100 + self.later if self.by_year else None
         self.sql(
-            "INSERT INTO {leaf} (id, embedding) SELECT i, %s::vector FROM generate_series(%s, %s) AS i",
-            [text(VECTORS[number]), first, first + rows - 1],
+            "INSERT INTO {leaf} (id, embedding, year) SELECT i, %s::vector, %s "
+            "FROM generate_series(%s::int, %s::int) AS i",
+            [text(VECTORS[number]), year, first, first + rows - 1],
             leaf=leaf,
         )
-        values = ", ".join(str(first + i) for i in range(10))
-        self.sql(
-            f"ALTER TABLE {{table}} ATTACH PARTITION {{leaf}} FOR VALUES IN ({values})", leaf=leaf
-        )
-        self.leaves.append((f"later {self.later}", "", f"FOR VALUES IN ({values})"))
-        self.rows.update({first + i: (number, None) for i in range(rows)})
+        values = [year] if self.by_year else range(first, first + 10)
+        bounds = f"FOR VALUES IN ({', '.join(map(str, values))})"
+        self.sql(f"ALTER TABLE {{table}} ATTACH PARTITION {{leaf}} {bounds}", leaf=leaf)
+        self.leaves.append((f"later {self.later}", "", bounds))
+        self.rows.update({first + i: (number, year) for i in range(rows)})
 
     @rule(kind=st.sampled_from(["hnsw", "mrl"]), concurrently=st.booleans())
     def index(self, kind, concurrently):

@@ -28,7 +28,7 @@ postgres.session postgres.conditions
 postgres.borrowed postgres.async_owners
 postgres.lines
 postgres.migrations postgres.catalog postgres.health
-postgres.request postgres.batches postgres.changes postgres.encode postgres.indexing postgres.link
+postgres.request postgres.batches postgres.changes postgres.encode postgres.fitting postgres.indexing postgres.link
 postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
 postgres.adapting postgres.pages
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
