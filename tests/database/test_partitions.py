@@ -367,6 +367,29 @@ def test_keys_that_no_index_makes_unique_are_written_once(tenants, dsn, execute,
     assert same_as_the_database(docs) == {row[0] for row in execute("SELECT id FROM docs")}
 
 
+@pytest.mark.parametrize("key_type", ["bigint", "uuid", "text"])
+def test_a_key_that_stands_twice_after_all_is_not_loaded(db, execute, key_type):
+    execute(
+        f"CREATE TABLE docs (id {key_type}, embedding vector({DIMS}), tenant integer, PRIMARY KEY "
+        "(id, tenant)) PARTITION BY LIST (tenant)"
+    )
+    for tenant in range(2):
+        execute(f"CREATE TABLE docs_{tenant} PARTITION OF docs FOR VALUES IN ({tenant})")
+    docs = db.attach("docs", key_unique=True, low_dim="index")
+    key = "md5('a')::uuid" if key_type == "uuid" else "'7'"
+    execute(f"INSERT INTO docs SELECT {key}, array_fill(1, ARRAY[{DIMS}])::vector, 0")
+    docs.load(cache=False)
+    execute(f"INSERT INTO docs SELECT {key}, array_fill(2, ARRAY[{DIMS}])::vector, 1")
+    assert len(docs.search(np.ones(DIMS), k=9, engine="native").ids) == 1  # either
+
+    with pytest.raises(mrl_db.DuplicateKeyError, match="1 keys of table"):
+        docs.load(cache=False)
+
+    execute("DELETE FROM docs")
+    docs.load(cache=False)
+    assert len(docs.search(np.ones(DIMS), k=9, engine="native").ids) == 0
+
+
 def test_two_who_write_one_key_to_two_partitions_take_turns(tenants, dsn, execute):
     """The second waits for the first, and finds its key."""
     waiting = (

@@ -179,13 +179,20 @@ def new_database(server):
             session.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def fill(dsn, vectors, key_type):
+PARTITIONS = "".join(
+    f"CREATE TABLE news.articles_{i} PARTITION OF news.articles FOR VALUES WITH (MODULUS 3, REMAINDER {i});"
+    for i in range(3)
+)
+
+
+def fill(dsn, vectors, key_type, partitions=""):
     """A table of a user's, whose columns' numbers a restore changes, with all that hangs on it."""
     key = KEYS[key_type]
+    by = "PARTITION BY HASH (id)" if partitions else ""
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute(
             f"CREATE SCHEMA news; CREATE TABLE news.articles (old text, id {key_type} PRIMARY KEY,"
-            f" older text, embedding vector({DIMS}) NOT NULL, title text);"
+            f" older text, embedding vector({DIMS}) NOT NULL, title text) {by}; {partitions}"
             "ALTER TABLE news.articles DROP COLUMN old, DROP COLUMN older"
         )
     with mrl_db.connect(dsn) as db:
@@ -256,6 +263,34 @@ def test_a_restored_database_is_whole(server, new_database, tmp_path, vectors, w
     way(Dump(server, source, target, tmp_path))
 
     check(conninfo.make_conninfo(target, user=OWNER) if as_owner else target, vectors, expected)
+
+
+@pytest.mark.parametrize(
+    ("way", "key_type"),
+    CASES if os.environ.get("MRL_DB_RESTORES") == "all" else [(owner_without_superuser, "uuid")],
+    ids=lambda v: getattr(v, "__name__", v),
+)
+def test_a_restored_partitioned_collection_is_whole(
+    server, new_database, tmp_path, vectors, way, key_type
+):
+    """As any other; what is written straight into a partition is logged there, too."""
+    source, target = new_database("dumped"), new_database("restored")
+    with psycopg.connect(source, autocommit=True) as session:
+        session.execute("CREATE EXTENSION vector; CREATE EXTENSION mrl_db")
+    as_owner = way in (owner_without_superuser, owner_without_superuser_in_plain)
+    owner = conninfo.make_conninfo(source, user=OWNER)
+    expected = fill(owner, vectors, key_type, PARTITIONS)
+
+    way(Dump(server, source, target, tmp_path))
+
+    restored = conninfo.make_conninfo(target, user=OWNER) if as_owner else target
+    check(restored, vectors, expected)
+    with mrl_db.connect(restored) as db, psycopg.connect(restored, autocommit=True) as client:
+        docs = db.open("articles")
+        docs.load()
+        for i in range(3):
+            client.execute(f"DELETE FROM news.articles_{i}")
+            assert len(docs.search(vectors[0], k=N, engine="native").ids) == docs.count()
 
 
 def test_where_the_extension_is_not_the_log_is_made_without_it(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
+
+import numpy as np
 
 from mrl_db import _kernels, kernels
 from mrl_db.door import checked_choice, checked_count
@@ -12,7 +15,7 @@ from mrl_db.engines.native.memory import check_memory, footprint
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.lifetime import Ended
-from mrl_db.model.errors import PlanError
+from mrl_db.model.errors import DuplicateKeyError, PlanError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
@@ -129,15 +132,19 @@ def read(
         )
         index.reserve(count)
         done = 0
+        blocks: list[Any] = []
         with reporting(progress, "rows") as report:
             for keys, vectors in copy_rows(
                 connection, request, block_rows(info.dims, _BLOCK_BYTES)
             ):
                 _give_up_once(ended)
                 index.append(keys, vectors, threads)
+                if not info.key_indexed:
+                    blocks.append(keys)
                 done += len(vectors)
                 if report is not None:
                     report(done, count)
+    _check_unique(blocks, info)
     _add_codes(index, plan, threads)
     if plan.route == "graph":
         with reporting(progress, "graph, %") as report:
@@ -149,6 +156,25 @@ def read(
 
             index.build(loading.build, threads, on)
     return index, position
+
+
+def _check_unique(blocks: list[Any], info: CollectionInfo) -> None:
+    """Raises DuplicateKeyError where a key came twice, which no index of the table forbade."""
+    if not blocks:
+        return
+    if isinstance(blocks[0], np.ndarray):
+        keys = np.concatenate(blocks)
+        words = keys.view(f"u{min(8, keys.shape[1])}")
+        words = words[np.lexsort(words.T)]
+        again = int((words[1:] == words[:-1]).all(axis=1).sum())
+    else:
+        again = sum(map(len, blocks)) - len(set(chain.from_iterable(blocks)))
+    if again:
+        raise DuplicateKeyError(
+            f'{again} keys of table "{info.schema}.{info.table}" stand on several rows, '
+            f'though it was attached as one whose keys are unique: SELECT "{info.key}" … GROUP BY '
+            "1 HAVING count(*) > 1 lists them"
+        )
 
 
 def _give_up_once(ended: threading.Event | None) -> None:
