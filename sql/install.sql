@@ -173,14 +173,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = 'ec91b45d16bbdc973534c23edd838494ff7eaddec6b01c4c8c5ec1a77ed96889'
+        AND checksum = '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    'ec91b45d16bbdc973534c23edd838494ff7eaddec6b01c4c8c5ec1a77ed96889',
+    '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

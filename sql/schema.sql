@@ -283,7 +283,7 @@ CREATE FUNCTION mrl.partitions(relation oid) RETURNS TABLE(part oid, level integ
     attached xid, leaving boolean) LANGUAGE sql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     '62807c9d346c5feca510124ab67ca6c1';
 CREATE FUNCTION mrl.partitions_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT
-    SET search_path=pg_catalog, pg_temp AS '5a132dda5567d8d9192cd1a3d236ba28';
+    SET search_path=pg_catalog, pg_temp AS 'aba452a82a8c728c86011b3ec819ed8b';
 CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
 CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET
@@ -352,6 +352,8 @@ CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STAB
     SAFE SET search_path=pg_catalog, pg_temp AS 'bd3d70a7fe5b53a5175fc56e2a865ff6';
 CREATE FUNCTION mrl.wait_briefly() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'eae099b047924096fb7ea6a9cccb45a9';
+CREATE FUNCTION mrl.wait_for_partitions(relation oid) RETURNS void LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'dc71ed80d8e68c82eb05162e1d9bd160';
 CREATE FUNCTION mrl.wait_for_turn(collection text) RETURNS void LANGUAGE sql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'c4d603d24dcd2a56c0b73facef62c2d3';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE

@@ -46,6 +46,17 @@ class Position:
     started: str
     fingerprint: str
 
+    def partitions_since(self, before: Position) -> list[int] | None:
+        """Returns the partitions that came since, where nothing else did; else None.
+
+        A partition that stayed has the same words in both fingerprints: its oid, and a digest.
+        """
+        was, is_ = set(before.fingerprint.split(" ")), set(self.fingerprint.split(" "))
+        came = [word.partition("=") for word in is_ - was]
+        if self.started != before.started or was - is_ or not all(mark for _, mark, _ in came):
+            return None
+        return [int(oid) for oid, _, _ in came]
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -95,6 +106,7 @@ class ChangeLog:
         self._session = session
         self._allow_rls_bypass = allow_rls_bypass
         self._uuids = info.key_type == "uuid"
+        self._partitioned = info.partitioned
         self.relation = self._made(info)
 
     def _made(self, info: CollectionInfo) -> int:
@@ -186,6 +198,8 @@ class ChangeLog:
     def position(self, connection: Connection) -> Position | None:
         """Returns where a reader of this transaction stands; None when the collection is gone."""
         row = connection.execute(statements.query("log_position"), (self.relation,)).fetchone()
+        if self._partitioned:
+            connection.execute(statements.query("log_partitions_wait"), (self.relation,))
         return None if row is None or row[2] is None else Position(*row)
 
     def news(self, connection: Connection, position: Position, reader: Reader) -> News | None:

@@ -33,16 +33,16 @@ CREATE OR REPLACE FUNCTION mrl.partitions_fingerprint(relation oid)
 AS $$
 BEGIN
     RETURN (
-        SELECT md5(string_agg(
-            format(
-                '%s %s %s %s %s', p.part, p.attached, p.leaving, r.relfilenode,
+        SELECT string_agg(
+            p.part || '=' || left(md5(format(
+                '%s %s %s %s', p.attached, p.leaving, r.relfilenode,
                 (
                     SELECT string_agg(
                         format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                     FROM pg_trigger AS t
                     WHERE t.tgrelid = p.part AND t.tgname ^@ 'mrl_log_'
-                )),
-            ';' ORDER BY p.part))
+                ))), 16),
+            ' ' ORDER BY p.part)
         FROM mrl.partitions(relation) AS p
         JOIN pg_class AS r ON r.oid = p.part
         WHERE p.level > 0
@@ -50,8 +50,38 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.partitions_fingerprint(oid) IS
-    'What must stay as it is of the partitions for the log to tell all: which there are, where '
-    'their rows lie, the triggers; a part of mrl.log_fingerprint().';
+    'What must stay as it is of the partitions for the log to tell all, each after its oid: since '
+    'when it is one, where its rows lie, the triggers; a part of mrl.log_fingerprint().';
+
+CREATE OR REPLACE FUNCTION mrl.wait_for_partitions(relation oid)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    seen CONSTANT pg_snapshot := pg_current_snapshot();
+    epoch CONSTANT bigint := pg_snapshot_xmax(seen)::text::bigint >> 32;
+BEGIN
+    WHILE EXISTS (
+        SELECT
+        FROM pg_locks AS l
+        JOIN pg_locks AS x ON x.pid = l.pid AND x.locktype = 'transactionid' AND x.granted
+        WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted
+            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+            AND l.relation IN (
+                SELECT p.part FROM mrl.partitions(wait_for_partitions.relation) AS p WHERE p.kind = 'p'
+            )
+            AND pg_visible_in_snapshot(
+                ((epoch << 32) + x.transactionid::text::bigint)::text::xid8, seen)
+    ) LOOP
+        PERFORM pg_sleep(0.001);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.wait_for_partitions(oid) IS
+    'Waits until whoever attached a partition that this snapshot has, has told all sessions: up to '
+    'some moments after its commit they may plan without it. For a transaction that is repeatable '
+    'read, between its first look and its rows.';
 
 CREATE OR REPLACE FUNCTION mrl.log_triggers(c mrl.collection)
     RETURNS TABLE (part oid, present bigint, right_ bigint)

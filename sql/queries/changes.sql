@@ -32,6 +32,21 @@ SELECT
     pg_catalog.pg_postmaster_start_time()::text,
     mrl.log_fingerprint(%s)
 
+-- name: log_partitions_wait
+SELECT mrl.wait_for_partitions(%s)
+
+-- Of some partitions those that have rows of their own.
+-- name: partitions_named
+SELECT n.nspname, r.relname
+FROM pg_catalog.pg_class AS r
+JOIN pg_catalog.pg_namespace AS n ON n.oid = r.relnamespace
+WHERE r.oid = ANY(%s::oid[]) AND r.relkind = 'r'
+
+-- name: partition_keys
+SELECT row_.{key}
+FROM {partition} AS row_
+LIMIT %s
+
 -- name: log_changes_since
 SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
 

@@ -207,9 +207,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_becomes_of_a_partition_is_seen_by_the_next_search(ranges, execute, change):
+def test_whatever_becomes_of_a_partition_is_seen_by_the_next_search(
+    ranges, execute, change, monkeypatch
+):
+    """Where it only came, the rows of the others are not read again."""
     for statement in CHANGES[change]:
         execute(statement)
+    if change.startswith(("new", "attached")):
+        monkeypatch.setattr("mrl_db.engines.native.following.compare", None)
 
     rows = same_as_the_database(ranges)
 
@@ -270,9 +275,52 @@ def test_a_reader_who_may_not_log_a_new_partition_says_who_must(ranges, dsn, exe
 
             execute("SELECT mrl.log_changes('docs')")
             assert len(docs.search(np.ones(DIMS), k=300, engine="native").ids) == 254
+            execute(f"{LEAF.format(400)}; SELECT mrl.log_changes('docs')")
+            execute(ROWS.format("docs_400", 400, 403))  # which its role may not read by itself
+            assert len(docs.search(np.ones(DIMS), k=300, engine="native").ids) == 258
             docs.unload()
     finally:
         execute("DROP OWNED BY leaf_reader; DROP ROLE leaf_reader")
+
+
+def test_a_partition_that_is_being_attached_holds_nobody_up(ranges, dsn, execute):
+    execute(f"{LOOSE.format(300)}; {ROWS.format('docs_300', 300, 303)}")
+    with psycopg.connect(dsn) as attaching:
+        attaching.execute(ATTACH.format(300))
+        attaching.execute("SELECT pg_current_xact_id()")
+        ranges.load(cache=False)
+        execute("DELETE FROM docs WHERE id = 7")
+        assert ranges.search(np.ones(DIMS), k=300, engine="native").ids.shape == (249,)
+        attaching.commit()
+
+    assert len(same_as_the_database(ranges)) == 253
+
+
+def test_a_partition_with_most_of_the_rows_is_compared(ranges, execute, monkeypatch):
+    """Its keys are no list any more: with the others' all rows are read."""
+    from mrl_db.engines.native import following
+
+    compared, compare = [], following.compare
+    monkeypatch.setattr(following, "compare", lambda *given: compared.append(1) or compare(*given))
+    execute("CREATE TABLE docs_1000 PARTITION OF docs FOR VALUES FROM (1000) TO (100000)")
+    execute(ROWS.format("docs_1000", 1000, 12000))
+
+    ranges.search(np.ones(DIMS), k=1, engine="native")
+
+    assert compared
+    assert ranges.loaded.rows == ranges.count() == 250 + 11_001
+
+
+def test_keys_written_to_while_a_partition_came_are_not_forgotten(ranges, execute, monkeypatch):
+    monkeypatch.setattr("mrl_db.engines.native.following.compare", None)
+    execute("DELETE FROM docs WHERE id = 7")
+    execute(f"{LOOSE.format(300)}; {ROWS.format('docs_300', 300, 303)}; {ATTACH.format(300)}")
+    execute("DELETE FROM docs_300 WHERE id = 301")
+    execute("UPDATE docs SET id = 350 WHERE id = 8")
+
+    rows = same_as_the_database(ranges)
+
+    assert rows == {*range(7), *range(9, 250), 300, 302, 303, 350}
 
 
 def test_a_new_partition_leaves_the_triggers_of_the_others_alone(ranges, execute):

@@ -7,13 +7,15 @@ from typing import Any
 
 from mrl_db import _kernels
 from mrl_db.engines.native.cache import Cached
+from mrl_db.model.errors import PrivilegeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
+from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog
+from mrl_db.postgres.changes import ChangeLog, News
 from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Connection
+from mrl_db.postgres.session import Connection, Session
 
 _KEYS_AT_ONCE = 8_192
 
@@ -33,6 +35,58 @@ def write(
         gone = [key for key in piece if key not in present]
         if gone:
             index.erase(encode(gone, info.key_type))
+
+
+def with_new_partitions(
+    info: CollectionInfo,
+    log: ChangeLog,
+    session: Session,
+    before: Cached,
+    news: News,
+    most: int,
+) -> News:
+    """Returns news of another fingerprint with what new partitions hold, where only these came.
+
+    Args:
+        info: The collection.
+        log: Of its changes; it writes in the new partitions from now on, too.
+        session: To ask.
+        before: Where the index stands.
+        news: Since then.
+        most: So many keys are worth no comparison of all rows.
+
+    Returns:
+        The news; of no keys when rows must be compared.
+    """
+    unknown, relation = News(news.position, None), log.relation
+    if news.keys is None or not news.position.partitions_since(before.position):
+        return unknown
+    if log.check_anew(info) != relation:
+        return unknown
+    keys: set[Any] = set()
+    try:
+        with session.snapshot() as connection:
+            now = None
+            if log.position(connection) is not None:
+                now = log.news(connection, before.position, before.reader)
+            if now is None or now.keys is None:
+                return unknown
+            came = now.position.partitions_since(before.position)
+            if not came:
+                return unknown
+            named = connection.execute(statements.query("partitions_named"), (came,)).fetchall()
+            for schema, table in named:
+                statement = statements.query("partition_keys").format(
+                    key=statements.identifier(info.key),
+                    partition=statements.identifier(schema, table),
+                )
+                rows = connection.execute(statement, (most + 1 - len(keys),)).fetchall()
+                keys.update(row[0] for row in rows)
+                if len(keys) > most:
+                    return unknown
+    except PrivilegeError:  # its rows may be read through the whole table only
+        return unknown
+    return News(now.position, list(keys.union(now.keys)))
 
 
 def catch_up(

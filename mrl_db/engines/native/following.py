@@ -28,7 +28,7 @@ import psycopg
 from mrl_db import _kernels
 from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
-from mrl_db.engines.native.catching_up import catch_up, write
+from mrl_db.engines.native.catching_up import catch_up, with_new_partitions, write
 from mrl_db.engines.native.comparing import compare
 from mrl_db.engines.native.lease import Following, Freshness
 from mrl_db.lifetime import renew_after_fork
@@ -289,7 +289,11 @@ class LiveIndex:
         """Applies what is new, and stands then where the news say."""
         if news.position.started != self._position.started:
             news = self._after_restart(log, connection)
-        if news.keys is None or news.position.fingerprint != self._position.fingerprint:
+        if news.position.fingerprint != self._position.fingerprint:
+            stands = Cached(self._index, self._reader, self._position, self._rows_then)
+            most = self._following.few + self._index.rows // 10
+            news = with_new_partitions(self.info, log, self._session, stands, news, most)
+        if news.keys is None:
             self._compare(log)
             return
         if news.keys:
