@@ -253,14 +253,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/trimming'
-        AND checksum = 'bb0c46c32b464de3cb5b7e603eab9a3788f6b8552285301a96691c8a2df0a604'
+        AND checksum = 'f6b54e074dbd1272059257493bfe6274fee82b12d01e066f5700c06f7ac7e037'
 ) AS missing \gset
 \if :missing
 \ir functions/trimming.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/trimming',
-    'bb0c46c32b464de3cb5b7e603eab9a3788f6b8552285301a96691c8a2df0a604',
+    'f6b54e074dbd1272059257493bfe6274fee82b12d01e066f5700c06f7ac7e037',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

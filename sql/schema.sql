@@ -345,7 +345,7 @@ CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LA
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '96da310031a88b8f7e1ad3f92f91db3b';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '39d922d822454897aa8171dff62939a3';
+    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS 'ae3451247d8970fdb7739063f5fe511d';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
     '0079058b577df3c95e09227b36ba95f9';
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL

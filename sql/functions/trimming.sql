@@ -29,6 +29,20 @@ BEGIN
             CONTINUE;  -- another time, or another role
         END;
     END LOOP;
+    -- Partitions that were detached with partitions of their own still log, and nobody reads it.
+    DELETE FROM mrl.change AS c
+    WHERE c.relation IN (
+        WITH RECURSIVE held AS (  -- by the index, whose every relation is looked at once
+            SELECT min(f.relation) AS relation FROM mrl.change AS f
+            UNION ALL
+            SELECT (SELECT min(f.relation) FROM mrl.change AS f WHERE f.relation > h.relation)
+            FROM held AS h
+            WHERE h.relation IS NOT NULL
+        )
+        SELECT h.relation
+        FROM held AS h
+        WHERE NOT EXISTS (SELECT FROM mrl.logged AS l WHERE l.relation = h.relation)
+    );
     RETURN count;
 END
 $$;

@@ -243,6 +243,23 @@ def test_what_is_written_to_a_partition_that_left_is_not_logged(ranges, execute,
     execute("DELETE FROM docs_100")
 
 
+def test_what_partitions_of_a_partition_that_left_log_is_thrown_away(db, execute, dsn):
+    docs = made(db, execute, "range")
+    docs.load(cache=False)
+    execute("ALTER TABLE docs DETACH PARTITION docs_1")
+    execute(ROWS.format("docs_1", 100, 110))
+    execute(ROWS.format("docs", 0, 5))
+    assert sorted(execute("SELECT relation::regclass::text FROM mrl.change")) == [
+        ("docs",),
+        ("docs_1",),
+    ]
+
+    mrl_db.connect(dsn).close()
+
+    assert execute("SELECT relation::regclass::text FROM mrl.change") == [("docs",)]
+    assert same_as_the_database(docs) == set(range(6))
+
+
 @pytest.mark.parametrize("event", ["insert", "truncate"])
 def test_a_trigger_that_is_missing_on_a_partition_is_an_error_until_load(ranges, execute, event):
     execute(f"ALTER TABLE docs_100 DISABLE TRIGGER mrl_log_{event}")
