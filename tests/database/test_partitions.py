@@ -91,8 +91,9 @@ def same_as_the_database(docs):
     return set(exact.ids.tolist())
 
 
-@pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("low_dim", ["column", "index"])
+@pytest.mark.parametrize(
+    ("tree", "low_dim"), [("hash", "column"), ("range", "index"), ("list", "column")]
+)
 def test_a_partitioned_table_is_written_searched_and_let_go(db, execute, rng, tree, low_dim):
     docs = made(db, execute, tree, low_dim)
     vectors = rng.standard_normal((300, DIMS)).astype(np.float32)
@@ -513,9 +514,16 @@ INDEXES = (
 SETS = {"hash": (1, 3, True), "range": (2, 3, True), "list": (1, 2, True)}
 
 
-@pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("index", ["hnsw", "mrl"])
-@pytest.mark.parametrize("concurrently", [False, True])
+@pytest.mark.parametrize(
+    ("tree", "index", "concurrently"),
+    [
+        ("range", "hnsw", False),
+        ("range", "mrl", False),
+        ("range", "mrl", True),
+        ("list", "hnsw", True),
+        ("hash", "mrl", True),
+    ],
+)
 def test_every_partition_has_its_index(db, dsn, execute, rng, tree, index, concurrently):
     docs = made(db, execute, tree, "index")
     vectors = rng.standard_normal((900, DIMS)).astype(np.float32)

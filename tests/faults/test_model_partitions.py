@@ -14,7 +14,7 @@ from psycopg import sql
 life = test_model.life  # the fixture
 _names = itertools.count()
 
-RUNS = int(os.environ.get("MRL_DB_PARTITIONED_RUNS", "4"))
+RUNS = int(os.environ.get("MRL_DB_PARTITIONED_RUNS", "2"))
 COLUMNS = "id bigint NOT NULL, embedding vector(12), year integer, UNIQUE ({})"
 TREES = {  # how the table is partitioned, and its partitions: of what, for which rows, how on
     "hash": (
