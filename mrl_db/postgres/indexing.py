@@ -87,7 +87,7 @@ def _create_by_partitions(
                     with _watched(session, connection, progress if alone else None):
                         # Made by mrl.partition_index_steps, with quoted names.
                         connection.execute(sql.SQL(step))
-                except _MEANWHILE:
+                except (*_MEANWHILE, pg.UndefinedTable, pg.UndefinedObject):
                     raise _BuiltByAnotherError from None
     with session.connection() as connection:
         connection.execute(statements.query("define_search"), (info.name,))

@@ -1,6 +1,7 @@
 """Partitioned tables as collections: followed whoever writes where, whatever becomes of a partition."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
@@ -597,6 +598,20 @@ def test_partitions_of_odd_names_and_elsewhere_have_their_indexes(db, execute, r
 
     assert execute(INDEXES.format("hnsw")) == [(1, 2, True)]
     assert same_as_the_database(docs)
+
+
+def test_two_who_build_beside_writers_build_one_index(db, dsn, execute, rng):
+    docs = made(db, execute, "range")
+    docs.add(np.arange(1000), rng.standard_normal((1000, DIMS)).astype(np.float32))
+
+    def build(_):
+        with mrl_db.connect(dsn) as theirs:
+            theirs.open("docs").create_index(kind="hnsw", concurrently=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(build, range(2))) == [None, None]
+
+    assert execute(INDEXES.format("hnsw")) == [SETS["range"]]
 
 
 def test_a_build_beside_writers_that_was_cut_is_done_anew_by_one_that_is_not(ranges, execute):
