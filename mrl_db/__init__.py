@@ -18,7 +18,7 @@ except ImportError:
         "not installed; run pip install -e . in it, or start Python in another folder"
     ) from None
 from mrl_db.collection import Collection, Records
-from mrl_db.database import Database, LargeTableWarning, connect
+from mrl_db.database import Database, connect
 from mrl_db.hits import Hits, StageTrace, Trace
 from mrl_db.kernels import available_simd, simd
 from mrl_db.model.errors import (
@@ -53,6 +53,7 @@ from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.model.promise import Promise, Recall
 from mrl_db.postgres.conditions import raw
+from mrl_db.rewriting import LargeTableWarning
 
 if _TYPE_CHECKING:
     from mrl_db.async_ import AsyncCollection as AsyncCollection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from psycopg_pool import ConnectionPool
 
+from mrl_db import rewriting
 from mrl_db.collection import Collection, embedding, open_collection
 from mrl_db.collection.opened import Embed
 from mrl_db.door import checked_choice
@@ -25,15 +25,10 @@ from mrl_db.postgres.borrowed import BorrowedPool
 from mrl_db.postgres.server import embedded
 from mrl_db.postgres.session import OwnSession, PoolSession
 from mrl_db.recall.query_log import QueryLog
-
-_REWRITE_BYTES = 512 << 20  # attach() locks a table for no longer than some 5 s unless told to
+from mrl_db.rewriting import LowDim
 
 AnySession = TypeVar("AnySession", bound=OwnSession)
 Pooled = TypeVar("Pooled", bound=PoolSession)
-
-
-class LargeTableWarning(UserWarning):
-    """A table was attached without a low-dim column, because adding one would have rewritten it."""
 
 
 @let_out_at_exit
@@ -212,7 +207,7 @@ class Database:
         nesting_dims: Sequence[int] | None = None,
         shortlist_dims: int | None = None,
         metric: Metric | MetricName = Metric.cosine,
-        low_dim: Literal["auto", "column", "index"] = "auto",
+        low_dim: LowDim = "auto",
         key_unique: bool = False,
         text: str | None = None,
         language: str = "english",
@@ -232,24 +227,13 @@ class Database:
                 exclusive lock; "index" leaves the table alone and indexes the expression; "auto"
                 adds the column to tables up to 512 MB, and otherwise uses the index and says so in
                 a LargeTableWarning.
+            key_unique: Of a table that is partitioned by other columns than its key, where no index
+                can say so: whether whatever makes the keys makes each once.
             text: A column that is searched by its words, too; the tsvector that is added for it
                 rewrites the table.
             language: As for `create_collection`.
         """
-        checked_choice(low_dim, "low_dim", ("auto", "column", "index"))
         relation, size = catalog.find_table(self._session, table)
-        chosen: str = low_dim
-        if low_dim == "auto":
-            chosen = "column" if size <= _REWRITE_BYTES else "index"
-            if chosen == "index":
-                warnings.warn(
-                    f"table {table} holds {size / 2**30:.1f} GB: a low-dim column would rewrite it "
-                    f"under an exclusive lock, about {size / 1e8:.0f} s at 100 MB/s, so an "
-                    "expression index stands for it; low_dim='column' adds the column all the "
-                    "same, low_dim='index' silences this",
-                    LargeTableWarning,
-                    stacklevel=2,
-                )
         attached = catalog.attach(
             self._session,
             relation,
@@ -260,7 +244,7 @@ class Database:
             nesting_dims=nesting_dims,
             shortlist_dims=shortlist_dims,
             metric=Metric.of(metric),
-            low_dim=chosen,
+            low_dim=rewriting.chosen(low_dim, table, size),
             key_unique=key_unique,
             text=text,
             language=language,

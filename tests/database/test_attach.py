@@ -145,7 +145,7 @@ def test_zero_vectors_of_others_come_last_as_in_pgvector(db, execute):
 def test_a_large_table_is_not_rewritten_unasked(db, execute, monkeypatch):
     import mrl_db.database
 
-    monkeypatch.setattr(mrl_db.database, "_REWRITE_BYTES", 1000)
+    monkeypatch.setattr(mrl_db.rewriting, "_REWRITE_BYTES", 1000)
     execute("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))")
 
     with pytest.warns(mrl_db.LargeTableWarning, match="exclusive lock"):

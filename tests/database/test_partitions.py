@@ -382,7 +382,7 @@ def test_the_size_of_a_partitioned_table_is_that_of_its_partitions(db, execute, 
     import mrl_db.database
 
     execute(f"{RANGES}; {LEAF.format(0)}; {ROWS.format('docs', 0, 99)}")
-    monkeypatch.setattr(mrl_db.database, "_REWRITE_BYTES", 1000)
+    monkeypatch.setattr(mrl_db.rewriting, "_REWRITE_BYTES", 1000)
 
     with pytest.warns(mrl_db.LargeTableWarning, match="exclusive lock"):
         db.attach("docs")

@@ -19,7 +19,7 @@ model.promise model.diversity
 _kernels
 door_keys
 door
-kernels model.nesting clashes
+kernels model.nesting clashes rewriting
 faces.progress faces.exports
 hits postgres.dates
 postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
