@@ -158,6 +158,8 @@ class AsyncCollection:
     get = awaited(Collection.get)
     count = awaited(Collection.count)
     search = awaited(Collection.search)
+    position = awaited(Collection.position)
+    wait_for = awaited(Collection.wait_for)
     add_texts = awaited(Collection.add_texts)
     search_text = awaited(Collection.search_text)
     scan = scanning(Collection.scan)

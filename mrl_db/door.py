@@ -6,6 +6,7 @@ message says what came, what is taken, and the way out. Nothing here asks the da
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -129,6 +130,13 @@ def checked_seconds(value: object, what: str) -> float:
     if isinstance(value, bool) or not is_number or not 0 < value < float("inf"):  # type: ignore[operator]
         raise ValueRangeError(f"{what} is {value!r:.60}, wanted seconds, more than 0")
     return float(value)  # type: ignore[arg-type]
+
+
+def checked_position(value: object) -> str:
+    """Returns a position of `docs.position()`."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", value):
+        raise ValueRangeError(f"position is {value!r:.60}, wanted what docs.position() returned")
+    return value
 
 
 def checked_name(name: object, what: str, limit: int = MAX_NAME_BYTES) -> str:

@@ -7,5 +7,6 @@ GRANT SELECT, INSERT, DELETE ON mrl.collection TO :"role";
 GRANT UPDATE (adapted) ON mrl.collection TO :"role";
 GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.plan, mrl.promise, mrl.classifier TO :"role";
 GRANT SELECT, INSERT ON mrl.adaptor, mrl.text_search TO :"role";
-GRANT SELECT, INSERT, DELETE ON mrl.change TO :"role";
-GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader, mrl.batch, mrl.logged TO :"role";
+GRANT SELECT, INSERT, DELETE ON mrl.change, mrl.moment TO :"role";
+GRANT SELECT, INSERT, UPDATE, DELETE ON mrl.reader, mrl.batch, mrl.logged, mrl.cut
+    TO :"role";

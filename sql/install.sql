@@ -75,6 +75,19 @@ ON CONFLICT (name) DO UPDATE
 SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
 \endif
 
+SELECT NOT EXISTS (SELECT FROM mrl.migration WHERE name = 'tables/0005_standbys') AS missing \gset
+\if :missing
+\ir tables/0005_standbys.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'tables/0005_standbys',
+    '3302f9cc9b16a873a42865542600d8450d6601f59508bab6f7430e9092e76b00',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/batches'
         AND checksum = '9a0a6454c89a9ac9bdc861d7493cf65fd4b58fba90d58cf2c783de81807eef7f'
@@ -109,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '48d2282fd9359081c3a8fe9d5d09826d86fb653f7df0604699fa8a407aef5992'
+        AND checksum = '47137ffe1d8068ec46c54e19a3161802837b3dbbc2b9a8ea63a50cb0f87fc2b1'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '48d2282fd9359081c3a8fe9d5d09826d86fb653f7df0604699fa8a407aef5992',
+    '47137ffe1d8068ec46c54e19a3161802837b3dbbc2b9a8ea63a50cb0f87fc2b1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -157,14 +170,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = '8813abdb6f4b2350f1205ca591d0956f4ca44d87ad38f16e525cbf1dedd67a01'
+        AND checksum = 'dbe5d08a01849fbf0b28a168c86110be04c2d95211038690ceead8c885d2915e'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    '8813abdb6f4b2350f1205ca591d0956f4ca44d87ad38f16e525cbf1dedd67a01',
+    'dbe5d08a01849fbf0b28a168c86110be04c2d95211038690ceead8c885d2915e',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -236,6 +249,22 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 \endif
 
 SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/standbys'
+        AND checksum = 'd3680172379cdd8573d198ad935d6de95c5c3b387e1a22f0fc8ac28ec0049d68'
+) AS missing \gset
+\if :missing
+\ir functions/standbys.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/standbys',
+    'd3680172379cdd8573d198ad935d6de95c5c3b387e1a22f0fc8ac28ec0049d68',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/text'
         AND checksum = '5b32bccd67482b743f6b12fd0ce46154a345a927c6c6fd0f90269ee75d122fc0'
 ) AS missing \gset
@@ -253,14 +282,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/trimming'
-        AND checksum = 'f6b54e074dbd1272059257493bfe6274fee82b12d01e066f5700c06f7ac7e037'
+        AND checksum = '874fc1f509fc9412089bcfe3d3cc20fca882f51e8dc93d290500c0895f76d75e'
 ) AS missing \gset
 \if :missing
 \ir functions/trimming.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/trimming',
-    'f6b54e074dbd1272059257493bfe6274fee82b12d01e066f5700c06f7ac7e037',
+    '874fc1f509fc9412089bcfe3d3cc20fca882f51e8dc93d290500c0895f76d75e',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -62,10 +62,17 @@ CREATE TABLE mrl.collection (
     CONSTRAINT collection_pkey PRIMARY KEY (name),
     CONSTRAINT collection_relation_key UNIQUE (relation)
 );
+CREATE TABLE mrl.cut (
+    relation oid NOT NULL,
+    xid xid8 NOT NULL,
+    CONSTRAINT cut_pkey PRIMARY KEY (relation)
+);
 CREATE TABLE mrl.logged (
     relation regclass NOT NULL,
     needed_until timestamp with time zone NOT NULL,
-    CONSTRAINT logged_pkey PRIMARY KEY (relation)
+    retain interval,
+    CONSTRAINT logged_pkey PRIMARY KEY (relation),
+    CONSTRAINT logged_retain_check CHECK ((retain > '00:00:00'::interval))
 );
 CREATE TABLE mrl.migration (
     name text NOT NULL,
@@ -73,6 +80,11 @@ CREATE TABLE mrl.migration (
     version text NOT NULL,
     applied_at timestamp with time zone NOT NULL DEFAULT now(),
     CONSTRAINT migration_pkey PRIMARY KEY (name)
+);
+CREATE TABLE mrl.moment (
+    at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    oldest xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),
+    CONSTRAINT moment_pkey PRIMARY KEY (at)
 );
 CREATE TABLE mrl.plan (
     collection text NOT NULL,
@@ -133,11 +145,13 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text, key_unique boolean
     DEFAULT false) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'e19629f6cf16404d89f962095b4af23e';
+CREATE FUNCTION mrl.began_in_recovery() RETURNS boolean LANGUAGE sql STABLE AS
+    '13c3975eb519d07f577a9e9343cdf0f1';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
     json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
-    '1f30c57ebf804464d77576a854142406';
+    'ab908cedf04895f5329cebdf19ccfc5d';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
     search_path=pg_catalog, pg_temp AS '8346b92df105b1c7aae6cd84c53647f2';
@@ -147,7 +161,7 @@ CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) 
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '8c20c1704078e5847b82d149a38a81f7';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'dabf05f85081e2372c970d8e155a456e';
+    search_path=pg_catalog, pg_temp AS 'd716851301e96a5aa7d05f9284cb64e5';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.compiled_log() RETURNS regprocedure LANGUAGE sql STABLE SET
@@ -192,6 +206,8 @@ CREATE FUNCTION mrl.drop_log(function_ regprocedure) RETURNS void LANGUAGE plpgs
     SET search_path=pg_catalog, pg_temp AS '84900fef6cd813e15a7a528f94c480ff';
 CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void LANGUAGE sql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
+CREATE FUNCTION mrl.ended_since(seen pg_snapshot) RETURNS text LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '7fd4bc74d60f0d49acdd0e8cb4b50844';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
@@ -214,6 +230,10 @@ CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql ST
     search_path=pg_catalog, pg_temp AS 'fb58a0cda71cf95dadcecf75d695469a';
 CREATE FUNCTION mrl.full_operator_class(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '20b4101279dba3f84925947d2500bdee';
+CREATE FUNCTION mrl.has_replayed(wanted pg_lsn, seconds double precision) RETURNS boolean LANGUAGE
+    plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS '4f5cccfc6dc366bd8f1258809ee7dc38';
+CREATE FUNCTION mrl.has_standbys() RETURNS boolean LANGUAGE sql STABLE SET search_path=pg_catalog,
+    pg_temp AS '347e0ba7e2dd4a542fef00b827851fd5';
 CREATE FUNCTION mrl.index_comment(c mrl.collection, kind text) RETURNS text LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE AS '2a665761bed648d114287550bc6aab45';
 CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql STABLE SET
@@ -248,6 +268,9 @@ CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql V
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
     search_path=pg_catalog, pg_temp AS '2c46b0f89a1558342dd51f4101402d01';
+CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
+    RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
+    'dd1526cb307f27759fd8c5b8cdddb924';
 CREATE FUNCTION mrl.log_text(key text, kind text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '9f7eb9c30c155b78b41e987eeeab8613';
 CREATE FUNCTION mrl.log_triggers(c mrl.collection) RETURNS TABLE(part oid, present bigint, right_
@@ -270,10 +293,14 @@ CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double p
     '31d5cb8f6989612ee5f195239c53e30c';
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
     json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
+CREATE FUNCTION mrl.note_cut(relation oid, xid xid8) RETURNS void LANGUAGE sql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS '47815a4cb48f01a4b6ce72b9f4e5df6d';
+CREATE FUNCTION mrl.note_moment() RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog,
+    pg_temp AS '4b7fb3d35142686e055cdc5335da3dc6';
 CREATE FUNCTION mrl.on_collection() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'afd7cf9a717cac135c7c2c7c77ea3a88';
 CREATE FUNCTION mrl.on_log_cut() RETURNS trigger LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '737790dd9f4701fef9fa21dbc15d4eb9';
+    search_path=pg_catalog, pg_temp AS '2c214e419af6710ec4936367dd459a14';
 CREATE FUNCTION mrl.open_keep(plan jsonb, k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'd9669e1ff4166bc7c5beb79876ef9a90';
 CREATE FUNCTION mrl.partition_index_steps(collection text, kind text, m integer DEFAULT 16,
@@ -310,6 +337,8 @@ CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsq
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '79b3981790cc387d44f5be5fe4f052ac';
+CREATE FUNCTION mrl.seen_now() RETURNS text LANGUAGE sql STABLE AS
+    '4b72b215b56045047fa3bb35407b685e';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'a0812825b3b6b7fbb52941cde5044ed2';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
@@ -327,6 +356,8 @@ CREATE FUNCTION mrl.stage_distance(c mrl.collection, stage jsonb) RETURNS text L
 CREATE FUNCTION mrl.stage_times(explained jsonb) RETURNS TABLE(stage integer, access text, rows_out
     bigint, milliseconds double precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog,
     pg_temp AS '84d4a7d5a6385c38c1920dfeca9df9c7';
+CREATE FUNCTION mrl.standby_news(relation oid, seen pg_snapshot) RETURNS json LANGUAGE plpgsql
+    VOLATILE SET search_path=pg_catalog, pg_temp AS 'b9e06ed40bca4747ee16bf4c54bed716';
 CREATE FUNCTION mrl.table_of(c mrl.collection) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'a410e70f8dface75c1085171cd11a2ae';
 CREATE FUNCTION mrl.target(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
@@ -339,13 +370,15 @@ CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ed7e4e1cb3b319c327130bae6c9383ed';
 CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
     pg_temp SET enable_seqscan=off SET enable_hashjoin=off SET enable_mergejoin=off AS
-    '9dae0cced76002d4fce1e8edb477e29f';
+    '4658d92afdbae6880239f45295897609';
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '96da310031a88b8f7e1ad3f92f91db3b';
+    search_path=pg_catalog, pg_temp AS '6cf4b4a93823a621d145ef4ebf07606f';
 CREATE FUNCTION mrl.unlog_unread() RETURNS bigint LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS 'ae3451247d8970fdb7739063f5fe511d';
+    search_path=pg_catalog, pg_temp SET lock_timeout=200ms AS '36700d18d229b4dc69b6dc422aac5d30';
+CREATE FUNCTION mrl.usual_retention() RETURNS interval LANGUAGE sql STABLE AS
+    '560ac5bd09725572c13b76718150720b';
 CREATE FUNCTION mrl.vector_schema() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
     '0079058b577df3c95e09227b36ba95f9';
 CREATE FUNCTION mrl.vector_type(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL
@@ -356,6 +389,8 @@ CREATE FUNCTION mrl.wait_for_partitions(relation oid) RETURNS void LANGUAGE plpg
     search_path=pg_catalog, pg_temp AS 'dc71ed80d8e68c82eb05162e1d9bd160';
 CREATE FUNCTION mrl.wait_for_turn(collection text) RETURNS void LANGUAGE sql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'c4d603d24dcd2a56c0b73facef62c2d3';
+CREATE FUNCTION mrl.wal_position() RETURNS pg_lsn LANGUAGE sql VOLATILE SET search_path=pg_catalog,
+    pg_temp AS '00f5667cfc2d80c47d0c837bce0dd05a';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
 CREATE FUNCTION mrl.wire_type(type regtype) RETURNS regtype LANGUAGE plpgsql STABLE STRICT SET
@@ -389,12 +424,16 @@ COMMENT ON TABLE mrl.classifier IS 'Cascades of heads over prefixes of a collect
     as an .npz file, with what it was proven to keep.';
 COMMENT ON TABLE mrl.collection IS 'One row for each collection: a table, its key, its vector
     column, its low-dim column, metric and nesting dims.';
+COMMENT ON TABLE mrl.cut IS 'Up to where the log of a table was cut: the last transaction whose
+    changes were removed. A reader on a standby that has not seen it compares rows.';
 COMMENT ON TABLE mrl.logged IS 'Tables whose changes are logged because somebody read them in a
     process: mrl.log_changes() makes the triggers, and mrl.unlog_unread() takes them away when
     nobody has for a week.';
 COMMENT ON TABLE mrl.migration IS 'The files of sql/ applied to this schema, each with its SHA-256
     and the version of mrl_db that applied it. A changed file of tables is an error; a changed file
     of functions is applied again.';
+COMMENT ON TABLE mrl.moment IS 'By which transactions changes are told to be old: all before
+    `oldest` had ended `at` a moment.';
 COMMENT ON TABLE mrl.plan IS 'The plan that searches of a collection use with an engine; without a
     row, the default plan.';
 COMMENT ON TABLE mrl.promise IS 'What the stored plan of a collection was measured to keep: recall,
@@ -413,5 +452,8 @@ COMMENT ON COLUMN mrl.collection.owns_column IS 'Whether the low-dim column was 
     goes when the collection goes.';
 COMMENT ON COLUMN mrl.collection.owns_table IS 'Whether dropping the collection drops the table:
     true for create_collection, false for attach.';
+COMMENT ON COLUMN mrl.logged.retain IS 'How long changes are kept for readers on standbys, for whose
+    sake the triggers stay too (mrl.log_for_standbys()); NULL: a quarter of an hour while a standby
+    is there.';
 COMMENT ON COLUMN mrl.reader.token IS 'New at every acknowledgement: a reader that does not find its
     own token here follows another history of this database.';

@@ -14,6 +14,7 @@ from mrl_db.collection import (
     embedding,
     loading,
     promising,
+    replaying,
     rows,
     searching,
     writing,
@@ -172,6 +173,9 @@ class Collection:
     search = searching.search
     explain = searching.explain
     set_plan = searching.set_plan
+
+    position = replaying.position
+    wait_for = replaying.wait_for
 
     add_texts = embedding.add_texts
     search_text = embedding.search_text

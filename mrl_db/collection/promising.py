@@ -14,6 +14,7 @@ from mrl_db.door import checked_count, checked_seconds
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Recall, Statistic
+from mrl_db.postgres import standbys
 from mrl_db.recall import evidence, measurement, promises, tuner
 from mrl_db.recall import report as pages
 
@@ -52,6 +53,7 @@ def tune(
         progress: True for a bar, or a function called with (done, all or None).
 
     Raises:
+        ReadOnlyError: Nothing can be stored here, as on a standby; before anything is measured.
         TargetNotMetError: No plan that keeps the recall is fast enough for p95_ms; the message says
             what the best reaches.
     """
@@ -61,6 +63,7 @@ def tune(
     seconds = checked_seconds(budget_seconds, "budget_seconds")
     given = None if queries is None else opened.queries(queries)[0]
     wish = tuner.Wish(target, statistic, p95_ms, k, given, seconds, seed)
+    standbys.check_writable(opened.session, "the plan that tune() chooses")
     opened.describe()
     runner = opened.synced(engine)
     with reporting(progress, "plans") as report:

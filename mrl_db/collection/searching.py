@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from mrl_db import clashes, door, door_keys
-from mrl_db.collection import refining, wording
+from mrl_db.collection import refining, replaying, wording
 from mrl_db.collection.opened import EngineChoice, Face, Where, by_its_name_now
 from mrl_db.hits import Hits, Records, Trace
 from mrl_db.model.errors import ShapeError, ValueRangeError
@@ -77,6 +77,8 @@ def search(
     engine: EngineChoice = "auto",
     threads: int | None = None,
     max_staleness: float | None = None,
+    after: str | None = None,
+    after_timeout: float = 10.0,
     exact: bool = False,
     as_stored: bool = False,
     connection: object | None = None,
@@ -107,6 +109,9 @@ def search(
         engine: As above.
         threads: For a batch in the native engine.
         max_staleness: Seconds that the native engine may be behind; None: as it was loaded.
+        after: A `position()` of the primary: a search on a standby waits until that is replayed,
+            and sees it, whatever staleness is allowed.
+        after_timeout: Seconds that it waits at most.
         exact: The brute-force answer, from the rows in PostgreSQL; no plan is followed.
         as_stored: The query is a vector as `get` returns it, which the collection's adaptor, if
             it has one, is not to change again.
@@ -114,8 +119,11 @@ def search(
 
     Raises:
         NotLoadedError: engine="native", and nothing, or not what the plan needs, is loaded.
+        NotReplayedError: A standby has not replayed `after` in time.
     """
     opened = self._opened.on(connection)
+    if after is not None:
+        _wait_for(self, after, after_timeout, connection)
     if exact:
         plan = shortlist = None
     if text is not None:
@@ -149,6 +157,13 @@ def search(
     if threads is not None:
         threads = door.checked_count(threads, "threads")
     runner = opened.exact if exact else opened.engine(engine, plan, shortlist)
+    if after is not None:
+        runner.written()
+        if not runner.follows:
+            raise ValueRangeError(
+                'after= was given, and rows were loaded with max_staleness=float("inf"), which '
+                'follow nothing; search with engine="sql", or load() to follow'
+            )
     runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
     own_plan = plan is None and shortlist is None
     near = group_by is None and like is None and max_distance is None
@@ -202,6 +217,15 @@ def search(
     if where is None and usual:
         opened.log.note(queries, hits.distances, k)
     return hits[0] if single else hits
+
+
+def _wait_for(self: Face, position: str, timeout: float, connection: object | None) -> None:
+    if connection is not None:
+        raise ValueRangeError(
+            "after= and connection= were both given; a transaction of yours may have begun before "
+            "that was replayed: wait_for() before you begin it"
+        )
+    replaying.wait_for(self, position, timeout)
 
 
 @by_its_name_now

@@ -38,6 +38,11 @@ class Engine(Protocol):
         """The collection as the engine last saw it; a request for it carries this."""
         ...
 
+    @property
+    def follows(self) -> bool:
+        """Whether it sees what is committed later."""
+        return True
+
     def sync(self, max_staleness: float | None = None) -> None:  # noqa: ARG002
         """Makes the engine see what any client committed before this call.
 

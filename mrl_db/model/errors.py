@@ -107,6 +107,21 @@ class ConflictError(MrlDbError, RuntimeError):
     """
 
 
+class RecoveryConflictError(ConflictError):
+    """A standby cancelled a read that held up its replay of WAL; it may be tried again.
+
+    `hot_standby_feedback = on` there has the primary keep the rows that are read.
+    """
+
+
+class ReadOnlyError(MrlDbError, PermissionError):
+    """A write over a connection that only reads: to a standby, or one that was told so."""
+
+
+class NotReplayedError(MrlDbError, TimeoutError):
+    """A standby has not replayed what it was to wait for in time."""
+
+
 class ServerError(MrlDbError, RuntimeError):
     """The server lacks what is needed, or the embedded server cannot start."""
 
@@ -142,6 +157,17 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     )
 
 
+_PRIMARY = (
+    "write to the primary: connect to it, or name all hosts and target_session_attrs=read-write"
+)
+READ_ONLY: dict[bool | None, str] = {  # by whether the server is a standby
+    True: f"this server is a standby, which only reads; {_PRIMARY}",
+    False: "this connection only reads (default_transaction_read_only, or a transaction that is "
+    "read-only); write over another one",
+    None: f"this connection only reads; if the server is a standby, {_PRIMARY}",
+}
+"""What to do where a connection only reads."""
+
 _OF_SQLSTATE: dict[str, type[MrlDbError]] = {  # raised by functions of schema mrl (sql/prepare.sql)
     "MR001": CollectionExistsError,
     "MR002": CollectionNotFoundError,
@@ -151,10 +177,14 @@ _OF_SQLSTATE: dict[str, type[MrlDbError]] = {  # raised by functions of schema m
 }
 
 
-def from_psycopg(error: psycopg.Error) -> MrlDbError:
+def from_psycopg(error: psycopg.Error, standby: bool | None = None) -> MrlDbError:
     """Returns our error for one of psycopg's, by SQLSTATE.
 
     It has the server's message, and never libpq's text about a connection.
+
+    Args:
+        error: Psycopg's.
+        standby: Whether the server is a standby; None: it is not known.
     """
     primary = error.diag.message_primary
     detail = error.diag.message_detail
@@ -179,6 +209,13 @@ def from_psycopg(error: psycopg.Error) -> MrlDbError:
         return ConflictError(
             f"{said}; another session holds the table: end its transaction (pg_stat_activity shows "
             "it), or wait longer with lock_timeout"
+        )
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return ReadOnlyError(f"{said}; {READ_ONLY[standby]}")
+    if (error.sqlstate or "").startswith("40") and standby:
+        return RecoveryConflictError(
+            f"{said}; this standby cancels reads that hold up its replay: try again, or set "
+            "hot_standby_feedback = on there (or max_standby_streaming_delay higher)"
         )
     if (error.sqlstate or "").startswith("40"):
         return ConflictError(f"{said}; it was rolled back, and may be tried again")

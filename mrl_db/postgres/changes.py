@@ -7,13 +7,17 @@ whatever order transactions began and committed.
 A reader that is registered holds the changes it has not acknowledged, until its lease ends. Its
 token is new at every acknowledgement: a reader whose token is not there follows a log that was cut,
 or another history of the database (a restored backup), and must compare rows.
+
+On a standby nobody can register. A reader there is `UNREGISTERED`; what it has not seen is in the
+log as long as nothing of it was cut (`mrl.cut`), which the primary does late where it has standbys
+(sql/functions/standbys.sql).
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from psycopg import errors as pg
@@ -26,8 +30,10 @@ from mrl_db.model.errors import (
 )
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.positions import UNREGISTERED, News, Position, Reader, bytes_before
+from mrl_db.postgres.session import Connection, Session, in_recovery
 
+_log = logging.getLogger("mrl_db")
 _TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
 # Who writes without a trigger of the log that is the collection's, by the flags of mrl.check_log.
 _UNLOGGED = {
@@ -36,49 +42,6 @@ _UNLOGGED = {
     "partition": "statements on the table that it is a partition of",
     "foreign": "other servers, where one of its partitions is,",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """What was seen of a collection: all of `snapshot`, while server and fingerprint are these."""
-
-    snapshot: str
-    started: str
-    fingerprint: str
-
-    def partitions_since(self, before: Position) -> list[int] | None:
-        """Returns the partitions that came since, where nothing else did; else None.
-
-        A partition that stayed has the same words in both fingerprints: its oid, and a digest.
-        """
-        was, is_ = set(before.fingerprint.split(" ")), set(self.fingerprint.split(" "))
-        came = [word.partition("=") for word in is_ - was]
-        if self.started != before.started or was - is_ or not all(mark for _, mark, _ in came):
-            return None
-        return [int(oid) for oid, _, _ in came]
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What a reader has not seen, and where it stands once it has.
-
-    Attributes:
-        position: Where it stands then.
-        keys: Written to. None when any row may have changed: the log says so, or the reader is not
-            registered under its token, and the log may have been cut.
-    """
-
-    position: Position
-    keys: Sequence[Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A registration in `mrl.reader`, and the snapshot up to which it was acknowledged."""
-
-    id: uuid.UUID
-    token: uuid.UUID
-    seen: str
 
 
 class NotLoggedError(FreshnessError):
@@ -107,7 +70,24 @@ class ChangeLog:
         self._allow_rls_bypass = allow_rls_bypass
         self._uuids = info.key_type == "uuid"
         self._partitioned = info.partitioned
+        self.standby = False
         self.relation = self._made(info)
+        if self.standby:
+            self._tell_of_end(info)
+
+    def _tell_of_end(self, info: CollectionInfo) -> None:
+        """Logs a warning where the triggers may go although readers here need them."""
+        with self._session.connection() as connection:
+            until = _one(connection, "log_needed_until", self.relation)
+        if until is not None:
+            _log.warning(
+                'writes to "%s.%s" are logged until %s, or a week after it was last loaded on the '
+                "primary; its owner calls SELECT mrl.log_for_standbys('%s') there to keep it so",
+                info.schema,
+                info.table,
+                until,
+                info.name,
+            )
 
     def _made(self, info: CollectionInfo) -> int:
         """Makes the triggers where they are not, or not as they must be; returns the table's oid.
@@ -118,6 +98,8 @@ class ChangeLog:
         try:
             return self.check(info)
         except NotLoggedError as error:
+            if self.standby:
+                raise
             try:
                 with self._session.connection() as connection:
                     connection.execute(statements.query("log_make"), (info.name,))
@@ -125,14 +107,20 @@ class ChangeLog:
                 raise NotLoggedError(_not_logged(info), gone=error.gone) from None
         return self.check(info)
 
-    def check_anew(self, info: CollectionInfo) -> int:
-        """`check()`, which makes the triggers again where all of them went together."""
+    def check_anew(self, info: CollectionInfo, connection: Connection) -> int:
+        """`check()`, which makes the triggers again where all of them went together.
+
+        Of several hosts, the one that the connection has reached says whether it is a standby.
+        """
         try:
-            return self.check(info)
+            relation = self.check(info)
         except NotLoggedError as error:
             if not error.gone:
                 raise
-            return self._made(info)
+            relation = self._made(info)
+        standby = in_recovery(connection)
+        self.standby = self.standby if standby is None else standby
+        return relation
 
     def check(self, info: CollectionInfo) -> int:
         """Returns the table's oid, once nothing stands in the way of following it."""
@@ -154,21 +142,26 @@ class ChangeLog:
                 f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: '
                 'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'
             )
-        if state["read_only"]:
+        self.standby = state["recovery"]
+        if state["read_only"] and not self.standby:
             raise FreshnessError(
-                "this connection only reads (a standby, or default_transaction_read_only), and to "
-                'follow writes is to register for them: load(max_staleness=float("inf")) takes the '
-                "rows as they are now, until refresh()"
+                "this connection only reads (default_transaction_read_only), and to follow writes "
+                'is to register for them: load(max_staleness=float("inf")) takes the rows as they '
+                "are now, until refresh()"
             )
         if state["triggers"] != _TRIGGERS:
-            raise NotLoggedError(_not_logged(info), gone=state["gone"])
+            said = _not_logged_there(info) if self.standby else _not_logged(info)
+            raise NotLoggedError(said, gone=state["gone"])
         return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:
         """Registers a reader that needs what is not visible now, for `lease` seconds.
 
-        Its id is the caller's, who can take it back whatever happens meanwhile.
+        Its id is the caller's, who can take it back whatever happens meanwhile. On a standby
+        nobody registers.
         """
+        if self.standby:
+            return UNREGISTERED
         try:
             with self._session.connection() as connection:
                 row = connection.execute(
@@ -184,6 +177,8 @@ class ChangeLog:
 
     def register_from(self, other: Reader, lease: float) -> Reader | None:
         """Registers a reader that begins where another one was acknowledged; None: it is gone."""
+        if self.standby:
+            return None
         with self._session.connection() as connection:
             row = connection.execute(
                 statements.query("log_follow_from"), (other.id, other.token, lease)
@@ -192,6 +187,8 @@ class ChangeLog:
 
     def renew(self, reader: Reader, lease: float) -> None:
         """Lets a reader that acknowledges nothing stay for longer."""
+        if self.standby:
+            return
         with self._session.connection() as connection:
             connection.execute(statements.query("log_renew"), (lease, reader.id, reader.token))
 
@@ -203,11 +200,13 @@ class ChangeLog:
         return None if row is None or row[2] is None else Position(*row)
 
     def news(self, connection: Connection, position: Position, reader: Reader) -> News | None:
-        """Returns what came since a position, None when nothing did; one round trip.
+        """Returns what came since a position, None when nothing did, by one round trip.
 
         Raises:
             CollectionNotFoundError: The collection, or its table, was dropped.
         """
+        if position.standby:
+            return self._news_on_standby(connection, position)
         entry = _one(
             connection,
             "log_news",
@@ -229,6 +228,8 @@ class ChangeLog:
 
     def holds(self, reader: Reader) -> bool:
         """Whether the reader is registered under its token, so that the log has all it needs."""
+        if self.standby:
+            return False
         with self._session.connection() as connection:
             return bool(_one(connection, "log_holds", reader.id, reader.token))
 
@@ -241,22 +242,55 @@ class ChangeLog:
         gets an id that the position takes for seen.
 
         Returns:
-            The reader as it is now; None when it is not registered under its token.
+            The reader as it is now; None when it is not registered under its token, or the server
+            is a standby.
         """
-        token = _one(
-            connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease
-        )
+        if position.standby:
+            return reader
+        try:
+            token = _one(
+                connection, "log_acknowledge", reader.id, reader.token, position.snapshot, lease
+            )
+        except pg.ReadOnlySqlTransaction:
+            return None
         return None if token is None else Reader(reader.id, token, position.snapshot)
 
     def leave(self, identity: uuid.UUID) -> None:
         """Ends a registration, if it is there."""
+        if self.standby:
+            return
         with self._session.connection() as connection:
             connection.execute(statements.query("log_leave"), (identity,))
 
-    def _news(self, entry: dict[str, Any]) -> News:
+    def _news_on_standby(self, connection: Connection, position: Position) -> News | None:
+        """Returns what came since a position of a standby, which may have been promoted since.
+
+        What another server says, or the same one once it was started again, is no continuation:
+        it may have replayed less, or another history. One of whose processes crashed begins again
+        at its last restart point, without another start.
+        """
+        row = connection.execute(statements.query("log_replayed"), ()).fetchone()
+        if row == (position.replayed, position.started, True):
+            return None
+        assert row is not None
+        replayed, started, _ = row
+        if started != position.started or bytes_before(replayed) < bytes_before(position.replayed):
+            return News(replace(position, started=started, replayed=replayed), None)
+        told = _one(connection, "log_standby_news", self.relation, position.snapshot)
+        since = {**told["since"], "held": told["held"]}
+        if since["recovery"] and told["ended"]:
+            since["snapshot"] = told["ended"]
+        return self._news(since, replayed)
+
+    def _news(self, entry: dict[str, Any], replayed: str = "0/0") -> News:
         if entry["fingerprint"] is None:
             raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
-        position = Position(entry["snapshot"], entry["started"], entry["fingerprint"])
+        position = Position(
+            entry["snapshot"],
+            entry["started"],
+            entry["fingerprint"],
+            replayed if entry["recovery"] else "",
+        )
         if not entry["held"]:
             return News(position, None)
         keys: set[Any] = set()
@@ -274,6 +308,15 @@ def _not_logged(info: CollectionInfo) -> str:
     )
 
 
+def _not_logged_there(info: CollectionInfo) -> str:
+    return (
+        f'writes to table "{info.schema}.{info.table}" are not logged, and this is a standby: on '
+        f"the primary its owner calls SELECT mrl.log_for_standbys('{info.name}') (or load(), once "
+        'a week at least); load(max_staleness=float("inf")) takes the rows as they are now, until '
+        "refresh()"
+    )
+
+
 def health(session: Session, collection: str) -> tuple[int, int, bool]:
     """Returns (changes that the log holds, its readers, whether all writes are logged)."""
     with session.connection() as connection:
@@ -285,6 +328,8 @@ def health(session: Session, collection: str) -> tuple[int, int, bool]:
 
 def trim(connection: Connection) -> None:
     """Removes what no reader of any log needs, and batches of long ago, where this role may."""
+    if in_recovery(connection):
+        return
     try:
         _one(connection, "log_trim")
         _one(connection, "log_unlog")

@@ -4,9 +4,35 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
 
 from mrl_db.lifetime import renew_after_fork
-from mrl_db.postgres.session import Connection, OwnSession
+from mrl_db.model.errors import (
+    ConnectError,
+    MrlDbError,
+    RecoveryConflictError,
+    from_psycopg,
+)
+from mrl_db.postgres import statements
+from mrl_db.postgres.session import Connection, OwnSession, in_recovery
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4  # of what a standby cancels
+
+
+def past_conflicts(call: Callable[[], T]) -> T:
+    """Returns what a call gives that reads; a standby may cancel it some times."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return call()
+        except RecoveryConflictError:
+            continue
+    return call()
 
 
 class Link:
@@ -32,6 +58,49 @@ class Link:
                 self, self._session.give_back, self._connection, os.getpid()
             )
         return self._connection
+
+    def use(self, call: Callable[[Connection], None]) -> None:
+        """Gives the connection to a call that may be made again.
+
+        It is, where the connection was lost, with a new one, and where a standby cancelled it.
+        """
+        lost, cancelled = False, 0
+        while True:
+            try:
+                call(self.connection())
+                return
+            except ConnectError:
+                if lost:
+                    raise
+                lost = True
+            except psycopg.Error as error:
+                ours = self._as_ours(error)
+                if self.is_lost or isinstance(error, psycopg.OperationalError):
+                    self.cut()
+                    again, lost = not lost, True
+                else:
+                    again = False
+                if isinstance(ours, RecoveryConflictError):
+                    cancelled += 1
+                    again = cancelled < _ATTEMPTS
+                if not again:
+                    raise ours from None
+
+    def _as_ours(self, error: psycopg.Error) -> MrlDbError:
+        connection = self._connection
+        return from_psycopg(error, None if connection is None else in_recovery(connection))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Lends the connection inside a transaction whose statements all see one state."""
+        connection = self.connection()
+        before, connection.prepare_threshold = connection.prepare_threshold, None  # see Cursor
+        try:
+            with connection.transaction():
+                connection.execute(statements.query("repeatable_read"))
+                yield connection
+        finally:
+            connection.prepare_threshold = before
 
     @property
     def is_lost(self) -> bool:

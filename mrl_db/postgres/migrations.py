@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 from psycopg import sql
 
-from mrl_db.model.errors import MigrationError
+from mrl_db.model.errors import MigrationError, ReadOnlyError
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
 
@@ -59,10 +59,21 @@ def install(session: Session) -> tuple[str, ...]:
 
     Raises:
         MigrationError: The schema is of another version, or an applied table file was edited.
+        ReadOnlyError: It is not up to date, and nothing can be written here.
     """
     with session.connection() as connection:
         if not pending(connection):
             return ()
+    try:
+        return _apply(session)
+    except ReadOnlyError as error:
+        raise ReadOnlyError(
+            f"the schema mrl is not there, or not of mrl_db {version('mrl_db')}: {error}; connect "
+            "to the primary once with this version, which makes it"
+        ) from None
+
+
+def _apply(session: Session) -> tuple[str, ...]:
     with session.transaction() as connection:
         connection.execute(sql.SQL((statements.sql_folder() / "prepare.sql").read_text()))
         applied = pending(connection)

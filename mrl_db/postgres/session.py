@@ -62,11 +62,13 @@ class Session(ABC):
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lends a connection outside any transaction: each statement stands for itself."""
+        lent = None
         try:
             with self._lend() as connection:
+                lent = connection
                 yield connection
         except psycopg.Error as error:
-            raise from_psycopg(error) from None
+            raise from_psycopg(error, None if lent is None else in_recovery(lent)) from None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -352,6 +354,15 @@ def _check_alive(connection: Connection) -> None:
     if has_ended(connection):
         connection.close()  # else the pool takes it back
         raise psycopg.OperationalError("the server closed the connection")
+
+
+def in_recovery(connection: Theirs) -> bool | None:
+    """Whether the server said that it is a standby; None: a pooler in between does not pass it on.
+
+    It costs no round trip: servers tell it when it changes.
+    """
+    told = connection.info.parameter_status("in_hot_standby")
+    return None if told is None else told == "on"
 
 
 def has_ended(connection: Theirs) -> bool:

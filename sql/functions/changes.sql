@@ -58,6 +58,7 @@ BEGIN
             ),
             'row_security', r.relrowsecurity,
             'read_only', current_setting('transaction_read_only') = 'on',
+            'recovery', pg_is_in_recovery(),
             'gone', t.gone,
             'triggers', t.triggers)
         FROM pg_class AS r
@@ -76,6 +77,43 @@ COMMENT ON FUNCTION mrl.check_log(text) IS
     'triggers, of that partition which has the fewest; gone: none there, or none of some '
     'partitions. NULL when the table is gone.';
 
+CREATE OR REPLACE FUNCTION mrl.began_in_recovery()
+    RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN current_setting('transaction_read_only') = 'on';
+COMMENT ON FUNCTION mrl.began_in_recovery() IS
+    'Whether this transaction may have begun on a standby, which makes it read-only for good: so '
+    'its snapshots may be of the recovery, though that has ended since.';
+
+CREATE OR REPLACE FUNCTION mrl.seen_now()
+    RETURNS text
+    LANGUAGE sql STABLE
+    RETURN CASE
+        WHEN mrl.began_in_recovery()
+        THEN replace('x:x:', 'x', pg_snapshot_xmin(pg_current_snapshot())::text)
+        ELSE pg_current_snapshot()::text
+    END;
+COMMENT ON FUNCTION mrl.seen_now() IS
+    'The snapshot to remember. One that is taken during recovery does not name the transactions '
+    'that run: then only what is before its xmin was seen for certain.';
+
+CREATE OR REPLACE FUNCTION mrl.note_cut(relation oid, xid xid8)
+    RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO mrl.cut AS c (relation, xid)
+    VALUES (note_cut.relation, note_cut.xid)
+    ON CONFLICT (relation) DO UPDATE
+    SET xid = CASE
+        -- What is in the future is of the server that a dump was taken of.
+        WHEN c.xid < pg_snapshot_xmax(pg_current_snapshot()) THEN greatest(c.xid, excluded.xid)
+        ELSE excluded.xid
+    END
+$$;
+COMMENT ON FUNCTION mrl.note_cut(oid, xid8) IS
+    'Notes that changes up to a transaction''s were removed from the log of a table.';
+
 CREATE OR REPLACE FUNCTION mrl.on_log_cut()
     RETURNS trigger
     LANGUAGE plpgsql
@@ -84,7 +122,10 @@ AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         DELETE FROM mrl.reader;
+        PERFORM mrl.note_cut(l.relation, pg_snapshot_xmax(pg_current_snapshot()))
+        FROM mrl.logged AS l;
     ELSE
+        PERFORM mrl.note_cut(c.relation, max(c.xid)) FROM old_rows AS c GROUP BY c.relation;
         DELETE FROM mrl.reader AS r
         WHERE EXISTS (
             SELECT
@@ -96,7 +137,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.on_log_cut() IS
-    'Who needed what was removed from the log loses its registration, and compares rows instead.';
+    'Who needed what was removed from the log loses its registration, and compares rows instead; '
+    'for readers on standbys it is noted what was removed.';
 
 CREATE OR REPLACE TRIGGER log_cut
     AFTER DELETE ON mrl.change REFERENCING OLD TABLE AS old_rows
@@ -114,7 +156,8 @@ CREATE OR REPLACE FUNCTION mrl.changes_since(
 AS $$
 BEGIN
     RETURN json_build_object(
-        'snapshot', pg_current_snapshot()::text,
+        'snapshot', mrl.seen_now(),
+        'recovery', mrl.began_in_recovery(),
         'started', pg_postmaster_start_time()::text,
         'fingerprint', mrl.log_fingerprint(relation),
         'held', EXISTS (

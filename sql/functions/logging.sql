@@ -312,6 +312,7 @@ BEGIN
     DELETE FROM mrl.change AS c WHERE c.relation = unlog_changes.relation;
     DELETE FROM mrl.reader AS r WHERE r.relation = unlog_changes.relation;
     DELETE FROM mrl.logged AS l WHERE l.relation = unlog_changes.relation;
+    DELETE FROM mrl.cut AS c WHERE c.relation = unlog_changes.relation;
 END
 $$;
 COMMENT ON FUNCTION mrl.unlog_changes(regclass) IS

@@ -15,7 +15,7 @@ BEGIN
     FROM (SELECT e.relation, max(e.lease) AS lease FROM mrl.reader AS e GROUP BY e.relation) AS r
     WHERE r.relation = l.relation AND l.needed_until < r.lease + interval '6 days';
     FOR unread IN
-        SELECT l.relation FROM mrl.logged AS l WHERE l.needed_until < clock_timestamp()
+        SELECT l.relation FROM mrl.logged AS l WHERE l.needed_until < clock_timestamp() AND l.retain IS NULL
     LOOP
         BEGIN
             IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = unread) THEN
@@ -48,7 +48,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.unlog_unread() IS
     'Takes the triggers of tables away that nobody has read in a process for a week, where this '
-    'role may and nobody is in the way; returns of how many. The next reader makes them again.';
+    'role may and nobody is in the way, but for those of mrl.log_for_standbys(); returns of how '
+    'many. The next reader makes them again.';
 
 CREATE OR REPLACE FUNCTION mrl.trim_changes()
     RETURNS bigint
@@ -59,6 +60,7 @@ CREATE OR REPLACE FUNCTION mrl.trim_changes()
     SET enable_mergejoin = off
 AS $$
     DELETE FROM mrl.reader AS r WHERE r.lease < clock_timestamp();
+    SELECT mrl.note_moment();
     -- One at a time: who writes trims by chance, and its transaction may last. Whatever began after
     -- the oldest snapshot of a reader is needed: by the index, no change that stays is looked at.
     WITH turn AS MATERIALIZED (
@@ -75,13 +77,27 @@ AS $$
                     WHERE r.relation = l.relation
                     ORDER BY 1
                     LIMIT 1
-                ) AS needed
+                ) AS needed,
+                CASE
+                    WHEN coalesce(l.retain, u.retention) IS NOT NULL THEN coalesce(
+                        (
+                            SELECT m.oldest
+                            FROM mrl.moment AS m
+                            WHERE m.at < clock_timestamp() - coalesce(l.retain, u.retention)
+                            ORDER BY m.at DESC
+                            LIMIT 1
+                        ),
+                        '0'
+                    )
+                END AS kept
             FROM mrl.logged AS l
+            CROSS JOIN (SELECT mrl.usual_retention() AS retention OFFSET 0) AS u
             OFFSET 0
         ) AS l
         WHERE (SELECT t.mine FROM turn AS t)
             AND c.relation = l.relation
             AND c.xid < coalesce(l.needed, pg_snapshot_xmax(pg_current_snapshot()))
+            AND c.xid < coalesce(l.kept, l.needed, pg_snapshot_xmax(pg_current_snapshot()))
             AND pg_visible_in_snapshot(c.xid, pg_current_snapshot())
             AND NOT EXISTS (
                 SELECT

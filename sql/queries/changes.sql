@@ -28,9 +28,10 @@ SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)
 -- Where a reader stands that sees what this transaction sees.
 -- name: log_position
 SELECT
-    pg_catalog.pg_current_snapshot()::text,
+    mrl.seen_now(),
     pg_catalog.pg_postmaster_start_time()::text,
-    mrl.log_fingerprint(%s)
+    mrl.log_fingerprint(%s),
+    CASE WHEN mrl.began_in_recovery() THEN '0/0' ELSE '' END
 
 -- name: log_partitions_wait
 SELECT mrl.wait_for_partitions(%s)
@@ -52,6 +53,20 @@ SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
 
 -- name: log_news
 SELECT mrl.news(%s, %s, %s, %s, %s)
+
+-- How far a standby has replayed; a statement that begins later sees all of it.
+-- name: log_replayed
+SELECT
+    coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '0/0'),
+    pg_catalog.pg_postmaster_start_time()::text,
+    pg_catalog.pg_is_in_recovery()
+
+-- name: log_standby_news
+SELECT mrl.standby_news(%s, %s::pg_catalog.pg_snapshot)
+
+-- Until when the triggers stay though nobody reads the table; NULL: for good.
+-- name: log_needed_until
+SELECT l.needed_until FROM mrl.logged AS l WHERE l.relation = %s AND l.retain IS NULL
 
 -- Changes held, readers whose lease runs, triggers that fire.
 -- name: log_health

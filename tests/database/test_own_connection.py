@@ -126,7 +126,7 @@ def test_the_transaction_has_the_callers_isolation(docs, connection, execute):
     assert docs.count(connection=connection) == 10
     execute("DELETE FROM docs WHERE id = 1")
     assert docs.count(connection=connection) == 10
-    with pytest.raises(mrl_db.DatabaseError, match="read-only"):
+    with pytest.raises(mrl_db.ReadOnlyError, match="that is read-only.; write over another"):
         docs.delete([2], connection=connection)
     assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
 

@@ -39,7 +39,12 @@ def collection(db, rows, dims, **columns):
 
 def for_freshness(db):
     given = collection(db, 300, 32)
-    return {**given, "ids": np.arange(1000, 1010), "vectors": given["vectors"][:10]}
+    return {
+        **given,
+        "ids": np.arange(1000, 1010),
+        "vectors": given["vectors"][:10],
+        "replica": given["docs"],
+    }
 
 
 def for_learning(db):

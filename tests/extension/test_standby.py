@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
-import shutil
-import subprocess
 
 import numpy as np
 import psycopg
 import pytest
+import standbys
 from extension.clients import session_on, wait_for, working
-from extension.conftest import Server, check_indexes
+from extension.conftest import check_indexes
 from extension.tables import both_answers, clustered, fill, nearest, text
-from psycopg import conninfo
-
-from mrl_db.postgres.server import extension, programs
+from standbys import catch_up, promote, standby_of
 
 DIMS = 32
 ROWS = clustered(1500, DIMS)
@@ -28,53 +23,13 @@ PROMOTIONS = int(os.environ.get("MRL_DB_PROMOTIONS", "1"))
 @pytest.fixture
 def primary(tmp_path_factory, postgres_version):
     """A server whose WAL others may follow, with a table and its index."""
-    settings = {"wal_level": "replica", "max_wal_senders": "4", "checkpoint_timeout": "1h"}
-    server = Server(tmp_path_factory.mktemp("primary"), postgres_version, **settings)
-    data = server.home / "server" / "data"
-    users = {pwd.getpwuid(os.geteuid()).pw_name, pwd.getpwuid(data.stat().st_uid).pw_name}
-    programs.let_in(data, *users)
-    with (data / "pg_hba.conf").open("a") as hba:
-        hba.write("local replication all peer map=mrl_db\n")
+    server = standbys.new_primary(tmp_path_factory.mktemp("primary"), postgres_version)
     with session_on(server.dsn) as session:
-        session.execute("SELECT pg_reload_conf()")
         session.execute("CREATE EXTENSION mrl_db CASCADE")
         fill(session, ROWS[:1000], column=f"vector({DIMS})")
         session.execute(CREATE)
     yield server
     server.embedded.release()
-
-
-@contextlib.contextmanager
-def standby_of(server):
-    """A streaming standby of a server: its connection string."""
-    binaries, data = server.embedded.binaries, server.home / "server" / "data"
-    standby = server.home / "standby"
-    copy = [binaries.program("pg_basebackup"), "-D", str(standby), "-R", "-c", "fast"]
-    subprocess.run([*copy, "-d", server.dsn], check=True, env=programs.environment())
-    with (standby / "postgresql.auto.conf").open("a") as settings:
-        settings.write("hot_standby_feedback = on\nmax_standby_streaming_delay = 500ms\n")
-    for path in [standby, *standby.rglob("*")]:
-        os.chown(path, data.stat().st_uid, data.stat().st_gid)
-    program = extension.program(binaries.version, binaries.folder, server.embedded.home)
-    options = ("-l", str(standby / "log"), "-p", str(program), "-o", "-p 5433")
-    assert programs.pg_ctl(binaries, standby, "start", "-w", *options).returncode == 0
-    try:
-        yield conninfo.make_conninfo(server.dsn, port=5433)
-    finally:
-        programs.pg_ctl(binaries, standby, "stop", "-m", "immediate")
-        shutil.rmtree(standby)
-
-
-def catch_up(primary, standby):
-    """Waits until a standby has all that was written."""
-    sent = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
-    replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-    wait_for(lambda: standby.execute(replayed, sent).fetchone()[0])
-
-
-def promote(standby):
-    standby.execute("SELECT pg_promote()")
-    wait_for(lambda: not standby.execute("SELECT pg_is_in_recovery()").fetchone()[0])
 
 
 def assert_answers_are_exact(session, queries):
@@ -102,8 +57,8 @@ def assert_exact_in_recovery(dsn, queries):
 def test_a_standby_answers_as_its_primary_and_goes_on_when_promoted(primary):
     with (
         session_on(primary.dsn) as session,
-        standby_of(primary) as dsn,
-        session_on(dsn) as standby,
+        standby_of(primary) as copy,
+        session_on(copy.dsn) as standby,
     ):
         fill(session, ROWS[1000:], first=1000)
         session.execute("DELETE FROM docs WHERE id % 7 = 0")
@@ -138,7 +93,8 @@ def test_a_standby_is_promoted_while_its_primary_is_written_to(primary, rng):
             session.execute("REINDEX INDEX CONCURRENTLY docs_mrl")
 
     for _ in range(PROMOTIONS):
-        with standby_of(primary) as dsn:
+        with standby_of(primary) as copy:
+            dsn = copy.dsn
             with working(primary.dsn, insert, delete, maintain) as clients:
                 for _ in range(3):
                     assert_exact_in_recovery(dsn, QUERIES[rng.integers(0, 30, 4)])

@@ -22,12 +22,12 @@ door
 kernels model.nesting clashes rewriting
 faces.progress faces.exports
 hits postgres.dates
-postgres postgres.cursor postgres.dsn postgres.owners postgres.statements postgres.vectors postgres.watch
+postgres postgres.cursor postgres.dsn postgres.owners postgres.positions postgres.statements postgres.vectors postgres.watch
 postgres.required postgres.twin
 postgres.session postgres.conditions
 postgres.borrowed postgres.async_owners
 postgres.lines
-postgres.migrations postgres.catalog postgres.health
+postgres.migrations postgres.catalog postgres.health postgres.standbys
 postgres.request postgres.batches postgres.changes postgres.encode postgres.fitting postgres.indexing postgres.link
 postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
 postgres.adapting postgres.pages
@@ -65,7 +65,7 @@ classify classify.stored
 faces faces.frames
 faces.sources
 collection.opened
-collection.refining collection.wording
+collection.refining collection.wording collection.replaying
 collection.writing collection.rows collection.searching collection.loading collection.classifying
 collection.promising collection.embedding
 collection

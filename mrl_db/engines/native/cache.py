@@ -5,6 +5,10 @@ after for a reader that stands for the file (`mrl.reader`, a lease of a week). W
 file begins where that reader stands, and applies what came since. A file whose reader is gone is of
 no use, and is made again; so is one that is damaged, or of another version. Any of them may be
 deleted at any time.
+
+A file of a standby's has no reader. Whoever opens it, or any file on a standby, begins there as one
+who was away: the first question finds out whether the log can tell what came since; else rows are
+compared.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ from mrl_db import _kernels
 from mrl_db.model.errors import ServerError
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, Position, Reader
+from mrl_db.postgres.changes import ChangeLog
+from mrl_db.postgres.positions import UNREGISTERED, Position, Reader
 from mrl_db.postgres.server.folders import locked, private_folder
 from mrl_db.postgres.session import Session
 
@@ -114,8 +119,8 @@ class CacheFile:
                     "the cached index %s cannot be used, and is made again: %s", self.path, error
                 )
             return None
-        reader = log.register_from(kept, lease)
-        if reader is None or reader.seen != position.snapshot:
+        reader = _registered(log, kept, position, lease)
+        if reader is None:
             return None
         log.renew(kept, FILE_LEASE)
         os.utime(self.path)  # in use: it is not swept away
@@ -136,8 +141,8 @@ class CacheFile:
                 self.path.parent,
             )
             return
-        kept = log.register_from(cached.reader, FILE_LEASE)
-        if kept is None or kept.seen != cached.position.snapshot:
+        kept = _registered(log, cached.reader, cached.position, FILE_LEASE)
+        if kept is None:
             return
         before = self._reader_of_file()
         _sweep(self.path.parent)
@@ -163,6 +168,14 @@ class CacheFile:
             return _reader(json.loads(_kernels.about_file(os.fspath(self.path)))["reader"])
         except (_kernels.FileError, ValueError, KeyError, TypeError):
             return None
+
+
+def _registered(log: ChangeLog, kept: Reader, position: Position, lease: float) -> Reader | None:
+    """Registers a reader where another one stands, if that is a position; on standbys nobody is."""
+    if log.standby or position.standby:
+        return UNREGISTERED
+    reader = log.register_from(kept, lease)
+    return None if reader is None or reader.seen != position.snapshot else reader
 
 
 def cache_file(

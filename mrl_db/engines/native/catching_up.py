@@ -12,8 +12,9 @@ from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, News
+from mrl_db.postgres.changes import ChangeLog
 from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.positions import News
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
@@ -41,6 +42,7 @@ def with_new_partitions(
     info: CollectionInfo,
     log: ChangeLog,
     session: Session,
+    link: Connection,
     before: Cached,
     news: News,
     most: int,
@@ -51,6 +53,7 @@ def with_new_partitions(
         info: The collection.
         log: Of its changes; it writes in the new partitions from now on, too.
         session: To ask.
+        link: The connection that follows.
         before: Where the index stands.
         news: Since then.
         most: So many keys are worth no comparison of all rows.
@@ -61,7 +64,7 @@ def with_new_partitions(
     unknown, relation = News(news.position, None), log.relation
     if news.keys is None or not news.position.partitions_since(before.position):
         return unknown
-    if log.check_anew(info) != relation:
+    if news.position.standby or log.check_anew(info, link) != relation:
         return unknown
     keys: set[Any] = set()
     try:
@@ -104,14 +107,12 @@ def catch_up(
     Returns:
         The index, and where it stands now; None when the log cannot tell what changed.
     """
-    news, before = log.news(connection, made.position, made.reader), made.position
+    news = log.news(connection, made.position, made.reader)
     if news is None:
         return made
     after = news.position
-    if news.keys is None or (after.started, after.fingerprint) != (
-        before.started,
-        before.fingerprint,
-    ):
+    promoted = after.is_promoted(made.position)
+    if news.keys is None or promoted or not after.continues(made.position):
         return None
     write(made.index, info, connection, list(news.keys))
     written.update(news.keys)

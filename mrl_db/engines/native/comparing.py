@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mrl_db import _kernels
@@ -9,23 +11,33 @@ from mrl_db.model.errors import FreshnessError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, Position
+from mrl_db.postgres.changes import ChangeLog
 from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.positions import Position
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import Connection
 
 
 def compare(
-    index: _kernels.Index, session: Session, log: ChangeLog, info: CollectionInfo
+    index: _kernels.Index,
+    snapshot: Callable[[], AbstractContextManager[Connection]],
+    log: ChangeLog,
+    info: CollectionInfo,
 ) -> tuple[Position, list[Any], _kernels.Comparison]:
     """Returns as of when the table was read, the keys that differ, and what was met of the index.
+
+    Args:
+        index: To compare with.
+        snapshot: Lends a connection whose statements all see one state.
+        log: The log of the table.
+        info: The collection.
 
     Raises:
         FreshnessError: The table is gone.
     """
     met = _kernels.Comparison()
     differing: list[Any] = []
-    with session.snapshot() as connection:
+    with snapshot() as connection:
         position = log.position(connection)
         if position is None:
             raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')

@@ -35,6 +35,7 @@ from mrl_db.model.key import encode, id_dtype
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.link import past_conflicts
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import OwnSession
 
@@ -75,7 +76,9 @@ def load(
     live = LiveIndex(
         session,
         info,
-        lambda now, log, ended: read(session, now, log, loading, progress, ended),
+        lambda now, log, ended: past_conflicts(
+            lambda: read(session, now, log, loading, progress, ended)
+        ),
         allow_rls_bypass=loading.allow_rls_bypass,
         follow=loading.max_staleness < NEVER,
         cache=loading.form if loading.cache else None,
@@ -161,6 +164,11 @@ class NativeEngine(TunableEngine):
     def after_fork(self) -> None:
         """The parent's follower is not in the child, which starts its own when it searches."""
         self._forked = True
+
+    @property
+    def follows(self) -> bool:
+        """Whether it was loaded to follow its table."""
+        return self._live.follows
 
     def sync(self, max_staleness: float | None = None) -> None:
         """Applies what was committed until `max_staleness` seconds ago; None: as it was loaded."""

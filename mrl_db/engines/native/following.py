@@ -16,10 +16,9 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import uuid
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,20 +29,20 @@ from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
 from mrl_db.engines.native.catching_up import catch_up, with_new_partitions, write
 from mrl_db.engines.native.comparing import compare
-from mrl_db.engines.native.lease import Following, Freshness
+from mrl_db.engines.native.lease import Following, Freshness, registered
 from mrl_db.lifetime import renew_after_fork
-from mrl_db.model.errors import ConnectError, FreshnessError, MrlDbError, from_psycopg
+from mrl_db.model.errors import FreshnessError, MrlDbError
 from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, News, Position, Reader, trim
+from mrl_db.postgres.changes import ChangeLog, trim
 from mrl_db.postgres.link import Link
+from mrl_db.postgres.positions import UNREGISTERED, News, Position, Reader
 from mrl_db.postgres.session import Connection, OwnSession
 
 Read = Callable[
     [CollectionInfo, ChangeLog | None, threading.Event | None],
     tuple[_kernels.Index, Position | None],
 ]
-_NOBODY = Reader(uuid.UUID(int=0), uuid.UUID(int=0), "")  # not registered
 
 
 class LiveIndex:
@@ -83,7 +82,7 @@ class LiveIndex:
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
         self._forked = False
-        self._reader = _NOBODY
+        self._reader = UNREGISTERED
         self._freshness = Freshness()
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
@@ -173,7 +172,7 @@ class LiveIndex:
         """Follows no more."""
         log, self._log = self._log, None
         try:
-            if log is not None and not self._forked and self._reader is not _NOBODY:
+            if log is not None and not self._forked and self._reader is not UNREGISTERED:
                 with contextlib.suppress(MrlDbError):  # then its lease ends
                     log.leave(self._reader.id)
         finally:
@@ -217,20 +216,9 @@ class LiveIndex:
         self._touched, self._unsaved = set[Any](), 0
         self.generation += 1
 
-    @contextlib.contextmanager
-    def _new_reader(self, log: ChangeLog) -> Iterator[Reader]:
-        """Registers a reader that holds what is committed from now on.
-
-        Where the block fails it goes again; where it was taken, the one before goes.
-        """
-        identity, before = uuid.uuid4(), self._reader
-        try:
-            yield log.register(identity, self._following.loading_lease)
-        finally:
-            gone = before.id if self._reader.id == identity else identity
-            if gone != _NOBODY.id:
-                with contextlib.suppress(MrlDbError):  # then its lease ends
-                    log.leave(gone)
+    def _new_reader(self, log: ChangeLog) -> AbstractContextManager[Reader]:
+        """Registers a reader that holds what is committed from now on (`lease.registered`)."""
+        return registered(log, self._following.loading_lease, lambda: self._reader)
 
     def _save(self) -> None:
         """Writes the file; the reader has just acknowledged what is here."""
@@ -238,7 +226,7 @@ class LiveIndex:
             self._log is not None
             and self._file is not None
             and self._unsaved
-            and self._reader.seen == self._position.snapshot
+            and (self._position.standby or self._reader.seen == self._position.snapshot)
         ):
             self._file.save(
                 self._log, Cached(self._index, self._reader, self._position, self._rows_then)
@@ -246,22 +234,9 @@ class LiveIndex:
             self._unsaved = 0
 
     def _sync(self, log: ChangeLog) -> None:
-        again, began = True, self._freshness.begin(self._following.clock())
-        while True:
-            try:
-                self._follow(log, self._link.connection(), began.moment)
-                self._freshness.reach(began)
-                return
-            except psycopg.Error as error:
-                lost = self._link.is_lost or isinstance(error, psycopg.OperationalError)
-                if lost:
-                    self._link.cut()
-                if not (lost and again):
-                    raise from_psycopg(error) from None
-            except ConnectError:
-                if not again:
-                    raise
-            again = False
+        began = self._freshness.begin(self._following.clock())
+        self._link.use(lambda connection: self._follow(log, connection, began.moment))
+        self._freshness.reach(began)
 
     def _follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
         if self._forked or self._is_due(began):
@@ -287,12 +262,17 @@ class LiveIndex:
 
     def _catch_up(self, log: ChangeLog, connection: Connection, news: News) -> None:
         """Applies what is new, and stands then where the news say."""
-        if news.position.started != self._position.started:
+        if news.position.standby != self._position.standby:
+            self._change_over(log, connection)
+            return
+        if news.position.started != self._position.started and not news.position.standby:
             news = self._after_restart(log, connection)
         if news.position.fingerprint != self._position.fingerprint:
             stands = Cached(self._index, self._reader, self._position, self._rows_then)
             most = self._following.few + self._index.rows // 10
-            news = with_new_partitions(self.info, log, self._session, stands, news, most)
+            news = with_new_partitions(
+                self.info, log, self._session, connection, stands, news, most
+            )
         if news.keys is None:
             self._compare(log)
             return
@@ -356,11 +336,23 @@ class LiveIndex:
         """A forked child follows for itself, from where its parent had acknowledged."""
         reader = log.register_from(self._reader, self._following.lease)
         if reader is None:  # the parent has moved on: renewing will fail, and rows are compared
-            self._reader, self._renewed_at = _NOBODY, -math.inf
+            self._reader, self._renewed_at = UNREGISTERED, -math.inf
         else:
             self._reader, self._renewed_at = reader, self._following.clock()
         self._forked = False
         self._link_waiting()
+
+    def _change_over(self, log: ChangeLog, connection: Connection) -> None:
+        """Follows by registering once a standby is none any more; another server is compared."""
+        log.check_anew(self.info, connection)
+        with self._new_reader(log) as reader:
+            before = self._position
+            news = log.news(connection, before, reader) if before.standby else None
+            if news and news.keys is not None and news.position.is_promoted(before):
+                self._apply(connection, list(news.keys))
+                self._position, self._reader = news.position, reader  # in this order: see _take
+                return
+        self._compare(log)
 
     def _apply(self, connection: Connection, keys: list[Any]) -> None:
         """Makes the index as rows are now."""
@@ -381,11 +373,13 @@ class LiveIndex:
         """Makes the index equal to the table, row by row, and follows from there."""
         info = catalog.describe_of_form(self._session, self.info)
         relation = log.relation
-        log.relation = log.check_anew(info)
+        log.relation = log.check_anew(info, self._link.connection())
         self.info = info
         follows = log.relation == relation and log.holds(self._reader)
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:
-            position, differing, met = compare(self._index, self._session, log, info)
+            # Of several hosts, searches that follow ask the one that this connection reached.
+            lend = self._link.snapshot if log.standby else self._session.snapshot
+            position, differing, met = compare(self._index, lend, log, info)
             if len(differing) > max(self._following.few, self._index.rows // 2):
                 self._load()
                 return

@@ -21,8 +21,9 @@ from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.changes import ChangeLog, Position
+from mrl_db.postgres.changes import ChangeLog
 from mrl_db.postgres.copy_out import block_rows, copy_rows
+from mrl_db.postgres.positions import Position
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 

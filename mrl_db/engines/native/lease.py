@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from mrl_db.model.errors import MrlDbError
+from mrl_db.postgres.changes import ChangeLog
+from mrl_db.postgres.positions import UNREGISTERED, Reader
 
 NEVER = math.inf
 
@@ -35,6 +41,27 @@ class Following:
     touched: int = 100_000
     few: int = 10_000
     clock: Callable[[], float] = boot_time
+
+
+@contextlib.contextmanager
+def registered(log: ChangeLog, lease: float, current: Callable[[], Reader]) -> Iterator[Reader]:
+    """Registers a reader that holds what is committed from now on.
+
+    Where the block fails it goes again; where it was taken, the one before goes.
+
+    Args:
+        log: To register with.
+        lease: Seconds.
+        current: Returns the one that is in use; it is the new one once that was taken.
+    """
+    identity, before = uuid.uuid4(), current()
+    try:
+        yield log.register(identity, lease)
+    finally:
+        gone = before.id if current().id == identity else identity
+        if gone != UNREGISTERED.id:
+            with contextlib.suppress(MrlDbError):  # then its lease ends
+                log.leave(gone)
 
 
 class Began(NamedTuple):

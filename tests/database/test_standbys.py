@@ -1,0 +1,714 @@
+"""Hot standbys: loaded collections follow there, too, and what is written is written elsewhere."""
+
+import asyncio
+from dataclasses import replace
+
+import followed
+import numpy as np
+import psycopg
+import pytest
+import standbys
+from followed import (
+    DIMS,
+    ROW,
+    Clock,
+    N,
+    assert_equal_to_the_database,
+    load_following,
+    nearest,
+    text,
+)
+
+import mrl_db
+from mrl_db.engines.native import engine as native
+
+pytestmark = pytest.mark.carried
+
+
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory, postgres_version):
+    server = standbys.new_primary(tmp_path_factory.mktemp("primary"), postgres_version)
+    yield server
+    server.embedded.release()
+
+
+@pytest.fixture(scope="module")
+def standby(primary):
+    with standbys.standby_of(primary) as copy:
+        yield copy
+
+
+@pytest.fixture
+def vectors(rng):
+    return followed.made(rng)
+
+
+@pytest.fixture
+def written(primary):
+    """The primary's database, open."""
+    with mrl_db.connect(primary.dsn) as db:
+        yield db
+        for name in db.list():
+            db.drop(name)
+
+
+@pytest.fixture
+def on_primary(primary):
+    """A session on the primary."""
+    with psycopg.connect(primary.dsn, autocommit=True) as session:
+        yield session
+
+
+@pytest.fixture
+def replay(standby, on_primary):
+    """Waits until the standby has all that was written."""
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        yield lambda: standbys.catch_up(on_primary, session)
+
+
+@pytest.fixture
+def copied(standby, written, vectors, replay):
+    """The collection on the standby, not loaded."""
+    docs = written.create_collection("docs", dims=DIMS, columns={"year": "integer"})
+    docs.add(np.arange(N), vectors[:N], year=np.arange(N) % 10)
+    docs.load(cache=False)
+    docs.unload()
+    replay()
+    with mrl_db.connect(standby.dsn) as db:
+        yield db.open("docs")
+
+
+def test_a_collection_on_a_standby_follows_what_its_primary_commits(
+    copied, vectors, on_primary, replay
+):
+    copied.load()
+    assert copied.loaded.rows == N
+
+    on_primary.execute(ROW, (N, text(vectors[N])))
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    replay()
+
+    assert nearest(copied, vectors[N])[0] == N
+    assert_equal_to_the_database(copied, vectors[:3])
+    on_primary.execute("TRUNCATE docs")
+    replay()
+    assert len(copied.search(vectors[0], engine="native")) == 0
+    assert on_primary.execute("SELECT count(*) FROM mrl.reader").fetchone() == (0,)
+
+
+def test_what_a_transaction_has_not_committed_yet_is_not_taken_for_seen(
+    copied, primary, vectors, on_primary, replay
+):
+    """The trap: snapshots of a standby do not name the transactions that run."""
+    copied.load()
+    with psycopg.connect(primary.dsn) as first, psycopg.connect(primary.dsn) as second:
+        first.execute(ROW, (N, text(vectors[N])))
+        second.execute(ROW, (N + 1, text(vectors[N + 1])))
+        on_primary.execute(ROW, (N + 2, text(vectors[N + 2])))
+        replay()
+        assert nearest(copied, vectors[N + 2])[0] == N + 2
+        second.commit()
+        replay()
+        assert nearest(copied, vectors[N + 1])[0] == N + 1
+        first.commit()
+    replay()
+
+    assert nearest(copied, vectors[N])[0] == N
+    assert_equal_to_the_database(copied, vectors[:3])
+
+
+def test_what_was_read_is_not_read_again_beside_a_long_transaction(
+    copied, primary, vectors, on_primary, replay, monkeypatch
+):
+    """Its number holds the oldest one that runs back, for as long as it lasts."""
+    copied.load()
+    live, fetched = copied.loaded._live, []
+    apply = live._apply
+    monkeypatch.setattr(live, "_apply", lambda c, keys: fetched.append(keys) or apply(c, keys))
+    with psycopg.connect(primary.dsn) as first:
+        first.execute(ROW, (2 * N, text(vectors[0])))
+        for i in range(10):
+            on_primary.execute(ROW, (N + i, text(vectors[N + i])))
+            on_primary.execute("SELECT pg_logical_emit_message(true, '', '')")  # not of ours
+            replay()
+            assert nearest(copied, vectors[N + i])[0] == N + i
+        first.commit()
+    replay()
+    assert_equal_to_the_database(copied, vectors[:3])
+
+    assert fetched == [[N + i] for i in range(10)] + [[2 * N]]
+
+
+def test_a_standby_is_followed_whatever_isolation_is_usual(
+    copied, standby, primary, vectors, on_primary, replay
+):
+    """Then all statements of a function have the snapshot of the one that calls it."""
+    usual = r"-c default_transaction_isolation=repeatable\ read"
+    there = psycopg.conninfo.make_conninfo(standby.dsn, options=usual)
+    with mrl_db.connect(there) as db, psycopg.connect(primary.dsn) as first:
+        docs = db.open("docs")
+        docs.load(cache=False)
+        first.execute(ROW, (N, text(vectors[N])))
+        on_primary.execute(ROW, (N + 1, text(vectors[N + 1])))
+        replay()
+        assert nearest(docs, vectors[N + 1])[0] == N + 1
+        first.commit()
+        replay()
+        assert nearest(docs, vectors[N])[0] == N
+
+
+def test_nothing_is_read_again_while_nothing_is_replayed(copied, vectors, monkeypatch):
+    copied.load()
+    nearest(copied, vectors[0])
+    log = copied.loaded._live._log
+    news, told = log.news, []
+    monkeypatch.setattr(log, "news", lambda *args: told.append(news(*args)) or told[-1])
+
+    nearest(copied, vectors[0])
+
+    assert told == [None]
+
+
+def test_nothing_is_tried_to_be_written_on_a_standby(copied, standby, vectors, on_primary, replay):
+    """Also not when an index on a primary would acknowledge what it has, and trim the log."""
+    log = standby.data / "log"
+    before = log.read_text().count("cannot execute")
+    clock = Clock()
+    load_following(copied, clock=clock)
+    for i in range(3):
+        on_primary.execute(ROW, (N + i, text(vectors[N + i])))
+        replay()
+        clock.ahead += 61
+        assert nearest(copied, vectors[N + i])[0] == N + i
+    copied.refresh()
+    copied.unload()
+
+    assert log.read_text().count("cannot execute") == before
+
+
+@pytest.mark.superuser
+def test_a_role_that_may_only_read_follows_on_a_standby(
+    copied, standby, vectors, on_primary, replay
+):
+    on_primary.execute("CREATE ROLE reader_of_docs")
+    ours = ("collection", "plan", "migration", "promise", "change", "reader", "cut", "logged")
+    tables = ", ".join(f"mrl.{name}" for name in ours)
+    on_primary.execute(f"GRANT SELECT ON docs, {tables} TO reader_of_docs")
+    replay()
+    there = psycopg.conninfo.make_conninfo(standby.dsn, options="-c role=reader_of_docs")
+    try:
+        with mrl_db.connect(there) as db:
+            docs = db.open("docs")
+            docs.load()
+            on_primary.execute(ROW, (N, text(vectors[N])))
+            replay()
+            assert nearest(docs, vectors[N])[0] == N
+    finally:
+        on_primary.execute("DROP OWNED BY reader_of_docs; DROP ROLE reader_of_docs")
+
+
+def test_without_triggers_the_error_names_what_the_primary_is_to_do(
+    copied, written, vectors, on_primary, replay
+):
+    on_primary.execute("SELECT mrl.unlog_changes('docs'::regclass)")
+    replay()
+    with pytest.raises(mrl_db.FreshnessError, match=r"primary its owner calls SELECT (.*?)\(") as e:
+        copied.load()
+    on_primary.execute(f"SELECT {e.value.args[0].split('SELECT ')[1].split(' (')[0]}")
+    replay()
+    copied.load()
+
+    on_primary.execute("SELECT mrl.unlog_changes('docs'::regclass)")
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    replay()
+    with pytest.raises(mrl_db.FreshnessError, match="log_for_standbys"):
+        nearest(copied, vectors[5])
+    written.open("docs").load(cache=False)
+    replay()
+    assert_equal_to_the_database(copied, vectors[:3])
+
+
+# How long the primary keeps changes
+
+
+def held(session):
+    return session.execute("SELECT count(*) FROM mrl.change").fetchone()[0]
+
+
+def comparisons(docs, monkeypatch):
+    """The times at which rows are compared from now on."""
+    live, noted = docs.loaded._live, []
+    compare = live._compare
+    monkeypatch.setattr(live, "_compare", lambda log: noted.append(1) or compare(log))
+    return noted
+
+
+def test_the_primary_keeps_changes_until_they_are_old(
+    copied, written, vectors, on_primary, replay, monkeypatch
+):
+    copied.load()
+    nearest(copied, vectors[0])
+    compared = comparisons(copied, monkeypatch)
+    for role in ("NONE", "pg_signal_backend"):  # that one may not look at others' statistics
+        on_primary.execute(f"SET ROLE {role}")
+        assert on_primary.execute("SELECT mrl.has_standbys()").fetchone() == (True,)
+    on_primary.execute("RESET ROLE")
+    on_primary.execute(ROW, (N, text(vectors[N])))
+    on_primary.execute("SELECT mrl.trim_changes()")
+    on_primary.execute("SELECT mrl.trim_changes()")
+    assert held(on_primary) >= 1
+    replay()
+    assert nearest(copied, vectors[N])[0] == N
+    assert compared == []
+
+    on_primary.execute("UPDATE mrl.moment SET at = at - interval '16 minutes'")
+    on_primary.execute(ROW, (N + 1, text(vectors[N + 1])))
+    on_primary.execute("SELECT mrl.trim_changes()")  # what is older than that moment is old
+    assert held(on_primary) == 2
+    on_primary.execute("UPDATE mrl.moment SET at = at - interval '16 minutes'")
+    assert on_primary.execute("SELECT mrl.trim_changes()").fetchone() == (2,)
+    replay()
+    assert nearest(copied, vectors[N + 1])[0] == N + 1
+    assert compared == [1]
+    assert_equal_to_the_database(copied, vectors[:3])
+    assert compared == [1]
+
+
+@pytest.mark.parametrize("cut", ["DELETE FROM mrl.change", "TRUNCATE mrl.change"])
+def test_a_log_that_was_cut_by_hand_is_noticed_on_the_standby(
+    copied, vectors, on_primary, replay, cut
+):
+    copied.load()
+    nearest(copied, vectors[0])
+    on_primary.execute(ROW, (N, text(vectors[N])))
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    on_primary.execute(cut)
+    replay()
+
+    assert_equal_to_the_database(copied, vectors[:3])
+
+
+def test_triggers_for_standbys_stay_though_nobody_reads_on_the_primary(
+    on_primary, copied, replay, caplog
+):
+    on_primary.execute("SELECT mrl.log_for_standbys('docs', '1 hour')")
+    on_primary.execute("UPDATE mrl.logged SET needed_until = now() - interval '1 day'")
+    triggers = "SELECT count(*) FROM pg_trigger WHERE tgname ^@ 'mrl_log_'"
+
+    assert on_primary.execute("SELECT mrl.unlog_unread()").fetchone() == (0,)
+    assert on_primary.execute(triggers).fetchone() == (4,)
+
+    replay()
+    copied.load()
+    assert "log_for_standbys" not in caplog.text
+    on_primary.execute("SELECT mrl.log_for_standbys('docs', NULL)")
+    replay()
+    copied.load()
+    assert "SELECT mrl.log_for_standbys('docs') there to keep it so" in caplog.text
+    on_primary.execute("UPDATE mrl.logged SET needed_until = now() - interval '1 day'")
+    assert on_primary.execute("SELECT mrl.unlog_unread()").fetchone() == (1,)
+    assert on_primary.execute(triggers).fetchone() == (0,)
+
+
+def test_a_note_of_another_servers_cut_is_none(copied, vectors, on_primary, replay, monkeypatch):
+    """As after a dump was restored: transactions are numbered anew."""
+    on_primary.execute("INSERT INTO mrl.cut VALUES ('docs'::regclass, '1000000000')")
+    replay()
+    copied.load()
+    nearest(copied, vectors[0])
+    compared = comparisons(copied, monkeypatch)
+    on_primary.execute(ROW, (N, text(vectors[N])))
+    replay()
+    assert nearest(copied, vectors[N])[0] == N
+    assert compared == []
+
+    on_primary.execute("DELETE FROM docs WHERE id = 5; DELETE FROM mrl.change")
+    replay()
+    assert_equal_to_the_database(copied, vectors[:3])
+    assert compared == [1]
+
+
+# Files
+
+
+def readings(monkeypatch):
+    """The times at which all rows are read to build an index from now on."""
+    noted, read = [], native.read
+    monkeypatch.setattr(native, "read", lambda *args: noted.append(1) or read(*args))
+    return noted
+
+
+def test_what_was_built_on_a_standby_is_opened_there_again(
+    copied, standby, vectors, on_primary, replay, monkeypatch
+):
+    """At once while its server runs on; with its rows compared after another start."""
+    read = readings(monkeypatch)
+    copied.load()
+    copied.unload()
+    on_primary.execute(ROW, (N, text(vectors[N])))
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    replay()
+    copied.load()
+    compared = comparisons(copied, monkeypatch)
+    assert nearest(copied, vectors[N])[0] == N
+    assert_equal_to_the_database(copied, vectors[:3])
+    assert (read, compared) == ([1], [])
+
+    copied.unload()
+    standby.stop()
+    standby.start()
+    on_primary.execute("DELETE FROM docs WHERE id = 6")
+    with psycopg.connect(standby.dsn, autocommit=True) as there:
+        standbys.catch_up(on_primary, there)
+    copied.load()
+    compared = comparisons(copied, monkeypatch)
+    assert_equal_to_the_database(copied, vectors[:3])
+    assert (read, compared) == ([1], [1])
+
+
+def test_files_of_a_primary_and_a_standby_are_of_use_to_both(
+    copied, written, vectors, on_primary, replay, monkeypatch
+):
+    """As where both are on one machine, or a standby was promoted."""
+    read = readings(monkeypatch)
+    docs = written.open("docs")
+    for name, (one, other) in {"docs": (docs, copied), "again": (copied, docs)}.items():
+        one.load()
+        one.unload()
+        on_primary.execute("DELETE FROM docs WHERE id = %s", [len(name)])
+        replay()
+        other.load()
+        compared = comparisons(other, monkeypatch)
+        assert_equal_to_the_database(other, vectors[:3])
+        on_primary.execute("DELETE FROM docs WHERE id = %s", [10 + len(name)])
+        replay()
+        assert_equal_to_the_database(other, vectors[:3])
+        assert compared == [1]
+        other.unload()
+    assert read == [1]
+
+
+# Writes
+
+
+def test_whatever_writes_is_refused_and_told_where_it_may(copied, standby, vectors):
+    def refused():
+        return pytest.raises(mrl_db.ReadOnlyError, match="standby, which only reads; write to the")
+
+    with refused():
+        copied.add([N], vectors[N : N + 1])
+    with refused():
+        copied.delete([1])
+    with refused():
+        copied.update([1], year=[3])
+    with refused():
+        copied.set_plan(None)
+    with mrl_db.connect(standby.dsn) as db, refused():
+        db.create_collection("others", dims=3)
+
+
+@pytest.mark.parametrize("engine", ["sql", "native"])
+def test_tune_is_refused_before_it_measures(copied, monkeypatch, engine):
+    if engine == "native":
+        copied.load()
+    monkeypatch.setattr("mrl_db.recall.tuner.tune", lambda *_: pytest.fail("it measured"))
+
+    with pytest.raises(mrl_db.ReadOnlyError, match="tune.. chooses would be written; .* standby"):
+        copied.tune(recall=0.9, engine=engine)
+
+
+def test_tune_over_a_read_only_connection_is_told_what_it_is(written, primary, vectors):
+    written.create_collection("docs", dims=DIMS).add(np.arange(N), vectors[:N])
+    reading = psycopg.conninfo.make_conninfo(
+        primary.dsn, options="-c default_transaction_read_only=on"
+    )
+    with mrl_db.connect(reading) as db:
+        with pytest.raises(mrl_db.ReadOnlyError, match="default_transaction_read_only, or"):
+            db.open("docs").tune(recall=0.9)
+        with pytest.raises(mrl_db.ReadOnlyError, match="default_transaction_read_only, or"):
+            db.open("docs").add([N], vectors[N : N + 1])
+
+
+def test_connect_before_the_primary_has_the_schema_names_the_primary(
+    primary, standby, on_primary, replay
+):
+    on_primary.execute("CREATE DATABASE bare")
+    bare = psycopg.conninfo.make_conninfo(primary.dsn, dbname="bare")
+    there = psycopg.conninfo.make_conninfo(standby.dsn, dbname="bare")
+    try:
+        replay()
+        with pytest.raises(mrl_db.ReadOnlyError, match="primary"):
+            mrl_db.connect(there)
+        with psycopg.connect(bare, autocommit=True) as session:
+            session.execute("CREATE EXTENSION vector")
+        replay()
+        with pytest.raises(mrl_db.ReadOnlyError, match="schema mrl is not there.*primary once"):
+            mrl_db.connect(there)
+        mrl_db.connect(bare).close()
+        replay()
+        mrl_db.connect(there).close()
+    finally:
+        on_primary.execute("DROP DATABASE bare WITH (FORCE)")
+
+
+# Own writes
+
+
+@pytest.mark.parametrize("way", ["sql", "native", "stale", "exact"])
+def test_a_search_after_a_write_sees_it_on_the_standby(copied, written, vectors, standby, way):
+    if way in ("native", "stale"):
+        copied.load(max_staleness=3600 if way == "stale" else 0)
+    options = {"engine": "sql"} if way == "sql" else {"exact": True} if way == "exact" else {}
+    docs = written.open("docs")
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        for i in range(3):
+            session.execute("SELECT pg_wal_replay_pause()")
+            docs.add([N + i], vectors[N + i : N + i + 1])
+            token = docs.position()
+            with pytest.raises(mrl_db.NotReplayedError, match=f"had not replayed {token}"):
+                copied.search(vectors[N + i], after=token, after_timeout=0.01, **options)
+            session.execute("SELECT pg_wal_replay_resume()")
+            hits = copied.search(vectors[N + i], k=1, after=token, **options)
+            assert hits.ids.tolist() == [N + i]
+            copied.wait_for(token, timeout=0.001)
+
+
+def test_positions_are_waited_for_though_nothing_more_is_written(copied, written, vectors):
+    """Also those that lie behind the header of a page, where no record ends."""
+    with psycopg.connect(written.dsn, autocommit=True) as session:
+        for _ in range(20):
+            session.execute("SELECT pg_switch_wal()")
+            copied.wait_for(written.open("docs").position())
+
+
+def test_after_takes_positions_of_followed_collections_alone(copied, vectors):
+    copied.load(max_staleness=float("inf"))
+    token = copied.position()
+
+    assert copied.search(vectors[3], k=1, after=token, engine="sql").ids.tolist() == [3]
+    with pytest.raises(mrl_db.ValueRangeError, match="follow nothing"):
+        copied.search(vectors[3], after=token)
+    for wrong in ("", "5", 7, "0/0; DROP", "0/123456789"):
+        with pytest.raises(mrl_db.ValueRangeError, match="position is"):
+            copied.search(vectors[3], after=wrong)
+
+
+def test_tasks_see_their_own_writes_on_a_standby(copied, primary, standby, vectors):
+    async def main():
+        async with (
+            await mrl_db.connect_async(primary.dsn) as there,
+            await mrl_db.connect_async(standby.dsn) as here,
+        ):
+            writing, reading = await there.open("docs"), await here.open("docs")
+            await reading.load(cache=False)
+            for i in range(N, N + 10):
+                await writing.add([i], vectors[i : i + 1])
+                token = await writing.position()
+                hits = await reading.search(vectors[i], k=1, after=token)
+                assert hits.ids.tolist() == [i]
+            await reading.wait_for(token)
+
+    asyncio.run(main())
+
+
+# Reads that a standby cancels
+
+
+@pytest.fixture
+def hasty(standby):
+    """The standby without feedback and without patience: its primary removes rows that it reads."""
+    impatience = ("max_standby_streaming_delay = 0", "hot_standby_feedback = off")
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        for setting in impatience:
+            session.execute(f"ALTER SYSTEM SET {setting}")
+        session.execute("SELECT pg_reload_conf()")
+    yield standby
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        for setting in impatience:
+            session.execute(f"ALTER SYSTEM RESET {setting.split()[0]}")
+        session.execute("SELECT pg_reload_conf()")
+
+
+def test_rows_that_the_standby_stops_reading_are_read_again(
+    copied, hasty, vectors, on_primary, replay
+):
+    stopped = []
+
+    def conflict(at_most):
+        def report(*_):
+            if len(stopped) < at_most:
+                stopped.append(1)
+                on_primary.execute(f"DELETE FROM docs WHERE id = {len(stopped)}")
+                on_primary.execute("VACUUM docs")
+                replay()
+
+        return report
+
+    copied.load(cache=False, progress=conflict(2))
+    assert len(stopped) == 2
+    assert_equal_to_the_database(copied, vectors[:3])
+
+    with pytest.raises(mrl_db.RecoveryConflictError, match="hot_standby_feedback"):
+        copied.load(cache=False, progress=conflict(1000))
+    assert len(stopped) == 6
+
+
+# Another role, another server
+
+
+@pytest.fixture
+def pair(primary, written, vectors, on_primary):
+    """The primary with the collection, and a standby of its own that may be promoted."""
+    docs = written.create_collection("docs", dims=DIMS)
+    docs.add(np.arange(N), vectors[:N])
+    docs.load(cache=False)
+    docs.unload()
+    with standbys.standby_of(primary, port=5434) as copy:
+        with psycopg.connect(copy.dsn, autocommit=True) as there:
+            standbys.catch_up(on_primary, there)
+        yield primary, copy
+
+
+def test_a_reader_goes_over_when_its_standby_is_promoted(pair, vectors, monkeypatch):
+    server, copy = pair
+    with (
+        mrl_db.connect(copy.dsn) as db,
+        psycopg.connect(copy.dsn, autocommit=True) as there,
+        psycopg.connect(server.dsn, autocommit=True) as session,
+        psycopg.connect(server.dsn) as running,
+        psycopg.connect(server.dsn, autocommit=True) as prepared,
+    ):
+        docs = db.open("docs")
+        docs.load()
+        nearest(docs, vectors[0])
+        compared = comparisons(docs, monkeypatch)
+        running.execute(ROW, (N + 8, text(vectors[N + 8])))
+        prepared.execute("BEGIN")
+        prepared.execute(ROW, (N + 1, text(vectors[N + 1])))
+        prepared.execute("PREPARE TRANSACTION 'one'")
+        session.execute(ROW, (N + 2, text(vectors[N + 2])))
+        standbys.catch_up(session, there)
+        assert nearest(docs, vectors[N + 2])[0] == N + 2
+        session.execute(ROW, (N + 3, text(vectors[N + 3])))
+        standbys.catch_up(session, there)
+
+        standbys.promote(there)
+        assert nearest(docs, vectors[N + 3])[0] == N + 3
+        there.execute("COMMIT PREPARED 'one'")
+        session.execute("ROLLBACK PREPARED 'one'")
+        assert nearest(docs, vectors[N + 1])[0] == N + 1
+        docs.add([N + 4], vectors[N + 4 : N + 5])
+        there.execute("DELETE FROM docs WHERE id = 5")
+        assert nearest(docs, vectors[N + 4])[0] == N + 4
+        assert_equal_to_the_database(docs, vectors[:3])
+
+        assert compared == []
+        registered = "SELECT count(*) FROM mrl.reader WHERE id = %s"
+        reader = docs.loaded._live._reader
+        assert there.execute(registered, [reader.id]).fetchone() == (1,)
+        docs.unload()
+        assert there.execute(registered, [reader.id]).fetchone() == (0,)
+
+
+def test_a_reader_compares_when_a_promoted_standbys_log_was_cut(pair, vectors, monkeypatch):
+    server, copy = pair
+    with (
+        mrl_db.connect(copy.dsn) as db,
+        psycopg.connect(copy.dsn, autocommit=True) as there,
+        psycopg.connect(server.dsn, autocommit=True) as session,
+    ):
+        docs = db.open("docs")
+        docs.load()
+        nearest(docs, vectors[0])
+        compared = comparisons(docs, monkeypatch)
+        session.execute("DELETE FROM docs WHERE id = 5; DELETE FROM mrl.change")
+        standbys.catch_up(session, there)
+        standbys.promote(there)
+
+        assert_equal_to_the_database(docs, vectors[:3])
+        assert compared == [1]
+        there.execute("DELETE FROM docs WHERE id = 6")
+        assert_equal_to_the_database(docs, vectors[:3])
+        assert compared == [1]
+
+
+def test_a_standby_that_was_made_anew_is_noticed(
+    copied, primary, standby, vectors, on_primary, replay, monkeypatch
+):
+    """It stands elsewhere, and may have replayed less: rows are compared, once."""
+    copied.load()
+    nearest(copied, vectors[0])
+    compared = comparisons(copied, monkeypatch)
+
+    standby.stop()
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    standby.make()
+    standby.start()
+
+    with psycopg.connect(standby.dsn, autocommit=True) as there:
+        standbys.catch_up(on_primary, there)
+        assert_equal_to_the_database(copied, vectors[:3])
+        on_primary.execute("DELETE FROM docs WHERE id = 6")
+        standbys.catch_up(on_primary, there)
+        assert_equal_to_the_database(copied, vectors[:3])
+    assert compared == [1]
+
+
+@pytest.mark.parametrize(
+    "was",
+    [
+        {"replayed": "FFFFFFF/0"},
+        {"started": "another", "snapshot": "4000000000:4000000002:4000000000"},
+    ],
+    ids=["it went back", "another server"],
+)
+def test_what_does_not_continue_is_compared(copied, vectors, on_primary, replay, monkeypatch, was):
+    copied.load()
+    nearest(copied, vectors[0])
+    compared = comparisons(copied, monkeypatch)
+    live = copied.loaded._live
+    live._position = replace(live._position, **was)
+    on_primary.execute("DELETE FROM docs WHERE id = 5")
+    replay()
+
+    assert_equal_to_the_database(copied, vectors[:3])
+    assert compared == [1]
+
+
+def test_a_failover_by_a_list_of_hosts(pair, vectors, request):
+    """What is written and searched goes on, over the same objects, at whoever is the primary."""
+    server, copy = pair
+    request.addfinalizer(server.embedded.revive)
+    hosts = psycopg.conninfo.conninfo_to_dict(server.dsn)
+    both = {"host": f"{hosts['host']},{hosts['host']}", "port": f"{hosts['port']},{copy.port}"}
+    writing = psycopg.conninfo.make_conninfo(server.dsn, **both, target_session_attrs="read-write")
+    reading = psycopg.conninfo.make_conninfo(
+        server.dsn, **both, target_session_attrs="prefer-standby"
+    )
+    with (
+        mrl_db.connect(writing) as primary,
+        mrl_db.connect(reading) as replica,
+        psycopg.connect(copy.dsn, autocommit=True) as there,
+    ):
+        docs, copied = primary.open("docs"), replica.open("docs")
+        docs.load(cache=False)
+        copied.load()
+        docs.add([N], vectors[N : N + 1])
+        token = docs.position()
+        assert copied.search(vectors[N], k=1, after=token).ids.tolist() == [N]
+        assert nearest(docs, vectors[N])[0] == N
+
+        standbys.stop(server)
+        standbys.promote(there)
+
+        written = None
+        while written is None:  # connections that were lost are said to be, once each
+            try:
+                written = docs.upsert([N + 1], vectors[N + 1 : N + 2])
+            except mrl_db.ConnectError:
+                continue
+        assert nearest(docs, vectors[N + 1])[0] == N + 1
+        assert nearest(copied, vectors[N + 1])[0] == N + 1
+        there.execute("DELETE FROM docs WHERE id = 7")
+        assert_equal_to_the_database(docs, vectors[:3])
+        assert_equal_to_the_database(copied, vectors[:3])
