@@ -10,7 +10,6 @@
 #include "../graph/heal.hpp"
 #include "../graph/link.hpp"
 #include "../search/entries.hpp"
-#include "../search/turn.hpp"
 #include "../store/store_file.hpp"
 #include "../system/thread_pool.hpp"
 
@@ -19,7 +18,6 @@ namespace {
 
 constexpr std::size_t kPutTogether = 32;      // rows put while searches wait …
 constexpr std::size_t kLinkedTogether = 512;  // … and slots whose links are changed
-constexpr std::size_t kLookedUp = 1024;       // keys, before a writer may have its turn
 
 }  // namespace
 
@@ -77,28 +75,16 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
 
 // Reading
 
-Selection Index::select(const KeySpan& keys) const {
-    Selection selection{
-        .rows = {}, .of_rows = 0, .list = {}, .slots = {}, .epoch = 0, .of_index = number_};
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> by_slot;
-    {
-        Turn turn(lock_);
-        selection.epoch = store_.epoch;
-        for (std::size_t i = 0; i < keys.n; ++i) {
-            if (i % kLookedUp == 0) turn.give_way();
-            const std::uint32_t row = store_.keys.find(keys.at(i));
-            if (row != Keys::kNone) by_slot.emplace_back(store_.slot_of(row), row);
-        }
-        selection.of_rows = store_.rows.size();
-    }
-    std::sort(by_slot.begin(), by_slot.end());
-    by_slot.erase(std::unique(by_slot.begin(), by_slot.end()), by_slot.end());
-    selection.rows.resize(selection.of_rows);
-    for (const auto& [slot, row] : by_slot) {
-        selection.rows.set(row);
-        selection.slots.push_back(slot);
-        selection.list.push_back(row);
-    }
+Selection Index::select(const KeySpan& passing) const {
+    Selection selection = select_rows(store_, lock_, passing);
+    selection.of_index = number_;
+    return selection;
+}
+
+std::optional<Selection> Index::reselect(const Selection& before, const KeySpan& changed,
+                                         const KeySpan& passing) const {
+    auto selection = reselect_rows(store_, lock_, before, changed, passing);
+    if (selection) selection->of_index = number_;
     return selection;
 }
 

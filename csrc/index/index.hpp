@@ -10,11 +10,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../graph/build.hpp"
 #include "../search/funnel.hpp"
+#include "../search/select.hpp"
 #include "../store/store.hpp"
 #include "../system/fair_lock.hpp"
 #include "forks.hpp"
@@ -72,7 +74,10 @@ class Index {
                                      std::size_t vector_stride, Comparison& comparison) const;
     std::size_t erase_unmet(const Comparison& comparison);
 
-    Selection select(const KeySpan& keys) const;
+    // The rows that a filter selects, and what they are after writes (search/select.hpp).
+    Selection select(const KeySpan& passing) const;
+    std::optional<Selection> reselect(const Selection& before, const KeySpan& changed,
+                                      const KeySpan& passing) const;
 
     // The rows that are not deleted, of those selected, in the order of their numbers: `visit` is
     // called with each while they may not change.

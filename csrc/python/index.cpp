@@ -42,9 +42,9 @@ BuildOptions build_named(const std::string& name) {
 void define_index(py::module_& m) {
     py::register_exception<FileError>(m, "FileError", PyExc_OSError);
 
-    py::class_<Selection>(m, "Selection").def("__len__", [](const Selection& self) {
-        return self.list.size();
-    });
+    py::class_<Selection>(m, "Selection")
+        .def("__len__", [](const Selection& self) { return self.count; })
+        .def_property_readonly("bytes", &Selection::bytes);
 
     py::class_<LiveRows>(m, "LiveRows").def("__len__", [](const LiveRows& self) {
         return self.rows.size();
@@ -184,6 +184,17 @@ void define_index(py::module_& m) {
                 return self.select(key.span);
             },
             py::arg("keys"))
+        .def(
+            "reselect",
+            [](const Index& self, const Selection& before, const py::object& changed,
+               const py::object& passing) {
+                check_mine(self, &before, "the selection is");
+                const KeyArgument written(self.keys().type(), changed);
+                const KeyArgument key(self.keys().type(), passing);
+                const WithoutGil released;
+                return self.reselect(before, written.span, key.span);
+            },
+            py::arg("before"), py::arg("changed"), py::arg("passing"))
         .def("live", &live_rows, py::arg("selection").none(true))
         .def("coordinates", &coordinates, py::arg("live"), py::arg("positions").noconvert(),
              py::arg("begin"), py::arg("end"))

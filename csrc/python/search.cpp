@@ -13,13 +13,6 @@
 namespace mrl::python {
 namespace {
 
-// What another index gave would be read beyond its end here.
-template <class Rows>
-void check_mine(const Index& index, const Rows* rows, const char* subject) {
-    if (rows != nullptr && !index.is_mine(*rows))
-        throw py::value_error(std::string(subject) + " another index's");
-}
-
 py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
     py::tuple all(stages);
     for (std::size_t i = 0; i < stages; ++i)
@@ -120,7 +113,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
         throw py::value_error("a plan of one stage has nothing before its last");
     const bool integers = index.keys().integers();
     std::size_t width = std::max<std::size_t>(index.live_rows(), 1);
-    if (selection != nullptr) width = std::min(width, selection->list.size());
+    if (selection != nullptr) width = std::min(width, selection->count);
     width = std::min(width, plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep);
     const auto shape = [](std::size_t rows, std::size_t columns) {
         return std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows),

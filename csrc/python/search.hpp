@@ -2,11 +2,19 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "../index/index.hpp"
 #include "arrays.hpp"
 
 namespace mrl::python {
+
+// What another index gave would be read beyond its end here.
+template <class Rows>
+void check_mine(const Index& index, const Rows* rows, const char* subject) {
+    if (rows != nullptr && !index.is_mine(*rows))
+        throw py::value_error(std::string(subject) + " another index's");
+}
 
 // One query: (keys, distances, packed stage counts), or None when it is no contiguous, finite
 // float32 vector of the right width, or is zero where that means nothing: the caller then says what

@@ -54,9 +54,8 @@ void FunnelRun::run_tiles(std::size_t first, std::size_t n, const float* queries
 
 FunnelRun::Look FunnelRun::look() {
     filtered_ = is_filtered(store_, request_);
-    allowed_ = request_.selection == nullptr
-                   ? store_.live
-                   : std::min(store_.live, request_.selection->list.size());
+    allowed_ = request_.selection == nullptr ? store_.live
+                                             : std::min(store_.live, request_.selection->count);
     return {turn_.given(), store_.rows.size(), store_.epoch};
 }
 

@@ -14,8 +14,6 @@ constexpr std::size_t kWatched = 10;
 // Lines hold little of long vectors, and two bits of it lead astray: from so many dims on survivors
 // are scored by both planes before they enter the pool.
 constexpr std::size_t kRefinedDims = 640;
-// A selection of less than this share of the rows is read as a list.
-constexpr std::size_t kListShare = 4;
 // A walk reads some twenty new lines a hop, and needs as many times more hops as fewer rows are
 // allowed; a list is read at thrice the speed, as its next lines are known.
 constexpr double kLinesPerHop = 20.0, kListSpeed = 3.0;
@@ -42,8 +40,7 @@ void FunnelRun::first_stage() {
 std::size_t FunnelRun::shortlist(std::size_t keep) {
     if (plan_.walks && keep < allowed_ && !few_allowed()) return walk(keep);
     const Selection* selection = request_.selection;
-    if (selection != nullptr && selection->list.size() < store_.rows.size() / kListShare)
-        return scan_selection(*selection, keep);
+    if (selection != nullptr && selection->listed) return scan_selection(*selection, keep);
     return scan_all(keep);
 }
 
@@ -56,7 +53,7 @@ float FunnelRun::resolution(std::size_t number) const {
 }
 
 void FunnelRun::list_allowed() {
-    if (request_.selection == nullptr) {
+    if (request_.selection == nullptr || !request_.selection->listed) {
         for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
             if (!filtered_ || filter_.allows_row(row)) candidates_.push_back({0.0f, row});
         }

@@ -41,15 +41,21 @@ class Bitmap {
     Array<std::uint64_t> words_;
 };
 
-// Rows that a filter selects (select_rows). A row that came later in a selected row's place is not
-// selected: `epoch` tells.
+// Rows that a filter selects (search/select.hpp). A row that came later in a selected row's place
+// is not selected: `epoch` tells.
 struct Selection {
     Bitmap rows;
-    std::size_t of_rows;              // how many there were
+    std::size_t of_rows = 0;          // how many there were
+    std::size_t count = 0;            // and how many of them it selects
+    bool listed = false;              // few: they are in lists, too
     std::vector<std::uint32_t> list;  // in the order of their slots
     std::vector<std::uint32_t> slots;
-    std::uint64_t epoch;
+    std::uint64_t epoch = 0;
     std::uint64_t of_index = 0;  // which made it (Index::is_mine)
+
+    std::size_t bytes() const {
+        return rows.words().bytes() + sizeof(std::uint32_t) * (list.capacity() + slots.capacity());
+    }
 };
 
 // Which rows may be in an answer; a walk passes through the others all the same.

@@ -10,8 +10,9 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kBlock = 96;  // rows projected together
-constexpr std::size_t kFew = 64;    // numbers that a list begins with
+constexpr std::size_t kBlock = 96;      // rows projected together
+constexpr std::size_t kFew = 64;        // numbers that a list begins with
+constexpr std::size_t kReborn = 65536;  // rows in dead ones' places, that are known by number
 
 // Calls take(row, coordinates, |y|^2) for every row, block by block.
 template <class Take>
@@ -152,6 +153,7 @@ bool Store::make_room(std::string_view key, std::size_t rows_after, std::size_t 
     for (std::vector<std::uint32_t>* list : {&free_rows, &waiting}) {
         if (list->size() == list->capacity()) list->reserve(std::max(kFew, 2 * list->size()));
     }
+    if (rows_after == rows.size()) reborn.resize(kReborn);
     return true;
 }
 
@@ -184,6 +186,7 @@ void Store::put(std::string_view key, const float* vector) {
         free_rows.pop_back();
         rows.replace(row, vector);
         born[row] = ++epoch;
+        reborn[epoch % reborn.size()] = row;
         deleted.clear(row);
     } else {
         row = static_cast<std::uint32_t>(rows.size());

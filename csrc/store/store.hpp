@@ -46,8 +46,9 @@ struct Store {
     std::vector<std::uint32_t> free_rows;  // no slot links to theirs
     std::size_t marked = 0;                // deleted rows that still have a slot
     std::size_t live = 0;                  // rows that are not deleted
-    std::uint64_t epoch = 0;    // counts rows that took a dead one's place, since it was opened
-    double longest_square = 0;  // inner product: what lifts are measured from
+    std::uint64_t epoch = 0;  // counts rows that took a dead one's place, since it was opened
+    std::vector<std::uint32_t> reborn;  // the last of them: that of an epoch at epoch % size
+    double longest_square = 0;          // inner product: what lifts are measured from
 
     Metric metric() const { return rows.metric(); }
     std::size_t dims() const { return rows.dims(); }

@@ -235,6 +235,75 @@ void check_hidden_rows() {
     CHECK(index.links() == links);
 }
 
+// A selection that is brought up to date after writes is the one that a look at all keys makes, and
+// one that is not told of a key does not select its row.
+void check_reselect(std::size_t rows, std::size_t passing_of_ten, bool graph) {
+    std::mt19937 random(static_cast<unsigned>(rows + passing_of_ten));
+    std::vector<std::int64_t> keys(rows);
+    for (std::size_t i = 0; i < rows; ++i) keys[i] = static_cast<std::int64_t>(i);
+    std::vector<bool> passes(4 * rows + 400);
+    for (std::size_t i = 0; i < passes.size(); ++i) passes[i] = random() % 10 < passing_of_ten;
+    std::set<std::int64_t> alive(keys.begin(), keys.end());
+    mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    load(index, keys, graph);
+    const auto passing = [&](const auto& of) {
+        std::vector<std::int64_t> chosen;
+        for (const std::int64_t key : of) {
+            if (passes[static_cast<std::size_t>(key)]) chosen.push_back(key);
+        }
+        return chosen;
+    };
+    const auto is_alive = [&](std::int64_t key) { return alive.count(key) != 0; };
+    const auto rows_of = [&](const mrl::Selection& selection) {
+        std::set<std::int64_t> found;
+        index.live(&selection, [&](std::uint32_t row) { found.insert(index.keys().integer(row)); });
+        return found;
+    };
+    mrl::Selection selection = index.select(span(passing(alive)));
+    std::int64_t next = static_cast<std::int64_t>(rows), moved = 0;
+    for (int round = 0; round < 40; ++round) {
+        std::set<std::int64_t> changed;
+        for (std::size_t write = random() % 30; write > 0; --write) {
+            const auto key = random() % 3 == 0
+                                 ? next++ % static_cast<std::int64_t>(passes.size())
+                                 : static_cast<std::int64_t>(random() % passes.size());
+            changed.insert(key);
+            if (random() % 3 == 0) {
+                index.erase(span({key}));
+                alive.erase(key);
+            } else {
+                const auto vector = vector_of(random() % 2 == 0 ? key : --moved);
+                index.upsert(span({key}), vector.data(), kDims);
+                alive.insert(key);
+            }
+            if (random() % 2 == 0) passes[static_cast<std::size_t>(key)].flip();
+        }
+        if (round % 7 == 6) index.heal();  // numbers of the dead are free again
+        std::vector<std::int64_t> present;
+        std::copy_if(changed.begin(), changed.end(), std::back_inserter(present), is_alive);
+        const auto now = index.reselect(selection, span({changed.begin(), changed.end()}),
+                                        span(passing(present)));
+        const mrl::Selection anew = index.select(span(passing(alive)));
+        CHECK(now.has_value());
+        CHECK(now->count == anew.count && now->of_rows == anew.of_rows);
+        CHECK(std::equal(anew.rows.words().data(),
+                         anew.rows.words().data() + anew.rows.words().size(),
+                         now->rows.words().data()));
+        CHECK(rows_of(*now) == rows_of(anew));
+        CHECK(now->list.size() == (now->listed ? now->count : 0));
+        CHECK(now->slots.size() == now->list.size());
+        CHECK(std::is_sorted(now->slots.begin(), now->slots.end()));
+        if (now->listed && anew.listed) CHECK(now->list == anew.list && now->slots == anew.slots);
+        const auto untold = index.reselect(selection, span({}), span({}));
+        const auto before = rows_of(selection);
+        for (const std::int64_t key : rows_of(*untold)) {
+            CHECK(changed.count(key) == 0 || before.count(key) != 0);
+        }
+        selection = std::move(*index.reselect(selection, span({changed.begin(), changed.end()}),
+                                              span(passing(present))));
+    }
+}
+
 // The same rows and options give the same graph, whatever the number of threads.
 void check_same_graph(std::size_t rows) {
     std::vector<std::int64_t> keys(rows);
@@ -370,6 +439,12 @@ int main(int argc, char** argv) {
              {std::size_t{0}, std::size_t{1}, std::size_t{17}, most_rows}) {
             check_life(metric, true, rows);
             check_life(metric, false, rows);
+        }
+    }
+    for (const std::size_t passing_of_ten : {0u, 1u, 2u, 3u, 5u, 10u}) {
+        for (const std::size_t rows : {0u, 5u, 300u}) {
+            check_reselect(rows, passing_of_ten, true);
+            check_reselect(rows, passing_of_ten, false);
         }
     }
     check_hidden_rows();
