@@ -9,6 +9,8 @@ log       a COPY of the 63,666 rows into a collection's table, with the change l
 check     the question whether anything is new, when nothing is, beside SELECT 1 through the same connection
 apply     changes by another client until a native search has seen them, rows/s: inserted, replaced, deleted; while another thread searches
 open      load() out of the file against building, 200,000 x 768 generated rows: seconds, and the memory that a second process takes for itself
+filter    a filtered search after one write by another client, 1,000,000 x 16 generated rows of which all, half or a thousandth pass: beside the same
+          search when nothing was written, one without the filter after a write, SELECT 1, and asking for all rows that pass as after no other search
 churn     memory over searches and over open and close
 """
 
@@ -23,6 +25,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +270,78 @@ def opening(
     }
 
 
+def filtered(db: mrl_db.Database, rows: int, rounds: int) -> dict[str, Any]:
+    """Returns microseconds of filtered searches when nothing was written, and after one write; answers are checked against the exact ones."""
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((rows, 16), dtype=np.float32)
+    docs = db.create_collection("filtered", dims=16, columns={"part": "integer"})
+    docs.ingest(np.arange(rows), vectors, index=False, part=np.arange(rows) % 1000)
+    docs.load(cache=False, build="fast")
+    assert docs.loaded is not None
+    filters: dict[str, Any] = {
+        "all pass": {"part": {"$gte": 0}},
+        "half pass": {"part": {"$lt": 500}},
+        "a thousandth passes": {"part": 7},
+    }
+    queries = rng.standard_normal((64, 16), dtype=np.float32)
+    results: dict[str, Any] = {"rows": (rows, 16)}
+    with psycopg.connect(db.dsn, autocommit=True) as other:
+
+        def write() -> None:
+            key, part = int(rng.integers(rows)), int(rng.integers(1000))
+            other.execute("UPDATE filtered SET part = %s WHERE id = %s", (part, key))
+
+        def timed(call: Any) -> float:
+            began = time.perf_counter()
+            call()
+            return (time.perf_counter() - began) * 1e6
+
+        for name, where in filters.items():
+
+            def search(where: Any = where) -> Any:
+                return docs.search(queries[int(rng.integers(64))], k=10, where=where)
+
+            asked = []
+            for _ in range(3):
+                docs.loaded._selections._remembered.clear()
+                asked.append(timed(search))
+            times: dict[str, list[float]] = {}
+            with other.cursor() as cursor:
+                for number in range(rounds):
+                    turns: dict[str, Any] = {
+                        "nothing written": (None, search),
+                        "one write": (write, search),
+                        "one write, no filter": (write, partial(search, None)),
+                        "SELECT 1": (None, lambda: cursor.execute("SELECT 1").fetchone()),
+                    }
+                    for turn, (before, call) in turns.items():
+                        if before is not None:
+                            before()
+                        took = timed(call)
+                        docs.loaded.settle()
+                        if number >= rounds // 10:
+                            times.setdefault(turn, []).append(took)
+            for query in queries[:8]:
+                hits = docs.search(query, k=10, where=where)
+                exact = docs.search(query, k=10, where=where, exact=True)
+                assert len(set(hits.ids.tolist()) & set(exact.ids.tolist())) >= 8
+            medians = {turn: float(np.median(took)) for turn, took in times.items()}
+            results[name] = {
+                "us": {turn: quartiles(took, 1) for turn, took in times.items()},
+                "all asked anew, us": round(min(asked)),
+                "one write over (SELECT 1 + 1.2 x nothing written)": round(
+                    medians["one write"] / (medians["SELECT 1"] + 1.2 * medians["nothing written"]),
+                    2,
+                ),
+                "filter after one write, us more than without": round(
+                    medians["one write"] - medians["one write, no filter"], 1
+                ),
+            }
+    docs.unload()
+    db.drop("filtered")
+    return results
+
+
 def churn(db: mrl_db.Database, vectors: np.ndarray, searches: int, openings: int) -> dict[str, Any]:
     """Returns how memory grew over searches, and over opening and closing, after a first tenth of each."""
     docs = db.create_collection("churned", dims=vectors.shape[1])
@@ -293,11 +368,15 @@ def churn(db: mrl_db.Database, vectors: np.ndarray, searches: int, openings: int
 
 def main() -> None:
     parser = machine.arguments(__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="for all parts but filter and check")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--parts", nargs="*", default=["log", "check", "apply", "open", "churn"])
+    parser.add_argument(
+        "--parts", nargs="*", default=["log", "check", "apply", "filter", "open", "churn"]
+    )
     options = parser.parse_args()
-    real = np.load(options.data / "debian-minilm" / "vectors.f16.npy").astype(np.float32)
+    real = np.empty((0, 384), np.float32)
+    if options.data is not None:
+        real = np.load(options.data / "debian-minilm" / "vectors.f16.npy").astype(np.float32)
     searches, openings = 1_000_000, 1000
     if options.quick:
         real, options.rounds, searches, openings = real[:8000], 2, 2000, 20
@@ -315,6 +394,9 @@ def main() -> None:
                     "with HNSW": log_cost(db, real, 2, indexed=True, whole=False),
                 },
                 "apply": lambda: apply_speed(db, real, options.rounds),
+                "filter": lambda: filtered(
+                    db, 30_000 if options.quick else 1_000_000, 30 if options.quick else 300
+                ),
                 "churn": lambda: churn(db, real, searches, openings),
             }
             for name, part in parts.items():

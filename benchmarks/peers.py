@@ -17,6 +17,7 @@ import numpy as np
 from mrl_db import _kernels, graph_plan, kernels
 from mrl_db.engines.native.index import Loading
 from mrl_db.engines.native.engine import NativeEngine
+from mrl_db.engines.native.journal import Journal
 from mrl_db.model.metric import Metric
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
@@ -87,9 +88,9 @@ class Ours(System):
             columns={},
             vectors_required=True,
         )
-        live = SimpleNamespace(
-            index=index, info=info, follows=False, generation=0, close=lambda: None
-        )  # follows no table
+        live = SimpleNamespace(  # follows no table
+            index=index, info=info, follows=False, journal=Journal(), close=lambda: None
+        )
         nobody = SimpleNamespace(aside=lambda search: search())  # in place of a database's session
         self.engine = NativeEngine(nobody, live, Loading(graph_plan(dims=dims)))  # type: ignore[arg-type]
         self._info, self._dims = info, dims

@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '47137ffe1d8068ec46c54e19a3161802837b3dbbc2b9a8ea63a50cb0f87fc2b1'
+        AND checksum = 'd884c8e36d7f557de45c887e55a687f5d23fa9cf7571bd42928156c7e8203159'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '47137ffe1d8068ec46c54e19a3161802837b3dbbc2b9a8ea63a50cb0f87fc2b1',
+    'd884c8e36d7f557de45c887e55a687f5d23fa9cf7571bd42928156c7e8203159',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

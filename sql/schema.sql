@@ -267,7 +267,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS '2c46b0f89a1558342dd51f4101402d01';
+    search_path=pg_catalog, pg_temp AS '27195d85f64309fb56d9a91826ff66f7';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';

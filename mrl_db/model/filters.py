@@ -122,6 +122,18 @@ class Place:
         return Condition(self.column, operator, _value(self.name, value, self.sql_type))
 
 
+def is_of_row(node: Node) -> bool:
+    """Whether a filter says the same of a row for as long as nobody writes to it.
+
+    Operators on columns do; a condition in SQL may depend on other tables, or on the time.
+    """
+    if isinstance(node, (AllOf, AnyOf)):
+        return all(is_of_row(part) for part in node.parts)
+    if isinstance(node, Not):
+        return is_of_row(node.part)
+    return not isinstance(node, Raw)
+
+
 def parse(where: Mapping[str, Any] | Raw | None, column_types: Mapping[str, str]) -> Node:
     """Returns the tree of a filter.
 

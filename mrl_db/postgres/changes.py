@@ -57,7 +57,12 @@ class NotLoggedError(FreshnessError):
 
 
 class ChangeLog:
-    """The log of one collection's table."""
+    """The log of one collection's table.
+
+    Attributes:
+        relation: The table's oid.
+        has_policies: Whether the table is under row-level security.
+    """
 
     def __init__(self, session: Session, info: CollectionInfo, *, allow_rls_bypass: bool) -> None:
         """Checks that the log sees every write.
@@ -71,6 +76,7 @@ class ChangeLog:
         self._uuids = info.key_type == "uuid"
         self._partitioned = info.partitioned
         self.standby = False
+        self.has_policies = False
         self.relation = self._made(info)
         if self.standby:
             self._tell_of_end(info)
@@ -152,6 +158,7 @@ class ChangeLog:
         if state["triggers"] != _TRIGGERS:
             said = _not_logged_there(info) if self.standby else _not_logged(info)
             raise NotLoggedError(said, gone=state["gone"])
+        self.has_policies = bool(state["row_security"])
         return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:

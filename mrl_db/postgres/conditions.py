@@ -107,6 +107,12 @@ def conjunction(left: sql.Composable, right: sql.Composable) -> sql.Composable:
     return statements.fragments("filter")["$and"].format(left=left, right=right)
 
 
+def among(column: str, sql_type: str) -> sql.Composable:
+    """Returns the condition that a row's key is one of a list."""
+    part = statements.fragments("filter")["among"]
+    return part.format(key=statements.identifier(column), type=type_name(sql_type))
+
+
 def after(column: str, sql_type: str) -> sql.Composable:
     """Returns the condition that a row's key comes after a value."""
     part = statements.fragments("filter")["after"]

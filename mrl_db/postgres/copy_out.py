@@ -12,7 +12,6 @@ from psycopg import sql
 from mrl_db import _kernels, kernels
 from mrl_db.model.errors import DatabaseError
 from mrl_db.postgres import statements
-from mrl_db.postgres.conditions import conjunction
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection
 
@@ -49,12 +48,7 @@ def copy_rows(
     decoder = _kernels.CopyDecoder(
         kernels.key_type(info.key_type), kernels.vector_type(info.vector_type), end - begin
     )
-    condition, parameters = request.condition()
-    if keys is not None:
-        among = statements.fragments("filter")["among"].format(
-            key=statements.identifier(info.key), type=sql.SQL(info.key_type)
-        )
-        condition, parameters = conjunction(among, condition), [keys, *parameters]
+    condition, parameters = request.condition() if keys is None else request.condition_among(keys)
     whole = (begin, end) == (0, info.dims)
     cut = (
         {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from psycopg import sql
 
 from mrl_db.model.filters import Node
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.conditions import compile_condition, conjunction, present
+from mrl_db.postgres.conditions import among, compile_condition, conjunction, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,9 @@ class Request:
         """The condition of the rows with a vector that pass the filter, with its parameters."""
         condition, parameters = self.filter()
         return conjunction(present(self.info.vector), condition), parameters
+
+    def condition_among(self, keys: Sequence[Any]) -> tuple[sql.Composable, list[Any]]:
+        """The same of the rows with one of some keys."""
+        condition, parameters = self.condition()
+        chosen = among(self.info.key, self.info.key_type)
+        return conjunction(chosen, condition), [list(keys), *parameters]

@@ -91,9 +91,15 @@ def count_in(connection: Connection, request: Request, *, every: bool = False) -
     return 0 if row is None else int(row[0])
 
 
-def keys_where(session: Session, request: Request) -> Encoded:
-    """Returns the keys of the rows with a vector that pass the filter, as the index takes them."""
-    condition, parameters = request.condition()
+def keys_where(session: Session, request: Request, among: Sequence[Any] | None = None) -> Encoded:
+    """Returns the keys of the rows with a vector that pass the filter, as the index takes them.
+
+    Args:
+        session: To ask.
+        request: The filter.
+        among: Only rows with one of these keys.
+    """
+    condition, parameters = request.condition() if among is None else request.condition_among(among)
     statement = statements.query("rows_keys").format(
         key=statements.identifier(request.info.key),
         source=request.info.relation,

@@ -16,7 +16,7 @@ BEGIN
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
-                WHERE a.attrelid = c.oid AND a.attname IN (m.key_column, m.vector_column)
+                WHERE a.attrelid = c.oid AND a.attnum > 0
             ),
             (
                 SELECT string_agg(
@@ -33,7 +33,7 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
-    'key and vector column, the triggers; each with the transaction that last changed it; and the '
+    'its columns, the triggers; each with the transaction that last changed it; and the '
     'partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)

@@ -25,6 +25,7 @@ from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
 from mrl_db.engines.native.plans import NativePlanSpace, native_plan
 from mrl_db.engines.native.remembered import Remembered
+from mrl_db.engines.native.selections import Selections
 from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Hits, Trace
@@ -102,7 +103,7 @@ class NativeEngine(TunableEngine):
         renew_after_fork(self)
         self._plans: dict[Plan, _kernels.NativePlan] = {}
         self._plans_of_k: dict[int, tuple[_kernels.NativePlan, Plan]] = {}
-        self._selections: Remembered[_kernels.Selection] = Remembered()
+        self._selections = Selections(session, live)
         self._hidden: Remembered[_kernels.HiddenRows] = Remembered()
 
     # What it is
@@ -145,7 +146,7 @@ class NativeEngine(TunableEngine):
     @property
     def generation(self) -> int:
         """How often something that was written has changed the rows here."""
-        return self._live.generation
+        return self._live.journal.number
 
     @property
     def threads(self) -> int:
@@ -287,7 +288,7 @@ class NativeEngine(TunableEngine):
         native = self._native(plan)
         index, selection, left_out = self._live.index, None, None
         if request.where != _ALL:
-            index, selection = self._select(request)
+            index, selection = self._selections.get(request)
         if hidden is not None:
             left_out = self._hide(index, hidden)
         began = time.perf_counter()
@@ -333,25 +334,16 @@ class NativeEngine(TunableEngine):
         """
         index, selection = self._live.index, None
         if request.where != _ALL:
-            index, selection = self._select(request)
+            index, selection = self._selections.get(request)
         live, keys = index.live(selection)
         ids = keys if isinstance(keys, np.ndarray) else self._keys([keys], (1, len(keys)))[0]
         return ids, partial(index.coordinates, live)
-
-    def _select(self, request: Request) -> tuple[_kernels.Index, _kernels.Selection]:
-        """The rows that pass a filter, by PostgreSQL; remembered until something is written."""
-        index, generation = self._live.index, self._live.generation
-        return index, self._selections.get(
-            request.where,
-            (index, generation),
-            lambda: index.select(rows.keys_where(self._session, request)),
-        )
 
     def _hide(self, index: _kernels.Index, keys: Sequence[Any]) -> _kernels.HiddenRows:
         """Rows as queries, with what the graph would be without each; the same are asked again."""
         return self._hidden.get(
             tuple(keys),
-            (index, self._live.generation),
+            (index, self.generation),
             lambda: index.hide(encode(keys, self.info.key_type), self._loading.threads),
         )
 

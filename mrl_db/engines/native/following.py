@@ -29,6 +29,7 @@ from mrl_db.engines.native import background
 from mrl_db.engines.native.cache import Cached, cache_file
 from mrl_db.engines.native.catching_up import catch_up, with_new_partitions, write
 from mrl_db.engines.native.comparing import compare
+from mrl_db.engines.native.journal import Journal
 from mrl_db.engines.native.lease import Following, Freshness, registered
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import FreshnessError, MrlDbError
@@ -72,7 +73,7 @@ class LiveIndex:
             following: Leases and limits.
         """
         self.info = info
-        self.generation = 0  # counts the syncs that changed something
+        self.journal = Journal()
         self._session = session
         self._read = read
         self._allow_rls_bypass = allow_rls_bypass
@@ -119,6 +120,11 @@ class LiveIndex:
     def follows(self) -> bool:
         """Whether writes by others are seen."""
         return self._log is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no policy chooses which rows this role sees."""
+        return self._log is not None and not self._log.has_policies
 
     def sync(self, max_staleness: float = 0.0) -> None:
         """Sees to it that everything committed `max_staleness` seconds before this call is here.
@@ -190,7 +196,7 @@ class LiveIndex:
         log, began = self._log, self._freshness.begin(self._following.clock())
         if log is None:
             self._index, _ = self._read(self.info, None, None)
-            self.generation += 1
+            self.journal.note_all()
             return
         with self._new_reader(log) as reader:
             index, position = self._read(self.info, log, None)
@@ -214,7 +220,7 @@ class LiveIndex:
         self._reader = cached.reader
         self._rows_then, self._renewed_at = cached.built_rows, self._following.clock()
         self._touched, self._unsaved = set[Any](), 0
-        self.generation += 1
+        self.journal.note_all()
 
     def _new_reader(self, log: ChangeLog) -> AbstractContextManager[Reader]:
         """Registers a reader that holds what is committed from now on (`lease.registered`)."""
@@ -280,8 +286,7 @@ class LiveIndex:
             self._apply(connection, list(news.keys))
         self._position = news.position
         grown = self._index.rows > 2 * self._rows_then + self._following.few
-        # Then the projection was fitted to another collection. What is here is right, and answers
-        # until the new one is ready.
+        # The projection was fitted to another collection: right, until there is a better one.
         if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
             self._rows_then = self._index.rows
 
@@ -328,9 +333,9 @@ class LiveIndex:
 
     def _after_restart(self, log: ChangeLog, connection: Connection) -> News:
         news = log.since_acknowledged(connection, self._reader)
-        return News(
-            news.position, None if news.keys is None else list(self._touched.union(news.keys))
-        )
+        self.journal.note_all()  # what a filter was told may be gone
+        keys = None if news.keys is None else list(self._touched.union(news.keys))
+        return News(news.position, keys)
 
     def _follow_as_child(self, log: ChangeLog) -> None:
         """A forked child follows for itself, from where its parent had acknowledged."""
@@ -358,11 +363,11 @@ class LiveIndex:
         """Makes the index as rows are now."""
         self._touched.update(keys)
         self._unsaved += len(keys)
-        self.generation += 1
+        self.journal.note(keys)
         try:
             write(self._index, self.info, connection, keys)
         finally:
-            self.generation += 1  # what was made meanwhile may lack some of them
+            self.journal.note(keys)  # what was made meanwhile may lack some of them
         self._link_waiting()
 
     def _link_waiting(self) -> None:
@@ -383,7 +388,7 @@ class LiveIndex:
             if len(differing) > max(self._following.few, self._index.rows // 2):
                 self._load()
                 return
-            self.generation += 1
+            self.journal.note_all()
             self._unsaved += self._index.erase_unmet(met)
             self._apply(self._link.connection(), differing)
             self._position, self._reader = position, reader  # in this order: see _take
