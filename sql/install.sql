@@ -266,14 +266,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/text'
-        AND checksum = '5b32bccd67482b743f6b12fd0ce46154a345a927c6c6fd0f90269ee75d122fc0'
+        AND checksum = '9f1d8f7c4b10015c2b792f2deb5a3e315426a689e9354a50ce899027767cb9b0'
 ) AS missing \gset
 \if :missing
 \ir functions/text.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/text',
-    '5b32bccd67482b743f6b12fd0ce46154a345a927c6c6fd0f90269ee75d122fc0',
+    '9f1d8f7c4b10015c2b792f2deb5a3e315426a689e9354a50ce899027767cb9b0',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -321,8 +321,8 @@ CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, ve
     DEFAULT quote_ident(mrl.vector_schema())) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path=pg_catalog, pg_temp AS 'fe8bdb18714ea1b2a11b168b64532c73';
 CREATE FUNCTION mrl.query_words(relation regclass, words_column text, language text, query text,
-    every boolean) RETURNS TABLE(word tsquery, weight double precision) LANGUAGE sql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'efcaf6b50a2710d986e9d0a68db9211e';
+    every boolean) RETURNS TABLE(word tsquery, weight double precision) LANGUAGE plpgsql STABLE SET
+    search_path=pg_catalog, pg_temp AS '2f6a2313bcf97779f51adb32b6e3843f';
 CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double

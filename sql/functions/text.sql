@@ -58,13 +58,18 @@ COMMENT ON FUNCTION mrl.add_text(text, text, text) IS
 -- a word, half as many as the rarest that it lists, and before any ANALYZE all words weigh the same.
 -- Frequent words cost much and say little: of a query the rarest are taken, as many as a
 -- thousand rows have (or a fiftieth of all), and always one.
+-- PL/pgSQL, which plans it once a session. A weight is a multiple of 2^-24, so that sums of them
+-- are exact, whatever their order.
 CREATE OR REPLACE FUNCTION mrl.query_words(
     relation regclass, words_column text, language text, query text, every boolean
 )
     RETURNS TABLE (word tsquery, weight double precision)
-    LANGUAGE sql STABLE ROWS 10
+    LANGUAGE plpgsql STABLE ROWS 10
     SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     -- Behind the words' shares stand the least and the greatest of them.
     WITH known AS MATERIALIZED (
         SELECT
@@ -74,20 +79,23 @@ AS $$
         FROM pg_class AS r
         JOIN pg_namespace AS n ON n.oid = r.relnamespace
         LEFT JOIN pg_stats AS s
-            ON s.schemaname = n.nspname AND s.tablename = r.relname AND s.attname = words_column
-        WHERE r.oid = relation
+            ON s.schemaname = n.nspname AND s.tablename = r.relname
+            AND s.attname = query_words.words_column
+        WHERE r.oid = query_words.relation
         ORDER BY s.inherited DESC
         LIMIT 1
     ),
     given AS (
         SELECT
             l.lexeme,
-            coalesce(c.share, k.shares[cardinality(k.words) + 1] / 2, 0.01)::double precision
-                AS share
+            coalesce(
+                k.shares[array_position(k.words, l.lexeme COLLATE "C")],
+                k.shares[cardinality(k.words) + 1] / 2, 0.01
+            )::double precision AS share
         FROM known AS k
-        CROSS JOIN unnest(to_tsvector(language::regconfig, query)) AS l
-        LEFT JOIN LATERAL unnest(k.words, k.shares) AS c (word, share)
-            ON c.word COLLATE "C" = l.lexeme
+        CROSS JOIN unnest(
+            to_tsvector(query_words.language::regconfig, query_words.query)
+        ) AS l
     ),
     rising AS (
         SELECT
@@ -100,11 +108,12 @@ AS $$
         (
             '''' || replace(replace(r.lexeme, '\', '\\'), '''', '''''') || ''''
         )::tsquery,
-        ln(1 + 1 / r.share)
+        round(ln(1 + 1 / r.share) * 16777216) / 16777216
     FROM rising AS r, known AS k
-    WHERE every
+    WHERE query_words.every
         OR r.place = 1
-        OR r.share_so_far * k.rows_in_all <= greatest(1000, 0.02 * k.rows_in_all)
+        OR r.share_so_far * k.rows_in_all <= greatest(1000, 0.02 * k.rows_in_all);
+END
 $$;
 COMMENT ON FUNCTION mrl.query_words(regclass, text, text, text, boolean) IS
     'The words of a query that are looked for, each with its weight; every: all of them, else the '

@@ -16,7 +16,7 @@ words AS MATERIALIZED (
 by_words AS MATERIALIZED (
     SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id) AS rank
     FROM (
-        SELECT hit.id, sum(hit.weight ORDER BY hit.weight) AS score
+        SELECT hit.id, sum(hit.weight) AS score
         FROM (
             SELECT row_.id, words.weight
             FROM words

@@ -61,7 +61,7 @@ def lists(rows, known, query, words, depth):
     near = sorted(
         (math.dist(query, vector), key) for key, vector, _, _ in rows if vector is not None
     )[:depth]
-    weights = {word: math.log(1 + 1 / known[word]) for word in words}
+    weights = {word: round(math.log(1 + 1 / known[word]) * 2**24) / 2**24 for word in words}
     alike = []
     for key, _, text, _ in rows:
         own = sorted(weights[word] for word in set((text or "").split()) & set(words))
