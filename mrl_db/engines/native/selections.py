@@ -15,6 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from mrl_db import _kernels
@@ -97,7 +98,8 @@ class Selections:
         if before is not None and self._live.is_whole:
             selection = self._renewed(index, request, before, number)
         if selection is None:
-            selection = index.select(rows.keys_where(self._session, request))
+            passing = rows.keys_where(self._session, request)
+            selection = self._session.aside(partial(index.select, passing))
         self._remember(request.where, index, number, selection)
         return index, selection
 
