@@ -31,6 +31,7 @@ Choice = TypeVar("Choice", bound=str)
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL cuts longer names in silence
 MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
 MAX_BATCH_ID_BYTES = 200
+MOST_PARTS = 65_536
 _SQUARES = (1e-30, 1e37)  # well inside float32, in which pgvector sums the squares of cosine
 _FAULTS = {
     1: "a NaN or an infinity; pgvector stores finite numbers only",
@@ -122,6 +123,14 @@ def checked_staleness(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ValueRangeError(f"max_staleness is {value!r}, wanted seconds of at least 0")
     return float(value)
+
+
+def checked_part(value: object) -> tuple[int, int]:
+    """Returns `part`, (number, of how many), the number from 0."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueRangeError(f"part is {value!r:.60}, wanted (number, parts), such as (0, 4)")
+    parts = checked_count(value[1], "part[1]", MOST_PARTS)
+    return checked_count(value[0], "part[0]", parts - 1, least=0), parts
 
 
 def checked_seconds(value: object, what: str) -> float:

@@ -46,6 +46,8 @@ class Trace:
         stages: In order.
         promise: What the plan promises.
         fates: Of the rows that `explain(want=)` named (`mrl_db.recall.fates.Fate`).
+        part: Of which part of the table the rows were, (number, of how many); None: of all of it.
+        parts: Of a search of several parts (`mrl_db.parts`), the trace of each that answered.
     """
 
     engine: str
@@ -53,9 +55,16 @@ class Trace:
     stages: tuple[StageTrace, ...]
     promise: str | None = None
     fates: tuple[Any, ...] = ()
+    part: tuple[int, int] | None = None
+    parts: tuple[Trace, ...] = ()
+
+    @property
+    def whose(self) -> str:
+        """The engine, and the part of the table if it is one, in words."""
+        return self.engine if self.part is None else f"{self.engine}, part {self.part} of the table"
 
     def __str__(self) -> str:
-        lines = [f"{self.engine}: {self.microseconds:.0f} µs"]
+        lines = [f"{self.whose}: {self.microseconds:.0f} µs"]
         for stage in self.stages:
             time = "" if stage.microseconds is None else f", {stage.microseconds:.0f} µs"
             rows_in = "?" if stage.rows_in is None else str(stage.rows_in)
@@ -64,13 +73,15 @@ class Trace:
         if self.promise is not None:
             lines.append(f"  promise: {self.promise}")
         lines += [f"  {fate}" for fate in self.fates]
+        for trace in self.parts:
+            lines += [f"  {line}" for line in str(trace).split("\n")]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         rows = [
             (s.name, s.rows_in, s.rows_out, s.bytes_per_row, s.microseconds) for s in self.stages
         ]
-        caption = f"{self.engine}: {self.microseconds:.0f} µs"
+        caption = f"{self.whose}: {self.microseconds:.0f} µs"
         notes = [] if self.promise is None else [("promise", self.promise)]
         notes += [("fate", fate) for fate in self.fates]
         headings = ("stage", "rows in", "rows out", "bytes a row", "µs")

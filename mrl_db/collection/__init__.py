@@ -73,7 +73,7 @@ class Collection:
             ("metric", self.metric.value),
             ("columns", ", ".join(f"{name} {kind}" for name, kind in self.columns.items())),
             ("index", self.index_kind),
-            ("loaded", None if self.loaded is None else f"{self.loaded.rows:,} rows"),
+            ("loaded", None if self.loaded is None else loading.summary(self.loaded)),
         ]
         return html.table(f"collection {self.name}", (), rows)
 

@@ -34,6 +34,7 @@ def load(
     max_staleness: float = 0.0,
     allow_rls_bypass: bool = False,
     cache: bool = True,
+    part: tuple[int, int] | None = None,
     progress: Progress | bool = False,
 ) -> None:
     """Loads the rows into this process: searches run here at the speed of memory.
@@ -57,6 +58,10 @@ def load(
             search here.
         cache: Keep what was built as a file in the user's cache folder (MRL_DB_CACHE), which
             all processes of this machine map: the next load() takes a moment.
+        part: (number from 0, of how many): only the rows of one part of the table, by a hash of
+            the key. Searches here then answer from this part only, as their traces say; `recall()`
+            measures within it. Everything else sees the whole table: `count`, `get`, `exact=True`,
+            `engine="sql"`. `mrl_db.parts` searches several parts as one (docs/scale.md).
         progress: As above.
 
     Warns:
@@ -90,6 +95,7 @@ def load(
         max_staleness=door.checked_staleness(max_staleness),
         allow_rls_bypass=allow_rls_bypass,
         cache=cache,
+        part=None if part is None else door.checked_part(part),
     )
     unload(self)  # its memory is needed
     opened.describe()
@@ -104,6 +110,12 @@ def load(
             PromiseWarning,
             stacklevel=2,
         )
+
+
+def summary(loaded: engine.NativeEngine) -> str:
+    """Returns how many rows are here, and of which part of the table, in words."""
+    of_part = "" if loaded.part is None else f", part {loaded.part} of the table"
+    return f"{loaded.rows:,} rows{of_part}"
 
 
 def unload(self: Face) -> None:

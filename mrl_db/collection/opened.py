@@ -135,7 +135,7 @@ class Opened:
     def follow_name(self, engine: Engine) -> None:
         """Takes the table's name from an engine that saw another client rename it."""
         if engine.info is not self.info and engine.info.relation != self.info.relation:
-            self.describe(engine.info)
+            self.describe(replace(engine.info, part=None))
 
     def native(self) -> NativeEngine:
         """Returns the engine over the rows in this process; raises NotLoadedError."""
@@ -169,11 +169,18 @@ class Opened:
             queries = self.adaptor.apply(queries)
         return queries, single
 
-    def request(self, where: Where | None = None, columns: Sequence[str] = ()) -> Request:
-        """Returns a filter and columns, checked."""
+    def request(
+        self,
+        where: Where | None = None,
+        columns: Sequence[str] = (),
+        engine: Engine | None = None,
+    ) -> Request:
+        """Returns a filter and columns, checked; for the rows that an engine has, None: for all."""
         node = self.checked(partial(door.checked_filter, where))
         names = self.checked(partial(door.checked_column_names, columns))
-        return Request(self.info, node, names)
+        part = None if engine is None else engine.info.part
+        info = self.info if part is None else replace(self.info, part=part)
+        return Request(info, node, names)
 
     def checked(self, check: Callable[[CollectionInfo], T]) -> T:
         """Returns what a check of the door gives; another client may have added a column since."""
@@ -231,7 +238,7 @@ class Opened:
 
     def promised(self, hits: Hits, engine: Engine) -> Hits:
         """Returns the hits of an engine's own plan; their trace tells what it promises."""
-        promise = self.promises.get(engine.name)
+        promise = None if engine.info.part else self.promises.get(engine.name)
         return hits if promise is None else hits.promised(partial(self._told, promise))
 
     def _told(self, promise: Promise) -> str:

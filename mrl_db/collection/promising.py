@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mrl_db.collection.opened import EngineChoice, Face, Where
 from mrl_db.door import checked_count, checked_seconds
 from mrl_db.faces.progress import Progress, reporting
+from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Recall, Statistic
 from mrl_db.postgres import standbys
@@ -66,6 +67,11 @@ def tune(
     standbys.check_writable(opened.session, "the plan that tune() chooses")
     opened.describe()
     runner = opened.synced(engine)
+    if runner.info.part is not None:
+        raise ValueRangeError(
+            f"what is loaded is part {runner.info.part} of the table, whose answers a promise does "
+            'not speak of; tune a collection with all parts (mrl_db.parts), or engine="sql"'
+        )
     with reporting(progress, "plans") as report:
         promise, opened.tried = tuner.tune(
             runner,
@@ -126,7 +132,7 @@ def recall(
     _, recalls = measurement.measure(
         runner,
         opened.session,
-        opened.request(where),
+        opened.request(where, engine=runner),
         opened.plan_of(runner, checked_count(k, "k"), plan=plan),
         queries=given,
         sample=checked_count(sample, "sample"),
@@ -176,7 +182,7 @@ def report(
     gathered = evidence.gather(
         runner,
         opened.session,
-        opened.request(),
+        opened.request(engine=runner),
         opened.plan_of(runner, k),
         promise(self),
         scope,

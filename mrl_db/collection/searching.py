@@ -192,7 +192,7 @@ def search(
         single = door_keys.is_alone(like)
     else:
         queries, single = opened.queries(query, as_stored)
-    request = opened.request(where, columns)
+    request = opened.request(where, columns, runner)
     clashes.check_beside_hits(request.columns)
 
     def run(request: Request, rows: int) -> Hits:
@@ -258,7 +258,7 @@ def explain(
         )
     runner = opened.synced(engine, plan, shortlist)
     used = opened.plan_of(runner, door.checked_count(k, "k"), shortlist, plan)
-    request = opened.request(where)
+    request = opened.request(where, engine=runner)
     keys = () if want is None else door_keys.checked_keys_or_key(want, opened.info.key_type)
     return fates.explain(runner, opened.session, request, queries[0], used, keys)
 

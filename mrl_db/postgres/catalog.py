@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -65,7 +65,7 @@ class TextColumn:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """One collection as the catalogue had it when it was opened."""
+    """One collection, or a part of its table, as the catalogue had it when it was opened."""
 
     name: str
     schema: str
@@ -90,6 +90,7 @@ class CollectionInfo:
     text: TextColumn | None = None
     partitioned: bool = False
     key_indexed: bool = True
+    part: tuple[int, int] | None = None
 
     @property
     def relation(self) -> sql.Identifier:
@@ -100,9 +101,8 @@ class CollectionInfo:
 def list_collections(session: Session) -> list[str]:
     """Returns the names of all collections, sorted."""
     with session.connection() as connection:
-        return [
-            row[0] for row in connection.execute(statements.query("collections_list")).fetchall()
-        ]
+        listed = connection.execute(statements.query("collections_list")).fetchall()
+    return [row[0] for row in listed]
 
 
 def describe(session: Session, name: str) -> CollectionInfo:
@@ -123,7 +123,7 @@ _FORM = ("dims", "metric", "key", "key_type", "vector", "vector_type")
 
 def describe_of_form(session: Session, before: CollectionInfo) -> CollectionInfo:
     """Returns a collection's entry as it is now; raises FreshnessError for one of another form."""
-    info = describe(session, before.name)
+    info = replace(describe(session, before.name), part=before.part)
     for what in _FORM:
         was, is_ = getattr(before, what), getattr(info, what)
         if was != is_:

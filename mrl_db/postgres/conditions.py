@@ -130,6 +130,16 @@ def present(column: str) -> sql.Composable:
     return statements.fragments("filter")["present"].format(column=statements.identifier(column))
 
 
+def in_part(key: str, part: int, parts: int) -> sql.Composable:
+    """Returns the condition that a row is in one part of its table, of so many, by its key's hash.
+
+    The hash is the server's own, which another major version may compute otherwise.
+    """
+    return statements.fragments("filter")["part"].format(
+        key=statements.identifier(key), part=sql.Literal(part), parts=sql.Literal(parts)
+    )
+
+
 def type_name(sql_type: str) -> sql.SQL:
     """Returns the type that a value is cast to: format_type's name; strings go as text."""
     return sql.SQL("text" if is_text(sql_type) else sql_type.replace("%", "%%"))

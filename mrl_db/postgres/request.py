@@ -10,7 +10,7 @@ from psycopg import sql
 
 from mrl_db.model.filters import Node
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.conditions import among, compile_condition, conjunction, present
+from mrl_db.postgres.conditions import among, compile_condition, conjunction, in_part, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,15 @@ class Request:
         return compile_condition(self.where, types)
 
     def condition(self) -> tuple[sql.Composable, list[Any]]:
-        """The condition of the rows with a vector that pass the filter, with its parameters."""
+        """The condition of the rows with a vector that pass the filter, with its parameters.
+
+        Of a part of the table, where the collection is one.
+        """
         condition, parameters = self.filter()
-        return conjunction(present(self.info.vector), condition), parameters
+        condition = conjunction(present(self.info.vector), condition)
+        if self.info.part is not None:
+            condition = conjunction(in_part(self.info.key, *self.info.part), condition)
+        return condition, parameters
 
     def condition_among(self, keys: Sequence[Any]) -> tuple[sql.Composable, list[Any]]:
         """The same of the rows with one of some keys."""

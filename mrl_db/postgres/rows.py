@@ -12,6 +12,7 @@ from psycopg import sql
 from mrl_db.model.key import Encoded, encode
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.conditions import conjunction
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
@@ -110,6 +111,21 @@ def keys_where(session: Session, request: Request, among: Sequence[Any] | None =
             [row[0] for row in _execute(connection, statement, parameters).fetchall()],
             request.info.key_type,
         )
+
+
+def present(session: Session, request: Request, keys: list[Any]) -> set[Any]:
+    """Returns those of the keys whose rows have a vector and pass the filter."""
+    condition, parameters = request.condition()
+    among = statements.fragments("filter")["among"].format(
+        key=statements.identifier(request.info.key), type=sql.SQL(request.info.key_type)
+    )
+    statement = statements.query("rows_keys").format(
+        key=statements.identifier(request.info.key),
+        source=request.info.relation,
+        condition=conjunction(among, condition),
+    )
+    with session.connection() as connection:
+        return {row[0] for row in _execute(connection, statement, [keys, *parameters]).fetchall()}
 
 
 def sample_keys(session: Session, request: Request, n: int, seed: int) -> list[Any]:

@@ -95,7 +95,7 @@ def explain(
         hits = engine.search(request, query[np.newaxis], plan, threads=1, fill=False)
         return list(hits.ids[0].tolist())
 
-    present = set(rows.get(session, request.info, list(keys), ())[0])
+    present = rows.present(session, replace(request, where=AllOf(())), list(keys))
     rows_in_all = rows.count(session, replace(request, where=AllOf(())))
     return replace(trace, fates=tuple(fates(run, plan, keys, present, rows_in_all)))
 

@@ -6,6 +6,11 @@ TRUE
 FALSE
 -- name: present
 row_.{column} IS NOT NULL
+-- The rows of one part of the table; a part is as many rows as any other, whatever the keys. "C", so
+-- that no collation of the key's has a say.
+-- name: part
+pg_catalog.mod(pg_catalog.hashtextextended(row_.{key}::pg_catalog.text COLLATE "C", 0)
+    & 9223372036854775807, {parts}) = {part}
 -- name: among
 row_.{key} = ANY(%s::{type}[])
 -- name: after

@@ -11,6 +11,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -57,7 +58,7 @@ def load(
     progress: Progress | bool = False,
     following: Following = Following(),  # noqa: B008  # frozen
 ) -> NativeEngine:
-    """Returns an engine over all rows with a vector.
+    """Returns an engine over all rows with a vector, or those of a part.
 
     Args:
         session: To load and to follow by.
@@ -74,6 +75,11 @@ def load(
         PrivilegeError: This role may not read the log.
     """
     check_plan(loading.plan, info)
+    info = replace(info, part=loading.part)
+    form = loading.form
+    if loading.part is not None:
+        # Which rows a part has is for the server's hash to say.
+        form |= {"part": [*loading.part, session.server.version]}
     live = LiveIndex(
         session,
         info,
@@ -82,7 +88,7 @@ def load(
         ),
         allow_rls_bypass=loading.allow_rls_bypass,
         follow=loading.max_staleness < NEVER,
-        cache=loading.form if loading.cache else None,
+        cache=form if loading.cache else None,
         following=following,
     )
     return NativeEngine(session, live, loading)
@@ -122,6 +128,11 @@ class NativeEngine(TunableEngine):
     def index(self) -> _kernels.Index:
         """The rows, their codes and the graph; another object once they were built anew."""
         return self._live.index
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """Of which part of the table the rows are, (number, of how many); None: of all of it."""
+        return self._loading.part
 
     @property
     def in_memory(self) -> bool:
@@ -270,7 +281,7 @@ class NativeEngine(TunableEngine):
         return Hits(
             ids,
             distances,
-            lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1),
+            lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part),
             certified=plan.leaves_out_none(index.rows) if plan.route == "flat" else False,
         )
 
@@ -307,7 +318,7 @@ class NativeEngine(TunableEngine):
         return Hits(
             ids,
             distances,
-            lambda: trace(plan, counts, len(queries), microseconds),
+            lambda: trace(plan, counts, len(queries), microseconds, self.part),
             rows.columns_of(self._session, request, ids),
             certified=plan.leaves_out_none(index.rows),
         )

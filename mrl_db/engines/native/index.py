@@ -44,6 +44,7 @@ class Loading:
         max_staleness: Seconds that searches may be behind the database; infinity: no following.
         allow_rls_bypass: Load a table under row-level security.
         cache: Keep what was built as a file.
+        part: Only the rows of one part of the table, (number, of how many); None: all.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Loading:
     max_staleness: float = 0.0
     allow_rls_bypass: bool = False
     cache: bool = True
+    part: tuple[int, int] | None = None
 
     @property
     def form(self) -> dict[str, Any]:

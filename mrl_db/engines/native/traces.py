@@ -8,7 +8,11 @@ from mrl_db.model.plan import Plan
 
 
 def trace(
-    plan: Plan, counts: _kernels.StageCounts, queries: int, microseconds: float | None = None
+    plan: Plan,
+    counts: _kernels.StageCounts,
+    queries: int,
+    microseconds: float | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Trace:
     """Rows and microseconds of every stage, on average of the queries; the time is a thread's."""
     n = max(queries, 1)
@@ -25,4 +29,4 @@ def trace(
         )
     )
     total = sum(stage.microseconds or 0.0 for stage in stages)
-    return Trace("native", total if microseconds is None else microseconds, stages)
+    return Trace("native", total if microseconds is None else microseconds, stages, part=part)
