@@ -14,7 +14,6 @@ from mrl_db.model.errors import PromiseWarning
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import changes
-from mrl_db.recall import promises
 
 # Of 20,000 real rows whose lengths were made lognormal (sigma 1: a spread of 13) the default plan
 # finds .7 of the ten largest inner products.
@@ -79,7 +78,7 @@ def load(
     door.checked_choice(build, "build", get_args(BuildName))
     if plan is not None:
         door.checked_plan(plan)
-    opened.promises = promises.stored(opened.session, opened.info.name)
+    opened.promises = opened.stored_promises()
     promise = opened.promises.get("native")
     promised = None if promise is None else promise.plan
     loading = Loading(

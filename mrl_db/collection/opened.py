@@ -32,7 +32,7 @@ from mrl_db.model.errors import (
 from mrl_db.model.filters import Raw
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Promise
-from mrl_db.postgres import batches, catalog
+from mrl_db.postgres import batches, catalog, rows
 from mrl_db.postgres.borrowed import Borrowed, Twins
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
@@ -40,6 +40,7 @@ from mrl_db.postgres.session import Connection, OwnSession, Session
 from mrl_db.recall import promises
 from mrl_db.recall.explorer import Measured
 from mrl_db.recall.query_log import QueryLog
+from mrl_db.recall.source import Server, Source
 
 EngineChoice = Literal["auto", "sql", "native"]
 Where = Mapping[str, Any] | Raw
@@ -225,6 +226,11 @@ class Opened:
         vectors[present] = self.adaptor.apply(batch.vectors[present])
         return replace(batch, vectors=vectors)
 
+    def vectors(self, keys: list[Any]) -> tuple[list[Any], NDArray[np.float32]]:
+        """Returns the rows with these keys that have a vector: keys, and vectors (n, dims)."""
+        present, vectors, _ = rows.get(self.session, self.info, keys, ())
+        return present, vectors
+
     def write(self, batch_id: str | None, write: Callable[[Connection], int]) -> int:
         """Runs a write in a transaction, once for each batch_id; returns its rows."""
         checked = door.checked_batch_id(batch_id)
@@ -236,9 +242,27 @@ class Opened:
 
     # Promises
 
+    def source(self) -> Source:
+        """Returns where the rows are that recall is measured by."""
+        return Server(self.session)
+
+    def stored_promises(self) -> dict[str, Promise]:
+        """Returns the promise of each engine as it is stored."""
+        return promises.stored(self.session, self.info.name)
+
+    def promise_of(self, engine: Engine) -> Promise | None:
+        """Returns the promise that an engine's searches keep; none where it has but a part."""
+        promise = self.promises.get(engine.name)
+        speaks = promise is not None and promise.parts == engine.parts and engine.info.part is None
+        return promise if speaks else None
+
+    def judged(self, promise: Promise) -> Promise:
+        """Returns the promise, which says when it no longer speaks of what is there."""
+        return promises.judged(self.session, self.request(), promise, self.log)
+
     def promised(self, hits: Hits, engine: Engine) -> Hits:
         """Returns the hits of an engine's own plan; their trace tells what it promises."""
-        promise = None if engine.info.part else self.promises.get(engine.name)
+        promise = self.promise_of(engine)
         return hits if promise is None else hits.promised(partial(self._told, promise))
 
     def _told(self, promise: Promise) -> str:

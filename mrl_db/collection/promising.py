@@ -16,7 +16,7 @@ from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Recall, Statistic
 from mrl_db.postgres import standbys
-from mrl_db.recall import evidence, measurement, promises, tuner
+from mrl_db.recall import evidence, measurement, tuner
 from mrl_db.recall import report as pages
 
 
@@ -75,7 +75,7 @@ def tune(
     with reporting(progress, "plans") as report:
         promise, opened.tried = tuner.tune(
             runner,
-            opened.session,
+            opened.source(),
             opened.request(),
             opened.log,
             wish,
@@ -90,11 +90,11 @@ def tune(
 def promise(self: Face) -> Promise | None:
     """What the engine that answers searches promises; see `Collection.promise`."""
     opened = self._opened
-    opened.promises = promises.stored(opened.session, opened.info.name)
-    stored = opened.promises.get(opened.engine("auto").name)
+    opened.promises = opened.stored_promises()
+    stored = opened.promise_of(opened.engine("auto"))
     if stored is None:
         return None
-    judged = promises.judged(opened.session, opened.request(), stored, opened.log)
+    judged = opened.judged(stored)
     opened.promises[judged.engine] = judged
     return judged
 
@@ -131,7 +131,7 @@ def recall(
     runner = opened.synced(engine, plan)
     _, recalls = measurement.measure(
         runner,
-        opened.session,
+        opened.source(),
         opened.request(where, engine=runner),
         opened.plan_of(runner, checked_count(k, "k"), plan=plan),
         queries=given,
@@ -181,7 +181,7 @@ def report(
     scope = evidence.Scope(given, judgements, checked_count(sample, "sample"), seed, seconds)
     gathered = evidence.gather(
         runner,
-        opened.session,
+        opened.source(),
         opened.request(engine=runner),
         opened.plan_of(runner, k),
         promise(self),

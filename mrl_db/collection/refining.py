@@ -117,7 +117,7 @@ def checked_distance(value: object) -> float:
 
 def vectors_of(opened: Opened, keys: list[Any]) -> NDArray[np.float32]:
     """Returns the vectors of rows as they are stored; raises ValueRangeError where one is not."""
-    present, vectors, _ = rows.get(opened.session, opened.info, keys, ())
+    present, vectors = opened.vectors(keys)
     missing = [key for key in keys if key not in set(present)]
     if missing:
         raise ValueRangeError(

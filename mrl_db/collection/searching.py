@@ -260,7 +260,7 @@ def explain(
     used = opened.plan_of(runner, door.checked_count(k, "k"), shortlist, plan)
     request = opened.request(where, engine=runner)
     keys = () if want is None else door_keys.checked_keys_or_key(want, opened.info.key_type)
-    return fates.explain(runner, opened.session, request, queries[0], used, keys)
+    return fates.explain(runner, opened.source(), request, queries[0], used, keys)
 
 
 def set_plan(self: Face, plan: Plan | None) -> None:

@@ -43,6 +43,11 @@ class Engine(Protocol):
         """Whether it sees what is committed later."""
         return True
 
+    @property
+    def parts(self) -> int:
+        """Of how many parts it merges each answer (`mrl_db.parts`)."""
+        return 1
+
     def sync(self, max_staleness: float | None = None) -> None:  # noqa: ARG002
         """Makes the engine see what any client committed before this call.
 

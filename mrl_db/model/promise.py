@@ -104,6 +104,8 @@ class Promise:
             was restored since: the ids of its rows tell nothing.
         distances: 21 quantiles of the distance to the k-th answer.
         made_at: When it was stored.
+        parts: How many parts a search was merged of (`mrl_db.parts`); of other searches it does not
+            speak.
         stale: Why it no longer speaks of what is there; None while it does.
     """
 
@@ -121,6 +123,7 @@ class Promise:
     distances: tuple[float, ...]
     made_at: datetime | None = None
     stale: str | None = None
+    parts: int = 1
 
     def __str__(self) -> str:
         queries = {"rows": "rows as queries", "log": "queries of the log", "given": "given queries"}
@@ -157,6 +160,7 @@ class Promise:
             "rows": self.rows,
             "as_of": self.as_of,
             "distances": list(self.distances),
+            **({"parts": self.parts} if self.parts > 1 else {}),
         }
 
     @staticmethod
@@ -172,6 +176,7 @@ class Promise:
             recall=Recall(**entry["measured"]),
             distances=tuple(entry["distances"]),
             made_at=made_at,
+            parts=entry.get("parts", 1),
             **{name: entry[name] for name in same},
         )
 

@@ -15,12 +15,11 @@ from mrl_db.evaluate.representations import Quality, by_dims, energy
 from mrl_db.hits import Trace
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Recall
-from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
 from mrl_db.recall.explorer import Explorer
 from mrl_db.recall.measurement import measure, summarise
 from mrl_db.recall.sample import Sample
+from mrl_db.recall.source import Source
 
 _ROWS = 20_000  # of which recall against dims and the energy are measured
 _QUERIES_OF_DIMS = 200
@@ -116,7 +115,7 @@ class Scope:
 
 def gather(
     engine: TunableEngine,
-    session: Session,
+    source: Source,
     request: Request,
     plan: Plan,
     promise: Promise | None,
@@ -126,17 +125,17 @@ def gather(
 
     Args:
         engine: Synchronised.
-        session: Where the rows are.
+        source: Where the rows are.
         request: The collection, unfiltered.
         plan: That searches for k answers follow.
         promise: Of these searches, judged, or None.
         scope: What is to be measured.
     """
     info = request.info
-    rows_in_all = rows.count(session, request)
+    rows_in_all = source.count(request)
     sample, recalls = measure(
         engine,
-        session,
+        source,
         request,
         plan,
         queries=scope.queries,
@@ -153,7 +152,7 @@ def gather(
     )
     recall = summarise(recalls)
     chosen, points = _points(explorer, plan, recall.mean)
-    vectors, qualities = _qualities(session, request, sample, plan.k, rows_in_all, scope)
+    vectors, qualities = _qualities(source, request, sample, plan.k, rows_in_all, scope)
     origin = (
         "given queries"
         if scope.queries is not None
@@ -183,7 +182,7 @@ def gather(
 
 
 def _qualities(
-    session: Session,
+    source: Source,
     request: Request,
     sample: Sample,
     k: int,
@@ -192,8 +191,7 @@ def _qualities(
 ) -> tuple[NDArray[np.float32], list[Quality]]:
     """Some of the collection's vectors, (n, dims), and what fewer dims of them are worth."""
     info = request.info
-    drawn = rows.sample_keys(session, request, _ROWS, scope.seed)
-    keys, vectors, _ = rows.get(session, info, drawn, ())
+    keys, vectors = source.draw(request, _ROWS, scope.seed)
     own = sample.keys is not None
     queries = (vectors if own else sample.queries)[:_QUERIES_OF_DIMS]
     # Gains of rows that were not drawn would be missing.

@@ -19,9 +19,8 @@ from mrl_db.engines.engine import Engine
 from mrl_db.hits import Trace
 from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan
-from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.recall.source import Source
 
 Outcome = Literal["found", "absent", "outranked", "walk", "stage"]
 Run = Callable[[Plan], Sequence[Any]]
@@ -71,7 +70,7 @@ class Fate:
 
 def explain(
     engine: Engine,
-    session: Session,
+    source: Source,
     request: Request,
     query: NDArray[np.float32],
     plan: Plan,
@@ -81,7 +80,7 @@ def explain(
 
     Args:
         engine: Synchronised.
-        session: Where the rows are.
+        source: Where the rows are.
         request: The filter.
         query: (dims,) float32.
         plan: Checked.
@@ -95,8 +94,8 @@ def explain(
         hits = engine.search(request, query[np.newaxis], plan, threads=1, fill=False)
         return list(hits.ids[0].tolist())
 
-    present = rows.present(session, replace(request, where=AllOf(())), list(keys))
-    rows_in_all = rows.count(session, replace(request, where=AllOf(())))
+    present = source.present(replace(request, where=AllOf(())), list(keys))
+    rows_in_all = source.count(replace(request, where=AllOf(())))
     return replace(trace, fates=tuple(fates(run, plan, keys, present, rows_in_all)))
 
 

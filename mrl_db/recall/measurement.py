@@ -15,7 +15,6 @@ from mrl_db.model.errors import ShapeError
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.model.promise import Recall
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
 from mrl_db.recall.bounds import mean_lower_bound, mean_upper_bound
 from mrl_db.recall.sample import (
     Sample,
@@ -23,6 +22,7 @@ from mrl_db.recall.sample import (
     sample_of_rows,
     with_prefix_ranks,
 )
+from mrl_db.recall.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def summarise(recalls: Recalls) -> Recall:
 
 def measure(
     engine: TunableEngine,
-    session: Session,
+    source: Source,
     request: Request,
     plan: Plan,
     *,
@@ -140,7 +140,7 @@ def measure(
 
     Args:
         engine: Synchronised.
-        session: Where the rows are.
+        source: Where the rows are.
         request: The filter.
         plan: For k answers.
         queries: (n, dims); None: rows, each left out of its own answers.
@@ -148,11 +148,11 @@ def measure(
         seed: Of their draw.
     """
     if queries is not None:
-        drawn = sample_of_queries(session, request, queries, plan.k)
+        drawn = sample_of_queries(source, request, queries, plan.k)
     else:
-        drawn = sample_of_rows(session, request, sample, plan.k, seed)
+        drawn = sample_of_rows(source, request, sample, plan.k, seed)
         if len(plan.stages) == 2 and engine.misses_for_rows(plan) != 1.0:
-            drawn = with_prefix_ranks(session, request, drawn, plan.stages[0].dims)
+            drawn = with_prefix_ranks(source, request, drawn, plan.stages[0].dims)
     return drawn, recalls_of(engine, request, plan, drawn)
 
 

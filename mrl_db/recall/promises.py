@@ -11,14 +11,12 @@ from mrl_db.postgres import catalog, rows
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 from mrl_db.recall.query_log import QueryLog
+from mrl_db.recall.source import Source
 
 
-def keep(session: Session, collection: str, promise: Promise) -> Promise:
+def keep(source: Source, collection: str, promise: Promise) -> Promise:
     """Stores a promise and its plan, which searches follow then; returns it with its date."""
-    made_at = catalog.keep_promise(
-        session, collection, promise.engine, promise.plan, promise.to_json()
-    )
-    return replace(promise, made_at=made_at)
+    return replace(promise, made_at=source.keep(collection, promise))
 
 
 def stored(session: Session, collection: str) -> dict[str, Promise]:

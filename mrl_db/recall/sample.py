@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.plan_space import MAX_RANK, PlanSpace
 from mrl_db.model.errors import PromiseWarning, ShapeError, ValueRangeError
 from mrl_db.model.promise import SampleKind, Target, drift_of_queries, quantiles
-from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
 from mrl_db.recall.query_log import QueryLog
+from mrl_db.recall.source import Source
 
 _LOG_WORTH = 500  # queries of the log that are tuned with, rather than rows
 _FEWEST = 300  # queries, however little time there is
@@ -84,7 +82,7 @@ class Sample:
 
 
 def sample_to_tune(
-    session: Session,
+    source: Source,
     request: Request,
     space: PlanSpace,
     log: QueryLog,
@@ -99,7 +97,7 @@ def sample_to_tune(
     """Draws the queries to explore plans on, and those to check the chosen one on.
 
     Args:
-        session: Where the rows are.
+        source: Where the rows are.
         request: The collection, unfiltered.
         space: The plans: how many queries they need.
         log: Earlier queries, taken where none are given and there are at least 500.
@@ -127,41 +125,39 @@ def sample_to_tune(
         if len(logged) >= _LOG_WORTH:
             queries, kind = logged, "log"
     if queries is None:
-        sample = sample_of_rows(session, request, n, k, seed)
+        sample = sample_of_rows(source, request, n, k, seed)
         _warn_of_other_queries(sample, log.distances(k))
     else:
         order = np.random.default_rng(seed).permutation(len(queries))[:n]
-        sample = sample_of_queries(session, request, queries[order], k, kind)
+        sample = sample_of_queries(source, request, queries[order], k, kind)
         _check_enough(len(sample), target)
     if sample.k < k:
         raise ShapeError(f'collection "{request.info.name}" has {sample.k} rows to find, k is {k}')
     if space.shortlist_dims is not None:
-        sample = with_prefix_ranks(session, request, sample, space.shortlist_dims)
+        sample = with_prefix_ranks(source, request, sample, space.shortlist_dims)
     explored = min(space.explored_queries, len(sample) // 3)
     return sample.part(0, explored), sample.part(explored, len(sample))
 
 
 def sample_of_queries(
-    session: Session,
+    source: Source,
     request: Request,
     queries: NDArray[np.float32],
     k: int,
     kind: SampleKind = "given",
 ) -> Sample:
     """Returns queries with their k exact answers; fewer where fewer rows match."""
-    engine = ExactEngine(session, request.info)
-    hits = engine.search(request, queries, engine.plan(k))
+    hits = source.exact(request, queries, k)
     return Sample(kind, queries, hits.ids, hits.distances)
 
 
-def sample_of_rows(session: Session, request: Request, n: int, k: int, seed: int) -> Sample:
+def sample_of_rows(source: Source, request: Request, n: int, k: int, seed: int) -> Sample:
     """Returns about n rows, drawn at random, with the k nearest other rows.
 
     Raises:
         ShapeError: There are fewer than two rows that can be queries.
     """
-    drawn = rows.sample_keys(session, request, n, seed)
-    keys, vectors, _ = rows.get(session, request.info, drawn, ())
+    keys, vectors = source.draw(request, n, seed)
     usable = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)  # the zero vector is no query
     keys, vectors = [keys[position] for position in usable], vectors[usable]
     if len(keys) < 2:
@@ -169,19 +165,14 @@ def sample_of_rows(session: Session, request: Request, n: int, k: int, seed: int
             f'collection "{request.info.name}" has {len(keys)} rows that can be queries, '
             "2 are needed; or give queries="
         )
-    engine = ExactEngine(session, request.info)
-    hits = engine.search(request, vectors, engine.plan(k), hidden=keys)
+    hits = source.exact(request, vectors, k, keys)
     return Sample("rows", vectors, hits.ids, hits.distances, tuple(keys))
 
 
-def with_prefix_ranks(session: Session, request: Request, sample: Sample, dims: int) -> Sample:
+def with_prefix_ranks(source: Source, request: Request, sample: Sample, dims: int) -> Sample:
     """Returns the sample with the rank of each exact answer among the prefixes of `dims` dims."""
-    # A row as a query is the nearest to itself; where it is not, a rank is one too good.
-    own = 0 if sample.keys is None else 1
-    ranks = ExactEngine(session, request.info).prefix_ranks(
-        request, sample.queries, dims, sample.ids, MAX_RANK + own
-    )
-    return replace(sample, prefix=PrefixRanks(dims, ranks - own))
+    ranks = source.prefix_ranks(request, sample.queries, dims, sample.ids, MAX_RANK, sample.keys)
+    return replace(sample, prefix=PrefixRanks(dims, ranks))
 
 
 def _check_enough(n: int, target: Target | None) -> None:

@@ -24,15 +24,14 @@ from mrl_db.faces.progress import Progress
 from mrl_db.model.errors import PromiseWarning, ShapeError, TargetNotMetError, ValueRangeError
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise, Statistic, Target, quantiles
-from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
 from mrl_db.recall import promises
 from mrl_db.recall.bounds import is_hopeless, mean_lower_bound, proves
 from mrl_db.recall.explorer import FIRST_ALPHA, Explorer, Measured
 from mrl_db.recall.measurement import Recalls, recalls_of, summarise
 from mrl_db.recall.query_log import QueryLog
 from mrl_db.recall.sample import Sample, sample_to_tune
+from mrl_db.recall.source import Source
 
 CONFIDENCE = 0.95
 # The fastest plan's forms take FIRST_ALPHA; the rest is for another route's, if none is proven.
@@ -112,7 +111,7 @@ def _is_number(value: object) -> bool:
 
 def tune(
     engine: TunableEngine,
-    session: Session,
+    source: Source,
     request: Request,
     log: QueryLog,
     wish: Wish,
@@ -122,7 +121,7 @@ def tune(
 
     Args:
         engine: Synchronised; its searches are to follow the plan.
-        session: Where the rows are, and the catalogue.
+        source: Where the rows are, and the promise is kept.
         request: The collection, unfiltered.
         log: Earlier queries.
         wish: What the plan shall reach.
@@ -137,12 +136,12 @@ def tune(
         ValueRangeError: The queries are too few to prove the target.
     """
     info, k = request.info, wish.k
-    rows_in_all = rows.count(session, request)
+    rows_in_all = source.count(request)
     if rows_in_all == 0:
         raise ShapeError(f'collection "{info.name}" is empty; tune it when it has rows')
     space = engine.plan_space(k, rows_in_all)
     explored, checked = sample_to_tune(
-        session,
+        source,
         request,
         space,
         log,
@@ -183,8 +182,9 @@ def tune(
         rows=rows_in_all,
         as_of=None,  # until it is stored
         distances=quantiles(checked.distances[:, -1]),
+        parts=engine.parts,
     )
-    return promises.keep(session, info.name, promise), explorer.tried
+    return promises.keep(source, info.name, promise), explorer.tried
 
 
 def _warn_of_rows() -> None:

@@ -445,7 +445,7 @@ def test_recall_is_shown_as_measured_and_weighted_in_the_lower_bound_alone(db, r
     plan = Plan("hnsw", 40, (Stage(16, F16, 60), full))
     longer = Plan("hnsw", 40, (Stage(16, F16, 61), Stage(DIMS, F32, 11)))
     opened = thin._opened
-    sample = sample_of_rows(opened.session, opened.request(), 500, 10, 3)
+    sample = sample_of_rows(opened.source(), opened.request(), 500, 10, 3)
 
     recall = thin.recall(plan=plan, sample=500, seed=3)
 

@@ -47,7 +47,7 @@ engines.native.engine
 evaluate evaluate.metrics
 evaluate.representations
 evaluate.nestedness
-recall recall.bounds recall.query_log
+recall recall.bounds recall.query_log recall.source
 recall.promises recall.sample
 recall.measurement recall.fates
 recall.explorer
