@@ -106,6 +106,8 @@ class Hits:
             None. The distance of a row without a vector is NaN then.
         counts: How many hits each query of a batch has, where that differs; else None. What is
             beyond them in the arrays is padding: an id of -1 or None, a distance of NaN.
+        missing: The numbers of parts that did not answer (`mrl_db.parts`, `search(partial=True)`):
+            their rows are not among these. Nothing is certified or promised then.
         certified: Whether the answer is proven to be the exact one: every row was compared by its
             full vector, or no stage had to leave one out.
     """
@@ -119,6 +121,7 @@ class Hits:
         "counts",
         "distances",
         "ids",
+        "missing",
         "scores",
         "vectors",
     )
@@ -143,9 +146,11 @@ class Hits:
         self.scores: NDArray[np.float64] | None = None
         self.counts: NDArray[np.int64] | None = None
         self.certified = certified
+        self.missing: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Hits(ids={self.ids!r}, distances={self.distances!r})"
+        missing = f", missing={self.missing}" if self.missing else ""
+        return f"Hits(ids={self.ids!r}, distances={self.distances!r}{missing})"
 
     @property
     def trace(self) -> Trace:
@@ -176,7 +181,9 @@ class Hits:
         kept = np.arange(width) != left_out[:, np.newaxis]
         ids, distances = (each[kept].reshape(n, -1)[:, :k] for each in (self.ids, self.distances))
         columns = {name: c[kept].reshape(n, -1)[:, :k] for name, c in self.columns.items()}
-        return Hits(ids, distances, self._trace, columns, certified=self.certified)
+        hits = Hits(ids, distances, self._trace, columns, certified=self.certified)
+        hits.missing = self.missing
+        return hits
 
     def take_vectors(self, column: str, dims: int) -> None:
         """Makes vectors of a column of them, of NaN where a row has none, and in padding."""
@@ -229,6 +236,7 @@ class Hits:
         hits.vectors = None if self.vectors is None else self.vectors[part]
         hits.scores = None if self.scores is None else self.scores[part]
         hits._promise = self._promise
+        hits.missing = self.missing
         return hits.typed(self._types)
 
     def to_list(self) -> list[Any]:
@@ -309,6 +317,7 @@ def joined(queries: Sequence[Hits]) -> Hits:
             batch.scores[row, : len(hits)] = hits.scores
     if (counts != shape[1]).any():
         batch.counts = counts
+    batch.missing = tuple(sorted({part for hits in queries for part in hits.missing}))
     return batch.typed(first._types)
 
 

@@ -87,6 +87,33 @@ class ConnectError(MrlDbError, ConnectionError):
     """No connection to the server; the connection string is never shown."""
 
 
+class PartUnavailableError(ConnectError):
+    """A part of a collection in parts did not answer, after it was asked again.
+
+    Attributes:
+        parts: The numbers of all that did not.
+    """
+
+    def __init__(self, message: str, parts: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.parts = parts
+
+
+class PartlyWrittenError(MrlDbError, RuntimeError):
+    """Some servers of a collection on several have their rows of a write, and some have not.
+
+    The same call with the same `batch_id=` completes it, and writes nothing twice.
+
+    Attributes:
+        batch_id: The caller's; or one that the call gave itself.
+        servers: The numbers of those that have not, or of which it is not known.
+    """
+
+    def __init__(self, message: str, batch_id: str, servers: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.batch_id, self.servers = batch_id, servers
+
+
 class CommitUncertain(MrlDbError, ConnectionError):  # noqa: N818 - a state, not a mistake
     """The connection was lost after COMMIT was sent and before the server answered.
 

@@ -83,6 +83,10 @@ GIVEN = {
     "docs/learning.md": for_learning,
     "docs/native.md": lambda db: {**collection(db, 400, 32), "mrl_db": mrl_db},
     "docs/recall.md": for_recall,
+    "docs/scale.md": lambda db: {
+        **collection(db, 400, 32, year=2020 + np.arange(400) % 5),
+        "db": db,
+    },
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mrl_db
-from mrl_db import classify, evaluate, integrations, learn
+from mrl_db import classify, evaluate, integrations, learn, parts
 from mrl_db.faces import cli
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_every_public_name_is_in_the_reference_once(name):
     assert DIRECTIVES.count(f"mrl_db.{name}") == 1
 
 
-@pytest.mark.parametrize("package", [learn, classify], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("package", [learn, classify, parts], ids=lambda each: each.__name__)
 def test_every_name_of_a_package_is_in_the_reference(package):
     assert [name for name in package.__all__ if not listed(name)] == []
 

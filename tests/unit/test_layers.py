@@ -71,6 +71,15 @@ collection.promising collection.embedding
 collection
 database
 async_
+parts.homes parts.merge parts.part
+parts.crew
+parts.engine
+parts.source
+parts.opened
+parts.rows
+parts.parted
+parts.threads parts.ray
+parts
 integrations integrations.alembic integrations.filters integrations.rows
 integrations.layout
 integrations.langchain integrations.llama_index integrations.haystack_documents

@@ -1,0 +1,362 @@
+"""An engine over parts: it keeps the protocol of every other, and merges what each part answers.
+
+So whatever is written against `Engine` needs no change: refined searches, the tuner, recall and
+its report, the fates of rows. A plan is run by every part over its own rows, and what is measured,
+and promised, is the merged answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_db.engines.engine import EngineName, TunableEngine
+from mrl_db.engines.exact import ExactEngine
+from mrl_db.engines.native.index import check_plan
+from mrl_db.engines.native.lease import NEVER
+from mrl_db.engines.native.plans import NativePlanSpace
+from mrl_db.engines.plan_space import PlanSpace
+from mrl_db.engines.sql import SqlEngine
+from mrl_db.hits import Hits, StageTrace, Trace
+from mrl_db.model.errors import PlanError
+from mrl_db.model.plan import Plan, with_k
+from mrl_db.parts.crew import Crew, Replies, left
+from mrl_db.parts.merge import Answer, first_ask, merge, unsure
+from mrl_db.parts.part import Ask
+from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.request import Request
+
+
+class Planner(Protocol):
+    """Says which plans the parts can run."""
+
+    threads: int
+
+    def plan(self, k: int, shortlist: int | None = None) -> Plan:
+        """See `Engine.plan`."""
+        ...
+
+    def check(self, plan: Plan) -> None:
+        """See `Engine.check`."""
+        ...
+
+    def follow_plan(self, plan: Plan) -> None:
+        """See `TunableEngine.follow_plan`."""
+        ...
+
+    def plan_space(self, k: int, rows: int) -> PlanSpace:
+        """See `TunableEngine.plan_space`; over the rows of a part."""
+        ...
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """See `Engine.misses_for_rows`."""
+        ...
+
+
+class OfSql:
+    """Plans of the SQL engines of several servers: the first one's, which all of them follow."""
+
+    threads = 2
+
+    def __init__(self, engines: Sequence[SqlEngine]) -> None:
+        self._engines = engines
+        self.plan, self.check = engines[0].plan, engines[0].check
+        self.plan_space = engines[0].plan_space
+
+    def follow_plan(self, plan: Plan) -> None:
+        """See `TunableEngine.follow_plan`."""
+        for engine in self._engines:
+            engine.follow_plan(plan)
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """See `Engine.misses_for_rows`."""
+        return max(engine.misses_for_rows(plan) for engine in self._engines)
+
+
+class OfExact:
+    """The one plan of brute force."""
+
+    threads = 1
+
+    def __init__(self, engine: ExactEngine) -> None:
+        self.plan, self.check = engine.plan, engine.check
+
+    def follow_plan(self, plan: Plan) -> None:
+        """There is one plan."""
+
+    def plan_space(self, k: int, rows: int) -> PlanSpace:
+        """There is nothing to choose."""
+        raise NotImplementedError
+
+    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
+        """See `Engine.misses_for_rows`."""
+        return 1.0
+
+
+class OfNative:
+    """Plans over what every part has loaded."""
+
+    def __init__(self, info: CollectionInfo, loaded: Plan, threads: int) -> None:
+        self._info, self._followed, self.threads = info, loaded, threads
+
+    def plan(self, k: int, shortlist: int | None = None) -> Plan:
+        """See `NativeEngine.plan`."""
+        if shortlist is not None:
+            raise PlanError(
+                "shortlist= is the SQL engine's; the native engine's plans say what each stage "
+                "keeps: plan=graph_plan(…)"
+            )
+        return with_k(self._followed, k)
+
+    def check(self, plan: Plan) -> None:
+        """See `Engine.check`; whether the codes are there the parts say when they search."""
+        check_plan(plan, self._info)
+
+    def follow_plan(self, plan: Plan) -> None:
+        """See `TunableEngine.follow_plan`."""
+        self.check(plan)
+        self._followed = plan
+
+    def plan_space(self, k: int, rows: int) -> NativePlanSpace:
+        """See `TunableEngine.plan_space`."""
+        return NativePlanSpace(self._info.dims, rows, k, self._followed)
+
+    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
+        """See `Engine.misses_for_rows`."""
+        return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms one call asks the parts.
+
+    Attributes:
+        until: When it gives up (`time.monotonic`); None: never.
+        partial: Whether it takes an answer without some of the parts.
+        max_staleness: Seconds that the parts may be behind, unless the call says otherwise.
+        written: When this process last wrote; what is older than that is no answer.
+    """
+
+    until: float | None = None
+    partial: bool = False
+    max_staleness: float = 0.0
+    written: float = float("-inf")
+
+
+class PartedEngine(TunableEngine):
+    """The searches of one call to a collection in parts."""
+
+    def __init__(
+        self,
+        name: EngineName,
+        crew: Crew,
+        planner: Planner,
+        info: CollectionInfo,
+        terms: Terms,
+        on_written: Callable[[], None],
+    ) -> None:
+        """Asks nobody yet.
+
+        Args:
+            name: Of the engine that the parts search by.
+            crew: The parts.
+            planner: Of their plans.
+            info: The collection.
+            terms: Of the call.
+            on_written: Is called when this process has written.
+        """
+        self._name = name
+        self._crew, self._planner, self._info = crew, planner, info
+        self._terms, self._on_written = terms, on_written
+        # Parts ask the database in the call that searches: that saves a round trip to each.
+        self._owed: float | None = None
+
+    @property
+    def name(self) -> EngineName:
+        """Of the engine that the parts search by."""
+        return self._name
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+        return len(self._crew.parts)
+
+    @property
+    def info(self) -> CollectionInfo:
+        """The collection, all of it."""
+        return self._info
+
+    @property
+    def threads(self) -> int:
+        """Threads of each part that a batch is searched with."""
+        return self._planner.threads
+
+    def sync(self, max_staleness: float | None = None) -> None:
+        """Has the next search of this call see what was committed before it."""
+        allowed = self._terms.max_staleness if max_staleness is None else max_staleness
+        if allowed < NEVER:
+            allowed = min(allowed, max(0.0, time.monotonic() - self._terms.written))
+        self._owed = allowed
+
+    def written(self) -> None:
+        """Makes later searches see what this process has committed, however stale they may be."""
+        self._on_written()
+
+    def plan(self, k: int, shortlist: int | None = None) -> Plan:
+        """See `Engine.plan`."""
+        return self._planner.plan(k, shortlist)
+
+    def check(self, plan: Plan) -> None:
+        """See `Engine.check`."""
+        self._planner.check(plan)
+
+    def follow_plan(self, plan: Plan) -> None:
+        """See `TunableEngine.follow_plan`."""
+        self._planner.follow_plan(plan)
+
+    def plan_space(self, k: int, rows: int) -> PlanSpace:
+        """Returns the plans worth measuring over the rows of a part."""
+        return self._planner.plan_space(k, max(1, -(-rows // self.parts)))
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """See `Engine.misses_for_rows`."""
+        return self._planner.misses_for_rows(plan)
+
+    def search(
+        self,
+        request: Request,
+        queries: NDArray[np.float32],
+        plan: Plan,
+        *,
+        threads: int | None = None,
+        hidden: Sequence[Any] | None = None,
+        fill: bool = True,
+    ) -> Hits:
+        """Returns the merged hits of each query; see `Engine.search` and `mrl_db.parts.merge`.
+
+        Raises:
+            PartUnavailableError: A part did not answer, and the call takes no partial answer.
+        """
+        began, k = time.perf_counter(), plan.k
+        first = first_ask(k, self.parts)
+        keys = None if hidden is None else tuple(hidden)
+        ask = Ask(
+            self.name,
+            queries,
+            plan if first == k else with_k(plan, first),
+            request.where,
+            request.columns,
+            keys,
+            fill,
+            threads,
+            self._owed,
+        )
+        self._owed = None
+        replies = self._ask(dict.fromkeys(range(self.parts), ask))
+        missing = set(replies.missing)
+        hits = list(replies.given.values())
+        answers = [Answer.whole(each.ids, each.distances, each.columns) for each in hits]
+        merged = merge(answers, k)
+        if first < k:
+            masks = dict(zip(replies.given, unsure(answers, first, k, merged), strict=True))
+            more = {
+                number: replace(
+                    ask,
+                    queries=queries[mask],
+                    plan=plan,
+                    hidden=None if keys is None else tuple(np.array(keys, object)[mask]),
+                    max_staleness=None,
+                )
+                for number, mask in masks.items()
+                if mask.any()
+            }
+            again: Replies[Hits] = self._ask(more) if more else Replies({}, {})
+            missing.update(again.missing)
+            for place, number in enumerate(replies.given):
+                if number in again.given:
+                    each = again.given[number]
+                    newer = Answer.whole(each.ids, each.distances, each.columns)
+                    answers[place] = answers[place].replaced(masks[number], newer)
+            merged = merge(answers, k)
+        microseconds = (time.perf_counter() - began) * 1e6
+        found = Hits(
+            merged.ids,
+            merged.distances,
+            lambda: _trace(self.name, [each.trace for each in hits], microseconds),
+            {name: merged.column(name, answers) for name in request.columns},
+            certified=not missing and all(each.certified for each in hits),
+        )
+        found.missing = tuple(sorted(missing))
+        return found
+
+    def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
+        """Returns how one search goes: rows of all parts together, the time of the slowest."""
+        owed, self._owed = self._owed, None
+        ask = Ask(
+            self.name,
+            query[np.newaxis],
+            plan,
+            request.where,
+            request.columns,
+            max_staleness=owed,
+        )
+        began = time.perf_counter()
+        parts = self._crew.parts
+        replies = self._crew.ask(
+            range(self.parts),
+            lambda number, seconds: parts[number].explain(ask, seconds),
+            self._terms.until,
+        )
+        microseconds = (time.perf_counter() - began) * 1e6
+        return _trace(self.name, list(replies.given.values()), microseconds)
+
+    def seconds_of_one(self, request: Request, query: NDArray[np.float32], plan: Plan) -> float:
+        """Returns how long one merged search takes."""
+        began = time.perf_counter()
+        self.search(request, query[np.newaxis], plan, threads=1)
+        return time.perf_counter() - began
+
+    def _ask(self, asks: Mapping[int, Ask]) -> Replies[Hits]:
+        parts, until = self._crew.parts, self._terms.until
+        begun = {number: parts[number].begin(ask) for number, ask in asks.items()}
+        waits = {
+            number: lambda wait=wait: wait(left(until))
+            for number, wait in begun.items()
+            if wait is not None
+        }
+        if len(waits) == len(asks):
+            return self._crew.collect(waits, partial=self._terms.partial)
+        return self._crew.ask(
+            asks,
+            lambda number, seconds: parts[number].search(asks[number], seconds),
+            until,
+            partial=self._terms.partial,
+        )
+
+
+def _trace(engine: str, traces: list[Trace], microseconds: float) -> Trace:
+    """Rows of all parts together, times of the slowest."""
+    alike = len({len(trace.stages) for trace in traces}) == 1
+    stages: tuple[StageTrace, ...] = ()
+    if alike:
+        stages = tuple(
+            StageTrace(
+                same[0].name,
+                _sum([stage.rows_in for stage in same]),
+                _sum([stage.rows_out for stage in same]),
+                same[0].bytes_per_row,
+                max((stage.microseconds for stage in same if stage.microseconds), default=None),
+            )
+            for same in zip(*(trace.stages for trace in traces), strict=True)
+        )
+    return Trace(engine, microseconds, stages, parts=tuple(traces))
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

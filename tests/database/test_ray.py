@@ -1,0 +1,106 @@
+"""Parts in actors of a real Ray on this machine; MRL_DB_ACTOR_KILLS=200 for longer."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import mrl_db
+from mrl_db import parts
+
+ray = pytest.importorskip("ray")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+DIMS, N = 16, 300
+EXACT = mrl_db.Plan("flat", 1, (mrl_db.Stage(DIMS, mrl_db.Precision.float32, 10),))
+KILLS = int(os.environ.get("MRL_DB_ACTOR_KILLS", "2"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The Ray that the first `open_actors` starts, ended with the tests."""
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def vectors(rng):
+    return rng.integers(-1, 2, (4 * N, DIMS)).astype(np.float32) + 3 * np.eye(1, DIMS, dtype="f4")
+
+
+@pytest.fixture
+def table(db, vectors):
+    docs = db.create_collection("docs", dims=DIMS, metric="l2", columns={"year": "integer"})
+    docs.add(np.arange(N), vectors[:N], year=np.arange(N) % 5)
+    return docs
+
+
+@pytest.fixture
+def actors(cluster, dsn, table):
+    with parts.open_actors(dsn, "docs", parts=2, route="flat", timeout=120.0) as actors:
+        yield actors
+
+
+def assert_same(hits, want):
+    assert hits.ids.tolist() == want.ids.tolist()
+    np.testing.assert_allclose(hits.distances, want.distances, atol=2e-6)
+
+
+def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vectors):
+    queries = vectors[N : N + 20]
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    for options in ({"k": 10}, {"k": 120}, {"where": {"year": 2}, "columns": ["year"]}):
+        assert_same(
+            actors.search(queries, plan=EXACT, **options),
+            table.search(queries, exact=True, **options),
+        )
+    actors.add(np.arange(N, N + 30), vectors[N : N + 30], year=np.full(30, 1))
+    table.delete(np.arange(0, 60, 2))
+    assert_same(actors.search(queries, plan=EXACT), table.search(queries, exact=True))
+    assert [part.part for part in actors.search(queries[0]).trace.parts] == [(0, 2), (1, 2)]
+    assert actors.explain(queries[0], plan=EXACT).stages[0].rows_in == table.count()
+    assert sum(state.rows for state in actors.status()) == table.count()
+    with pytest.raises(mrl_db.NotLoadedError, match="not loaded|load"):
+        actors.search(queries, plan=mrl_db.graph_plan(dims=DIMS))
+
+    # kill -9 while others search and write: each call answers, and completely
+    crew = actors._holding.crew.parts
+    stop, wrong, searched = threading.Event(), [], []
+
+    def search():
+        while not stop.is_set():
+            hits = actors.search(vectors[3 * N :], k=1, plan=EXACT)
+            searched.append(1)
+            if hits.ids.shape != (N, 1) or hits.missing:
+                wrong.append(hits)
+
+    searcher = threading.Thread(target=search)
+    searcher.start()
+    for kill in range(KILLS):
+        part = crew[kill % 2]
+        os.kill(ray.get(part.actor.process.remote()), signal.SIGKILL)
+        fresh = np.arange(10_000 + 10 * kill, 10_010 + 10 * kill)
+        table.add(fresh, vectors[2 * N : 2 * N + 10] + 0.01 * (kill + 1), year=np.full(10, 7))
+        assert_same(actors.search(queries, plan=EXACT), table.search(queries, exact=True))
+        hits = actors.search(vectors[2 * N] + 0.01 * (kill + 1), k=1, where={"year": 7}, plan=EXACT)
+        assert hits.ids[0] == fresh[0]
+    stop.set()
+    searcher.join()
+    assert searched
+    assert wrong == []
+
+
+def test_an_actor_that_is_gone_for_good_is_named_or_left_out(actors, table, vectors):
+    ray.kill(actors._holding.crew.parts[1].actor, no_restart=True)
+
+    with pytest.raises(mrl_db.PartUnavailableError, match="part 1 of 2.*actor is gone") as raised:
+        actors.search(vectors[0], timeout=60)
+    assert raised.value.parts == (1,)
+    hits = actors.search(vectors[0], k=2 * N, partial=True, plan=EXACT)
+    assert hits.missing == (1,)
+    assert 0 < len(hits) < N
+    states = actors.status()
+    assert states[0].rows == len(hits)
+    assert "gone" in states[1].error
