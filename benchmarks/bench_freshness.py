@@ -284,7 +284,7 @@ def filtered(db: mrl_db.Database, rows: int, rounds: int) -> dict[str, Any]:
         "a thousandth passes": {"part": 7},
     }
     queries = rng.standard_normal((64, 16), dtype=np.float32)
-    results: dict[str, Any] = {"rows": (rows, 16)}
+    results: dict[str, Any] = {"rows": (rows, 16), "load average": os.getloadavg()[0]}
     with psycopg.connect(db.dsn, autocommit=True) as other:
 
         def write() -> None:
