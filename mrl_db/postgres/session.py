@@ -357,11 +357,15 @@ def _check_alive(connection: Connection) -> None:
 
 
 def in_recovery(connection: Theirs) -> bool | None:
-    """Whether the server said that it is a standby; None: a pooler in between does not pass it on.
+    """Whether the server said that it is a standby.
 
-    It costs no round trip: servers tell it when it changes.
+    None: a pooler in between does not pass it on, or the connection is closed. It costs no round
+    trip: servers tell it when it changes.
     """
-    told = connection.info.parameter_status("in_hot_standby")
+    try:
+        told = connection.info.parameter_status("in_hot_standby")
+    except psycopg.OperationalError:
+        return None
     return None if told is None else told == "on"
 
 

@@ -159,6 +159,23 @@ def test_a_native_reader_finds_its_way_back(docs, through, proxy, execute, rng):
         assert sorted(mine.search(vectors[0], k=200).ids.tolist()) == list(range(120))
 
 
+def test_a_native_reader_whose_connection_is_closed_makes_another(docs, rng):
+    docs.add([1], rng.standard_normal((1, DIMS)))
+    docs.load(cache=False)
+    docs.loaded.sync()
+    docs.loaded._live._link.connection().close()
+    docs.add([2], rng.standard_normal((1, DIMS)))
+
+    def follow(connection):
+        connection.close()  # as what ends a process does, while a statement is on its way
+        connection.execute("SELECT 1")
+
+    with pytest.raises(mrl_db.ConnectError):
+        docs.loaded._live._link.use(follow)
+
+    assert set(docs.search(np.ones(DIMS), k=2).ids) == {1, 2}
+
+
 def test_a_statement_that_takes_too_long_is_given_up(dsn, docs, execute):
     docs.add([1], np.ones((1, DIMS), dtype=np.float32))
     with mrl_db.connect(dsn, statement_timeout=0.3) as db, psycopg.connect(dsn) as other:
