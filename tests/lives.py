@@ -285,6 +285,33 @@ def a_child_that_closes(dsn, _):
         assert lent.execute("SELECT 3").fetchone() == (3,)
 
 
+def a_child_that_refreshes_first(dsn, _):
+    """A child that reads all rows again before its first search leaves its parent registered."""
+    db, docs = opened(dsn)
+    nearest_is_itself(docs, 5)
+    live = docs.loaded._live
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            docs.refresh()
+            assert nearest_is_itself(docs, 6)
+            assert live._log.holds(live._reader)
+            docs.unload()
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    assert _code_of(child) == 0
+    assert live._log.holds(live._reader)
+    with db._session.connection() as connection:
+        readers = connection.execute("SELECT count(*) FROM mrl.reader").fetchone()
+    assert readers == (1,), readers  # the child's own went with it
+    assert nearest_is_itself(docs, 7)
+
+
 def a_child_of_a_sleeping_parent(dsn, _):
     """A child that ends as a script does runs what is registered for an exit, once and quietly."""
     _, docs = opened(dsn, max_staleness=0.02)

@@ -97,6 +97,7 @@ def test_children_forked_under_load_answer_and_so_does_their_parent(dsn, docs):
     [
         "a_child_that_closes",
         "a_child_of_a_sleeping_parent",
+        "a_child_that_refreshes_first",
         "multiprocessing_fork",
         "multiprocessing_spawn",
     ],

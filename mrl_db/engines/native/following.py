@@ -217,14 +217,15 @@ class LiveIndex:
         """
         self._index = cached.index
         self._position = cached.position
-        self._reader = cached.reader
+        self._reader, self._forked = cached.reader, False
         self._rows_then, self._renewed_at = cached.built_rows, self._following.clock()
         self._touched, self._unsaved = set[Any](), 0
         self.journal.note_all()
 
     def _new_reader(self, log: ChangeLog) -> AbstractContextManager[Reader]:
         """Registers a reader that holds what is committed from now on (`lease.registered`)."""
-        return registered(log, self._following.loading_lease, lambda: self._reader)
+        before = UNREGISTERED if self._forked else self._reader  # that is the parent's
+        return registered(log, self._following.loading_lease, before, lambda: self._reader)
 
     def _save(self) -> None:
         """Writes the file; the reader has just acknowledged what is here."""

@@ -44,7 +44,9 @@ class Following:
 
 
 @contextlib.contextmanager
-def registered(log: ChangeLog, lease: float, current: Callable[[], Reader]) -> Iterator[Reader]:
+def registered(
+    log: ChangeLog, lease: float, before: Reader, current: Callable[[], Reader]
+) -> Iterator[Reader]:
     """Registers a reader that holds what is committed from now on.
 
     Where the block fails it goes again; where it was taken, the one before goes.
@@ -52,9 +54,10 @@ def registered(log: ChangeLog, lease: float, current: Callable[[], Reader]) -> I
     Args:
         log: To register with.
         lease: Seconds.
+        before: The one before, if it is this process's.
         current: Returns the one that is in use; it is the new one once that was taken.
     """
-    identity, before = uuid.uuid4(), current()
+    identity = uuid.uuid4()
     try:
         yield log.register(identity, lease)
     finally:
