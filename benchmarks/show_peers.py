@@ -17,11 +17,12 @@ from matplotlib import pyplot
 # One line for each kind of library, the best of its variants in the record; ours first.
 SHOWN = {  # name in the record: label, colour, points that the label is moved up
     "mrl_db": ("mrl_db", "#c2410c", 0),
-    "SVS Vamana float16": ("SVS Vamana", "#1d4ed8", 0),
-    "SymphonyQG": ("SymphonyQG", "#0f766e", 0),
+    "SymphonyQG 32": ("SymphonyQG", "#0f766e", 0),
+    "SVS Vamana LVQ4x8": ("SVS Vamana LVQ", "#1d4ed8", 0),
+    "Glass HNSW SQ4U": ("Glass", "#be185d", 6),
+    "kANNolo": ("kANNolo", "#4d7c0f", -6),
     "FAISS HNSW32": ("FAISS HNSW", "#6d28d9", 6),
     "hnswlib": ("hnswlib", "#0369a1", -6),
-    "FAISS IVF, PQ fast-scan": ("FAISS IVF-PQ", "#4d7c0f", -6),
     "pgvector HNSW halfvec": ("pgvector HNSW", "#334155", 0),
 }
 

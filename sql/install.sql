@@ -282,14 +282,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/trimming'
-        AND checksum = '874fc1f509fc9412089bcfe3d3cc20fca882f51e8dc93d290500c0895f76d75e'
+        AND checksum = '1f1532de23c0903d5cb8978f13fe231330d281309043fd1e6a97c7535f62d24e'
 ) AS missing \gset
 \if :missing
 \ir functions/trimming.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/trimming',
-    '874fc1f509fc9412089bcfe3d3cc20fca882f51e8dc93d290500c0895f76d75e',
+    '1f1532de23c0903d5cb8978f13fe231330d281309043fd1e6a97c7535f62d24e',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -370,7 +370,7 @@ CREATE FUNCTION mrl.trim_by_chance() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ed7e4e1cb3b319c327130bae6c9383ed';
 CREATE FUNCTION mrl.trim_changes() RETURNS bigint LANGUAGE sql VOLATILE SET search_path=pg_catalog,
     pg_temp SET enable_seqscan=off SET enable_hashjoin=off SET enable_mergejoin=off AS
-    '4658d92afdbae6880239f45295897609';
+    'b1dcc41363119e1efe841307a9b91cf4';
 CREATE FUNCTION mrl.type_of(relation regclass, column_name text) RETURNS text LANGUAGE sql STABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '96291f308d4d3c23c574ac190aaac6a9';
 CREATE FUNCTION mrl.unlog_changes(relation regclass) RETURNS void LANGUAGE plpgsql VOLATILE SET

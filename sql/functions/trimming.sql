@@ -71,33 +71,36 @@ AS $$
         USING (
             SELECT
                 l.relation::oid AS relation,
-                (
-                    SELECT pg_snapshot_xmax(r.seen)
-                    FROM mrl.reader AS r
-                    WHERE r.relation = l.relation
-                    ORDER BY 1
-                    LIMIT 1
-                ) AS needed,
-                CASE
-                    WHEN coalesce(l.retain, u.retention) IS NOT NULL THEN coalesce(
-                        (
-                            SELECT m.oldest
-                            FROM mrl.moment AS m
-                            WHERE m.at < clock_timestamp() - coalesce(l.retain, u.retention)
-                            ORDER BY m.at DESC
-                            LIMIT 1
-                        ),
-                        '0'
-                    )
-                END AS kept
+                least(  -- of those that are not NULL
+                    (
+                        SELECT pg_snapshot_xmax(r.seen)
+                        FROM mrl.reader AS r
+                        WHERE r.relation = l.relation
+                        ORDER BY 1
+                        LIMIT 1
+                    ),
+                    CASE
+                        WHEN coalesce(l.retain, u.retention) IS NOT NULL THEN coalesce(
+                            (
+                                SELECT m.oldest
+                                FROM mrl.moment AS m
+                                WHERE m.at < clock_timestamp() - coalesce(l.retain, u.retention)
+                                ORDER BY m.at DESC
+                                LIMIT 1
+                            ),
+                            '0'
+                        )
+                    END,
+                    pg_snapshot_xmax(pg_current_snapshot())
+                ) AS needed
             FROM mrl.logged AS l
             CROSS JOIN (SELECT mrl.usual_retention() AS retention OFFSET 0) AS u
+            WHERE l.relation > 0::oid  -- all: so that 16 has an index for it, and a cost to compare
             OFFSET 0
         ) AS l
         WHERE (SELECT t.mine FROM turn AS t)
             AND c.relation = l.relation
-            AND c.xid < coalesce(l.needed, pg_snapshot_xmax(pg_current_snapshot()))
-            AND c.xid < coalesce(l.kept, l.needed, pg_snapshot_xmax(pg_current_snapshot()))
+            AND c.xid < l.needed
             AND pg_visible_in_snapshot(c.xid, pg_current_snapshot())
             AND NOT EXISTS (
                 SELECT
