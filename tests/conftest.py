@@ -138,3 +138,24 @@ def execute(dsn):
             return cursor.fetchall() if cursor.description else None
 
     return run
+
+
+@pytest.fixture
+def as_superuser(server, dsn):
+    """Runs SQL in the test's database as its superuser."""
+
+    def run(statement):
+        database = conninfo.conninfo_to_dict(dsn)["dbname"]
+        target = conninfo.make_conninfo(server.dsn, dbname=database)
+        with psycopg.connect(target, autocommit=True) as session:
+            session.execute(statement)
+
+    return run
+
+
+@pytest.fixture(params=["compiled", "of the table"])
+def log_kind(request, as_superuser):
+    """With the extension its function logs; without it one of the table's own."""
+    if request.param != "compiled":
+        as_superuser("DROP EXTENSION mrl_db")
+    return request.param

@@ -89,9 +89,9 @@ class OfExact:
     def follow_plan(self, plan: Plan) -> None:
         """There is one plan."""
 
-    def plan_space(self, k: int, rows: int) -> PlanSpace:
+    def plan_space(self, k: int, rows: int) -> PlanSpace:  # noqa: ARG002
         """There is nothing to choose."""
-        raise NotImplementedError
+        raise PlanError('brute force has one plan; tune plans of engine="sql" or "native"')
 
     def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
         """See `Engine.misses_for_rows`."""

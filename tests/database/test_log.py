@@ -75,7 +75,7 @@ def test_what_is_written_while_the_log_is_made_is_read(docs, dsn):
         assert nearest(mine, 4000) == 4000
 
 
-def test_a_statement_of_very_many_rows_is_logged_as_any_row(docs, execute, kind):
+def test_a_statement_of_very_many_rows_is_logged_as_any_row(docs, execute, log_kind):
     docs.load(cache=False)
 
     execute(ROW.format("generate_series(100000, 200020)"))
@@ -99,34 +99,13 @@ def test_a_log_without_readers_is_trimmed_by_those_who_write(docs, execute):
     assert execute(HELD) == [(0,)]
 
 
-@pytest.fixture
-def as_superuser(server, dsn):
-    """Runs SQL in the test's database as its superuser."""
-
-    def run(statement):
-        database = conninfo.conninfo_to_dict(dsn)["dbname"]
-        target = conninfo.make_conninfo(server.dsn, dbname=database)
-        with psycopg.connect(target, autocommit=True) as session:
-            session.execute(statement)
-
-    return run
-
-
-@pytest.fixture(params=["compiled", "of the table"])
-def kind(request, as_superuser):
-    """With the extension its function logs; without it one of the table's own."""
-    if request.param != "compiled":
-        as_superuser("DROP EXTENSION mrl_db")
-    return request.param
-
-
 FUNCTIONS = "SELECT proname::text FROM pg_proc WHERE proname LIKE 'log\\_of\\_%'"
 CALLED = "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgname LIKE 'mrl\\_log\\_%'"
 
 
-def test_the_functions_of_the_log_go_with_its_triggers(docs, execute, kind):
+def test_the_functions_of_the_log_go_with_its_triggers(docs, execute, log_kind):
     docs.load(cache=False)
-    own = "mrl_log_change" if kind == "compiled" else "mrl.log_of_docs"
+    own = "mrl_log_change" if log_kind == "compiled" else "mrl.log_of_docs"
     assert execute(CALLED) == [(own,)]
 
     execute("SELECT mrl.unlog_changes('docs')")
@@ -136,7 +115,7 @@ def test_the_functions_of_the_log_go_with_its_triggers(docs, execute, kind):
 
 
 @pytest.mark.parametrize("first", ["SELECT", "DROP TABLE docs"])
-def test_the_function_goes_with_its_collection(db, docs, execute, first, kind):
+def test_the_function_goes_with_its_collection(db, docs, execute, first, log_kind):
     docs.load(cache=False)
     execute(first)
 
@@ -149,7 +128,9 @@ def test_the_function_goes_with_its_collection(db, docs, execute, first, kind):
     ("key_type", "name"),
     [("smallint", "SELECT"), ("integer", "r"), ("uuid", "keys"), ("varchar(9)", 'a"{type}%s')],
 )
-def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, kind, key_type, name):
+def test_keys_of_every_type_and_name_are_logged_by_their_values(
+    db, execute, log_kind, key_type, name
+):
     column = '"' + name.replace('"', '""') + '"'
     execute(f"CREATE TABLE t ({column} {key_type} PRIMARY KEY, embedding vector(8))")
     docs = db.attach("t", key=name)
@@ -164,13 +145,13 @@ def test_keys_of_every_type_and_name_are_logged_by_their_values(db, execute, kin
     execute("DELETE FROM t")
 
     logged = "SELECT cardinality(coalesce(integers::text[], uuids::text[], texts)) FROM mrl.change"
-    same = 1 if kind == "compiled" else 2  # that an UPDATE left as it was, and is alone
+    same = 1 if log_kind == "compiled" else 2  # that an UPDATE left as it was, and is alone
     counts = [1, same, 2, 1] if key_type != "uuid" else [1, same, 1]
     assert [row[0] for row in execute(f"{logged} ORDER BY xid")] == counts
     assert docs.loaded.rows == 0 or len(docs.search(np.ones(8), k=1, engine="native").ids) == 0
 
 
-def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute, kind):
+def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute, log_kind):
     docs.load(cache=False)
     execute("UPDATE docs SET embedding = embedding")
     execute("UPDATE docs SET id = id + 100")
@@ -188,7 +169,7 @@ def test_of_an_update_the_keys_that_stayed_are_logged_once(docs, execute, kind):
     ],
 )
 def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(
-    docs, execute, kind, change
+    docs, execute, log_kind, change
 ):
     docs.load(cache=False)
     execute(ROW.format("generate_series(10, 11)"))
@@ -202,7 +183,7 @@ def test_a_key_that_was_renamed_or_became_another_stops_nobody_who_writes(
 
 
 @pytest.mark.superuser  # writes to the catalogue itself
-def test_a_log_of_another_key_is_made_anew(docs, execute, kind):
+def test_a_log_of_another_key_is_made_anew(docs, execute, log_kind):
     docs.load(cache=False)
     docs.unload()
     execute("ALTER TABLE docs RENAME COLUMN id TO number")
@@ -215,7 +196,9 @@ def test_a_log_of_another_key_is_made_anew(docs, execute, kind):
 
     assert docs.log_health()[2] is True
     execute("UPDATE docs SET embedding = embedding WHERE number = 3")
-    assert execute("SELECT integers FROM mrl.change") == [([3] if kind == "compiled" else [3, 3],)]
+    assert execute("SELECT integers FROM mrl.change") == [
+        ([3] if log_kind == "compiled" else [3, 3],)
+    ]
 
 
 def test_a_log_goes_with_the_extension_and_its_reader_makes_another(docs, execute, as_superuser):

@@ -43,27 +43,6 @@ CALLED = (
 )
 
 
-@pytest.fixture
-def as_superuser(server, dsn):
-    """Runs SQL in the test's database as its superuser."""
-
-    def run(statement):
-        database = conninfo.conninfo_to_dict(dsn)["dbname"]
-        target = conninfo.make_conninfo(server.dsn, dbname=database)
-        with psycopg.connect(target, autocommit=True) as session:
-            session.execute(statement)
-
-    return run
-
-
-@pytest.fixture(params=["compiled", "of the table"])
-def kind(request, as_superuser):
-    """With the extension its function logs; without it one of the table's own."""
-    if request.param != "compiled":
-        as_superuser("DROP EXTENSION mrl_db")
-    return request.param
-
-
 def made(db, execute, tree, low_dim="column"):
     by, partitions = TREES[tree]
     execute(
@@ -118,7 +97,7 @@ def test_a_partitioned_table_is_written_searched_and_let_go(db, execute, rng, tr
     assert execute("SELECT count(*) FROM pg_attribute WHERE attgenerated <> ''") == [(0,)]
 
 
-def test_each_statement_is_logged_once_with_the_right_keys(docs, execute, kind, dsn):
+def test_each_statement_is_logged_once_with_the_right_keys(docs, execute, log_kind, dsn):
     docs.load(cache=False)
     assert execute(CALLED) == [(4, 16)]
     at = "SELECT id FROM docs_0 ORDER BY id LIMIT 2"
@@ -230,7 +209,7 @@ def test_whatever_becomes_of_a_partition_is_seen_by_the_next_search(
         assert same_as_the_database(ranges) == rows | {140 if change == "replaced" else 340}
 
 
-def test_what_is_written_to_a_partition_that_left_is_not_logged(ranges, execute, kind):
+def test_what_is_written_to_a_partition_that_left_is_not_logged(ranges, execute, log_kind):
     ranges.load(cache=False)
     execute("ALTER TABLE docs DETACH PARTITION docs_100")
     execute("DELETE FROM mrl.change")
@@ -240,7 +219,7 @@ def test_what_is_written_to_a_partition_that_left_is_not_logged(ranges, execute,
     assert execute(HELD) == []
     ranges.unload()
     execute("SELECT mrl.unlog_changes('docs')")
-    if kind == "of the table":
+    if log_kind == "of the table":
         assert execute(CALLED) == [(0, 0)]
     execute("DELETE FROM docs_100")
 

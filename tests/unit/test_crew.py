@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mrl_db.model.errors import CancelledError, ConnectError, PartUnavailableError
+from mrl_db.model.errors import CancelledError, ConnectError, PartUnavailableError, PlanError
 from mrl_db.parts.crew import Crew, deadline
+from mrl_db.parts.engine import OfExact
 
 NAMES = ("first", "second", "third")
 
@@ -98,3 +99,10 @@ def test_closed_parts_are_asked_no_more(crew):
 
     with pytest.raises(ConnectError, match="closed"):
         crew.ask(range(3), lambda number, _: number, deadline(5))
+
+
+def test_of_brute_force_there_are_no_plans_to_choose_from():
+    planner = OfExact(SimpleNamespace(plan=None, check=None))
+
+    with pytest.raises(PlanError, match="one plan"):
+        planner.plan_space(10, 1_000)
