@@ -164,7 +164,10 @@ def search(
                 'after= was given, and rows were loaded with max_staleness=float("inf"), which '
                 'follow nothing; search with engine="sql", or load() to follow'
             )
-    runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
+    ahead, described = None, opened.info
+    if where is not None:
+        ahead, described = opened.request(where, columns, runner), opened.info
+    runner.sync(None if max_staleness is None else door.checked_staleness(max_staleness), ahead)
     own_plan = plan is None and shortlist is None
     near = group_by is None and like is None and max_distance is None
     usual = near and mmr is None and candidates is None and offset == 0
@@ -192,7 +195,9 @@ def search(
         single = door_keys.is_alone(like)
     else:
         queries, single = opened.queries(query, as_stored)
-    request = opened.request(where, columns, runner)
+    request = ahead
+    if request is None or opened.info is not described:
+        request = opened.request(where, columns, runner)
     clashes.check_beside_hits(request.columns)
 
     def run(request: Request, rows: int) -> Hits:

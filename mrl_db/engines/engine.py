@@ -48,13 +48,18 @@ class Engine(Protocol):
         """Of how many parts it merges each answer (`mrl_db.parts`)."""
         return 1
 
-    def sync(self, max_staleness: float | None = None) -> None:  # noqa: ARG002
+    def sync(
+        self,
+        max_staleness: float | None = None,  # noqa: ARG002
+        ahead: Request | None = None,  # noqa: ARG002
+    ) -> None:
         """Makes the engine see what any client committed before this call.
 
         Nothing is to be done where each search asks the database.
 
         Args:
             max_staleness: Seconds that it may be behind instead; None: as the engine was made.
+            ahead: The search that comes next, where it has a filter.
         """
         return
 

@@ -196,7 +196,11 @@ class PartedEngine(TunableEngine):
         """Threads of each part that a batch is searched with."""
         return self._planner.threads
 
-    def sync(self, max_staleness: float | None = None) -> None:
+    def sync(
+        self,
+        max_staleness: float | None = None,
+        ahead: Request | None = None,  # noqa: ARG002
+    ) -> None:
         """Has the next search of this call see what was committed before it."""
         allowed = self._terms.max_staleness if max_staleness is None else max_staleness
         if allowed < NEVER:

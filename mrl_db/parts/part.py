@@ -180,7 +180,7 @@ class OpenedPart:
         opened = self.opened
         engine: Engine = opened.exact if ask.engine == "exact" else opened.engine(ask.engine)
         if ask.max_staleness is not None:
-            engine.sync(ask.max_staleness)
+            engine.sync(ask.max_staleness, self._request(engine, ask))
             opened.follow_name(engine)
         return engine
 

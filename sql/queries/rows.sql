@@ -25,6 +25,12 @@ SELECT row_.{key}
 FROM {source} AS row_
 WHERE {condition}
 
+-- Rows that were written to, and whether each passes a filter: a few, in one statement.
+-- name: rows_written
+SELECT row_.{key}, row_.{vector}, ({judged}) IS TRUE
+FROM {source} AS row_
+WHERE {condition}
+
 -- Some rows, each drawn with the same chance; the same ones for the same seed while the table
 -- stands still.
 -- name: rows_sample

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import partial
 
 import followed
 import numpy as np
@@ -22,6 +23,7 @@ from followed import (
 import mrl_db
 from mrl_db.engines.native import catching_up
 from mrl_db.model import filters
+from mrl_db.postgres import rows
 from mrl_db.postgres.request import Request
 
 
@@ -192,23 +194,45 @@ def test_a_write_while_a_search_asks_is_seen_by_the_next_one(db, vectors, monkey
     assert nearest(docs, vectors[N])[0] == 2 * N
 
 
-def test_rows_that_pass_a_filter_are_asked_again_after_a_write(docs, vectors, execute, monkeypatch):
+@pytest.mark.parametrize("used", ["now", "before"])
+@pytest.mark.parametrize("way", ["written", "copied"])
+@pytest.mark.parametrize("when", ["before they are fetched", "and then"])
+def test_rows_that_pass_a_filter_are_asked_again_after_a_write(
+    docs, vectors, execute, monkeypatch, used, way, when
+):
     """What a search beside the write has noted of them may lack those that were written."""
-    engine = docs._opened.engines["native"]
-    copy_rows = catching_up.copy_rows
+    engine, searched = docs._opened.engines["native"], []
     request = Request(engine.info, filters.parse({"year": 77}, docs.columns), ())
+    copy_rows, written = catching_up.copy_rows, rows.written
 
-    def search_meanwhile(*args):
-        engine.search(request, vectors[N : N + 1], engine.plan(1))
-        yield from copy_rows(*args)
+    def search():
+        searched.append(engine.search(request, vectors[N : N + 1], engine.plan(1)))
 
-    monkeypatch.setattr(catching_up, "copy_rows", search_meanwhile)
+    def search_meanwhile(fetched, *args):
+        if when == "before they are fetched":
+            search()
+        answer = fetched(*args)
+        if when == "and then":
+            search()
+        return answer
+
+    def copied(*args):
+        return iter(search_meanwhile(lambda *given: list(copy_rows(*given)), *args))
+
+    if used == "before":
+        search()
+    monkeypatch.setattr(catching_up, "copy_rows", copied)
+    monkeypatch.setattr(rows, "written", partial(search_meanwhile, written))
+    if way == "copied":
+        monkeypatch.setattr(catching_up, "_FEW", 0)
+    searched.clear()
     execute(
         "INSERT INTO docs (id, year, embedding) VALUES (%s, 77, %s::vector)", (N, text(vectors[N]))
     )
 
     for _ in range(2):
         assert nearest(docs, vectors[N], where={"year": 77})[0] == N
+    assert len(searched) == 1
 
 
 def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors):

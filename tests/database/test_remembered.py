@@ -9,7 +9,7 @@ import followed
 import numpy as np
 import psycopg
 import pytest
-from followed import ROW, Clock, N, load_following, nearest, text
+from followed import DIMS, ROW, Clock, N, load_following, nearest, text
 from psycopg import sql
 
 import mrl_db
@@ -56,7 +56,15 @@ def asked(monkeypatch):
         questions.append(None if among is None else sorted(among))
         return keys_where(session, request, among)
 
+    written = rows.written
+
+    def noted_as_fetched(connection, request, keys, judged):
+        if judged is not None:
+            questions.append(sorted(keys))
+        return written(connection, request, keys, judged)
+
     monkeypatch.setattr(rows, "keys_where", noted)
+    monkeypatch.setattr(rows, "written", noted_as_fetched)
     return questions
 
 
@@ -85,6 +93,90 @@ def test_only_keys_that_were_written_to_are_judged_again(docs, vectors, execute,
     assert nearest(docs, vectors[13], where={"year": 3})[0] != 13
     assert nearest(docs, vectors[N], where={"year": 3})[0] == -1
     assert asked == [None, [-1, 13, 44]]
+
+
+def test_rows_are_judged_by_the_statement_that_fetches_them(
+    docs, vectors, execute, asked, monkeypatch
+):
+    """A filtered search after a write sends two statements: what is new, and these rows."""
+    where, sent = {"year": 3}, []
+    nearest(docs, vectors[0], where=where)
+    for name in ("execute", "copy"):
+        plain = getattr(psycopg.Cursor, name)
+
+        def noted(cursor, statement, *args, plain=plain, **options):
+            sent.append(statement)
+            return plain(cursor, statement, *args, **options)
+
+        monkeypatch.setattr(psycopg.Cursor, name, noted)
+
+    for key, statements in ((44, 2), (None, 1), (45, 2), (46, 2)):
+        if key is not None:
+            with monkeypatch.context() as unnoted:
+                unnoted.undo()
+                execute(SET_YEAR, (3, key))
+        sent.clear()
+        found = docs.search(vectors[key or 44], k=1, where=where, engine="native").ids
+        assert (found.tolist(), len(sent)) == ([key or 44], statements)
+    assert asked == [None, [44], [45], [46]]
+
+
+def test_a_filter_that_cannot_be_judged_hinders_no_other_search(db, vectors, execute, monkeypatch):
+    """A column that goes after the log was read is missed by the searches that name it alone."""
+    docs, written = (
+        db.create_collection("titled", dims=DIMS, columns={"title": "text"}),
+        rows.written,
+    )
+    docs.add(np.arange(20), vectors[:20], title=["a"] * 20)
+    docs.load(cache=False)
+    assert len(docs.search(vectors[0], k=30, where={"title": "a"}, engine="native")) == 20
+
+    def drop_before(*args):
+        execute("ALTER TABLE titled DROP COLUMN IF EXISTS title")
+        return written(*args)
+
+    execute("DELETE FROM titled WHERE id = 8")
+    monkeypatch.setattr(rows, "written", drop_before)
+
+    with pytest.raises(mrl_db.MrlDbError, match="title"):
+        docs.search(vectors[0], where={"title": "a"}, engine="native")
+    assert docs.loaded.rows == 19
+    assert nearest(docs, vectors[8])[0] != 8
+    docs.unload()
+    db.drop("titled")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_writes_while_rows_are_judged_is_judged_by_the_next(
+    docs, vectors, execute, monkeypatch, when
+):
+    """What was committed between the question and the rows, or after these, comes with the next."""
+    written, wrote = rows.written, []
+
+    def write_beside(*args):
+        if len(wrote) < 6 and when == "before":
+            change()
+        answer = written(*args)
+        if len(wrote) < 6 and when == "after":
+            change()
+        return answer
+
+    def change():
+        key = 50 + len(wrote)
+        wrote.append(key)
+        execute(SET_YEAR, (78 if key % 2 else 77, key))
+        execute(SET_YEAR, (77 if key % 2 else 78, 40))  # the one that is being judged
+
+    where = {"year": 77}
+    docs.search(vectors[0], where=where, engine="native")
+    execute(SET_YEAR, (77, 40))
+    monkeypatch.setattr(rows, "written", write_beside)
+    for _ in range(8):
+        before = {key for key in wrote if key % 2 == 0}
+        found = set(docs.search(vectors[0], k=9, where=where, engine="native").ids.tolist())
+        assert before <= found - {40} <= {key for key in wrote if key % 2 == 0}
+    assert len(wrote) == 6
+    assert_filtered_as_the_database(docs, vectors[40], where)
 
 
 def test_a_filter_that_is_used_seldom_is_asked_of_all_that_changed_since(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from psycopg import errors as pg
 
 from mrl_db import _kernels
 from mrl_db.engines.native.cache import Cached
+from mrl_db.engines.native.journal import Journal
 from mrl_db.model.errors import PrivilegeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
-from mrl_db.postgres import statements
+from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog
 from mrl_db.postgres.copy_out import block_rows, copy_rows
@@ -19,6 +23,67 @@ from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
 _KEYS_AT_ONCE = 8_192
+_FEW = 64  # keys whose rows come sooner by a statement that is prepared than by COPY
+
+
+class Judge(Protocol):
+    """Whoever wants to know which of the rows that were written to pass a filter."""
+
+    def asks(self, number: int) -> Request | None:
+        """Returns the filter, where all before an entry of the journal was judged by it."""
+        ...
+
+    def hears(self, number: int, keys: list[Any], passing: list[Any]) -> None:
+        """Is told which of some keys pass, up to before an entry of the journal."""
+        ...
+
+
+def apply(
+    index: _kernels.Index,
+    info: CollectionInfo,
+    connection: Connection,
+    keys: list[Any],
+    journal: Journal,
+    judge: Judge | None,
+) -> None:
+    """Makes an index that is searched as rows are now; a few are judged in the same round trip."""
+    judged = None if judge is None else judge.asks(journal.number)
+    passing: list[Any] | None = None
+    journal.note(keys)
+    try:
+        if len(keys) > _FEW:
+            write(index, info, connection, keys)
+        else:
+            passing = _write_few(index, info, connection, keys, judged)
+    finally:
+        journal.note(keys)  # what was made meanwhile may lack some of them
+    if judge is not None and judged is not None and passing is not None:
+        judge.hears(journal.number, keys, passing)
+
+
+def _write_few(
+    index: _kernels.Index,
+    info: CollectionInfo,
+    connection: Connection,
+    keys: list[Any],
+    judged: Request | None,
+) -> list[Any] | None:
+    """Does as `write`; returns the keys that pass a filter, None where it cannot be asked."""
+    request = Request(info, AllOf(()), ())
+    try:
+        fetched = rows.written(connection, request, keys, judged)
+    except (pg.DataError, pg.ProgrammingError):
+        if judged is None:
+            raise
+        judged = None  # who searches by it will be told what is wrong with it
+        fetched = rows.written(connection, request, keys, None)
+    present = [key for key, _, _ in fetched]
+    if fetched:
+        index.upsert(encode(present, info.key_type), np.stack([each for _, each, _ in fetched]))
+    gone = list(set(keys).difference(present))
+    if gone:
+        index.erase(encode(gone, info.key_type))
+    return None if judged is None else [key for key, _, passes in fetched if passes]
 
 
 def write(
@@ -83,8 +148,8 @@ def with_new_partitions(
                     key=statements.identifier(info.key),
                     partition=statements.identifier(schema, table),
                 )
-                rows = connection.execute(statement, (most + 1 - len(keys),)).fetchall()
-                keys.update(row[0] for row in rows)
+                some = connection.execute(statement, (most + 1 - len(keys),)).fetchall()
+                keys.update(row[0] for row in some)
                 if len(keys) > most:
                     return unknown
     except PrivilegeError:  # its rows may be read through the whole table only

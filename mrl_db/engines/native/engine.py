@@ -182,11 +182,13 @@ class NativeEngine(TunableEngine):
         """Whether it was loaded to follow its table."""
         return self._live.follows
 
-    def sync(self, max_staleness: float | None = None) -> None:
+    def sync(self, max_staleness: float | None = None, ahead: Request | None = None) -> None:
         """Applies what was committed until `max_staleness` seconds ago; None: as it was loaded."""
         if self._forked:
             self._start_follower()
-        self._live.sync(self._loading.max_staleness if max_staleness is None else max_staleness)
+        judge = None if ahead is None or ahead.where == _ALL else self._selections.judge(ahead)
+        allowed = self._loading.max_staleness if max_staleness is None else max_staleness
+        self._live.sync(allowed, judge)
 
     def written(self) -> None:
         """Makes the next search see what this process has committed, however stale it may be."""

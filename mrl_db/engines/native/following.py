@@ -25,9 +25,9 @@ from typing import Any
 import psycopg
 
 from mrl_db import _kernels
-from mrl_db.engines.native import background
+from mrl_db.engines.native import background, catching_up
 from mrl_db.engines.native.cache import Cached, cache_file
-from mrl_db.engines.native.catching_up import catch_up, with_new_partitions, write
+from mrl_db.engines.native.catching_up import Judge
 from mrl_db.engines.native.comparing import compare
 from mrl_db.engines.native.journal import Journal
 from mrl_db.engines.native.lease import Following, Freshness, registered
@@ -126,22 +126,25 @@ class LiveIndex:
         """Whether no policy chooses which rows this role sees."""
         return self._log is not None and not self._log.has_policies
 
-    def sync(self, max_staleness: float = 0.0) -> None:
+    def sync(self, max_staleness: float = 0.0, judge: Judge | None = None) -> None:
         """Sees to it that everything committed `max_staleness` seconds before this call is here.
+
+        A judge is told what it asks of rows that are fetched, if some are.
 
         Raises:
             ConnectError: The database cannot be asked.
             CollectionNotFoundError: The collection is gone.
             FreshnessError: It has changed its form, or cannot be followed any more.
         """
-        if self._log is None:
-            return
-        moment = self._following.clock() - max_staleness
-        if self._freshness.reaches(moment):
+        log, moment = self._log, self._following.clock() - max_staleness
+        if log is None or self._freshness.reaches(moment):
             return
         with self._lock:
-            if not self._freshness.reaches(moment):  # else another thread asked meanwhile
-                self._sync(self._log)
+            if self._log is None or self._freshness.reaches(moment):  # another thread did meanwhile
+                return
+            began = self._freshness.begin(self._following.clock())
+            self._link.use(lambda connection: self._follow(log, connection, began.moment, judge))
+            self._freshness.reach(began)
 
     def expire(self) -> None:
         """Makes the next search ask, whatever staleness it allows: this process has written."""
@@ -240,24 +243,23 @@ class LiveIndex:
             )
             self._unsaved = 0
 
-    def _sync(self, log: ChangeLog) -> None:
-        began = self._freshness.begin(self._following.clock())
-        self._link.use(lambda connection: self._follow(log, connection, began.moment))
-        self._freshness.reach(began)
-
-    def _follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
+    def _follow(
+        self, log: ChangeLog, connection: Connection, began: float, judge: Judge | None
+    ) -> None:
         if self._forked or self._is_due(began):
-            self._session.aside(partial(self._renew_and_follow, log, connection, began))
+            self._session.aside(partial(self._renew_and_follow, log, connection, began, judge))
             return
         news = log.news(connection, self._position, self._reader)
         if news is not None:
-            self._session.aside(partial(self._catch_up, log, connection, news))
+            self._session.aside(partial(self._catch_up, log, connection, news, judge))
 
     def _is_due(self, began: float) -> bool:
         late = began - self._renewed_at > self._following.renew
         return late or len(self._touched) > self._following.touched
 
-    def _renew_and_follow(self, log: ChangeLog, connection: Connection, began: float) -> None:
+    def _renew_and_follow(
+        self, log: ChangeLog, connection: Connection, began: float, judge: Judge | None
+    ) -> None:
         if self._forked:
             self._follow_as_child(log)
         if self._is_due(began) and not self._renew(log, connection):
@@ -265,9 +267,11 @@ class LiveIndex:
             return
         news = log.news(connection, self._position, self._reader)
         if news is not None:
-            self._catch_up(log, connection, news)
+            self._catch_up(log, connection, news, judge)
 
-    def _catch_up(self, log: ChangeLog, connection: Connection, news: News) -> None:
+    def _catch_up(
+        self, log: ChangeLog, connection: Connection, news: News, judge: Judge | None
+    ) -> None:
         """Applies what is new, and stands then where the news say."""
         if news.position.standby != self._position.standby:
             self._change_over(log, connection)
@@ -277,14 +281,14 @@ class LiveIndex:
         if news.position.fingerprint != self._position.fingerprint:
             stands = Cached(self._index, self._reader, self._position, self._rows_then)
             most = self._following.few + self._index.rows // 10
-            news = with_new_partitions(
+            news = catching_up.with_new_partitions(
                 self.info, log, self._session, connection, stands, news, most
             )
         if news.keys is None:
             self._compare(log)
             return
         if news.keys:
-            self._apply(connection, list(news.keys))
+            self._apply(connection, list(news.keys), judge)
         self._position = news.position
         grown = self._index.rows > 2 * self._rows_then + self._following.few
         # The projection was fitted to another collection: right, until there is a better one.
@@ -306,10 +310,10 @@ class LiveIndex:
                 return False
             made, written = Cached(index, reader, position, index.rows), set[Any]()
             with self._session.connection() as connection:
-                newer = catch_up(made, info, log, connection, written)  # most
+                newer = catching_up.catch_up(made, info, log, connection, written)  # most
             with self._lock:
                 if newer is not None and self._log is log:
-                    newer = catch_up(newer, info, log, self._link.connection(), written)
+                    newer = catching_up.catch_up(newer, info, log, self._link.connection(), written)
                 if newer is None or self._log is not log:
                     self._rows_then = 0  # so that it is begun again
                     return False
@@ -360,15 +364,11 @@ class LiveIndex:
                 return
         self._compare(log)
 
-    def _apply(self, connection: Connection, keys: list[Any]) -> None:
+    def _apply(self, connection: Connection, keys: list[Any], judge: Judge | None = None) -> None:
         """Makes the index as rows are now."""
         self._touched.update(keys)
         self._unsaved += len(keys)
-        self.journal.note(keys)
-        try:
-            write(self._index, self.info, connection, keys)
-        finally:
-            self.journal.note(keys)  # what was made meanwhile may lack some of them
+        catching_up.apply(self._index, self.info, connection, keys, self.journal, judge)
         self._link_waiting()
 
     def _link_waiting(self) -> None:

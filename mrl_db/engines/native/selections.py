@@ -3,7 +3,9 @@
 The first search asks for the keys of all rows that pass. After writes the next one asks about the
 keys that were written to, and no others: it costs what changed, in one round trip, however many
 pass. What it is told is of a later moment than what the search must see, never of an earlier one;
-the entry of the journal up to which the answer reaches is read before the question is sent.
+the entry of the journal up to which the answer reaches is read before the question is sent. Where
+only the rows are new that the search itself had to fetch, they were judged by the statement that
+fetched them (`Judged`), and nothing is asked.
 
 That is right of conditions on columns of the row alone. One in SQL may look at the clock or at
 other tables: it is asked anew by every search. Where policies choose the rows for this role, they
@@ -16,7 +18,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from mrl_db import _kernels
 from mrl_db.engines.native.journal import Journal
@@ -103,6 +105,19 @@ class Selections:
         self._remember(request.where, index, number, selection)
         return index, selection
 
+    def judge(self, request: Request) -> Judged | None:
+        """Returns who is told of what changes meanwhile, so that `get` need not ask; or None."""
+        if request.where not in self._remembered or not self._live.is_whole:
+            return None
+        return Judged(self, request)
+
+    def _up_to(self, request: Request, number: int) -> _kernels.Selection | None:
+        """What was remembered of the index that is here, as of an entry of its journal."""
+        before = self._remembered.get(request.where)
+        if before is None or before.number != number or before.index() is not self._live.index:
+            return None
+        return before.selection
+
     def _renewed(
         self, index: _kernels.Index, request: Request, before: _Remembered, number: int
     ) -> _kernels.Selection | None:
@@ -127,3 +142,25 @@ class Selections:
             unused = remembered.index() is not index or now - remembered.used > _SECONDS
             if filter_ is not where and (place >= _MOST or room < 0 or unused):
                 self._remembered.pop(filter_, None)
+
+
+class Judged:
+    """A filter that is used next: rows that are written to are judged by it as they are fetched."""
+
+    def __init__(self, selections: Selections, request: Request) -> None:
+        """Takes what is remembered of the filter."""
+        self._selections, self._request = selections, request
+        self._before: _kernels.Selection | None = None
+
+    def asks(self, number: int) -> Request | None:
+        """Returns the filter, where all before an entry of the journal was judged by it."""
+        self._before = self._selections._up_to(self._request, number)
+        return None if self._before is None else self._request
+
+    def hears(self, number: int, keys: list[Any], passing: list[Any]) -> None:
+        """Remembers the filter's rows up to before an entry of the journal."""
+        assert self._before is not None
+        of_type, index = self._request.info.key_type, self._selections._live.index
+        selection = index.reselect(self._before, encode(keys, of_type), encode(passing, of_type))
+        if selection is not None:
+            self._selections._remember(self._request.where, index, number, selection)
