@@ -13,7 +13,9 @@
 #include "cells.hpp"
 #include "connect.hpp"
 #include "meter.hpp"
+#include "packed_cells.hpp"
 #include "pruner.hpp"
+#include "slot_set.hpp"
 
 namespace mrl {
 namespace {
@@ -27,17 +29,9 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
                 const std::vector<std::vector<std::uint32_t>>& near, const BuildOptions& options,
                 NearLinks& links, Meter& meter) {
     const std::size_t cells = begins.size() - 1;
-    std::vector<std::size_t> packed_at(cells + 1, 0);
-    for (std::size_t c = 0; c < cells; ++c)
-        packed_at[c + 1] = packed_at[c] + round_up(begins[c + 1] - begins[c], 16);
-    Array<std::uint8_t> packed(packed_at.back() * kBuildBytes);
-    parallel_for(options.threads, cells, [&](std::size_t c, std::size_t) {
-        std::vector<const std::int8_t*> rows(begins[c + 1] - begins[c]);
-        for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = codes.row(begins[c] + i);
-        pack_tile(rows.data(), rows.size(), kBuildBytes,
-                  packed.data() + packed_at[c] * kBuildBytes);
-    });
-    parallel_for(options.threads, cells, [&](std::size_t cell, std::size_t) {
+    std::vector<PackedCells> packed(std::max<std::size_t>(1, options.threads),
+                                    PackedCells(codes, begins));
+    parallel_for(options.threads, cells, [&](std::size_t cell, std::size_t worker) {
         constexpr std::size_t kOthers = 256;
         const Kernels& kernel = kernels();
         BuildPruner pruner(codes, options.alpha);
@@ -47,12 +41,12 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
             const std::size_t count = std::min(kCompared, begins[cell + 1] - first);
             for (std::size_t i = 0; i < count; ++i) nearest[i].clear();
             for (const std::uint32_t other : near[cell]) {
+                const std::uint8_t* tile = packed[worker].of(other);
                 for (std::size_t at = begins[other]; at < begins[other + 1]; at += kOthers) {
                     const std::size_t others = std::min(kOthers, begins[other + 1] - at);
-                    kernel.tile_int8(
-                        codes.row(first), count, kBuildBytes,
-                        packed.data() + (packed_at[other] + at - begins[other]) * kBuildBytes,
-                        (others + 15) / 16, kBuildBytes, products.data(), kOthers);
+                    kernel.tile_int8(codes.row(first), count, kBuildBytes,
+                                     tile + (at - begins[other]) * kBuildBytes, (others + 15) / 16,
+                                     kBuildBytes, products.data(), kOthers);
                     for (std::size_t i = 0; i < count; ++i) {
                         float distance[kOthers];
                         std::uint32_t passing[kOthers];
@@ -87,79 +81,90 @@ void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
     });
 }
 
-// Offers every link to its target as well, and prunes what is then too much.
-void link_back(const BuildCodes& codes, const BuildOptions& options, NearLinks& links) {
-    const std::size_t n = codes.size();
-    std::vector<std::size_t> begins(n + 1, 0);  // n * kDegree may be more than 2^32
-    for (const Near& link : links) {
-        if (link.slot != kNoLink) ++begins[link.slot + 1];
+// Offers every link to its target as well, and prunes what is then too much, into the graph: a part
+// of the slots after the other, so that few backward links are held at once.
+void link_back(const BuildCodes& codes, const BuildOptions& options, const NearLinks& links,
+               Links& graph) {
+    constexpr std::size_t kParts = 8, kFewest = 1 << 14, kSlots = 256;
+    const std::size_t n = codes.size(), part = std::max(kFewest, (n + kParts - 1) / kParts);
+    std::vector<Near> backward;
+    for (std::size_t first = 0; first < n; first += part) {
+        const std::size_t count = std::min(part, n - first);
+        // What leads to slot first + i stands from begins[i] on; in any order.
+        std::vector<std::size_t> begins(count + 2, 0);
+        const auto each_into = [&](auto&& take) {
+            parallel_for(options.threads, (n + kSlots - 1) / kSlots,
+                         [&](std::size_t block, std::size_t) {
+                             const std::size_t end = std::min(n, (block + 1) * kSlots);
+                             for (std::size_t slot = block * kSlots; slot < end; ++slot) {
+                                 const Near* own = links.data() + slot * kDegree;
+                                 for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
+                                     if (own[e].slot - first < count) take(slot, own[e]);
+                             }
+                         });
+        };
+        each_into([&](std::size_t, const Near& link) {
+            __atomic_fetch_add(&begins[link.slot - first + 2], 1, __ATOMIC_RELAXED);
+        });
+        std::partial_sum(begins.begin(), begins.end(), begins.begin());
+        backward.resize(std::max(backward.size(), begins.back()));
+        each_into([&](std::size_t slot, const Near& link) {
+            const std::size_t at =
+                __atomic_fetch_add(&begins[link.slot - first + 1], 1, __ATOMIC_RELAXED);
+            backward[at] = {link.distance, static_cast<std::uint32_t>(slot)};
+        });
+        parallel_for(
+            options.threads, (count + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t) {
+                BuildPruner pruner(codes, options.alpha);
+                std::vector<Near> candidates;
+                Near pruned[kDegree];
+                const std::size_t end = std::min(count, (block + 1) * kSlots);
+                for (std::size_t i = block * kSlots; i < end; ++i) {
+                    const std::size_t slot = first + i;
+                    const Near* own = links.data() + slot * kDegree;
+                    candidates.clear();
+                    for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
+                        candidates.push_back(own[e]);
+                    auto from = backward.begin() + static_cast<std::ptrdiff_t>(begins[i]),
+                         to = backward.begin() + static_cast<std::ptrdiff_t>(begins[i + 1]);
+                    if (to - from > static_cast<std::ptrdiff_t>(kReverse)) {
+                        std::nth_element(from, from + kReverse, to);
+                        to = from + kReverse;
+                    }
+                    candidates.insert(candidates.end(), from, to);
+                    std::sort(candidates.begin(), candidates.end());
+                    candidates.erase(
+                        std::unique(candidates.begin(), candidates.end(),
+                                    [](const Near& a, const Near& b) { return a.slot == b.slot; }),
+                        candidates.end());
+                    std::size_t degree = candidates.size();
+                    if (degree > kDegree)
+                        degree = pruner.prune(candidates, pruned);
+                    else
+                        std::copy(candidates.begin(), candidates.end(), pruned);
+                    std::uint32_t targets[kDegree];
+                    for (std::size_t e = 0; e < degree; ++e) targets[e] = pruned[e].slot;
+                    graph.set(slot, targets, degree);
+                }
+            });
     }
-    std::partial_sum(begins.begin(), begins.end(), begins.begin());
-    std::vector<Near> backward(begins.back());
-    {
-        std::vector<std::size_t> next(begins.begin(), begins.end() - 1);
-        for (std::size_t slot = 0; slot < n; ++slot) {
-            for (std::size_t e = 0; e < kDegree && links[slot * kDegree + e].slot != kNoLink; ++e) {
-                const Near& link = links[slot * kDegree + e];
-                backward[next[link.slot]++] = {link.distance, static_cast<std::uint32_t>(slot)};
-            }
-        }
-    }
-    constexpr std::size_t kSlots = 256;
-    parallel_for(options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t) {
-        BuildPruner pruner(codes, options.alpha);
-        std::vector<Near> candidates;
-        for (std::size_t slot = block * kSlots; slot < std::min(n, (block + 1) * kSlots); ++slot) {
-            Near* own = links.data() + slot * kDegree;
-            candidates.clear();
-            for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
-                candidates.push_back(own[e]);
-            auto from = backward.begin() + static_cast<std::ptrdiff_t>(begins[slot]),
-                 to = backward.begin() + static_cast<std::ptrdiff_t>(begins[slot + 1]);
-            if (to - from > static_cast<std::ptrdiff_t>(kReverse)) {
-                std::nth_element(from, from + kReverse, to);
-                to = from + kReverse;
-            }
-            candidates.insert(candidates.end(), from, to);
-            std::sort(candidates.begin(), candidates.end());
-            candidates.erase(
-                std::unique(candidates.begin(), candidates.end(),
-                            [](const Near& a, const Near& b) { return a.slot == b.slot; }),
-                candidates.end());
-            if (candidates.size() <= kDegree) {
-                std::copy(candidates.begin(), candidates.end(), own);
-                end_links(own, candidates.size());
-            } else {
-                pruner.prune(candidates, own);
-            }
-        }
-    });
 }
 
-void store_links(const NearLinks& links, Links& graph) {
-    for (std::size_t slot = 0; slot < graph.slots(); ++slot) {
-        std::uint32_t* to = graph.of(slot);
-        for (std::size_t e = 0; e < kDegree; ++e) to[e] = links[slot * kDegree + e].slot;
-    }
-}
-
-// Every row searches for itself; what its walk met are its new candidates.
+// Every row searches for itself; what its walk met are its new candidates, and the slots in
+// `links`, whose distances are those from before link_back.
 void link_walks(const BuildCodes& codes, const Projection& projection, const GraphView& graph,
                 const BuildOptions& options, NearLinks& links, Meter& meter) {
     constexpr std::size_t kSlots = 64;
     const std::size_t n = codes.size();
     struct Worker {
         Walk walk;
-        std::vector<std::uint32_t> offered;  // of each slot, the last row to which it was offered
-        std::uint32_t stamp = 0;
+        SlotSet offered;
     };
     std::vector<Worker> workers(std::max<std::size_t>(1, options.threads));
     parallel_for(
         options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t worker) {
             Walk& walk = workers[worker].walk;
-            std::vector<std::uint32_t>& offered = workers[worker].offered;
-            std::uint32_t& stamp = workers[worker].stamp;
-            offered.resize(n, 0);
+            SlotSet& offered = workers[worker].offered;
             BuildPruner pruner(codes, options.alpha);
             Sorter sorter;
             std::vector<Near> candidates;
@@ -178,9 +183,9 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Gra
                 Near* own = links.data() + slot * kDegree;
                 ids.clear();
                 const auto offer = [&](std::uint32_t other) {
-                    if (std::exchange(offered[other], stamp) != stamp) ids.push_back(other);
+                    if (offered.insert(other)) ids.push_back(other);
                 };
-                ++stamp;
+                offered.clear();
                 for (const std::uint32_t other : walk.popped) offer(other);
                 for (std::size_t i = 0; i < walk.pool.size; ++i) offer(walk.pool.id[i]);
                 for (std::size_t e = 0; e < kDegree && own[e].slot != kNoLink; ++e)
@@ -280,8 +285,10 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
     NearLinks links(n * kDegree, Near{kInfinity, kNoLink});
     link_cells(codes, begins, near, options, links, meter);
     for (std::size_t round = 0;; ++round) {
-        link_back(codes, options, links);
-        store_links(links, built.links);
+        link_back(codes, options, links, built.links);
+        for (std::size_t slot = 0; slot < n; ++slot)
+            for (std::size_t e = 0; e < kDegree; ++e)
+                links[slot * kDegree + e].slot = built.links.of(slot)[e];
         connect(codes, entries, options.threads, built.links);
         if (round == options.rounds) return built;
         link_walks(codes, projection, graph, options, links, meter);

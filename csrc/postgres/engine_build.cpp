@@ -17,8 +17,8 @@ using namespace mrl;
 
 namespace {
 
-// Of a row, at the peak of a build: codes twice, links with distances, links back.
-constexpr std::size_t kGraphBytes = 1350;
+// Of a row, at the peak of a build, beside its code: lines, links and order, too.
+constexpr std::size_t kGraphBytes = kBuildRowBytes + 2 * kLineBytes + 4 * kDegree + 8;
 constexpr std::size_t kBlock = 256;  // rows encoded together
 // Of walks that are measured, each finds more than the one before by about as much.
 constexpr std::uint32_t kEfforts[] = {12,  16,  22,  32,  45,  64,   90,   128,

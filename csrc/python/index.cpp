@@ -55,6 +55,7 @@ void define_index(py::module_& m) {
 
     m.def("about_file", &about_file, py::arg("path"), py::call_guard<WithoutGil>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
+    m.attr("BUILD_ROW_BYTES") = kBuildRowBytes;
     m.def("available_threads", &available_threads);
 
     py::class_<Index>(m, "Index")

@@ -291,8 +291,8 @@ def test_leading_dims_are_walked_by_when_they_are_named(connection):
 
 def test_a_build_that_outgrows_its_memory_inserts_the_rest(connection):
     """In a quarter of the memory that a graph of all rows takes."""
-    rows = clustered(6000, 64)
-    fill(connection, rows, column="vector(64)")
+    rows = clustered(6000, 256)
+    fill(connection, rows, column="vector(256)")
     create = "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)"
     notices = []
     connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
@@ -300,7 +300,7 @@ def test_a_build_that_outgrows_its_memory_inserts_the_rest(connection):
     with pytest.raises(psycopg.Error, match="must be 2 MB at least"):
         connection.execute(create)
 
-    connection.execute("SET maintenance_work_mem = '2200kB'")
+    connection.execute("SET maintenance_work_mem = '1700kB'")
     connection.execute(create)
 
     assert notices == [

@@ -9,7 +9,7 @@ A row takes (docs/native.md shows the sum):
     line codes                128, where the plan has an int4 stage
     graph                     136
     prefix codes              dims of the prefix (or an eighth) and 4 to 10, where a stage has them
-    while the graph is built  1,350 more
+    while the graph is built  580 more
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from mrl_db.model.plan import Plan
 from mrl_db.model.precision import Precision
 from mrl_db.postgres.catalog import CollectionInfo
 
-_BUILD_BYTES = 1350
 _TEXT_KEY_BYTES = 24 + 12  # a guess at the text, for the arithmetic only
 _LINE_BYTES, _GRAPH_BYTES, _MARK_BYTES = 128, 136, 8.125
 
@@ -73,7 +72,7 @@ def footprint(count: int, info: CollectionInfo, plan: Plan, *, in_memory: bool) 
     return Footprint(
         vectors=4 * info.dims * count if in_memory else 0,
         resident=int(count * (a_row + (_GRAPH_BYTES if graph else 0))) + 4 * table,
-        building=_BUILD_BYTES * count if graph else 0,
+        building=_kernels.BUILD_ROW_BYTES * count if graph else 0,
     )
 
 
