@@ -10,7 +10,8 @@ check     the question whether anything is new, when nothing is, beside SELECT 1
 apply     changes by another client until a native search has seen them, rows/s: inserted, replaced, deleted; while another thread searches
 open      load() out of the file against building, 200,000 x 768 generated rows: seconds, and the memory that a second process takes for itself
 filter    a filtered search after one write by another client, 1,000,000 x 16 generated rows of which all, half or a thousandth pass: beside the same
-          search when nothing was written, one without the filter after a write, SELECT 1, and asking for all rows that pass as after no other search
+          search when nothing was written, one without the filter after a write, SELECT 1, asking for all rows that pass as after no other search, and a write
+          whose rows are copied and then judged, in two statements
 churn     memory over searches and over open and close
 """
 
@@ -35,6 +36,7 @@ import psycopg
 from generated import generate
 
 import mrl_db
+from mrl_db.postgres import written
 
 
 def quartiles(values: Any, digits: int = 3) -> list[float]:
@@ -296,6 +298,13 @@ def filtered(db: mrl_db.Database, rows: int, rounds: int) -> dict[str, Any]:
             call()
             return (time.perf_counter() - began) * 1e6
 
+        def apart(call: Any) -> None:
+            most, written.MOST = written.MOST, -1
+            docs.loaded._selections.judge = lambda _: None
+            call()
+            written.MOST = most
+            del docs.loaded._selections.judge
+
         for name, where in filters.items():
 
             def search(where: Any = where) -> Any:
@@ -311,7 +320,9 @@ def filtered(db: mrl_db.Database, rows: int, rounds: int) -> dict[str, Any]:
                     turns: dict[str, Any] = {
                         "nothing written": (None, search),
                         "one write": (write, search),
+                        "one write, judged apart": (write, partial(apart, search)),
                         "one write, no filter": (write, partial(search, None)),
+                        "judged": (None, search),
                         "SELECT 1": (None, lambda: cursor.execute("SELECT 1").fetchone()),
                     }
                     for turn, (before, call) in turns.items():
@@ -332,6 +343,9 @@ def filtered(db: mrl_db.Database, rows: int, rounds: int) -> dict[str, Any]:
                 "one write over (SELECT 1 + 1.2 x nothing written)": round(
                     medians["one write"] / (medians["SELECT 1"] + 1.2 * medians["nothing written"]),
                     2,
+                ),
+                "one write over one that is judged apart": round(
+                    medians["one write"] / medians["one write, judged apart"], 2
                 ),
                 "filter after one write, us more than without": round(
                     medians["one write"] - medians["one write, no filter"], 1

@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = 'd884c8e36d7f557de45c887e55a687f5d23fa9cf7571bd42928156c7e8203159'
+        AND checksum = '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    'd884c8e36d7f557de45c887e55a687f5d23fa9cf7571bd42928156c7e8203159',
+    '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

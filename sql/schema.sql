@@ -214,6 +214,8 @@ CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFA
     '9ca09e4b37a4df777c5b78693debcee7';
 CREATE FUNCTION mrl.extension_function(name text) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '0781d054c9c97e2d365b7da9f6b1ba2f';
+CREATE FUNCTION mrl.few_keys(news json, most integer) RETURNS text[] LANGUAGE plpgsql IMMUTABLE
+    STRICT SET search_path=pg_catalog, pg_temp AS 'd5e60bd76a51d778f1dad6aeeb16d88d';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
     '3c8c5a9b6ab481b5cbda3cd2bf8e32f6';

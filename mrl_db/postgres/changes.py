@@ -223,11 +223,11 @@ class ChangeLog:
             reader.id,
             reader.token,
         )
-        return None if entry is None else self._news(entry)
+        return None if entry is None else self.told(entry)
 
     def since_acknowledged(self, connection: Connection, reader: Reader) -> News:
         """Returns what came since the reader's last acknowledgement."""
-        return self._news(
+        return self.told(
             _one(
                 connection, "log_changes_since", self.relation, reader.seen, reader.id, reader.token
             )
@@ -287,9 +287,10 @@ class ChangeLog:
         since = {**told["since"], "held": told["held"]}
         if since["recovery"] and told["ended"]:
             since["snapshot"] = told["ended"]
-        return self._news(since, replayed)
+        return self.told(since, replayed)
 
-    def _news(self, entry: dict[str, Any], replayed: str = "0/0") -> News:
+    def told(self, entry: dict[str, Any], replayed: str = "0/0") -> News:
+        """Returns what an entry of `mrl.news` says."""
         if entry["fingerprint"] is None:
             raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
         position = Position(

@@ -57,10 +57,13 @@ class News:
         position: Where it stands then.
         keys: Written to. None when any row may have changed: the log says so, or the reader is not
             registered under its token, and the log may have been cut.
+        rows: Of these keys, as they were by then: (key, vector, passes), see
+            `mrl_db.postgres.written`; None: they are to be fetched.
     """
 
     position: Position
     keys: Sequence[Any] | None
+    rows: Sequence[tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,32 +57,6 @@ def get(
     )
 
 
-def written(
-    connection: Connection, request: Request, keys: Sequence[Any], judged: Request | None
-) -> list[tuple[Any, NDArray[np.float32], bool]]:
-    """Returns (key, vector, passes) of the rows with some keys, as they are now.
-
-    Args:
-        connection: To ask.
-        request: The filter of the rows that come back.
-        keys: A few.
-        judged: The filter that passes; None: any row does.
-    """
-    passes, values = (request if judged is None else judged).filter()
-    condition, parameters = request.condition_among(keys)
-    statement = statements.query("rows_written").format(
-        key=statements.identifier(request.info.key),
-        vector=statements.identifier(request.info.vector),
-        judged=passes,
-        source=request.info.relation,
-        condition=condition,
-    )
-    rows: list[tuple[Any, NDArray[np.float32], bool]] = _execute(
-        connection, statement, [*values, *parameters]
-    ).fetchall()
-    return rows
-
-
 def stacked(vectors: Sequence[NDArray[np.float32] | None], dims: int) -> NDArray[np.float32]:
     """Returns vectors as (n, dims), of NaN for those that are None."""
     nothing = np.full(dims, np.nan, np.float32)

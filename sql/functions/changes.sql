@@ -197,6 +197,35 @@ COMMENT ON FUNCTION mrl.news(oid, text, text, uuid, uuid) IS
     'mrl.changes_since(), or NULL without a look at the log when no transaction has begun or ended '
     'in the whole server since then.';
 
+CREATE OR REPLACE FUNCTION mrl.few_keys(news json, most integer)
+    RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changes json := news -> 'changes';
+    change json;
+    keys text[] := '{}';
+BEGIN
+    IF json_typeof(changes) IS DISTINCT FROM 'array' OR octet_length(changes::text) > 100000 THEN
+        RETURN NULL;
+    END IF;
+    FOR change IN SELECT json_array_elements(changes) LOOP
+        IF json_typeof(change) <> 'array' THEN
+            RETURN NULL;
+        END IF;
+        keys := keys || ARRAY(SELECT json_array_elements_text(change));
+        IF cardinality(keys) > most THEN
+            RETURN NULL;
+        END IF;
+    END LOOP;
+    RETURN keys;
+END
+$$;
+COMMENT ON FUNCTION mrl.few_keys(json, integer) IS
+    'The keys in what mrl.news() says; NULL when there are none, too many, or when any row may '
+    'have changed.';
+
 CREATE OR REPLACE FUNCTION mrl.follow(relation oid, lease interval)
     RETURNS TABLE (id uuid, token uuid, seen text)
     LANGUAGE sql

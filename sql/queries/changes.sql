@@ -54,6 +54,25 @@ SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
 -- name: log_news
 SELECT mrl.news(%s, %s, %s, %s, %s)
 
+-- The same with the rows that were written to, where they are few: the entry, whether rows come
+-- along, whether this is one; its key, its vector, and whether it passes a filter. OFFSET 0: the
+-- entry is made once, and before rows are looked for.
+-- name: log_news_with_rows
+SELECT n.entry, n.keys IS NOT NULL, found.passes IS NOT NULL, found.*
+FROM (
+    SELECT e.entry, mrl.few_keys(e.entry, %s)::{type}[] AS keys
+    FROM (
+        SELECT mrl.news(%s, %s, %s, %s, %s) AS entry
+        OFFSET 0
+    ) AS e
+    OFFSET 0
+) AS n
+LEFT JOIN LATERAL (
+    SELECT row_.{key}, row_.{vector}, ({judged}) IS TRUE AS passes
+    FROM {source} AS row_
+    WHERE n.keys IS NOT NULL AND row_.{key} = ANY(n.keys) AND {condition}
+) AS found ON TRUE
+
 -- How far a standby has replayed; a statement that begins later sees all of it.
 -- name: log_replayed
 SELECT

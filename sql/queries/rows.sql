@@ -29,7 +29,7 @@ WHERE {condition}
 -- name: rows_written
 SELECT row_.{key}, row_.{vector}, ({judged}) IS TRUE
 FROM {source} AS row_
-WHERE {condition}
+WHERE {condition} AND row_.{key} = ANY(%s::{type}[])
 
 -- Some rows, each drawn with the same chance; the same ones for the same seed while the table
 -- stands still.

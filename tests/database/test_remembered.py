@@ -15,7 +15,7 @@ from psycopg import sql
 import mrl_db
 from mrl_db.engines.native import selections
 from mrl_db.model import filters
-from mrl_db.postgres import rows
+from mrl_db.postgres import rows, written
 from mrl_db.postgres.request import Request
 
 ROUNDS = int(os.environ.get("MRL_DB_FILTER_ROUNDS", "60"))
@@ -56,15 +56,16 @@ def asked(monkeypatch):
         questions.append(None if among is None else sorted(among))
         return keys_where(session, request, among)
 
-    written = rows.written
+    news = written.news
 
-    def noted_as_fetched(connection, request, keys, judged):
-        if judged is not None:
-            questions.append(sorted(keys))
-        return written(connection, request, keys, judged)
+    def noted_as_fetched(*args):
+        found = news(*args)
+        if found is not None and found.rows is not None:
+            questions.append(sorted(found.keys))
+        return found
 
     monkeypatch.setattr(rows, "keys_where", noted)
-    monkeypatch.setattr(rows, "written", noted_as_fetched)
+    monkeypatch.setattr(written, "news", noted_as_fetched)
     return questions
 
 
@@ -95,10 +96,8 @@ def test_only_keys_that_were_written_to_are_judged_again(docs, vectors, execute,
     assert asked == [None, [-1, 13, 44]]
 
 
-def test_rows_are_judged_by_the_statement_that_fetches_them(
-    docs, vectors, execute, asked, monkeypatch
-):
-    """A filtered search after a write sends two statements: what is new, and these rows."""
+def test_rows_come_judged_with_the_news(docs, vectors, execute, asked, monkeypatch):
+    """A filtered search after a write sends one statement, and so does one after none."""
     where, sent = {"year": 3}, []
     nearest(docs, vectors[0], where=where)
     for name in ("execute", "copy"):
@@ -110,7 +109,7 @@ def test_rows_are_judged_by_the_statement_that_fetches_them(
 
         monkeypatch.setattr(psycopg.Cursor, name, noted)
 
-    for key, statements in ((44, 2), (None, 1), (45, 2), (46, 2)):
+    for key, statements in ((44, 1), (None, 1), (45, 1), (46, 1)):
         if key is not None:
             with monkeypatch.context() as unnoted:
                 unnoted.undo()
@@ -121,22 +120,33 @@ def test_rows_are_judged_by_the_statement_that_fetches_them(
     assert asked == [None, [44], [45], [46]]
 
 
-def test_a_filter_that_cannot_be_judged_hinders_no_other_search(db, vectors, execute, monkeypatch):
-    """A column that goes after the log was read is missed by the searches that name it alone."""
-    docs, written = (
-        db.create_collection("titled", dims=DIMS, columns={"title": "text"}),
-        rows.written,
-    )
+def test_a_column_that_came_later_is_judged_too(db, docs, vectors, execute, asked):
+    execute("ALTER TABLE docs ADD COLUMN late integer")
+    assert docs.search(vectors[0], where={"late": 5}, engine="native").ids.tolist() == []
+    for key in (7, 8):
+        execute("UPDATE docs SET late = 5 WHERE id = %s", (key,))
+        assert nearest(docs, vectors[key], where={"late": 5})[0] == key
+    assert asked[1:] == [[7], [8]]
+
+
+@pytest.mark.parametrize("way", ["news", "rows"])
+def test_a_filter_that_cannot_be_judged_hinders_no_other_search(
+    db, vectors, execute, monkeypatch, way
+):
+    """A column that goes meanwhile is missed by the searches that name it alone."""
+    docs = db.create_collection("titled", dims=DIMS, columns={"title": "text"})
     docs.add(np.arange(20), vectors[:20], title=["a"] * 20)
     docs.load(cache=False)
     assert len(docs.search(vectors[0], k=30, where={"title": "a"}, engine="native")) == 20
+    ask = getattr(written, way)
 
     def drop_before(*args):
         execute("ALTER TABLE titled DROP COLUMN IF EXISTS title")
-        return written(*args)
+        return ask(*args)
 
     execute("DELETE FROM titled WHERE id = 8")
-    monkeypatch.setattr(rows, "written", drop_before)
+    monkeypatch.setattr(written, "news", lambda log, *args: log.news(*args[:3]))
+    monkeypatch.setattr(written, way, drop_before)
 
     with pytest.raises(mrl_db.MrlDbError, match="title"):
         docs.search(vectors[0], where={"title": "a"}, engine="native")
@@ -151,12 +161,12 @@ def test_who_writes_while_rows_are_judged_is_judged_by_the_next(
     docs, vectors, execute, monkeypatch, when
 ):
     """What was committed between the question and the rows, or after these, comes with the next."""
-    written, wrote = rows.written, []
+    news, wrote = written.news, []
 
     def write_beside(*args):
         if len(wrote) < 6 and when == "before":
             change()
-        answer = written(*args)
+        answer = news(*args)
         if len(wrote) < 6 and when == "after":
             change()
         return answer
@@ -170,7 +180,7 @@ def test_who_writes_while_rows_are_judged_is_judged_by_the_next(
     where = {"year": 77}
     docs.search(vectors[0], where=where, engine="native")
     execute(SET_YEAR, (77, 40))
-    monkeypatch.setattr(rows, "written", write_beside)
+    monkeypatch.setattr(written, "news", write_beside)
     for _ in range(8):
         before = {key for key in wrote if key % 2 == 0}
         found = set(docs.search(vectors[0], k=9, where=where, engine="native").ids.tolist())

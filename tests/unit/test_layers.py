@@ -30,7 +30,7 @@ postgres.lines
 postgres.migrations postgres.catalog postgres.health postgres.standbys
 postgres.request postgres.batches postgres.changes postgres.encode postgres.fitting postgres.indexing postgres.link
 postgres.copy_out postgres.groups postgres.rows postgres.update postgres.write
-postgres.adapting postgres.pages
+postgres.adapting postgres.pages postgres.written
 postgres.server postgres.server.folders postgres.server.programs postgres.server.settings
 postgres.server.building postgres.server.extension
 postgres.server.embedded

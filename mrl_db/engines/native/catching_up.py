@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,16 +15,15 @@ from mrl_db.engines.native.journal import Journal
 from mrl_db.model.errors import PrivilegeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
-from mrl_db.postgres import rows, statements
+from mrl_db.postgres import statements, written
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog
 from mrl_db.postgres.copy_out import block_rows, copy_rows
-from mrl_db.postgres.positions import News
+from mrl_db.postgres.positions import News, Position, Reader
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
 _KEYS_AT_ONCE = 8_192
-_FEW = 64  # keys whose rows come sooner by a statement that is prepared than by COPY
 
 
 class Judge(Protocol):
@@ -38,52 +38,73 @@ class Judge(Protocol):
         ...
 
 
+def news(
+    log: ChangeLog,
+    connection: Connection,
+    position: Position,
+    reader: Reader,
+    info: CollectionInfo,
+    judged: Request | None,
+) -> News | None:
+    """Returns what came since (`ChangeLog.news`); with the rows where some are to be judged."""
+    if judged is not None and not position.standby:
+        try:
+            return written.news(log, connection, position, reader, info, judged)
+        except (pg.DataError, pg.ProgrammingError):
+            pass  # of the filter, or of a table that is another one: who asks for it will be told
+    return log.news(connection, position, reader)
+
+
 def apply(
     index: _kernels.Index,
     info: CollectionInfo,
     connection: Connection,
-    keys: list[Any],
+    news: News,
     journal: Journal,
     judge: Judge | None,
 ) -> None:
-    """Makes an index that is searched as rows are now; a few are judged in the same round trip."""
+    """Makes an index that is searched as rows are now; a few are judged as they are fetched."""
     judged = None if judge is None else judge.asks(journal.number)
-    passing: list[Any] | None = None
+    keys, passing = list(news.keys or ()), None
     journal.note(keys)
     try:
-        if len(keys) > _FEW:
+        if len(keys) > written.MOST and news.rows is None:
             write(index, info, connection, keys)
         else:
-            passing = _write_few(index, info, connection, keys, judged)
+            fetched = news.rows
+            if fetched is None:
+                fetched, judged = _fetched(info, connection, keys, judged)
+            passing = [key for key, _, passes in fetched if passes]
+            _put(index, info, keys, fetched)
     finally:
         journal.note(keys)  # what was made meanwhile may lack some of them
     if judge is not None and judged is not None and passing is not None:
         judge.hears(journal.number, keys, passing)
 
 
-def _write_few(
-    index: _kernels.Index,
-    info: CollectionInfo,
-    connection: Connection,
-    keys: list[Any],
-    judged: Request | None,
-) -> list[Any] | None:
-    """Does as `write`; returns the keys that pass a filter, None where it cannot be asked."""
-    request = Request(info, AllOf(()), ())
-    try:
-        fetched = rows.written(connection, request, keys, judged)
-    except (pg.DataError, pg.ProgrammingError):
-        if judged is None:
-            raise
-        judged = None  # who searches by it will be told what is wrong with it
-        fetched = rows.written(connection, request, keys, None)
-    present = [key for key, _, _ in fetched]
-    if fetched:
-        index.upsert(encode(present, info.key_type), np.stack([each for _, each, _ in fetched]))
+def _fetched(
+    info: CollectionInfo, connection: Connection, keys: list[Any], judged: Request | None
+) -> tuple[Sequence[tuple[Any, ...]], Request | None]:
+    """Returns rows and by what they were judged: by nothing where that cannot be."""
+    every = Request(info, AllOf(()), ())
+    if judged is not None:
+        try:
+            return written.rows(connection, info, keys, judged), judged
+        except (pg.DataError, pg.ProgrammingError):
+            pass  # who searches by it will be told
+    return written.rows(connection, info, keys, every), None
+
+
+def _put(
+    index: _kernels.Index, info: CollectionInfo, keys: list[Any], few: Sequence[tuple[Any, ...]]
+) -> None:
+    """Makes an index as rows are; those that are not among them are gone."""
+    present = [key for key, _, _ in few]
+    if few:
+        index.upsert(encode(present, info.key_type), np.stack([vector for _, vector, _ in few]))
     gone = list(set(keys).difference(present))
     if gone:
         index.erase(encode(gone, info.key_type))
-    return None if judged is None else [key for key, _, passes in fetched if passes]
 
 
 def write(
@@ -109,7 +130,7 @@ def with_new_partitions(
     session: Session,
     link: Connection,
     before: Cached,
-    news: News,
+    told: News,
     most: int,
 ) -> News:
     """Returns news of another fingerprint with what new partitions hold, where only these came.
@@ -120,16 +141,16 @@ def with_new_partitions(
         session: To ask.
         link: The connection that follows.
         before: Where the index stands.
-        news: Since then.
+        told: Since then.
         most: So many keys are worth no comparison of all rows.
 
     Returns:
         The news; of no keys when rows must be compared.
     """
-    unknown, relation = News(news.position, None), log.relation
-    if news.keys is None or not news.position.partitions_since(before.position):
+    unknown, relation = News(told.position, None), log.relation
+    if told.keys is None or not told.position.partitions_since(before.position):
         return unknown
-    if news.position.standby or log.check_anew(info, link) != relation:
+    if told.position.standby or log.check_anew(info, link) != relation:
         return unknown
     keys: set[Any] = set()
     try:
@@ -158,7 +179,7 @@ def with_new_partitions(
 
 
 def catch_up(
-    made: Cached, info: CollectionInfo, log: ChangeLog, connection: Connection, written: set[Any]
+    made: Cached, info: CollectionInfo, log: ChangeLog, connection: Connection, keys: set[Any]
 ) -> Cached | None:
     """Brings an index that nobody searches yet to where the table is.
 
@@ -167,18 +188,18 @@ def catch_up(
         info: The collection.
         log: Of its changes.
         connection: To ask.
-        written: Gets the keys of all that changed.
+        keys: Gets those of all rows that changed.
 
     Returns:
         The index, and where it stands now; None when the log cannot tell what changed.
     """
-    news = log.news(connection, made.position, made.reader)
-    if news is None:
+    newer = log.news(connection, made.position, made.reader)
+    if newer is None:
         return made
-    after = news.position
+    after = newer.position
     promoted = after.is_promoted(made.position)
-    if news.keys is None or promoted or not after.continues(made.position):
+    if newer.keys is None or promoted or not after.continues(made.position):
         return None
-    write(made.index, info, connection, list(news.keys))
-    written.update(news.keys)
+    write(made.index, info, connection, list(newer.keys))
+    keys.update(newer.keys)
     return replace(made, position=after)

@@ -129,8 +129,6 @@ class LiveIndex:
     def sync(self, max_staleness: float = 0.0, judge: Judge | None = None) -> None:
         """Sees to it that everything committed `max_staleness` seconds before this call is here.
 
-        A judge is told what it asks of rows that are fetched, if some are.
-
         Raises:
             ConnectError: The database cannot be asked.
             CollectionNotFoundError: The collection is gone.
@@ -249,7 +247,8 @@ class LiveIndex:
         if self._forked or self._is_due(began):
             self._session.aside(partial(self._renew_and_follow, log, connection, began, judge))
             return
-        news = log.news(connection, self._position, self._reader)
+        judged = None if judge is None else judge.asks(self.journal.number)
+        news = catching_up.news(log, connection, self._position, self._reader, self.info, judged)
         if news is not None:
             self._session.aside(partial(self._catch_up, log, connection, news, judge))
 
@@ -288,7 +287,7 @@ class LiveIndex:
             self._compare(log)
             return
         if news.keys:
-            self._apply(connection, list(news.keys), judge)
+            self._apply(connection, news, judge)
         self._position = news.position
         grown = self._index.rows > 2 * self._rows_then + self._following.few
         # The projection was fitted to another collection: right, until there is a better one.
@@ -359,16 +358,16 @@ class LiveIndex:
             before = self._position
             news = log.news(connection, before, reader) if before.standby else None
             if news and news.keys is not None and news.position.is_promoted(before):
-                self._apply(connection, list(news.keys))
+                self._apply(connection, news)
                 self._position, self._reader = news.position, reader  # in this order: see _take
                 return
         self._compare(log)
 
-    def _apply(self, connection: Connection, keys: list[Any], judge: Judge | None = None) -> None:
+    def _apply(self, connection: Connection, news: News, judge: Judge | None = None) -> None:
         """Makes the index as rows are now."""
-        self._touched.update(keys)
-        self._unsaved += len(keys)
-        catching_up.apply(self._index, self.info, connection, keys, self.journal, judge)
+        self._touched.update(news.keys or ())
+        self._unsaved += len(news.keys or ())
+        catching_up.apply(self._index, self.info, connection, news, self.journal, judge)
         self._link_waiting()
 
     def _link_waiting(self) -> None:
@@ -391,7 +390,7 @@ class LiveIndex:
                 return
             self.journal.note_all()
             self._unsaved += self._index.erase_unmet(met)
-            self._apply(self._link.connection(), differing)
+            self._apply(self._link.connection(), News(position, differing))
             self._position, self._reader = position, reader  # in this order: see _take
         if not self._renew(log, self._link.connection()):
             raise FreshnessError(

@@ -4,8 +4,8 @@ The first search asks for the keys of all rows that pass. After writes the next 
 keys that were written to, and no others: it costs what changed, in one round trip, however many
 pass. What it is told is of a later moment than what the search must see, never of an earlier one;
 the entry of the journal up to which the answer reaches is read before the question is sent. Where
-only the rows are new that the search itself had to fetch, they were judged by the statement that
-fetched them (`Judged`), and nothing is asked.
+only the rows are new that the search itself had to fetch, they were judged as they were fetched
+(`Judged`), and nothing is asked.
 
 That is right of conditions on columns of the row alone. One in SQL may look at the clock or at
 other tables: it is asked anew by every search. Where policies choose the rows for this role, they
