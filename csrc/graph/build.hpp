@@ -43,9 +43,9 @@ struct BuildOptions {
 constexpr BuildOptions kFastBuild{
     .candidates = 48, .compared_rows = 2048, .rounds = 1, .walk_hops = 112, .walk_pool = 128};
 
-// Bytes a row that a build holds beside what it makes (lines, links, the order of slots): build codes
-// twice; later once, with links, their distances, and what leads back to an eighth of the slots.
-// Each thread takes some 5 MB more, whatever the number of rows.
+// Bytes a row that a build holds beside what it makes (lines, links, the order of slots): build
+// codes twice; later once, with links, their distances, and what leads back to an eighth of the
+// slots. Each thread takes some 5 MB more, whatever the number of rows.
 constexpr std::size_t kBuildRowBytes = 580;
 
 // Called with (work done, work in all) now and then, from one thread at a time; may throw to stop

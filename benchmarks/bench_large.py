@@ -1,0 +1,170 @@
+"""Ten million rows of 128 dims on one machine: loaded whole, and in four parts, in 20 GiB.
+
+python benchmarks/bench_large.py --data SHARED --work FOLDER --name large [--millions 10 --parts 4]
+
+SHARED is the folder with openai3s-almedalen, whose spectrum and neighbourhoods the rows have
+(generated.py, a seed for each million); FOLDER needs 15 GB. A thousand more of the same are the
+queries. Exact answers come from NumPy, over all rows. Each way runs in a process of its own: it
+loads out of PostgreSQL, with two threads, without a file; what it takes at most is what the system
+counts. Then, for efforts in turn: recall@10, and the median of single queries and a batch of all
+of them. Searches do not ask what is new: that would be the same for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+from generated import generate
+from numpy.typing import NDArray
+
+import mrl_db
+from mrl_db import parts
+
+DIMS, K, MILLION, QUERIES = 128, 10, 1_000_000, 1_000
+EFFORTS = (24, 48, 96, 192, 384)
+ROUNDS = 5
+
+
+def most_bytes() -> int:
+    """Returns the most memory that this process had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+class Truth:
+    """The nearest rows of each query among those that came, exact in float32."""
+
+    def __init__(self, queries: NDArray[np.float32]) -> None:
+        self._queries = queries
+        self._products = np.full((len(queries), K), -np.inf, dtype=np.float32)
+        self.ids = np.zeros((len(queries), K), dtype=np.int64)
+
+    def take(self, first: int, rows: NDArray[np.float32]) -> None:
+        """Looks at rows whose keys are first, first + 1, …"""
+        products = self._queries @ rows.T
+        best = np.argpartition(-products, K, axis=1)[:, :K]
+        products = np.hstack([self._products, np.take_along_axis(products, best, axis=1)])
+        ids = np.hstack([self.ids, best + first])
+        order = np.argsort(-products, axis=1)[:, :K]
+        self._products = np.take_along_axis(products, order, axis=1)
+        self.ids = np.take_along_axis(ids, order, axis=1)
+
+
+def fill(dsn: str, source: Path, work: Path, millions: int) -> None:
+    """Writes the rows into the collection, the queries and their exact answers into `work`."""
+    each = QUERIES // millions
+    made = generate(source, MILLION + each, DIMS, seed=0)
+    # The queries of all millions come first: the exact answers are looked for in one pass.
+    queries = [made[MILLION:].copy()]
+    for seed in range(1, millions):
+        queries.append(generate(source, MILLION + each, DIMS, seed=seed)[MILLION:].copy())
+    truth = Truth(np.concatenate(queries))
+
+    def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for seed in range(millions):
+            rows = generate(source, MILLION + each, DIMS, seed=seed)[:MILLION]
+            for begin in range(0, MILLION, 50_000):
+                block, first = rows[begin : begin + 50_000], seed * MILLION + begin
+                truth.take(first, block)
+                yield np.arange(first, first + len(block)), block
+            print(f"{seed + 1} of {millions} million rows", flush=True)
+
+    with mrl_db.connect(dsn) as db:
+        docs = db.create_collection("docs", dims=DIMS)
+        docs.ingest(batches(), index=False)
+    np.savez(work / "queries.npz", queries=truth._queries, ids=truth.ids)
+
+
+def measure(way: str, dsn: str, work: Path, threads: int) -> dict[str, Any]:
+    """Loads in one way, and returns seconds, bytes and the searches at every effort."""
+    known = np.load(work / "queries.npz")
+    queries, truth = known["queries"], known["ids"]
+    before, began = most_bytes(), time.perf_counter()
+    with mrl_db.connect(dsn) as db:
+        options: dict[str, Any] = {"cache": False, "max_staleness": float("inf")}
+        if way == "whole":
+            docs: Any = db.open("docs")
+            docs.load(threads=threads, **options)
+            loaded = [docs.loaded]
+        else:
+            docs = parts.open_threads(db, "docs", parts=int(way), threads=threads, **options)
+            loaded = [part.opened.native() for part in docs._holding.crew.parts]
+        found: dict[str, Any] = {
+            "rows": sum(each.rows for each in loaded),
+            "load_seconds": round(time.perf_counter() - began),
+            "load_cpu_seconds": round(time.process_time()),
+            "peak_gib": round((most_bytes() - before) / 2**30, 2),
+            "bytes_a_row": round(sum(e.bytes for e in loaded) / sum(e.rows for e in loaded)),
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+        for effort in EFFORTS:
+            plan = mrl_db.graph_plan(dims=DIMS, k=K, effort=effort)
+            hits = docs.search(queries, k=K, plan=plan)
+            same = [len(np.intersect1d(a, b)) for a, b in zip(hits.ids, truth, strict=True)]
+            took = []
+            for query in queries:
+                start = time.perf_counter()
+                docs.search(query, k=K, plan=plan)
+                took.append(time.perf_counter() - start)
+            batches = []
+            for _ in range(ROUNDS):
+                start = time.perf_counter()
+                docs.search(queries, k=K, plan=plan)
+                batches.append(time.perf_counter() - start)
+            found[f"effort {effort}"] = {
+                "recall": round(float(np.mean(same)) / K, 4),
+                "median_us": round(float(np.median(took)) * 1e6, 1),
+                "batch_queries_a_second": round(QUERIES / min(batches)),
+            }
+    return found
+
+
+def main() -> None:
+    """Fills the table once; then each way in a process of its own."""
+    parser = machine.arguments(__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--millions", type=int, default=10)
+    parser.add_argument("--parts", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", nargs="*", default=["whole", "parts"])
+    parser.add_argument("--way", help="(one way, in this process)")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    record = machine.resume(options.name)
+    with mrl_db.connect(home=options.work / "home") as db:
+        if options.way:
+            print(json.dumps(measure(options.way, db.dsn, options.work, options.threads)))
+            return
+        if not (options.work / "queries.npz").exists():
+            if "docs" in db:
+                db.drop("docs")
+            source = options.data / "openai3s-almedalen"
+            fill(db.dsn, source, options.work, 1 if options.quick else options.millions)
+        for name in options.ways:
+            way = "whole" if name == "whole" else str(options.parts)
+            printed = subprocess.run(
+                [sys.executable, *sys.argv, "--way", way],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
+            machine.keep(
+                options.name,
+                record,
+                f"{name}",
+                json.loads(printed.splitlines()[-1]),
+            )
+
+
+if __name__ == "__main__":
+    main()
