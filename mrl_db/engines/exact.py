@@ -108,7 +108,7 @@ class ExactEngine(Engine):
         """
         scan = kernels.exact_scan(request.info.metric, queries[:, :dims], most)
         keys: list[Any] = []
-        with self._session.transaction() as connection:
+        with self._session.snapshot() as connection:
             for block_keys, vectors in copy_rows(
                 connection, request, block_rows(request.info.dims)
             ):

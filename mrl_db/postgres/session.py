@@ -97,10 +97,19 @@ class Session(ABC):
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction whose statements all see one state."""
-        with self.transaction() as connection:
-            connection.execute(statements.query("repeatable_read"))
-            yield connection
+        """Lends a connection inside a transaction whose statements all read one state.
+
+        Raises:
+            ConnectError: The connection was lost, though it were at the end: nothing was written.
+        """
+        try:
+            with self.transaction() as connection:
+                connection.execute(statements.query("repeatable_read"))
+                yield connection
+        except CommitUncertain:
+            raise ConnectError(
+                f"the connection to {self.where} was lost at the end of what was read"
+            ) from None
 
     @contextmanager
     def theirs(self, given: object) -> Iterator[Theirs]:

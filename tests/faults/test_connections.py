@@ -123,6 +123,20 @@ def test_uncertain_is_said_when_the_answer_to_commit_is_lost(docs, through, prox
     assert there[10_000] == 1
 
 
+def test_a_search_that_loses_its_line_at_the_end_is_no_uncertain_write(docs, through, proxy):
+    """Exact searches read in a transaction, whose COMMIT may be cut; they can be made again."""
+    docs.add(np.arange(3), np.eye(3, DIMS, dtype=np.float32))
+    with mrl_db.connect(through, pool_size=1, connect_timeout=30) as db:
+        mine = db.open("docs")
+        for byte in (1, 10_000):
+            mine.count()
+            proxy.arm("commit", byte)
+            with pytest.raises(mrl_db.ConnectError, match="lost"):
+                mine.search(np.eye(1, DIMS, dtype=np.float32)[0], exact=True)
+            assert proxy.disarm()
+        assert mine.search(np.eye(1, DIMS, dtype=np.float32)[0], k=1, exact=True).ids[0] == 0
+
+
 def test_a_deaf_line_is_given_up(docs, through, proxy, rng):
     with mrl_db.connect(through, pool_size=1, connect_timeout=30, statement_timeout=0.5) as db:
         mine = db.open("docs")
