@@ -7,9 +7,11 @@ queries. Two parts on two cores. Before any clock the merged exact answers must 
 and walks must find at least .9 of them. Everything is timed in turns, a query at a time. Parts:
 
 threads   one table in two parts of this process: the median of a merged search less the median of
-          the slower part, asked by itself in the same way
+          the slower part, asked by itself in the same way; in turns with merged searches whose parts
+          all ask for themselves, each by a thread, and with an empty hand-over to a thread
 servers   two databases that PostgreSQL searches, likewise
-ray       two actors: a merged search, less the slower part of `threads`
+ray       two actors: a merged search, less the slower part of `threads`; in turns with calls of
+          both actors that do nothing
 batches   200 queries at once: two actors over the same two parts in one process, and over one
           process that has the whole table and two threads (which walks half as often)
 promises  15 promises, each target with three seeds, over two parts of this process, tuned on rows;
@@ -25,6 +27,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +175,24 @@ def main() -> None:
             f"part {n}": alone(part, "native") for n, part in enumerate(split._holding.crew.parts)
         }
         if "threads" in options.parts:
-            ways = {"merged": lambda query: split.search(query, k=K), **of_parts}
-            found = beyond(in_turns(ways, some, rounds), "merged", list(of_parts))
-            keep("threads", {"recall": recall, **found})
+            together = split._holding.together
+            hand = ThreadPoolExecutor(1)
+
+            def apart(query: np.ndarray) -> None:
+                split._holding.together = None
+                split.search(query, k=K)
+                split._holding.together = together
+
+            ways = {
+                "merged": lambda query: split.search(query, k=K),
+                "merged, parts apart": apart,
+                "empty hand-over": lambda _: hand.submit(int).result(),
+                **of_parts,
+            }
+            medians = in_turns(ways, some, rounds)
+            found = beyond(medians, "merged", list(of_parts))
+            added = beyond(medians, "merged, parts apart", list(of_parts))["added_ms_middle"]
+            keep("threads", {"recall": recall, **found, "added_ms_apart": added})
         if "servers" in options.parts:
             many = parts.open_servers(servers(db.dsn, rows), "docs", timeout=None)
             for begin in range(0, len(rows), 10_000):
@@ -190,12 +208,22 @@ def main() -> None:
             keep("servers", {"recall": recall, **found})
             many.close()
         if {"ray", "batches"} & set(options.parts):
+            import ray  # costs a second, and 100 MB
+
             began = time.perf_counter()
             actors = parts.open_actors(db.dsn, "docs", parts=PARTS)
             start = round(time.perf_counter() - began, 1)
             recall = check(actors, docs, some, "native")
             if "ray" in options.parts:
-                ways = {"merged": lambda query: actors.search(query, k=K), **of_parts}
+                crew: list[Any] = list(actors._holding.crew.parts)
+                both = [part.actor for part in crew]
+                ways = {
+                    "merged": lambda query: actors.search(query, k=K),
+                    "both called for nothing": lambda _: ray.get(
+                        [actor.process.remote() for actor in both]
+                    ),
+                    **of_parts,
+                }
                 found = beyond(in_turns(ways, some, rounds), "merged", list(of_parts))
                 keep("ray", {"recall": recall, "start_seconds": start, **found})
             if "batches" in options.parts:

@@ -82,6 +82,7 @@ class Crew:
         until: float | None = None,
         *,
         partial: bool = False,
+        here: bool = False,
     ) -> Replies[T]:
         """Makes a call to each of some parts, all at once.
 
@@ -90,18 +91,22 @@ class Crew:
             call: Made for each.
             until: When no answer is waited for any longer (`time.monotonic`); None: never.
             partial: Whether an answer of some parts is one.
+            here: One after the other instead, by this thread.
 
         Raises:
             PartUnavailableError: A part did not answer, and partial is False; or none did.
             ConnectError: The parts were closed.
         """
         others = list(numbers)
-        here = [others.pop()] if until is None and others else []  # else who waits could not leave
+        mine = (
+            0 if until is not None else len(others) if here else 1
+        )  # who waits must be able to leave
+        own = [others.pop() for _ in range(min(mine, len(others)))]
         waits: dict[int, Wait[T]] = {
             number: partial_(self._result, self._submit(call, number, until), until)
             for number in others
         }
-        waits.update({number: partial_(self._try, call, number, None) for number in here})
+        waits.update({number: partial_(self._try, call, number, None) for number in own})
         return self.collect(waits, partial=partial)
 
     def collect(self, waits: Mapping[int, Wait[T]], *, partial: bool) -> Replies[T]:

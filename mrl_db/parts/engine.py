@@ -28,6 +28,7 @@ from mrl_db.model.plan import Plan, with_k
 from mrl_db.parts.crew import Crew, Replies, left
 from mrl_db.parts.merge import Answer, first_ask, merge, unsure
 from mrl_db.parts.part import Ask
+from mrl_db.parts.together import Together
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
 
@@ -159,6 +160,7 @@ class PartedEngine(TunableEngine):
         info: CollectionInfo,
         terms: Terms,
         on_written: Callable[[], None],
+        together: Together | None = None,
     ) -> None:
         """Asks nobody yet.
 
@@ -169,10 +171,11 @@ class PartedEngine(TunableEngine):
             info: The collection.
             terms: Of the call.
             on_written: Is called when this process has written.
+            together: The parts, where they are of one table and in this process.
         """
         self._name = name
         self._crew, self._planner, self._info = crew, planner, info
-        self._terms, self._on_written = terms, on_written
+        self._terms, self._on_written, self._together = terms, on_written, together
         # Parts ask the database in the call that searches: that saves a round trip to each.
         self._owed: float | None = None
 
@@ -261,7 +264,11 @@ class PartedEngine(TunableEngine):
             self._owed,
         )
         self._owed = None
-        replies = self._ask(dict.fromkeys(range(self.parts), ask))
+        asks = dict.fromkeys(range(self.parts), ask)
+        if self._together is not None and ask.max_staleness is not None and ask.is_plain:
+            fresh = self._together.sync(ask.max_staleness)
+            asks.update(dict.fromkeys(fresh, replace(ask, max_staleness=None)))
+        replies = self._ask(asks)
         missing = set(replies.missing)
         hits = list(replies.given.values())
         answers = [Answer.whole(each.ids, each.distances, each.columns) for each in hits]
@@ -326,7 +333,17 @@ class PartedEngine(TunableEngine):
         return time.perf_counter() - began
 
     def _ask(self, asks: Mapping[int, Ask]) -> Replies[Hits]:
-        parts, until = self._crew.parts, self._terms.until
+        parts, until, together = self._crew.parts, self._terms.until, self._together
+        if together is not None and until is None and all(ask.is_short for ask in asks.values()):
+
+            def timed(number: int, seconds: float | None) -> Hits:
+                began = time.perf_counter()
+                hits = parts[number].search(asks[number], seconds)
+                together.took(time.perf_counter() - began)
+                return hits
+
+            here = together.take_turns
+            return self._crew.ask(asks, timed, partial=self._terms.partial, here=here)
         begun = {number: parts[number].begin(ask) for number, ask in asks.items()}
         waits = {
             number: lambda wait=wait: wait(left(until))

@@ -21,6 +21,7 @@ from mrl_db.model.promise import Promise
 from mrl_db.parts.crew import Crew
 from mrl_db.parts.engine import OfExact, OfNative, OfSql, PartedEngine, Planner, Terms
 from mrl_db.parts.source import Servers
+from mrl_db.parts.together import Together
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.recall.query_log import QueryLog
 from mrl_db.recall.source import Source
@@ -56,6 +57,7 @@ class Holding:
         load_at_once: Whether the parts load all at once; in one process one after the other, so
             that the memory that building takes is that of one part.
         written: When this process last wrote.
+        together: The parts, where they are of one table and in this process.
     """
 
     servers: Sequence[Opened]
@@ -65,6 +67,7 @@ class Holding:
     timeout: float | None = None
     load_at_once: bool = False
     written: float = float("-inf")
+    together: Together | None = None
 
     @property
     def many(self) -> bool:
@@ -146,7 +149,13 @@ class PartedOpened(Opened):
 
     def _engine(self, name: Any, planner: Planner) -> PartedEngine:
         return PartedEngine(
-            name, self.holding.crew, planner, self.info, self.terms, self.holding.note_written
+            name,
+            self.holding.crew,
+            planner,
+            self.info,
+            self.terms,
+            self.holding.note_written,
+            self.holding.together if name == "native" else None,
         )
 
     def source(self) -> Source:

@@ -19,9 +19,11 @@ from mrl_db.engines.engine import Engine, EngineName
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.hits import Hits, Trace
 from mrl_db.model.errors import CollectionNotFoundError, FilterError
-from mrl_db.model.filters import Node
+from mrl_db.model.filters import AllOf, Node
 from mrl_db.model.plan import Plan
 from mrl_db.postgres.request import Request
+
+_ALL = AllOf(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,16 @@ class Ask:
     fill: bool = True
     threads: int | None = None
     max_staleness: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether PostgreSQL is asked for nothing but what is new, where the rows are loaded."""
+        return not self.columns and self.where == _ALL
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is one query, of which PostgreSQL is asked nothing at all."""
+        return len(self.queries) == 1 and self.max_staleness is None and self.is_plain
 
 
 @dataclass(frozen=True, slots=True)

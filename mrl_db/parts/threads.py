@@ -13,6 +13,7 @@ from mrl_db.parts.crew import Crew, unavailable
 from mrl_db.parts.opened import Holding, check_alike
 from mrl_db.parts.part import OpenedPart
 from mrl_db.parts.parted import PartedCollection
+from mrl_db.parts.together import Together
 from mrl_db.recall.query_log import QueryLog
 
 
@@ -110,13 +111,12 @@ def open_threads(
     try:
         head = database.open(name)
         opened = [database.open(name) for _ in range(parts)]
-        crew = Crew(
-            [
-                OpenedPart(f"part {n} of {parts}", each._opened, each.unload, (n, parts))
-                for n, each in enumerate(opened)
-            ]
-        )
-        holding = Holding([head._opened], crew, timeout=timeout)
+        own = [
+            OpenedPart(f"part {n} of {parts}", each._opened, each.unload, (n, parts))
+            for n, each in enumerate(opened)
+        ]
+        crew = Crew(own)
+        holding = Holding([head._opened], crew, timeout=timeout, together=Together(own))
         holding.load(options)
         close = None if isinstance(server, Database) else database.close
         return PartedCollection(holding, head._opened.log, close)

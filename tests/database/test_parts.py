@@ -15,6 +15,7 @@ from psycopg import sql as psql
 import mrl_db
 from mrl_db import parts
 from mrl_db.parts import home_of
+from mrl_db.parts.together import Together
 
 DIMS, N = 16, 300
 KEYS = {
@@ -120,6 +121,67 @@ def test_writes_of_anybody_are_seen_by_the_next_merged_search(split, table, rng)
     assert_same(split.search(queries, plan=EXACT), table.search(queries, exact=True))
     assert split.count() == table.count()
     assert split.get([1, 5]).ids.tolist() == [1, 5]
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The statements that are sent."""
+    sent = []
+    for name in ("execute", "copy"):
+        plain = getattr(psycopg.Cursor, name)
+
+        def noted(cursor, statement, *args, plain=plain, **options):
+            sent.append(statement)
+            return plain(cursor, statement, *args, **options)
+
+        monkeypatch.setattr(psycopg.Cursor, name, noted)
+    return sent
+
+
+def test_one_part_asks_for_all_while_nothing_is_written(split, table, rng, sent):
+    queries = tied(rng, 5)
+    for query in (queries[0], queries):  # one, by this thread; a batch
+        split.search(query, plan=EXACT)
+        sent.clear()
+        assert_same(split.search(query, plan=EXACT), table.search(query, exact=True))
+        sent.clear()
+        split.search(query, plan=EXACT)
+        assert len(sent) == 1
+        split.search(query, plan=EXACT, max_staleness=3600)
+        assert len(sent) == 1
+
+
+def test_a_part_that_stands_elsewhere_asks_for_itself(split, table, rng):
+    """Rows of every part are written by others, in turns with searches that allow staleness."""
+    queries, crew = tied(rng, 10), split._holding.crew.parts
+    for step in range(12):
+        new = np.arange(N + 10 * step, N + 10 * step + 3)
+        table.add(new, tied(rng, 3), year=np.full(3, 1))
+        if step % 3:  # some of the parts have seen it already
+            crew[step % 3].opened.engines["native"].sync(0.0)
+        if step % 4 == 0:
+            table.delete(np.arange(5 * step, 5 * step + 4))
+            split.search(queries[0], plan=EXACT, max_staleness=3600)
+        query = queries[0] if step % 2 else queries
+        assert_same(split.search(query, plan=EXACT), table.search(query, exact=True))
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_parts_that_take_turns_answer_as_those_that_have_threads(
+    split, table, rng, monkeypatch, here
+):
+    monkeypatch.setattr(Together, "take_turns", here)
+    for query in tied(rng, 5):
+        assert_same(split.search(query, plan=EXACT), table.search(query, exact=True))
+    monkeypatch.setattr(split._holding.crew.parts[1], "search", lost)
+    with pytest.raises(mrl_db.PartUnavailableError, match="part 1 of 3.*is gone") as raised:
+        split.search(query, plan=EXACT)
+    assert raised.value.parts == (1,)
+    assert split.search(query, plan=EXACT, partial=True).missing == (1,)
+
+
+def lost(*_):
+    raise mrl_db.ConnectError("the server is gone")
 
 
 def test_own_writes_are_seen_however_stale_searches_may_be(db, table, rng):

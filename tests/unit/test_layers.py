@@ -72,7 +72,7 @@ collection
 database
 async_
 parts.homes parts.merge parts.part
-parts.crew
+parts.crew parts.together
 parts.engine
 parts.source
 parts.opened

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -24,6 +25,12 @@ from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
 
 _KEYS_AT_ONCE = 8_192
+
+Read = Callable[
+    [CollectionInfo, ChangeLog | None, threading.Event | None],
+    tuple[_kernels.Index, Position | None],
+]
+"""Makes an index of a table as it is, and says as of when."""
 
 
 class Judge(Protocol):

@@ -130,6 +130,11 @@ class NativeEngine(TunableEngine):
         return self._live.index
 
     @property
+    def live(self) -> LiveIndex:
+        """What follows the table."""
+        return self._live
+
+    @property
     def part(self) -> tuple[int, int] | None:
         """Of which part of the table the rows are, (number, of how many); None: of all of it."""
         return self._loading.part

@@ -7,8 +7,7 @@ them, so that applying a change twice, or late, does no harm.
 Where the log cannot tell all (TRUNCATE, a table that was rewritten or whose triggers were off, a
 lease that ended, a restored backup) the rows themselves are compared with those here, by one COPY.
 After a restart of the server the log is read from the last acknowledgement, and what was applied
-since is fetched again: a crash may give ids of transactions that wrote nothing a second time, and
-what was committed after a backup is gone when that is restored (`mrl_db.postgres.changes`).
+since is fetched again: a crash may give ids a second time, a backup may have been restored.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import contextlib
 import math
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -27,23 +25,18 @@ import psycopg
 from mrl_db import _kernels
 from mrl_db.engines.native import background, catching_up
 from mrl_db.engines.native.cache import Cached, cache_file
-from mrl_db.engines.native.catching_up import Judge
+from mrl_db.engines.native.catching_up import Judge, Read
 from mrl_db.engines.native.comparing import compare
 from mrl_db.engines.native.journal import Journal
-from mrl_db.engines.native.lease import Following, Freshness, registered
+from mrl_db.engines.native.lease import Began, Following, Freshness, registered
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import FreshnessError, MrlDbError
 from mrl_db.postgres import catalog
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.changes import ChangeLog, trim
 from mrl_db.postgres.link import Link
-from mrl_db.postgres.positions import UNREGISTERED, News, Position, Reader
+from mrl_db.postgres.positions import UNREGISTERED, News, Reader
 from mrl_db.postgres.session import Connection, OwnSession
-
-Read = Callable[
-    [CollectionInfo, ChangeLog | None, threading.Event | None],
-    tuple[_kernels.Index, Position | None],
-]
 
 
 class LiveIndex:
@@ -84,7 +77,7 @@ class LiveIndex:
         self._rebuilder = background.Task("rebuilder")
         self._forked = False
         self._reader = UNREGISTERED
-        self._freshness = Freshness()
+        self.freshness = Freshness()
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
             None
@@ -135,18 +128,26 @@ class LiveIndex:
             FreshnessError: It has changed its form, or cannot be followed any more.
         """
         log, moment = self._log, self._following.clock() - max_staleness
-        if log is None or self._freshness.reaches(moment):
+        if log is None or self.freshness.reaches(moment):
             return
         with self._lock:
-            if self._log is None or self._freshness.reaches(moment):  # another thread did meanwhile
+            if self._log is None or self.freshness.reaches(moment):  # another thread did meanwhile
                 return
-            began = self._freshness.begin(self._following.clock())
+            began = self.freshness.begin(self._following.clock())
             self._link.use(lambda connection: self._follow(log, connection, began.moment, judge))
-            self._freshness.reach(began)
+            self.freshness.reach(began)
+
+    def is_level_with(self, other: LiveIndex, began: Began) -> bool:
+        """Whether it has seen what another one of the same table has, who asked since a moment."""
+        with self._lock:
+            asks = self._log is None or self._forked or self._is_due(began.moment)
+            if level := not asks and self._position == other._position:
+                self.freshness.reach(began)
+            return level
 
     def expire(self) -> None:
         """Makes the next search ask, whatever staleness it allows: this process has written."""
-        self._freshness.expire()
+        self.freshness.expire()
 
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
@@ -194,7 +195,7 @@ class LiveIndex:
 
     def _load(self) -> None:
         """Reads all rows anew, and remembers as of when."""
-        log, began = self._log, self._freshness.begin(self._following.clock())
+        log, began = self._log, self.freshness.begin(self._following.clock())
         if log is None:
             self._index, _ = self._read(self.info, None, None)
             self.journal.note_all()
@@ -208,7 +209,7 @@ class LiveIndex:
             self._take(Cached(index, reader, position, index.rows))
         self._unsaved = self._rows_then
         self._renew(log, self._link.connection())
-        self._freshness.reach(began)
+        self.freshness.reach(began)
 
     def _take(self, cached: Cached) -> None:
         """Begins with an index, which the first search brings up to date.
