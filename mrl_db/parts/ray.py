@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,7 +27,7 @@ from mrl_db.model.errors import (
     ValueRangeError,
 )
 from mrl_db.model.plan import Plan
-from mrl_db.parts.crew import Crew
+from mrl_db.parts.crew import Crew, deadline, left
 from mrl_db.parts.opened import Holding
 from mrl_db.parts.part import Ask, OpenedPart, PartStatus
 from mrl_db.parts.parted import PartedCollection
@@ -83,7 +84,7 @@ def open_actors(
     options.setdefault("threads", 1)
     database = connect(dsn, query_log=query_log)
     crew: Crew | None = None
-    large = _Large()
+    calls = _Calls()
     try:
         head = database.open(name)
         if not ray.is_initialized():
@@ -102,7 +103,7 @@ def open_actors(
         crew = Crew(
             [
                 ActorPart(
-                    f"part {number} of {parts}", kind.remote(dsn, name, (number, parts)), large
+                    f"part {number} of {parts}", kind.remote(dsn, name, (number, parts)), calls
                 )
                 for number in range(parts)
             ],
@@ -128,10 +129,12 @@ class _Actor:
         self._lock = threading.Lock()
         self._part: OpenedPart | None = None
 
-    def search(self, options: dict[str, Any], ask: Ask) -> tuple[Any, ...]:
-        """Returns what hits are made of."""
+    def search(self, sent: Any) -> bytes:
+        """Returns what hits are made of; takes what `_Call` sends."""
+        options, ask = pickle.loads(sent) if isinstance(sent, bytes) else sent
         hits = self._loaded(options).search(ask, None)
-        return hits.ids, hits.distances, dict(hits.columns), hits.certified, hits.trace
+        found = hits.ids, hits.distances, dict(hits.columns), hits.certified, hits.trace
+        return pickle.dumps(found, 5)
 
     def explain(self, options: dict[str, Any], ask: Ask) -> Trace:
         """See `Part.explain`."""
@@ -183,36 +186,66 @@ class _Actor:
             return self._part
 
 
-class _Large:
-    """Batches go to Ray's object store once, rather than once for each actor (half of the time)."""
+class _Call:
+    """One ask of several actors: what they are sent, and what they answer."""
+
+    def __init__(self, ask: Ask, options: dict[str, Any]) -> None:
+        """Puts the ask into its form, once for all of them.
+
+        Small ones are bytes, which Ray sends as they are: to have it take an object apart, and put
+        it together, takes a tenth of a millisecond each time. Batches go to its object store.
+        """
+        self.ask = ask
+        large = ask.queries.nbytes >= _LARGE_BYTES
+        self.sent = _ray().put((options, ask)) if large else pickle.dumps((options, ask), 5)
+        self.references: list[Any] = []
+        self._answers: dict[Any, Any] | None = None
+        self._until: float | None = None
+
+    def answer(self, reference: Any, seconds: float | None) -> Any:
+        """Returns what one actor answers; the first who asks waits for all of them at once."""
+        ray = _ray()
+        if self._answers is None:
+            self._until = deadline(seconds)
+            try:
+                least = None if seconds is None else max(_LEAST_SECONDS, seconds)
+                found = ray.get(self.references, timeout=least)
+                self._answers = dict(zip(self.references, found, strict=True))
+            except ray.exceptions.RayError:  # of one of them; each is asked by itself
+                self._answers = {}
+        if reference in self._answers:
+            return self._answers[reference]
+        return _answer(reference, left(self._until))
+
+
+class _Calls:
+    """The call of an ask, which all actors share."""
 
     def __init__(self) -> None:
-        self._last: tuple[Ask, Any] | None = None
+        self._last: _Call | None = None
 
-    def sent(self, ask: Ask) -> Any:
-        """Returns what an actor is to be called with."""
-        if ask.queries.nbytes < _LARGE_BYTES:
-            return ask
+    def of(self, ask: Ask, options: dict[str, Any]) -> _Call:
+        """Returns it, made by whoever asks first."""
         last = self._last
-        if last is None or last[0] is not ask:
-            last = self._last = ask, _ray().put(ask)
-        return last[1]
+        if last is None or last.ask is not ask:
+            last = self._last = _Call(ask, options)
+        return last
 
 
 class ActorPart:
     """Keeps `mrl_db.parts.part.Part` by calls to an actor."""
 
-    def __init__(self, name: str, actor: Any, large: _Large) -> None:
-        """Calls nobody yet; `large` is what all parts share."""
+    def __init__(self, name: str, actor: Any, calls: _Calls) -> None:
+        """Calls nobody yet; `calls` is what all parts share."""
         self.name = name
         self.actor = actor
-        self._large = large
+        self._calls = calls
         self._options: dict[str, Any] = {}
 
     def load(self, options: Mapping[str, Any], seconds: float | None) -> Plan:
         """See `Part.load`."""
         self._options = dict(options)
-        plan: Plan = self._answer(self.actor.load.remote(self._options), seconds)
+        plan: Plan = _answer(self.actor.load.remote(self._options), seconds)
         return plan
 
     def search(self, ask: Ask, seconds: float | None) -> Hits:
@@ -221,22 +254,25 @@ class ActorPart:
 
     def begin(self, ask: Ask) -> Callable[[float | None], Hits]:
         """See `Part.begin`."""
-        reference = self.actor.search.remote(self._options, self._large.sent(ask))
+        call = self._calls.of(ask, self._options)
+        reference = self.actor.search.remote(call.sent)
+        call.references.append(reference)
 
         def wait(seconds: float | None) -> Hits:
-            ids, distances, columns, certified, trace = self._answer(reference, seconds)
+            answer = pickle.loads(call.answer(reference, seconds))  # an actor's of our own
+            ids, distances, columns, certified, trace = answer
             return Hits(ids, distances, trace, columns, certified=certified)
 
         return wait
 
     def explain(self, ask: Ask, seconds: float | None) -> Trace:
         """See `Part.explain`."""
-        trace: Trace = self._answer(self.actor.explain.remote(self._options, ask), seconds)
+        trace: Trace = _answer(self.actor.explain.remote(self._options, ask), seconds)
         return trace
 
     def status(self, seconds: float | None) -> PartStatus:
         """See `Part.status`."""
-        status: PartStatus = self._answer(self.actor.status.remote(self._options), seconds)
+        status: PartStatus = _answer(self.actor.status.remote(self._options), seconds)
         return replace(status, name=self.name)
 
     def close(self) -> None:
@@ -249,23 +285,22 @@ class ActorPart:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self.actor, no_restart=True)
 
-    def _answer(self, reference: Any, seconds: float | None) -> Any:
-        ray = _ray()
-        try:
-            return ray.get(
-                reference, timeout=None if seconds is None else max(_LEAST_SECONDS, seconds)
-            )
-        except ray.exceptions.GetTimeoutError:
-            ray.cancel(reference)
-            raise ConnectError("it has not answered within timeout=") from None
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, MrlDbError):
-                raise cause from None
-            raise
-        except ray.exceptions.RayError as error:
-            said = str(error).partition("\n")[0]
-            raise ConnectError(f"its actor is gone ({type(error).__name__}): {said}") from None
+
+def _answer(reference: Any, seconds: float | None) -> Any:
+    ray = _ray()
+    try:
+        return ray.get(reference, timeout=None if seconds is None else max(_LEAST_SECONDS, seconds))
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(reference)
+        raise ConnectError("it has not answered within timeout=") from None
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, MrlDbError):
+            raise cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        said = str(error).partition("\n")[0]
+        raise ConnectError(f"its actor is gone ({type(error).__name__}): {said}") from None
 
 
 def _ray() -> Any:
