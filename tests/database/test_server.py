@@ -11,6 +11,7 @@ import pytest
 from psycopg import conninfo
 
 import mrl_db
+from mrl_db.postgres.server import embedded
 
 SECRET = "S3CRET-canary"
 
@@ -170,6 +171,26 @@ def test_a_killed_server_is_started_anew_with_all_that_was_acknowledged(tmp_path
     with mrl_db.connect(home=tmp_path / "home") as again:
         assert again.open("docs").count() == 1
     db.close()
+
+
+def test_a_server_that_is_busy_with_a_crash_is_not_waited_for_as_a_dead_one(
+    tmp_path, postgres_version, monkeypatch
+):
+    """It closes connections for a moment, answers again, and was never gone."""
+    monkeypatch.setattr(embedded, "_REAP_SECONDS", 0)
+    with mrl_db.connect(home=tmp_path / "home", postgres_version=postgres_version) as db:
+        server, answers, asked = db._session._revive.__self__, embedded.EmbeddedServer._answers, []
+
+        def closed_at_first(self):
+            asked.append(len(asked))
+            return len(asked) > 1 and answers(self)
+
+        monkeypatch.setattr(embedded.EmbeddedServer, "_answers", closed_at_first)
+        started = (tmp_path / "home" / "data" / "postmaster.pid").read_text()
+        server.revive()
+        assert len(asked) == 2
+        assert (tmp_path / "home" / "data" / "postmaster.pid").read_text() == started
+        assert db.list() == []
 
 
 def test_a_dead_client_leaves_no_server_behind_for_ever(tmp_path, postgres_version):

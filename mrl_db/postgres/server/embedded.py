@@ -185,7 +185,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + _REAP_SECONDS
         while True:
             with _telling(self.home, log_path):
-                started = pg_ctl(
+                pg_ctl(
                     self.binaries,
                     self._data,
                     "start",
@@ -193,7 +193,9 @@ class EmbeddedServer:
                     *("-l", str(log_path)),
                     *("-p", str(postgres)),
                 )
-                if started.returncode == 0 and self._answers():
+                # One that did not answer a moment ago may have been there, busy with the crash of
+                # a backend: pg_ctl starts none beside it.
+                if self._answers():
                     return
             with log_path.open("rb") as log:
                 log.seek(logged_before)
