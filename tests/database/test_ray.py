@@ -95,7 +95,21 @@ def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vec
     assert wrong == []
 
 
-def test_an_actor_that_is_gone_for_good_is_named_or_left_out(actors, table, vectors):
+def test_an_actor_that_hangs_or_is_gone_for_good_is_named_or_left_out(actors, table, vectors):
+    process = ray.get(actors._holding.crew.parts[1].actor.process.remote())
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(mrl_db.PartUnavailableError, match=r"part 1 of 2.*timeout=") as raised:
+            actors.search(vectors[0], timeout=0.5)
+        assert raised.value.parts == (1,)
+        hits = actors.search(vectors[0], k=2 * N, partial=True, plan=EXACT, timeout=2.0)
+        assert (hits.missing, 0 < len(hits) < N) == ((1,), True)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert_same(
+        actors.search(vectors[:3], plan=EXACT, timeout=60), table.search(vectors[:3], exact=True)
+    )
+
     ray.kill(actors._holding.crew.parts[1].actor, no_restart=True)
 
     with pytest.raises(mrl_db.PartUnavailableError, match="part 1 of 2.*actor is gone") as raised:

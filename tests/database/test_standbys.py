@@ -124,7 +124,9 @@ def test_what_was_read_is_not_read_again_beside_a_long_transaction(
     copied.load()
     live, fetched = copied.loaded._live, []
     apply = live._apply
-    monkeypatch.setattr(live, "_apply", lambda c, keys, *_: fetched.append(keys) or apply(c, keys))
+    monkeypatch.setattr(
+        live, "_apply", lambda c, n, *_: fetched.append(list(n.keys)) or apply(c, n)
+    )
     with psycopg.connect(primary.dsn) as first:
         first.execute(ROW, (2 * N, text(vectors[0])))
         for i in range(10):
