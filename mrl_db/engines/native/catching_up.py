@@ -54,7 +54,9 @@ def news(
     judged: Request | None,
 ) -> News | None:
     """Returns what came since (`ChangeLog.news`); with the rows where some are to be judged."""
-    if judged is not None and not position.standby:
+    # To plan the longer statement anew each time would cost more than a round trip saves.
+    prepared = connection.prepare_threshold is not None
+    if judged is not None and prepared and not position.standby:
         try:
             return written.news(log, connection, position, reader, info, judged)
         except (pg.DataError, pg.ProgrammingError):
