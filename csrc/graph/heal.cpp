@@ -109,7 +109,11 @@ Entries entries_without(const Store& store, const Dying& dying) {
 
 void leave_out(Store& store, const Dying& dying, Entries& entries) {
     std::swap(store.entries, entries);
-    std::erase_if(store.waiting, [&](std::uint32_t slot) { return dying.has(slot); });
+    Array<std::uint32_t>& waiting = store.waiting;
+    const std::uint32_t* end = std::remove_if(waiting.begin(), waiting.end(),
+                                              [&](std::uint32_t slot) { return dying.has(slot); });
+    waiting.resize(static_cast<std::size_t>(end - waiting.begin()));
+    store.publish();
 }
 
 void bury(Store& store, std::span<const std::uint32_t> dead) {

@@ -74,9 +74,9 @@ LinkBatch next_batch(const Store& store, std::size_t most) {
                     .slots = {},
                     .live = store.live,
                     .longest_square = store.longest_square};
-    std::copy_if(
-        store.waiting.begin(), store.waiting.begin() + static_cast<std::ptrdiff_t>(batch.waited),
-        std::back_inserter(batch.slots), [&](std::uint32_t slot) { return !store.is_dead(slot); });
+    std::copy_if(store.waiting.data(), store.waiting.data() + batch.waited,
+                 std::back_inserter(batch.slots),
+                 [&](std::uint32_t slot) { return !store.is_dead(slot); });
     return batch;
 }
 
@@ -126,8 +126,10 @@ void apply_links(Store& store, LinkChanges&& changes) {
         const std::uint32_t nearest = links.front();
         if (!reached) store.links.of(nearest)[store.links.degree(nearest) - 1] = slot;
     }
-    store.waiting.erase(store.waiting.begin(),
-                        store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited));
+    Array<std::uint32_t>& waiting = store.waiting;
+    std::copy(waiting.begin() + changes.waited, waiting.end(), waiting.begin());
+    waiting.resize(waiting.size() - changes.waited);
+    store.publish();
     if (changes.entries) std::swap(store.entries, *changes.entries);
 }
 

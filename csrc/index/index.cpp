@@ -23,7 +23,7 @@ constexpr std::size_t kLinkedTogether = 512;  // … and slots whose links are c
 
 // Searches go on between changes, so a change is small.
 template <class Change>
-void Index::write(Change&& change) {
+void Index::write(Section& section, std::size_t size, Change&& change) {
     struct Writing {
         explicit Writing(Index& of) : index(of), hold(of.lock_) {}
         ~Writing() { index.live_.store(index.store_.live, std::memory_order_relaxed); }
@@ -31,6 +31,7 @@ void Index::write(Change&& change) {
         const std::unique_lock<FairLock> hold;
     };
     const Writing writing(*this);
+    const InSection counted(section, size);
     change();
 }
 
@@ -41,9 +42,10 @@ std::uint64_t Index::next_number() {
 
 // What threads of the parent had borrowed stays with them, unused.
 void Index::renew_locks() {
-    new (&lock_) FairLock;
+    new (&lock_) FairLock(kPatience);
     new (&writer_) FairLock;
     new (&graph_) FairLock;
+    new (&appends_) FairLock;
     new (&scratches_) ScratchPool;
 }
 
@@ -76,14 +78,14 @@ void Index::build(const BuildOptions& options, const BuildProgress& progress) {
 // Reading
 
 Selection Index::select(const KeySpan& passing) const {
-    Selection selection = select_rows(store_, lock_, passing);
+    Selection selection = select_rows(store_, lock_, appends_, passing);
     selection.of_index = number_;
     return selection;
 }
 
 std::optional<Selection> Index::reselect(const Selection& before, const KeySpan& changed,
                                          const KeySpan& passing) const {
-    auto selection = reselect_rows(store_, lock_, before, changed, passing);
+    auto selection = reselect_rows(store_, lock_, appends_, before, changed, passing);
     if (selection) selection->of_index = number_;
     return selection;
 }
@@ -125,7 +127,7 @@ void Index::check(const Plan& plan) const {
 HiddenRows Index::hide(const KeySpan& keys, std::size_t threads) const {
     std::vector<SlotLinks> linked_from;
     HiddenRows hidden = [&] {
-        const std::shared_lock reading(lock_);
+        const std::shared_lock reading(lock_), looking_up(appends_);
         return find_hidden(store_, keys, linked_from);
     }();
     std::vector<Detour> detours(linked_from.size());
@@ -145,7 +147,7 @@ HiddenRows Index::hide(const KeySpan& keys, std::size_t threads) const {
 
 std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vectors,
                                         std::size_t vector_stride, Comparison& comparison) const {
-    const std::shared_lock reading(lock_);
+    const std::shared_lock reading(lock_), looking_up(appends_);
     const Rows& rows = store_.rows;
     if (comparison.of_rows == 0) {
         comparison.of_rows = rows.size();
@@ -162,10 +164,7 @@ std::vector<std::size_t> Index::compare(const KeySpan& keys, const float* vector
     return differing;
 }
 
-std::size_t Index::waiting() const {
-    const std::shared_lock reading(lock_);
-    return store_.waiting.size();
-}
+std::size_t Index::waiting() const { return store_.moment().waiting; }
 
 std::size_t Index::bytes() const {
     const std::shared_lock reading(lock_);
@@ -190,6 +189,11 @@ std::vector<std::uint32_t> Index::links() const {
     return all;
 }
 
+Sections Index::sections() const {
+    const std::shared_lock reading(lock_), counting(appends_);
+    return sections_;
+}
+
 // Writing
 
 void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector_stride) {
@@ -207,9 +211,17 @@ void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector
         if (!store_.prepare(fresh.size(), Growth::in_place) && growth == Growth::in_place) {
             return false;
         }
-        write([&] {
-            store_.prepare(fresh.size(), Growth::moves);
-            for (const std::size_t i : fresh) store_.put(keys.at(i), vectors + i * vector_stride);
+        std::size_t done = 0;
+        while (growth == Growth::in_place && done < fresh.size() &&
+               append(keys.at(fresh[done]), vectors + fresh[done] * vector_stride)) {
+            ++done;
+        }
+        const std::span left = std::span(fresh).subspan(done);
+        if (left.empty()) return true;
+        Section& section = growth == Growth::in_place ? sections_.put : sections_.put_moving;
+        write(section, left.size(), [&] {
+            store_.prepare(left.size(), Growth::moves);
+            for (const std::size_t i : left) store_.put(keys.at(i), vectors + i * vector_stride);
         });
         return true;
     };
@@ -230,6 +242,15 @@ void Index::upsert(const KeySpan& keys, const float* vectors, std::size_t vector
     }
 }
 
+// Beside searches, which do not wait for it, nor it for them.
+bool Index::append(std::string_view key, const float* vector) {
+    const std::unique_lock beside(appends_);
+    const InSection counted(sections_.appended, 1);
+    if (!store_.append_beside(key, vector)) return false;
+    live_.store(store_.live, std::memory_order_relaxed);
+    return true;
+}
+
 // What rows that went left behind. Now, not after all of a call: what a third of the rows leaves
 // behind mends worse than a tenth three times.
 void Index::clean() {
@@ -237,7 +258,7 @@ void Index::clean() {
     const std::lock_guard one(writer_);
     if (!store_.keys.is_wasteful()) return;
     Keys::Texts texts = store_.keys.texts_in_use();
-    write([&] { store_.keys.swap_texts(texts); });
+    write(sections_.texts, texts.begins.size(), [&] { store_.keys.swap_texts(texts); });
 }
 
 bool Index::is_torn(std::size_t share) const {
@@ -252,7 +273,7 @@ std::size_t Index::erase(const KeySpan& keys) {
             const std::lock_guard one(writer_);
             const std::uint32_t row = store_.keys.find(keys.at(i));
             if (row == Keys::kNone) continue;
-            write([&] { store_.remove(row); });
+            write(sections_.removed, 1, [&] { store_.remove(row); });
         }
         ++erased;
         clean();
@@ -267,7 +288,7 @@ std::size_t Index::erase_unmet(const Comparison& comparison) {
             const std::lock_guard one(writer_);
             const bool met = row < comparison.of_rows && comparison.met.test(row);
             if (store_.deleted.test(row) || met) continue;
-            write([&] { store_.remove(row); });
+            write(sections_.removed, 1, [&] { store_.remove(row); });
         }
         ++erased;
         clean();
@@ -279,10 +300,11 @@ std::size_t Index::erase_unmet(const Comparison& comparison) {
 
 // Changes many slots, a piece at a time.
 template <class Change>
-void Index::write_pieces(std::size_t n, Change&& change) {
+void Index::write_pieces(Section& section, std::size_t n, Change&& change) {
     for (std::size_t first = 0; first < n; first += kLinkedTogether) {
+        const std::size_t end = std::min(n, first + kLinkedTogether);
         const std::lock_guard one(writer_);
-        write([&] { change(first, std::min(n, first + kLinkedTogether)); });
+        write(section, end - first, [&] { change(first, end); });
     }
 }
 
@@ -297,7 +319,7 @@ void Index::heal() {
     for (std::size_t begin = 0; begin < dying.of_slots; begin += kHealPiece) {
         const std::vector<SlotLinks> mended = mend(store_, dying, begin, available_threads());
         for (const auto& [slot, links] : mended) store_.links.own(slot);
-        write_pieces(mended.size(), [&](std::size_t from, std::size_t to) {
+        write_pieces(sections_.mended, mended.size(), [&](std::size_t from, std::size_t to) {
             for (std::size_t i = from; i < to; ++i) {
                 const auto& [slot, links] = mended[i];
                 store_.links.set(slot, links.data(), links.size());
@@ -307,9 +329,9 @@ void Index::heal() {
     Entries entries = entries_without(store_, dying);
     {
         const std::lock_guard one(writer_);
-        write([&] { leave_out(store_, dying, entries); });
+        write(sections_.entries, entries.size(), [&] { leave_out(store_, dying, entries); });
     }
-    write_pieces(dying.slots.size(), [&](std::size_t from, std::size_t to) {
+    write_pieces(sections_.buried, dying.slots.size(), [&](std::size_t from, std::size_t to) {
         bury(store_, std::span(dying.slots).subspan(from, to - from));
     });
 }
@@ -327,7 +349,8 @@ std::size_t Index::link_waiting(std::size_t most, std::size_t threads) {
         LinkChanges changes = find_links(store_, batch, scratches_, threads);
         for (const auto& [slot, links] : changes.others) store_.links.own(slot);
         const std::lock_guard one(writer_);
-        write([&] { apply_links(store_, std::move(changes)); });
+        write(sections_.linked, changes.fresh.size() + changes.others.size(),
+              [&] { apply_links(store_, std::move(changes)); });
         linked += batch.waited;
     }
     return linked;

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../graph/build.hpp"
@@ -19,6 +20,7 @@
 #include "../search/select.hpp"
 #include "../store/store.hpp"
 #include "../system/fair_lock.hpp"
+#include "../system/waits.hpp"
 #include "forks.hpp"
 
 namespace mrl {
@@ -34,6 +36,15 @@ struct LiveRows {
     std::vector<std::uint32_t> rows;
     std::uint64_t epoch;
     std::uint64_t of_index;
+};
+
+// What searches wait for: moments in which the index changes.
+struct Sections {
+    Section put, put_moving;  // rows, in arrays that stay, and in those that have to grow elsewhere
+    Section appended;         // rows, for which no search waits
+    Section removed;          // rows
+    Section linked, mended, buried;  // slots
+    Section entries, texts;
 };
 
 class Index {
@@ -118,6 +129,9 @@ class Index {
     // A copy of the links, by rows, for tests and measurements.
     std::vector<std::uint32_t> links() const;
 
+    // What writes and links changed at a time, and how long it took (waits.hpp).
+    Sections sections() const;
+
     // For a fork (forks.hpp): until a write has ended, and none begins; and the locks in the child,
     // where threads that held them are not.
     void hold_writes() { writer_.lock(); }
@@ -130,24 +144,30 @@ class Index {
         register_index(this);
     }
     static std::uint64_t next_number();
+    // For how long searches go before a write that sleeps: some turns of a scheduler.
+    static constexpr std::uint64_t kPatience = 20'000'000;  // nanoseconds
 
     // Changes the store while nobody reads. Who holds writer_ may read it at any time, and finds
     // out what to change beside the readers.
     template <class Change>
-    void write(Change&& change);
+    void write(Section& section, std::size_t size, Change&& change);
 
+    bool append(std::string_view key, const float* vector);
     bool is_torn(std::size_t share) const;
     void clean();
     template <class Change>
-    void write_pieces(std::size_t n, Change&& change);
+    void write_pieces(Section& section, std::size_t n, Change&& change);
 
     Store store_;
+    Sections sections_;
     std::atomic<std::size_t> live_;  // store_.live, for those who do not read
     const std::uint64_t number_;     // of this process's indexes, from 1
-    mutable FairLock lock_;
+    mutable FairLock lock_{kPatience};
     // One write at a time. graph_ before writer_, and both before lock_: who holds graph_ alone may
     // look for links as long as it takes, as nobody else changes links, or moves what is looked at.
     FairLock writer_, graph_;
+    // Behind lock_: who puts rows beside searches, or looks keys up.
+    mutable FairLock appends_;
     mutable ScratchPool scratches_;
 };
 

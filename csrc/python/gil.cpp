@@ -7,6 +7,8 @@
 #include <chrono>
 #include <thread>
 
+#include "../system/waits.hpp"
+
 namespace mrl::python {
 namespace {
 
@@ -39,7 +41,9 @@ void end() {
 }  // namespace
 
 WithoutGil::~WithoutGil() {
+    const std::uint64_t since = measures_waits() ? nanoseconds_of(CLOCK_MONOTONIC) : 0;
     enter([this] { PyEval_RestoreThread(state_); });
+    if (since != 0) waited.for_python += nanoseconds_of(CLOCK_MONOTONIC) - since;
 }
 
 WithGil::WithGil() {

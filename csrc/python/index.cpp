@@ -31,6 +31,38 @@ Matrix<float> vectors_of(const Index& index, const Array<float>& vectors, std::s
     return m;
 }
 
+// A property that may have to wait for a lock, which nobody may do who holds Python's.
+template <class Result>
+py::cpp_function without_gil(Result (Index::*get)() const) {
+    return py::cpp_function(get, py::call_guard<WithoutGil>());
+}
+
+// Of each kind of section: how often, the most that one changed, and milliseconds: the longest on
+// the wall and of the CPU.
+py::dict as_dict(const Sections& sections) {
+    py::dict all;
+    const auto add = [&](const char* name, const Section& section) {
+        if (section.times == 0) return;
+        py::dict one;
+        one["times"] = section.times;
+        one["most"] = section.most;
+        one["longest_ms"] = static_cast<double>(section.held.longest) * 1e-6;
+        one["longest_cpu_ms"] = static_cast<double>(section.computed.longest) * 1e-6;
+        one["held"] = section.held.counts;
+        all[name] = one;
+    };
+    add("put", sections.put);
+    add("put_moving", sections.put_moving);
+    add("appended", sections.appended);
+    add("removed", sections.removed);
+    add("linked", sections.linked);
+    add("mended", sections.mended);
+    add("buried", sections.buried);
+    add("entries", sections.entries);
+    add("texts", sections.texts);
+    return all;
+}
+
 BuildOptions build_named(const std::string& name) {
     if (name == "default") return {};
     if (name == "fast") return kFastBuild;
@@ -57,6 +89,8 @@ void define_index(py::module_& m) {
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.attr("BUILD_ROW_BYTES") = kBuildRowBytes;
     m.def("available_threads", &available_threads);
+    m.def("measure_waits", [](bool measured) { measuring_waits = measured; }, py::arg("measured"));
+    m.def("waited", [] { return py::make_tuple(waited.for_locks, waited.for_python); });
 
     py::class_<Index>(m, "Index")
         .def(py::init([](Metric metric, std::size_t dims, KeyType key_type, bool keep_vectors) {
@@ -153,7 +187,7 @@ void define_index(py::module_& m) {
         .def("link_waiting", &Index::link_waiting, py::arg("most"), py::arg("threads"),
              py::call_guard<WithoutGil>())
         .def_property_readonly("waiting", &Index::waiting)
-        .def_property_readonly("is_behind", &Index::is_behind)
+        .def_property_readonly("is_behind", without_gil(&Index::is_behind))
         .def(
             "erase",
             [](Index& self, const py::object& keys) {
@@ -228,16 +262,29 @@ void define_index(py::module_& m) {
                 return std::make_unique<HiddenRows>(self.hide(key.span, threads));
             },
             py::arg("keys"), py::arg("threads"), py::keep_alive<0, 1>())
-        .def("check", &Index::check, py::arg("plan"))
+        .def("check", &Index::check, py::arg("plan"), py::call_guard<WithoutGil>())
         .def("links",
              [](const Index& self) {
-                 std::vector<std::uint32_t> all = self.links();
+                 std::vector<std::uint32_t> all;
+                 {
+                     const WithoutGil released;
+                     all = self.links();
+                 }
                  const auto rows = static_cast<py::ssize_t>(all.size() / kDegree);
                  return owned_array(std::move(all), {rows, static_cast<py::ssize_t>(kDegree)});
              })
         .def_property_readonly("rows", &Index::live_rows)
-        .def_property_readonly("bytes", &Index::bytes)
-        .def_property_readonly("vector_bytes", &Index::vector_bytes)
+        .def_property_readonly("bytes", without_gil(&Index::bytes))
+        .def_property_readonly("vector_bytes", without_gil(&Index::vector_bytes))
+        .def_property_readonly("sections",
+                               [](const Index& self) {
+                                   Sections sections;
+                                   {
+                                       const WithoutGil released;
+                                       sections = self.sections();
+                                   }
+                                   return as_dict(sections);
+                               })
         .def_property_readonly("has_graph", &Index::has_graph);
 }
 

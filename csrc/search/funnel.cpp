@@ -19,7 +19,8 @@ constexpr std::size_t kTileWorth = 8;  // queries; fewer are scanned one by one
 
 void FunnelRun::run(std::size_t number, const float* query, const TakeHits& take) {
     began_ = std::chrono::steady_clock::now();
-    turn_.give_way();
+    if (looked_) turn_.give_way();  // between queries
+    looked_ = true;
     look();
     if (request_.hidden != nullptr) filter_.hidden = request_.hidden->rows[number];
     plan_.prepare(query, query_);
@@ -37,7 +38,8 @@ void FunnelRun::run_tiles(std::size_t first, std::size_t n, const float* queries
         prepared[q] = {query_.code, query_.scale};
     }
     const Look scanned = look();
-    auto kept = scan_tiles(kernels_, *plan_.tiled, prepared, stages()[0].keep, filter(), turn_);
+    auto kept = scan_tiles(kernels_, *plan_.tiled, prepared, stages()[0].keep, scanned.rows,
+                           filter(), turn_);
     for (std::size_t q = 0; q < n; ++q) {
         turn_.give_way();
         candidates_ = std::move(kept[q]);
@@ -47,16 +49,19 @@ void FunnelRun::run_tiles(std::size_t first, std::size_t n, const float* queries
             catch_up(plan_.codes(0), scanned);
             cut(stages()[0].keep);
         }
-        count(0, store_.rows.size(), candidates_.size());
+        count(0, scanned.rows, candidates_.size());
         finish_query(first + q, take);
     }
 }
 
 FunnelRun::Look FunnelRun::look() {
-    filtered_ = is_filtered(store_, request_);
-    allowed_ = request_.selection == nullptr ? store_.live
-                                             : std::min(store_.live, request_.selection->count);
-    return {turn_.given(), store_.rows.size(), store_.epoch};
+    const Store::Moment moment = store_.moment();
+    rows_ = moment.rows;
+    waiting_ = moment.waiting;
+    filtered_ = request_.selection != nullptr || request_.hidden != nullptr || store_.dead != 0;
+    allowed_ = rows_ - store_.dead;
+    if (request_.selection != nullptr) allowed_ = std::min(allowed_, request_.selection->count);
+    return looked();
 }
 
 const std::vector<std::uint32_t>& FunnelRun::rows_since(const Look& then, bool by_slot) {
@@ -65,7 +70,7 @@ const std::vector<std::uint32_t>& FunnelRun::rows_since(const Look& then, bool b
     for (std::size_t row = 0; row < then.rows && store_.epoch != then.epoch; ++row) {
         if (store_.born[row] > then.epoch) rows.push_back(static_cast<std::uint32_t>(row));
     }
-    for (std::size_t row = then.rows; row < store_.rows.size(); ++row) {
+    for (std::size_t row = then.rows; row < rows_; ++row) {
         rows.push_back(static_cast<std::uint32_t>(row));
     }
     if (by_slot) {

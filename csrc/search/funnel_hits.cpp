@@ -24,8 +24,7 @@ void FunnelRun::finish_query(std::size_t number, const TakeHits& take) {
         candidates_.clear();
         const RowStage codes(store_.rows);
         const Look then = look();
-        scan(kernels_, codes, query_, {nullptr, store_.rows.size()}, widened, &filter_, candidates_,
-             &turn_);
+        scan(kernels_, codes, query_, {nullptr, then.rows}, widened, &filter_, candidates_, &turn_);
         if (turn_.given() != then.given) catch_up(codes, then);
         cut(widened);
     }
@@ -37,7 +36,7 @@ void FunnelRun::finish(std::size_t keep, std::size_t stage) {
     const std::size_t n = candidates_.size();
     std::vector<RowHit>& hits = scratch_.hits;
     hits.clear();
-    const Look then = look();
+    const Look then = looked();
     std::vector<std::uint32_t>& ids = scratch_.ids;
     for (std::size_t first = 0; first < n; first += kMeasured) {
         if (first != 0) turn_.give_way();

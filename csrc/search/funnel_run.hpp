@@ -29,11 +29,6 @@ class FunnelRun {
           filter_(store.filter(request.selection)),
           began_(std::chrono::steady_clock::now()) {}
 
-    static bool is_filtered(const Store& store, const SearchRequest& request) {
-        return request.selection != nullptr || request.hidden != nullptr ||
-               store.live < store.rows.size();
-    }
-
     void run(std::size_t number, const float* query, const TakeHits& take);
     // The first stage of some queries at once.
     void run_tiles(std::size_t first, std::size_t n, const float* queries, const TakeHits& take);
@@ -48,7 +43,8 @@ class FunnelRun {
         for (Candidate& candidate : candidates_) candidate.row = store_.row_of(candidate.row);
     }
 
-    // What there is when a scan begins.
+    // What there is when a scan begins. Rows that come later are not of it: searches hold up all
+    // changes but that.
     struct Look {
         std::size_t given;
         std::size_t rows;
@@ -56,6 +52,7 @@ class FunnelRun {
     };
 
     Look look();
+    Look looked() const { return {turn_.given(), rows_, store_.epoch}; }  // as it was then
     // The rows that came since, in numbers or in slots.
     const std::vector<std::uint32_t>& rows_since(const Look& then, bool by_slot);
     bool is_gone(std::uint32_t row, const Look& then) const;
@@ -106,9 +103,12 @@ class FunnelRun {
     std::vector<Candidate>& candidates_;
     const Kernels& kernels_ = kernels();
     RowFilter filter_;
+    bool looked_ = false;
     bool filtered_ = false;    // by a selection, by deletions or by a hidden row
     std::size_t allowed_ = 0;  // rows, about, that may be in an answer
-    std::size_t wider_ = 1;    // times the plan's hops and rows kept (crowd.hpp)
+    std::size_t rows_ = 0;     // that there were at the last look
+    std::size_t waiting_ = 0;
+    std::size_t wider_ = 1;  // times the plan's hops and rows kept (crowd.hpp)
     std::chrono::steady_clock::time_point began_;
 };
 

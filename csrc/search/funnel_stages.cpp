@@ -54,7 +54,7 @@ float FunnelRun::resolution(std::size_t number) const {
 
 void FunnelRun::list_allowed() {
     if (request_.selection == nullptr || !request_.selection->listed) {
-        for (std::uint32_t row = 0; row < store_.rows.size(); ++row) {
+        for (std::uint32_t row = 0; row < rows_; ++row) {
             if (!filtered_ || filter_.allows_row(row)) candidates_.push_back({0.0f, row});
         }
         return;
@@ -66,8 +66,7 @@ void FunnelRun::list_allowed() {
 
 bool FunnelRun::few_allowed() const {
     const double walked = kLinesPerHop * static_cast<double>(plan_.plan->effort) *
-                          static_cast<double>(store_.rows.size()) /
-                          static_cast<double>(allowed_ + 1);
+                          static_cast<double>(rows_) / static_cast<double>(allowed_ + 1);
     return request_.selection != nullptr && static_cast<double>(allowed_) < kListSpeed * walked;
 }
 
@@ -76,7 +75,7 @@ float FunnelRun::unit() const {
 }
 
 std::size_t FunnelRun::walk(std::size_t keep) {
-    const double share = static_cast<double>(allowed_) / static_cast<double>(store_.rows.size());
+    const double share = static_cast<double>(allowed_) / static_cast<double>(rows_);
     const auto stretched = [share](std::size_t n) {
         return static_cast<std::size_t>(static_cast<double>(n) / share);
     };
@@ -106,7 +105,7 @@ std::size_t FunnelRun::walk(std::size_t keep) {
             candidates_.push_back({pool.key[i], pool.id[i]});
         }
     }
-    if (!store_.waiting.empty()) scan_waiting(options.refine, options.refine ? keep : widened);
+    if (waiting_ != 0) scan_waiting(options.refine, options.refine ? keep : widened);
     if (!options.refine) {
         if (candidates_.size() > widened + widened / 4) cut(widened);
         score(lines);
@@ -118,7 +117,7 @@ std::size_t FunnelRun::walk(std::size_t keep) {
 
 void FunnelRun::scan_waiting(bool by_both_planes, std::size_t keep) {
     scan(kernels_, LineStage(store_.lines, by_both_planes), query_,
-         {store_.waiting.data(), store_.waiting.size()}, keep, filter(), candidates_);
+         {store_.waiting.data(), waiting_}, keep, filter(), candidates_);
 }
 
 std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t keep) {
@@ -126,15 +125,16 @@ std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t ke
     const auto& list = codes.by_slot() ? selection.slots : selection.list;
     // Where nothing was deleted and no number changed hands since, all of the list is still
     // what was selected.
-    const bool untouched = store_.epoch == selection.epoch && store_.live == store_.rows.size() &&
-                           filter_.hidden == Keys::kNone;
+    const bool untouched =
+        store_.epoch == selection.epoch && store_.dead == 0 && filter_.hidden == Keys::kNone;
     scan_codes({list.data(), list.size()}, keep, untouched ? nullptr : &filter_);
     return list.size();
 }
 
 std::size_t FunnelRun::scan_all(std::size_t keep) {
-    scan_codes({nullptr, store_.rows.size()}, keep, filter());
-    return store_.rows.size();
+    const std::size_t rows = rows_;  // a scan that gives way looks again
+    scan_codes({nullptr, rows}, keep, filter());
+    return rows;
 }
 
 void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* filter) {
@@ -142,7 +142,7 @@ void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* f
     const std::size_t widened =
         keep >= scanned.n ? keep : codes.widening() * keep;  // where all stay, all are scored
     codes.prepare(query_);
-    const Look then = look();
+    const Look then = looked();
     scan(kernels_, codes, query_, scanned, widened, filter, candidates_, &turn_);
     if (turn_.given() != then.given) catch_up(codes, then);
     if (codes.widening() > 1) {

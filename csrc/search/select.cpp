@@ -79,11 +79,12 @@ void merge_lists(const Selection& before, std::vector<SlotAndRow>& came, Selecti
 
 }  // namespace
 
-Selection select_rows(const Store& store, FairLock& lock, const KeySpan& passing) {
+Selection select_rows(const Store& store, FairLock& lock, FairLock& appends,
+                      const KeySpan& passing) {
     Selection selection;
     std::vector<SlotAndRow> rows;
     {
-        Turn turn(lock);
+        KeyTurn turn(lock, appends);
         selection.epoch = store.epoch;
         for (std::size_t i = 0; i < passing.n; ++i) {
             if (i % kLookedUp == 0) turn.give_way();
@@ -101,12 +102,13 @@ Selection select_rows(const Store& store, FairLock& lock, const KeySpan& passing
     return selection;
 }
 
-std::optional<Selection> reselect_rows(const Store& store, FairLock& lock, const Selection& before,
-                                       const KeySpan& changed, const KeySpan& passing) {
+std::optional<Selection> reselect_rows(const Store& store, FairLock& lock, FairLock& appends,
+                                       const Selection& before, const KeySpan& changed,
+                                       const KeySpan& passing) {
     Selection after;
     std::vector<SlotAndRow> came, all;
     {
-        Turn turn(lock);
+        KeyTurn turn(lock, appends);
         if (store.epoch - before.epoch > store.reborn.size()) return std::nullopt;
         after.epoch = store.epoch;
         after.of_rows = store.rows.size();

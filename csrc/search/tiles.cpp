@@ -25,9 +25,9 @@ float bound_of(float scale, float threshold) {
 
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
                                                const std::vector<TileQuery>& queries,
-                                               std::size_t keep, const RowFilter* filter,
-                                               Turn& turn) {
-    const std::size_t n = queries.size(), rows = codes.rows(), width = round_up(codes.dims(), 4),
+                                               std::size_t keep, std::size_t rows,
+                                               const RowFilter* filter, Turn& turn) {
+    const std::size_t n = queries.size(), width = round_up(codes.dims(), 4),
                       stride = round_up(codes.dims(), kCacheLine);
     keep = std::min(keep, rows);
     const std::size_t room =

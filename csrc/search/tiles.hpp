@@ -20,11 +20,11 @@ struct TileQuery {
     float scale;
 };
 
-// The best `keep` rows of each query, in no order; all rows when they are fewer. filter: the rows
-// that may be answers, or nullptr for all. turn: gives way between blocks of rows.
+// The best `keep` rows of each query of the first so many, in no order; all when they are fewer.
+// filter: the rows that may be answers, or nullptr for all. turn: gives way between blocks of rows.
 std::vector<std::vector<Candidate>> scan_tiles(const Kernels& kernels, const FlatCodes& codes,
                                                const std::vector<TileQuery>& queries,
-                                               std::size_t keep, const RowFilter* filter,
-                                               Turn& turn);
+                                               std::size_t keep, std::size_t rows,
+                                               const RowFilter* filter, Turn& turn);
 
 }  // namespace mrl

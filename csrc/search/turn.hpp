@@ -17,14 +17,34 @@ class Turn {
         if (!lock_.is_wanted()) return;
         hold_.unlock();
         ++given_;
-        hold_.lock();
+        lock_.lock_shared_in_turn();
+        hold_ = std::shared_lock(lock_, std::adopt_lock);
     }
+    bool is_wanted() const { return lock_.is_wanted(); }
     std::size_t given() const { return given_; }  // how often it did
 
   private:
     FairLock& lock_;
     std::shared_lock<FairLock> hold_;
     std::size_t given_ = 0;
+};
+
+// A turn in which keys may be looked up: rows may be put beside searches, but not beside these.
+class KeyTurn {
+  public:
+    KeyTurn(FairLock& lock, FairLock& appends) : appends_(appends), turn_(lock), hold_(appends) {}
+
+    void give_way() {
+        if (!appends_.is_wanted() && !turn_.is_wanted()) return;
+        hold_.unlock();
+        turn_.give_way();
+        hold_.lock();
+    }
+
+  private:
+    FairLock& appends_;
+    Turn turn_;
+    std::shared_lock<FairLock> hold_;
 };
 
 }  // namespace mrl

@@ -59,9 +59,9 @@ class FileWriter {
     void array(std::string_view name, const Array<T>& values) {
         add(name, values.data(), values.size(), sizeof(T));
     }
-    template <class T>
-    void list(std::string_view name, const std::vector<T>& values) {
-        add(name, values.data(), values.size(), sizeof(T));
+    template <class Values>
+    void list(std::string_view name, const Values& values) {
+        add(name, values.data(), values.size(), sizeof(*values.data()));
     }
     template <class T>
     void value(std::string_view name, const T& one) {
@@ -110,11 +110,11 @@ class FileReader {
             values.map_file(file_, section.offset, section.bytes / sizeof(T));
         }
     }
-    template <class T>
-    void list(std::string_view name, std::vector<T>& values) {
-        const Section& section = find(name, sizeof(T));
+    template <class Values>
+    void list(std::string_view name, Values& values) {
+        const Section& section = find(name, sizeof(*values.data()));
         if (checks_ == Checks::lists) check(section, 1);
-        values.resize(section.bytes / sizeof(T));
+        values.resize(section.bytes / sizeof(*values.data()));
         read(section, values.data());
     }
     template <class T>

@@ -39,6 +39,12 @@ bool FlatCodes::make_room(std::size_t rows, Growth growth) {
     return has_room;
 }
 
+bool FlatCodes::has_room(std::size_t rows) const {
+    return codes_.has_room(rows * stride_) && factor_.has_room(rows) &&
+           (metric_ != Metric::l2 || addend_.has_room(rows)) &&
+           (precision_ != Precision::bit || ones_.has_room(rows));
+}
+
 void FlatCodes::encode(std::size_t row, const float* vector) {
     const float inverse = metric_ == Metric::inner_product ? 1.0f : inverse_norm(vector, dims_);
     const double norm = inverse > 0 ? 1.0 / inverse : 0.0;

@@ -40,6 +40,7 @@ class FlatCodes {
 
     void resize(std::size_t rows);
     bool make_room(std::size_t rows, Growth growth);
+    bool has_room(std::size_t rows) const;
     void encode(std::size_t row, const float* vector);
     // Of the projection: a row's coordinates and |y|^2.
     void encode(std::size_t row, const float* coordinates, float square);

@@ -126,6 +126,13 @@ void Keys::make_room(std::size_t rows, std::string_view key, std::size_t more, G
     }
 }
 
+bool Keys::has_room(std::string_view key) const {
+    if (is_full(1) || !next_table_.empty()) return false;
+    if (type_ != KeyType::text) return fixed_.has_room(fixed_.size() + key.size());
+    return begins_.has_room(begins_.size() + 1) && lengths_.has_room(lengths_.size() + 1) &&
+           text_.has_room(text_.size() + key.size());
+}
+
 std::uint32_t Keys::find(std::string_view key) const {
     if (table_.empty()) return kNone;
     const std::uint32_t entry = table_[position_of(key)];

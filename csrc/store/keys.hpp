@@ -40,6 +40,8 @@ class Keys {
     // In place others may look keys up meanwhile; a larger table then waits for the next call that
     // moves, before which no key may be set or erased.
     void make_room(std::size_t rows, std::string_view key, std::size_t more, Growth growth);
+    // Whether there is room for another row with this key without anything moving.
+    bool has_room(std::string_view key) const;
     // The row of a key, or kNone.
     std::uint32_t find(std::string_view key) const;
     void erase(std::size_t row);

@@ -51,6 +51,9 @@ class LineCodes {
         const bool has_room = high_.make_room(slots * kLineBytes, growth);
         return low_.make_room(slots * kLineBytes, growth) && has_room;
     }
+    bool has_room(std::size_t slots) const {
+        return high_.has_room(slots * kLineBytes) && low_.has_room(slots * kLineBytes);
+    }
     void like(const LineCodes& others) { reset(others.metric_, others.unit_); }
     void encode(std::size_t slot, const float* coordinates, float square);
     // The coordinates, about, as far as a code of all of a row tells them.

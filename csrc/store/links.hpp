@@ -21,13 +21,15 @@ constexpr std::size_t kMostGroups = 256;  // of kMostEntries
 class Links {
   public:
     void resize(std::size_t slots) {
-        const std::size_t before = links_.size();
-        links_.resize(slots * kDegree);
-        if (links_.size() > before) std::fill(links_.begin() + before, links_.end(), kNoLink);
+        const std::size_t before = links_.size(), after = slots * kDegree;
+        links_.make_room(after);
+        if (after > before) std::fill(links_.data() + before, links_.data() + after, kNoLink);
+        links_.resize(after);
     }
     bool make_room(std::size_t slots, Growth growth) {
         return links_.make_room(slots * kDegree, growth);
     }
+    bool has_room(std::size_t slots) const { return links_.has_room(slots * kDegree); }
     std::size_t slots() const { return links_.size() / kDegree; }
     std::uint32_t* of(std::size_t slot) { return links_.data() + slot * kDegree; }
     const std::uint32_t* of(std::size_t slot) const { return links_.data() + slot * kDegree; }

@@ -17,6 +17,7 @@ class Bitmap {
     bool make_room(std::size_t bits, Growth growth) {
         return words_.make_room((bits + 63) / 64, growth);
     }
+    bool has_room(std::size_t bits) const { return words_.has_room((bits + 63) / 64); }
     bool test(std::size_t i) const { return (word(i) >> (i & 63) & 1) != 0; }
     void set(std::size_t i) { put(i, word(i) | std::uint64_t{1} << (i & 63)); }
     void clear(std::size_t i) { put(i, word(i) & ~(std::uint64_t{1} << (i & 63))); }

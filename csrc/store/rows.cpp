@@ -49,6 +49,12 @@ bool Rows::make_room(std::size_t rows, Growth growth) {
     return has_room;
 }
 
+bool Rows::has_room(std::size_t rows) const {
+    return codes_.has_room(rows * code_stride_) && scale_.has_room(rows) &&
+           square_.has_room(rows) && (!keep_vectors_ || vectors_.has_room(rows * dims_)) &&
+           (metric_ != Metric::cosine || inverse_norm_.has_room(rows));
+}
+
 void Rows::encode(std::size_t row, const float* vector) {
     const double square = square_of(vector, dims_);
     const float scale = kernels().quantise_int8(vector, dims_, codes_.data() + row * code_stride_);
@@ -69,16 +75,24 @@ void Rows::encode(std::size_t row, const float* vector) {
 void Rows::append(const float* vectors, std::size_t n, std::size_t vector_stride,
                   std::size_t threads) {
     const std::size_t first = size(), rows = first + n;
-    if (keep_vectors_) vectors_.resize(rows * dims_);
-    codes_.resize(rows * code_stride_);
-    scale_.resize(rows);
-    square_.resize(rows);
-    if (metric_ == Metric::cosine) inverse_norm_.resize(rows);
+    make_room(rows, Growth::moves);
     parallel_for(threads, (n + kBlock - 1) / kBlock, [&](std::size_t block, std::size_t) {
         const std::size_t end = std::min(n, (block + 1) * kBlock);
         for (std::size_t i = block * kBlock; i < end; ++i)
             encode(first + i, vectors + i * vector_stride);
     });
+    lengthen(rows);
+}
+
+void Rows::write_ahead(const float* vector) { encode(size(), vector); }
+
+// The scales last: they are what size() goes by.
+void Rows::lengthen(std::size_t rows) {
+    if (keep_vectors_) vectors_.resize(rows * dims_);
+    codes_.resize(rows * code_stride_);
+    square_.resize(rows);
+    if (metric_ == Metric::cosine) inverse_norm_.resize(rows);
+    scale_.resize(rows);
 }
 
 bool Rows::equals(std::size_t row, const float* vector) const {

@@ -38,6 +38,10 @@ class Rows {
     // Encodes n vectors behind those that are there. Finite values only.
     void append(const float* vectors, std::size_t n, std::size_t vector_stride,
                 std::size_t threads);
+    // The same for one, where there is room, in two steps: its codes are there from the first on,
+    // and it is a row from the second on, for who reads meanwhile, too.
+    void write_ahead(const float* vector);
+    void lengthen(std::size_t rows);
     // Whether a row is what this vector would be encoded as: the same bits, or the same code where
     // vectors are not kept.
     bool equals(std::size_t row, const float* vector) const;
@@ -46,6 +50,8 @@ class Rows {
     void reserve(std::size_t rows);
     // Room for so many rows, so that to append up to them does not throw.
     bool make_room(std::size_t rows, Growth growth);
+
+    bool has_room(std::size_t rows) const;
 
     void prepare(const float* query, RowQuery& prepared) const;
 

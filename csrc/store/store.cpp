@@ -10,8 +10,9 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kBlock = 96;      // rows projected together
-constexpr std::size_t kFew = 64;        // numbers that a list begins with
+constexpr std::size_t kBlock = 96;                                // rows projected together
+constexpr std::size_t kFew = 64;                                  // numbers that a list begins with
+constexpr std::size_t kMany = kHugePage / sizeof(std::uint32_t);  // and goes on with
 constexpr std::size_t kReborn = 65536;  // rows in dead ones' places, that are known by number
 
 // Calls take(row, coordinates, |y|^2) for every row, block by block.
@@ -80,6 +81,7 @@ void Store::append(const KeySpan& more, const float* vectors, std::size_t vector
     deleted.resize(rows.size());
     born.resize(rows.size());
     live += more.n;
+    publish();
 }
 
 std::vector<float> Store::sample(std::size_t n) const {
@@ -149,10 +151,15 @@ bool Store::make_room(std::string_view key, std::size_t rows_after, std::size_t 
         for (FlatCodes& codes : flat) has_room &= codes.make_room(rows_after, growth);
         has_room &= rows.make_room(rows_after, growth);
     }
-    if (growth == Growth::in_place) return has_room;
-    for (std::vector<std::uint32_t>* list : {&free_rows, &waiting}) {
-        if (list->size() == list->capacity()) list->reserve(std::max(kFew, 2 * list->size()));
+    if (has_graph) {  // it moves twice at most: from the second time on it grows in place
+        const std::size_t waits = waiting.size() + more;
+        has_room &= growth == Growth::moves && !waiting.has_room(waits)
+                        ? waiting.make_room(std::max(waiting.empty() ? kFew : kMany, waits))
+                        : waiting.make_room(waits, growth);
     }
+    if (growth == Growth::in_place) return has_room;
+    if (free_rows.size() == free_rows.capacity())
+        free_rows.reserve(std::max(kFew, 2 * free_rows.size()));
     if (rows_after == rows.size()) reborn.resize(kReborn);
     return true;
 }
@@ -189,13 +196,49 @@ void Store::put(std::string_view key, const float* vector) {
         reborn[epoch % reborn.size()] = row;
         deleted.clear(row);
     } else {
-        row = static_cast<std::uint32_t>(rows.size());
-        lengthen(rows.size() + 1);
-        rows.append(vector, 1, dims(), 1);
-        if (!row_of_slots.empty()) row_of_slots[row] = slot_of_rows[row] = row;
+        return append(key, vector);
     }
     keys.set(row, key);
+    encode(row, vector);
+    --dead;
+    come_alive(row);
+}
+
+void Store::append(std::string_view key, const float* vector) {
+    const auto row = static_cast<std::uint32_t>(rows.size());
+    rows.write_ahead(vector);
+    if (!row_of_slots.empty()) row_of_slots.data()[row] = slot_of_rows.data()[row] = row;
+    encode(row, vector);
+    keys.set(row, key);
+    lengthen(row + 1);
+    rows.lengthen(row + 1);
+    come_alive(row);
+}
+
+void Store::come_alive(std::uint32_t row) {
     ++live;
+    const std::uint32_t slot = slot_of(row);
+    if (has_graph) waiting.append(&slot, 1);
+    publish();
+}
+
+bool Store::append_beside(std::string_view key, const float* vector) {
+    if (!free_rows.empty() || !has_room(key) || keys.find(key) != Keys::kNone) return false;
+    append(key, vector);
+    return true;
+}
+
+bool Store::has_room(std::string_view key) const {
+    const std::size_t n = rows.size() + 1;
+    return keys.has_room(key) && rows.has_room(n) && deleted.has_room(n) && born.has_room(n) &&
+           (row_of_slots.empty() || (row_of_slots.has_room(n) && slot_of_rows.has_room(n))) &&
+           (!has_graph || (links.has_room(n) && waiting.has_room(waiting.size() + 1))) &&
+           (!has_line_codes || lines.has_room(n)) &&
+           std::all_of(flat.begin(), flat.end(),
+                       [n](const FlatCodes& codes) { return codes.has_room(n); });
+}
+
+void Store::encode(std::uint32_t row, const float* vector) {
     if (rows.square(row) > longest_square) longest_square = rows.square(row);
     float coordinates[kLineCoordinates], square = 0;
     if (projection) projection->project(rows, &row, 1, coordinates, &square);
@@ -207,13 +250,13 @@ void Store::put(std::string_view key, const float* vector) {
             codes.encode(row, vector);
         }
     }
-    if (has_graph) waiting.push_back(slot_of(row));
 }
 
 void Store::remove(std::uint32_t row) {
     keys.erase(row);
     deleted.set(row);
     --live;
+    ++dead;
     if (has_graph) {
         ++marked;
     } else {

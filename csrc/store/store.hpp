@@ -40,15 +40,32 @@ struct Store {
     float alpha = kAlpha;                             // with which the graph was built
     Array<std::uint32_t> row_of_slots, slot_of_rows;  // empty: a row's slot is its number
     std::vector<FlatCodes> flat;
-    Bitmap deleted;             // rows
-    Array<std::uint64_t> born;  // of each row: the epoch in which it took a dead one's place
-    std::vector<std::uint32_t> waiting;    // slots that are not linked yet
+    Bitmap deleted;                // rows
+    Array<std::uint64_t> born;     // of each row: the epoch in which it took a dead one's place
+    Array<std::uint32_t> waiting;  // slots that are not linked yet
     std::vector<std::uint32_t> free_rows;  // no slot links to theirs
     std::size_t marked = 0;                // deleted rows that still have a slot
     std::size_t live = 0;                  // rows that are not deleted
+    std::size_t dead = 0;                  // and those that are
+    std::uint64_t published = 0;           // what searches go by: moment()
     std::uint64_t epoch = 0;  // counts rows that took a dead one's place, since it was opened
     std::vector<std::uint32_t> reborn;  // the last of them: that of an epoch at epoch % size
     double longest_square = 0;          // inner product: what lifts are measured from
+
+    // How many rows there are, and how many of their slots wait, at one moment: rows may be put
+    // behind them beside who reads.
+    struct Moment {
+        std::uint32_t rows, waiting;
+    };
+    Moment moment() const {
+        const std::uint64_t both = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+        return {static_cast<std::uint32_t>(both >> 32), static_cast<std::uint32_t>(both)};
+    }
+    // After every change of either.
+    void publish() {
+        __atomic_store_n(&published, std::uint64_t{rows.size()} << 32 | waiting.size(),
+                         __ATOMIC_RELEASE);
+    }
 
     Metric metric() const { return rows.metric(); }
     std::size_t dims() const { return rows.dims(); }
@@ -81,6 +98,10 @@ struct Store {
     // deleted. Where memory is short nothing is changed.
     void put(std::string_view key, const float* vector);
     void remove(std::uint32_t row);
+    // The same beside searches, for a new key, where a new row can be put behind the others and
+    // nothing moves; false where that is not so. Whoever looks keys up must not do so meanwhile.
+    // Searches go by moment(): a row is in none before all of it is there.
+    bool append_beside(std::string_view key, const float* vector);
     // What of putting `more` rows takes long, and can be done while others read: call it before, in
     // place. Where it returns false arrays will move, as they do here when they may.
     bool prepare(std::size_t more, Growth growth);
@@ -88,6 +109,11 @@ struct Store {
   private:
     bool make_room(std::string_view key, std::size_t rows_after, std::size_t more, Growth growth);
     void lengthen(std::size_t rows_after);
+    bool has_room(std::string_view key) const;
+    // The codes of a row, of which rows.code() is there already.
+    void encode(std::uint32_t row, const float* vector);
+    void append(std::string_view key, const float* vector);
+    void come_alive(std::uint32_t row);
 };
 
 }  // namespace mrl

@@ -99,7 +99,8 @@ void visit(Store& store, Visitor& v) {
 
 template <class Numbers>
 bool are_below(const Numbers& numbers, std::size_t n) {
-    return std::all_of(numbers.begin(), numbers.end(), [n](std::uint32_t x) { return x < n; });
+    return std::all_of(numbers.data(), numbers.data() + numbers.size(),
+                       [n](std::uint32_t x) { return x < n; });
 }
 
 bool are_inverse(Array<std::uint32_t>& row_of_slots, Array<std::uint32_t>& slot_of_rows,
@@ -122,6 +123,8 @@ bool restore(Store& store) {
     store.born.resize(n);
     const std::size_t gone = store.deleted.count();
     store.live = n - gone;
+    store.dead = gone;
+    store.publish();
     if (!store.keys.restore(n, store.live) || store.marked > gone) return false;
     if (store.projection && !store.projection->restore(store.metric(), store.dims())) return false;
     if ((store.has_line_codes || store.has_graph) && !store.projection) return false;

@@ -31,4 +31,13 @@ Features features();
 // How Linux calls a single one of them (the flags of /proc/cpuinfo).
 const char* name_of(Features feature);
 
+// Between two looks at what another core will change.
+inline void pause_core() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 }  // namespace mrl::cpu

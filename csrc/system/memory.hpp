@@ -51,10 +51,10 @@ class Array {
     const T* data() const { return data_; }
     T& operator[](std::size_t i) { return data_[i]; }
     const T& operator[](std::size_t i) const { return data_[i]; }
-    // Rising while others read, for whom the memory behind it is nothing yet.
-    std::size_t size() const { return __atomic_load_n(&size_, __ATOMIC_RELAXED); }
+    // It may rise while others read: who sees it risen sees what was written below it before.
+    std::size_t size() const { return __atomic_load_n(&size_, __ATOMIC_ACQUIRE); }
     // What it takes: a large one what is used of it, by whole pages.
-    std::size_t bytes() const { return heap_ != 0 ? heap_ : round_up(size_ * sizeof(T), kPage); }
+    std::size_t bytes() const { return heap_ != 0 ? heap_ : round_up(size() * sizeof(T), kPage); }
     bool empty() const { return size() == 0; }
     T* begin() { return data_; }
     T* end() { return data_ + size_; }
@@ -95,6 +95,8 @@ class Array {
         return true;
     }
 
+    bool has_room(std::size_t size) const { return size * sizeof(T) <= room(); }
+
     // The same, and for a quarter more where it moves: growing one by one is cheap.
     bool make_room(std::size_t size, Growth growth = Growth::moves) {
         const std::size_t bytes = size * sizeof(T);
@@ -113,7 +115,7 @@ class Array {
         make_room(size);
         if (size < size_)
             std::memset(static_cast<void*>(data_ + size), 0, (size_ - size) * sizeof(T));
-        __atomic_store_n(&size_, size, __ATOMIC_RELAXED);
+        __atomic_store_n(&size_, size, __ATOMIC_RELEASE);
     }
 
     void append(const T* values, std::size_t count) {

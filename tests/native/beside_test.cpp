@@ -94,6 +94,130 @@ void check_batch_gives_way(const mrl::Plan& plan, std::size_t queries) {
     CHECK(answered == queries && answered_then < queries);
 }
 
+mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision, std::size_t n) {
+    return {.route = mrl::Route::flat,
+            .effort = 0,
+            .stages = {{space, dims, precision, n},
+                       {mrl::Space::prefix, kDims, mrl::Precision::float32, n}}};
+}
+
+// Readers do not wait for a writer that has no core; it has its turn all the same.
+void check_passing() {
+    mrl::FairLock lock(std::uint64_t{1} << 62);  // nanoseconds
+    std::atomic<bool> written{false};
+    lock.lock_shared();
+    std::thread writer([&] {
+        const std::unique_lock hold(lock);
+        written = true;
+    });
+    wait_until([&] { return lock.asleep() == 1; });
+    for (int i = 0; i < 1000; ++i) {
+        lock.lock_shared();
+        lock.unlock_shared();
+    }
+    CHECK(lock.is_wanted() && !written);
+    lock.unlock_shared();
+    writer.join();
+    CHECK(written && !lock.is_wanted() && lock.waiting() == 0);
+    lock.lock_shared();  // nobody is counted any more
+    lock.unlock_shared();
+}
+
+// A new row waits for no search, nor a search for it: it is put in the middle of one.
+void check_append_in_a_search(bool graph) {
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(3000), graph);
+    index.upsert(span({5000}), vector_of(5000).data(), kDims);  // arrays get room
+    const auto before = index.sections();
+    const auto query = vector_of(5001);
+    const mrl::Plan plan = graph ? graph_plan(50, 5) : flat_plan(mrl::Space::prefix, 16, int8, 5);
+    mrl::StageCounts counts{};
+    index.search(query.data(), 1, {.plan = plan}, counts,
+                 [&](std::size_t, const mrl::RowHit* hits, std::size_t n) {
+                     index.upsert(span({5001}), query.data(), kDims);
+                     CHECK(n == 5 && index.keys().integer(hits[0].row) != 5001);
+                 });
+    CHECK(search(index, query, plan)[0].keys[0] == 5001);
+    const auto after = index.sections();
+    CHECK(after.appended.times == before.appended.times + 1);
+    CHECK(after.put.times + after.put_moving.times == before.put.times + before.put_moving.times);
+}
+
+// How much is changed while searches wait: never more than a few rows, or the links of a batch.
+void check_sections() {
+    mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(2000), true);
+    std::vector<std::int64_t> more(1000);
+    for (std::size_t i = 0; i < more.size(); ++i) more[i] = static_cast<std::int64_t>(1500 + i);
+    index.upsert(span(more), vectors_of(more).data(), kDims);  // none of the first 500 changes
+    index.link_waiting(more.size(), 2);
+    index.upsert(span(more), vectors_of(first_keys(1000)).data(), kDims);
+    index.link_waiting(more.size(), 2);
+    index.heal();
+    const mrl::Sections sections = index.sections();
+    CHECK(sections.appended.times > 0 && sections.appended.most == 1);
+    CHECK(sections.put.times > 0 && sections.put.most <= 32);
+    CHECK(sections.put_moving.most <= 32);
+    CHECK(sections.linked.times > 0);
+    CHECK(sections.linked.most <= mrl::kTogether * (1 + mrl::kDegree));
+    CHECK(sections.mended.times > 0 && sections.mended.most <= 512);
+    CHECK(sections.buried.times > 0 && sections.buried.most <= 512);
+}
+
+// Rows that come one after another, beside searches of all of them: each answer is the first so
+// many, no fewer than were there when it was asked for, and no more than when it came.
+void check_appended_in_order(double seconds, bool graph) {
+    constexpr std::size_t kRows = 1000, kAll = 1'000'000;
+    mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    load(index, first_keys(kRows), graph);
+    constexpr auto prefix = mrl::Space::prefix, projection = mrl::Space::projection;
+    const std::vector<mrl::Plan> plans{
+        flat_plan(prefix, 16, int8, kAll), flat_plan(prefix, kDims, bit, kAll),
+        flat_plan(projection, kDims, int4, kAll), flat_plan(projection, kDims, int8, kAll)};
+    std::atomic<bool> stop{false};
+    std::atomic<std::size_t> began{kRows}, written{kRows}, searches{0};
+    std::thread writer([&] {
+        while (!stop) {
+            if (written > kRows + 100 * (searches + 1)) {  // not so many that each takes long
+                std::this_thread::yield();
+                continue;
+            }
+            const auto key = static_cast<std::int64_t>(began++);
+            index.upsert(span({key}), vector_of(key).data(), kDims);
+            ++written;
+        }
+    });
+    std::thread linker([&] {
+        while (graph && !stop) index.link_waiting(64, 1);
+    });
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                               std::chrono::duration<double>(seconds));
+    for (; searches < 20 || std::chrono::steady_clock::now() < end; ++searches) {
+        const std::size_t least = written;
+        const auto newest = static_cast<std::int64_t>(least - 1);
+        const std::size_t n = searches % 2 == 0 ? 1 : 9;  // the second by tiles
+        const auto queries = vectors_of(std::vector<std::int64_t>(n, newest));
+        const mrl::Plan& plan = plans[searches / 2 % plans.size()];
+        for (const Answer& answer : search(index, queries, plan)) {
+            const std::size_t count = answer.keys.size();
+            CHECK(least <= count && count <= began);
+            const std::set<std::int64_t> keys(answer.keys.begin(), answer.keys.end());
+            CHECK(keys.size() == count && *keys.begin() == 0);
+            CHECK(*keys.rbegin() == static_cast<std::int64_t>(count - 1));
+        }
+        if (graph) CHECK(search(index, queries, graph_plan(200, 3))[0].keys[0] == newest);
+        const mrl::Selection all = index.select(span(first_keys(least)));
+        CHECK(all.count == least);
+        CHECK(search(index, queries, plan, &all)[0].keys.size() == least);
+    }
+    stop = true;
+    writer.join();
+    linker.join();
+    std::printf("%zu searches beside %zu rows that came\n", searches.load(), written - kRows);
+    CHECK(written > kRows);
+}
+
 // Rows are written while links are looked for, many in the time that a few of them take.
 void check_writes_beside_linking() {
     constexpr std::size_t kLinked = 10 * mrl::kTogether;
@@ -114,13 +238,6 @@ void check_writes_beside_linking() {
     linker.join();
     CHECK(writes > 3 * kLinked / mrl::kTogether);  // one at a time between two of its steps were 10
     CHECK(index.waiting() == writes);
-}
-
-mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision, std::size_t n) {
-    return {.route = mrl::Route::flat,
-            .effort = 0,
-            .stages = {{space, dims, precision, n},
-                       {mrl::Space::prefix, kDims, mrl::Precision::float32, n}}};
 }
 
 // Each answer is of one moment: rows that are replaced, and whose numbers go to others, are in it
@@ -203,6 +320,12 @@ int main(int argc, char** argv) {
     check_batch_gives_way(graph_plan(200, 10), 3000);
     check_batch_gives_way(flat_plan(mrl::Space::projection, kDims, mrl::Precision::int8, 10), 3000);
     check_writes_beside_linking();
+    check_passing();
+    check_append_in_a_search(true);
+    check_append_in_a_search(false);
+    check_sections();
+    check_appended_in_order(seconds, true);
+    check_appended_in_order(seconds, false);
     check_moments(seconds, true);
     check_moments(seconds, false);
     std::printf("beside: turns, batches, moments\n");
