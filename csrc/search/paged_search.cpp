@@ -59,7 +59,8 @@ void PagedSearch::begin_walk() {
     enter(*kernels_, source_->entries, line_query_, walk_);
     // Links may lead to slots that wait already; they are looked at for themselves.
     for (std::uint32_t i = 0; i < meta_->reused; ++i) {
-        if (meta_->reused_slots[i] < meta_->linked) walk_.first_visit(meta_->reused_slots[i]);
+        const std::uint32_t slot = meta_->reused_slots[i];
+        if (slot < meta_->linked && walk_.first_visit(slot)) walk_.met(&slot, 1);
     }
     state_ = State::pop;
 }

@@ -23,6 +23,7 @@ void PagedSearch::pop() {
         hops_ = options_.effort;
     }
     if (pops == 0) {
+        walk_.done();
         next_ = gathers_ ? waiting() : 0;
         next_tail();
         return;
@@ -68,6 +69,7 @@ void PagedSearch::use_links() {
             n_met_ += walk_.first_visit(to[e]) ? 1 : 0;
         }
     }
+    walk_.met(met_, n_met_);
     state_ = n_met_ == 0 ? State::pop : State::lines;
     if (n_met_ != 0) ask_items(MRL_LINES, met_, n_met_);
 }

@@ -10,7 +10,14 @@ namespace mrl {
 using namespace walk_rule;
 
 void Walk::prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries) {
-    visited_.assign((slots + 7) / 8, 0);
+    if (met_all_ && slots >= many_slots_ && slots == slots_) {
+        for (const std::uint32_t slot : met_) visited_[slot >> 3] = 0;
+    } else {
+        visited_.assign((slots + 7) / 8, 0);
+    }
+    slots_ = slots;
+    met_all_ = false;
+    met_.clear();
     const std::size_t room =
         std::max(pool_keep + kPoolTies + kPoolSlack + kPops * kDegree, entries) + 64;
     if (key_.size() < room) {
@@ -29,12 +36,16 @@ void enter(const Kernels& kernels, const Entries& entries, const LineQuery& quer
     kernels.pool_cut(&pool, kEntryPool);
     pool.threshold = kInfinity;
     for (std::size_t i = 0; i < pool.size; ++i) walk.first_visit(pool.id[i]);
+    walk.met(pool.id, pool.size);
 }
 
 void walk_graph(const Kernels& kernels, const GraphView& graph, const LineQuery& query,
                 const WalkOptions& options, const RowFilter* filter, Walk& walk) {
     walk.prepare(graph.links.slots(), options.pool, graph.entries.size());
-    if (options.hidden != kNoLink) walk.first_visit(options.hidden);
+    if (options.hidden != kNoLink) {
+        walk.first_visit(options.hidden);
+        walk.met(&options.hidden, 1);
+    }
     Pool& pool = walk.pool;
     enter(kernels, graph.entries, query, walk);
     for (std::size_t i = 0; i < pool.size && options.hidden != kNoLink; ++i) {
@@ -89,6 +100,7 @@ void walk_graph(const Kernels& kernels, const GraphView& graph, const LineQuery&
             }
         }
         if (found == 0) break;
+        walk.met(met, count);
         alignas(64) float scores[kPops * kDegree];
         kernels.score_high(&query, high, met, count, scores);
         walk.scored += count;
@@ -108,6 +120,7 @@ void walk_graph(const Kernels& kernels, const GraphView& graph, const LineQuery&
         kernels.pool_append(&pool, scores, met, count);
         if (pool.size >= options.pool + kPoolSlack) kernels.pool_cut(&pool, options.pool);
     }
+    walk.done();
 }
 
 }  // namespace mrl

@@ -33,11 +33,17 @@ struct WalkOptions {
 // What one walk needs beside the graph; kept and used again. One thread at a time.
 class Walk {
   public:
+    // From so many slots on, a walk forgets the slots that the one before it met one by one: to
+    // clear a bit for each slot would take longer than the walk.
+    explicit Walk(std::size_t many_slots = 1 << 20) : many_slots_(many_slots) {}
+
     Pool pool{};
     std::vector<std::uint32_t> popped;  // the slots whose links were followed, in order
     std::size_t scored = 0;             // lines read
 
     void prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries);
+    // Slots are visited a batch at a time: first_visit() of each, then met() with those for which
+    // it was true; and when the walk has ended, done().
     bool first_visit(std::uint32_t slot) {
         std::uint8_t& byte = visited_[slot >> 3];
         const unsigned bit = 1u << (slot & 7);
@@ -45,9 +51,16 @@ class Walk {
         byte = static_cast<std::uint8_t>(byte | bit);
         return first;
     }
+    void met(const std::uint32_t* slots, std::size_t n) {
+        if (slots_ >= many_slots_) met_.insert(met_.end(), slots, slots + n);
+    }
+    void done() { met_all_ = true; }
 
   private:
-    std::vector<std::uint8_t> visited_;
+    std::size_t many_slots_, slots_ = 0;
+    std::vector<std::uint8_t> visited_;  // a bit a slot
+    std::vector<std::uint32_t> met_;     // those whose bits are set, where slots are many …
+    bool met_all_ = false;               // … unless the walk was broken off
     Array<float> key_, open_;
     Array<std::uint32_t> id_;
 };

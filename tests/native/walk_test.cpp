@@ -10,6 +10,8 @@
 #include "check.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/pack.hpp"
+#include "search/entries.hpp"
+#include "search/walk.hpp"
 #include "store/line_codes.hpp"
 #include "store/rows.hpp"
 #include "system/memory.hpp"
@@ -365,6 +367,58 @@ void check_quantising(std::mt19937& random) {
     }
 }
 
+// A walk that forgets one by one what the one before it met goes as one that clears all bits, also
+// behind one that was broken off, and over another number of slots.
+void check_forgetting(std::mt19937& random) {
+    constexpr std::size_t kSlots = 1500, kFewer = 1100;
+    std::normal_distribution<float> normal;
+    const auto coordinates = [&] {
+        std::vector<float> z(mrl::kLineCoordinates);
+        for (float& x : z) x = normal(random);
+        return z;
+    };
+    struct Graph {
+        mrl::Links links;
+        mrl::LineCodes lines;
+        mrl::Entries entries;
+    };
+    std::vector<Graph> graphs(2);
+    for (std::size_t g = 0; g < graphs.size(); ++g) {
+        const std::size_t slots = g == 0 ? kSlots : kFewer;
+        graphs[g].lines.reset(mrl::Metric::l2, 1.0f);
+        graphs[g].lines.resize(slots);
+        graphs[g].links.resize(slots);
+        for (std::size_t slot = 0; slot < slots; ++slot) {
+            const auto z = coordinates();
+            graphs[g].lines.encode(slot, z.data(), 240.0f);
+            std::uint32_t to[mrl::kDegree];
+            for (auto& other : to) other = static_cast<std::uint32_t>(random() % slots);
+            graphs[g].links.set(slot, to, mrl::kDegree);
+        }
+        graphs[g].entries = mrl::group_entries(graphs[g].lines, {1, 70, 900});
+    }
+    mrl::Walk clearing, forgetting(0);
+    for (unsigned round = 0; round < 60; ++round) {
+        const Graph& graph = graphs[round % 7 == 3 ? 1 : 0];
+        const mrl::GraphView view{graph.links, graph.entries, graph.lines};
+        mrl::LineQuery query;
+        const auto z = coordinates();
+        graph.lines.prepare(z.data(), query);
+        const mrl::WalkOptions options{
+            .hops = 20, .pool = 40, .hidden = round % 3 == 0 ? 900 : mrl::kNoLink};
+        if (round % 5 == 2) {  // broken off, with bits that nobody told it of
+            forgetting.prepare(graph.links.slots(), options.pool, graph.entries.size());
+            for (std::uint32_t slot = 0; slot < kFewer; slot += 3) forgetting.first_visit(slot);
+        }
+        for (mrl::Walk* walk : {&clearing, &forgetting})
+            mrl::walk_graph(scalar(), view, query, options, nullptr, *walk);
+        CHECK(clearing.popped == forgetting.popped);
+        CHECK(clearing.scored == forgetting.scored && clearing.pool.size == forgetting.pool.size);
+        CHECK(std::equal(clearing.pool.id, clearing.pool.id + clearing.pool.size,
+                         forgetting.pool.id));
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -379,5 +433,6 @@ int main() {
     check_tiles(random);
     check_gathers(random);
     check_quantising(random);
+    check_forgetting(random);
     std::printf("lines, pools, tiles, gathers: all sets agree\n");
 }
