@@ -20,7 +20,7 @@ struct Int8 : Bytes {
     }
     static inline type add_step(wide q, wide r, type sum) { return _mm512_dpbusd_epi32(sum, r, q); }
 
-    static constexpr size_t parts = 1, height = 6, width = 4, alone = 4, chunk = kWidestTile;
+    static constexpr size_t parts = 1, height = 6, width = 4, alone = 8, chunk = kWidestTile;
     using packed = __m512i;
     using Left = PlainLeft<Int8>;
     template <size_t>

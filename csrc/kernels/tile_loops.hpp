@@ -126,17 +126,21 @@ __attribute__((noinline)) void tile(const typename V::Left left, const int32_t* 
 template <class V, size_t height>
 inline void tile_rows(const int8_t* a, const int32_t* offsets, size_t a_stride, const uint8_t* b,
                       size_t n_blocks, size_t dims, int32_t* out, size_t out_stride) {
-    // A row alone waits for each of its sums: it takes more blocks at once.
-    constexpr size_t kWidth = height == 1 ? V::alone : V::width;
     const auto chunk = [&](size_t first, size_t count, const int32_t* start, size_t block,
                            size_t blocks, int32_t* to, size_t to_stride) {
         typename V::template Prepared<height> prepared;
         const typename V::Left left = prepared.rows(a + first, a_stride, count);
         const uint8_t* from = b + block * 16 * dims + 16 * first;
         size_t i = 0;
-        for (; i + kWidth <= blocks; i += kWidth) {
-            tile<V, height, kWidth>(left, start, from + i * 16 * dims, 16 * dims, count,
-                                    to + i * 16, to_stride);
+        if constexpr (height == 1) {  // it waits for each of its sums: more blocks at once
+            for (; i + V::alone <= blocks; i += V::alone) {
+                tile<V, 1, V::alone>(left, start, from + i * 16 * dims, 16 * dims, count,
+                                     to + i * 16, to_stride);
+            }
+        }
+        for (; i + V::width <= blocks; i += V::width) {
+            tile<V, height, V::width>(left, start, from + i * 16 * dims, 16 * dims, count,
+                                      to + i * 16, to_stride);
         }
         for (; i < blocks; ++i) {
             tile<V, height, 1>(left, start, from + i * 16 * dims, 16 * dims, count, to + i * 16,
@@ -167,6 +171,10 @@ inline void tile_offset_rows(const int8_t* a, size_t a_stride, const uint8_t* b,
 template <class V>
 void tile_in_registers(const int8_t* a, size_t n_a, size_t a_stride, const uint8_t* b,
                        size_t n_blocks, size_t dims, int32_t* out, size_t out_stride) {
+    if (n_a == 1) {  // no other row would find a group in the cache
+        tile_offset_rows<V, 1>(a, a_stride, b, n_blocks, dims, out, out_stride);
+        return;
+    }
     for (size_t block = 0; block < n_blocks; block += kTileBlocks) {
         const size_t blocks = n_blocks - block < kTileBlocks ? n_blocks - block : kTileBlocks;
         const uint8_t* group = b + block * 16 * dims;

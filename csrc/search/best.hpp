@@ -58,12 +58,11 @@ Score keep_best(std::vector<T>& all, std::size_t keep, Score unlimited) {
     return edge;
 }
 
-// The same for candidates, a short list by ranks.
-inline float keep_best(const Kernels& kernels, std::vector<Candidate>& all, std::size_t keep) {
+// The same for a list of at most kRanked candidates, by their ranks.
+inline float keep_ranked(std::vector<Candidate>& all, std::size_t keep,
+                         const std::uint16_t* ranks) {
     const std::size_t n = all.size();
-    if (n <= keep || n > kRanked) return keep_best(all, keep, kInfinity);
-    std::uint16_t ranks[kRanked];
-    rank_candidates(kernels, all.data(), n, ranks);
+    if (n <= keep) return kInfinity;
     std::size_t better = 0;
     for (std::size_t i = 0; i < n; ++i) better += ranks[i] < keep ? 1 : 0;
     if (better > keep)
@@ -79,6 +78,44 @@ inline float keep_best(const Kernels& kernels, std::vector<Candidate>& all, std:
     }
     all.resize(kept);
     return edge;
+}
+
+// The same for candidates, a short list by ranks.
+inline float keep_best(const Kernels& kernels, std::vector<Candidate>& all, std::size_t keep) {
+    const std::size_t n = all.size();
+    if (n <= keep || n > kRanked) return keep_best(all, keep, kInfinity);
+    std::uint16_t ranks[kRanked];
+    rank_candidates(kernels, all.data(), n, ranks);
+    return keep_ranked(all, keep, ranks);
+}
+
+// Leaves the best `keep`, and whoever is less than `slack` behind the k-th best.
+inline void keep_best(const Kernels& kernels, std::vector<Candidate>& all, std::size_t keep,
+                      std::size_t k, float slack) {
+    const std::size_t n = all.size();
+    if (!(slack > 0) || n <= std::max(keep, k)) {
+        keep_best(kernels, all, keep);
+        return;
+    }
+    const auto near = [&](float kth) {
+        const float limit = kth + slack;
+        std::size_t count = 0;
+        for (std::size_t i = 0; i < n; ++i) count += all[i].score < limit ? 1 : 0;
+        return std::max(keep, count);
+    };
+    if (n > kRanked) {
+        const auto kth = all.begin() + static_cast<std::ptrdiff_t>(k - 1);
+        std::nth_element(all.begin(), kth, all.end());
+        keep_best(all, near(kth->score), kInfinity);
+        return;
+    }
+    std::uint16_t ranks[kRanked];
+    rank_candidates(kernels, all.data(), n, ranks);
+    float kth = -kInfinity;  // the worst of those that less than k are better than
+    for (std::size_t i = 0; i < n; ++i) {
+        kth = ranks[i] < k && all[i].score > kth ? all[i].score : kth;
+    }
+    keep_ranked(all, near(kth), ranks);
 }
 
 // A scan of blocks by itself, for scores of either type.

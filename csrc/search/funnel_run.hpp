@@ -70,9 +70,6 @@ class FunnelRun {
     std::size_t walk(std::size_t keep);
     // The difference of two scores of a stage that says nothing; 0 where that is not known.
     float resolution(std::size_t number) const;
-    // How many candidates are no farther behind the k-th best than that, with the scores that
-    // score() left.
-    std::size_t as_good(std::size_t k, float resolution) const;
     // What a margin for vectors of length 1 is multiplied by.
     float unit() const;
     // The slots that no link leads to yet, beside what a walk met: by what it was scored by.

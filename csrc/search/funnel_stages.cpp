@@ -47,9 +47,7 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
 float FunnelRun::resolution(std::size_t number) const {
     if (plan_.codes(number).by_slot()) return crowd::line_resolution(unit(), store_.dims());
     if (!plan_.is_of_rows(number)) return 0;
-    const std::uint32_t row = candidates_.front().row;
-    return crowd::kRowResolution * score_noise(query_.row, store_.metric(), store_.rows.scale(row),
-                                               store_.rows.square(row));
+    return crowd::kRowResolution * store_.rows.noise(query_.row, candidates_.front().row);
 }
 
 void FunnelRun::list_allowed() {
@@ -163,19 +161,9 @@ void FunnelRun::later_stage(std::size_t number) {
     }
     score(codes);
     if (codes.by_slot()) to_rows();
-    if (rows_in > keep) cut(std::max(keep, as_good(stages().back().keep, resolution(number))));
+    if (rows_in > keep)
+        keep_best(kernels_, candidates_, keep, stages().back().keep, resolution(number));
     count(number, rows_in, candidates_.size());
-}
-
-std::size_t FunnelRun::as_good(std::size_t k, float resolution) const {
-    const std::size_t n = candidates_.size();
-    if (resolution <= 0 || n <= k) return 0;
-    std::vector<float>& scores = scratch_.scores;  // as score() left them
-    const auto kth = scores.begin() + static_cast<std::ptrdiff_t>(k - 1);
-    std::nth_element(scores.begin(), kth, scores.end());
-    const float least = *kth + resolution;
-    return static_cast<std::size_t>(
-        std::count_if(scores.begin(), scores.end(), [&](float score) { return score < least; }));
 }
 
 void FunnelRun::fetch_ahead(std::size_t keep) {

@@ -61,6 +61,11 @@ class Rows {
     // pgvector's distances, from the float32 vectors; NaN for a zero vector under cosine.
     void distances(const Kernels& kernels, const RowQuery& query, const std::uint32_t* rows,
                    std::size_t n, double* distances) const;
+    // The noise of a row's score; reads no line that score() has not read.
+    float noise(const RowQuery& query, std::size_t row) const {
+        return score_noise(query, metric_, scale_[row],
+                           metric_ == Metric::cosine ? 1.0f : square_[row]);
+    }
     // A score of `score()` as a distance, for rows whose vectors are not kept.
     double distance_of_score(const RowQuery& query, float score) const;
 

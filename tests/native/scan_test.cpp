@@ -37,6 +37,27 @@ void check_top_k(const mrl::Kernels& kernels, std::size_t n, std::size_t k, std:
     for (std::size_t i = 0; i < hits.size(); ++i) CHECK(hits[i].row == wanted[i]);
 }
 
+// The best `keep`, and all that are less than `slack` behind the k-th best.
+void check_keep_best(const mrl::Kernels& kernels, std::mt19937& random) {
+    const std::size_t n = random() % (random() % 2 == 0 ? mrl::kRanked : 400),
+                      k = 1 + random() % 20, keep = k + random() % 10;
+    const float slack = static_cast<float>(random() % 4);
+    std::vector<mrl::Candidate> all(n);
+    for (std::size_t i = 0; i < n; ++i)
+        all[i] = {static_cast<float>(random() % 100), static_cast<std::uint32_t>(i)};
+    std::shuffle(all.begin(), all.end(), random);
+    std::vector<mrl::Candidate> sorted = all;
+    std::sort(sorted.begin(), sorted.end());
+    std::size_t wanted = std::min(n, keep);
+    while (k <= n && wanted < n && sorted[wanted].score < sorted[k - 1].score + slack) ++wanted;
+
+    mrl::keep_best(kernels, all, keep, k, slack);
+
+    std::sort(all.begin(), all.end());
+    CHECK(all.size() == wanted);
+    for (std::size_t i = 0; i < wanted; ++i) CHECK(all[i].row == sorted[i].row);
+}
+
 double distance(mrl::Metric metric, const float* q, const float* r, std::size_t dims) {
     double product = 0, square = 0, qq = 0, rr = 0;
     for (std::size_t i = 0; i < dims; ++i) {
@@ -92,12 +113,13 @@ int main() {
         mrl::use_kernels(kernels->name);
         for (int round = 0; round < 200; ++round) {
             check_top_k(*kernels, random() % 3000, 1 + random() % 300, random);
+            check_keep_best(*kernels, random);
             for (mrl::Metric metric :
                  {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
                 check_exact_scan(metric, 1 + random() % 900, 1 + random() % 60, 1 + random() % 40,
                                  random);
             }
         }
-        std::printf("%s: top-k and exact scan equal a full sort\n", kernels->name);
+        std::printf("%s: top-k, what is kept and exact scan equal a full sort\n", kernels->name);
     }
 }
