@@ -120,6 +120,8 @@ def checked_plan(plan: object) -> Plan:
 
 def checked_staleness(value: object) -> float:
     """Returns `max_staleness`, seconds of at least 0."""
+    if type(value) is float and value >= 0:  # of every search
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ValueRangeError(f"max_staleness is {value!r}, wanted seconds of at least 0")
     return float(value)

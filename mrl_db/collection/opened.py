@@ -144,6 +144,26 @@ class Opened:
         assert isinstance(engine, NativeEngine)
         return engine
 
+    def search_plainly(
+        self, query: ArrayLike | None, k: int, max_staleness: float | None
+    ) -> Hits | None:
+        """Returns the hits of one query with no more said about it, where rows are loaded.
+
+        None: `search` is to go its way, or to say what is wrong.
+        """
+        engine = self.engines.get("native")
+        if engine is None or self.adaptor is not None:
+            return None
+        try:
+            hits = engine.search_one(query, k, max_staleness)
+        except CollectionNotFoundError:  # by_its_name_now
+            return None
+        if hits is not None:
+            self.log.pass_by(query, hits, k)
+            if self.promises:
+                self.promised(hits, engine)
+        return hits
+
     def plan_of(
         self, engine: Engine, k: int, shortlist: int | None = None, plan: Plan | None = None
     ) -> Plan:

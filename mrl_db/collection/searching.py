@@ -19,6 +19,8 @@ from mrl_db.postgres import catalog, rows
 from mrl_db.postgres.request import Request
 from mrl_db.recall import fates
 
+_LOADED = ("auto", "native")  # choices that mean the rows in this process, where they are
+
 
 @by_its_name_now
 def get(
@@ -55,7 +57,6 @@ def count(self: Face, where: Where | None = None, *, connection: object | None =
     return rows.count(opened.session, opened.request(where), every=True)
 
 
-@by_its_name_now
 def search(
     self: Face,
     query: ArrayLike | None = None,
@@ -121,6 +122,87 @@ def search(
         NotLoadedError: engine="native", and nothing, or not what the plan needs, is loaded.
         NotReplayedError: A standby has not replayed `after` in time.
     """
+    if (  # the usual search, whose way is short
+        where is None
+        and plan is None
+        and shortlist is None
+        and connection is None
+        and columns is not None
+        and not columns
+        and not vectors
+        and not exact
+        and text is None
+        and after is None
+        and max_distance is None
+        and group_by is None
+        and like is None
+        and mmr is None
+        and candidates is None
+        and offset == 0
+        and engine in _LOADED
+    ):
+        if threads is not None:  # nothing to one query, but it may be wrong
+            door.checked_count(threads, "threads")
+        hits = self._opened.search_plainly(query, k, max_staleness)
+        if hits is not None:
+            return hits
+    return _search(
+        self,
+        query,
+        k=k,
+        where=where,
+        columns=columns,
+        vectors=vectors,
+        text=text,
+        fusion=fusion,
+        max_distance=max_distance,
+        group_by=group_by,
+        like=like,
+        mmr=mmr,
+        candidates=candidates,
+        offset=offset,
+        shortlist=shortlist,
+        plan=plan,
+        engine=engine,
+        threads=threads,
+        max_staleness=max_staleness,
+        after=after,
+        after_timeout=after_timeout,
+        exact=exact,
+        as_stored=as_stored,
+        connection=connection,
+    )
+
+
+@by_its_name_now
+def _search(
+    self: Face,
+    query: ArrayLike | None,
+    *,
+    k: int,
+    where: Where | None,
+    columns: Sequence[str],
+    vectors: bool,
+    text: str | Sequence[str] | None,
+    fusion: wording.FusionChoice,
+    max_distance: float | None,
+    group_by: str | None,
+    like: Any,
+    mmr: float | None,
+    candidates: int | None,
+    offset: int,
+    shortlist: int | None,
+    plan: Plan | None,
+    engine: EngineChoice,
+    threads: int | None,
+    max_staleness: float | None,
+    after: str | None,
+    after_timeout: float,
+    exact: bool,
+    as_stored: bool,
+    connection: object | None,
+) -> Hits:
+    """Searches, whatever was asked for."""
     opened = self._opened.on(connection)
     if after is not None:
         _wait_for(self, after, after_timeout, connection)
@@ -171,19 +253,6 @@ def search(
     own_plan = plan is None and shortlist is None
     near = group_by is None and like is None and max_distance is None
     usual = near and mmr is None and candidates is None and offset == 0
-    if (
-        usual
-        and own_plan
-        and where is None
-        and columns is not None
-        and not columns
-        and not vectors
-        and opened.adaptor is None
-    ):
-        hits = runner.search_one(query, k)
-        if hits is not None:
-            opened.log.pass_by(query, hits, k)
-            return opened.promised(hits, runner)
     opened.follow_name(runner)
     k = door.checked_count(k, "k")
     own = None

@@ -120,11 +120,16 @@ class Engine(Protocol):
         """
         ...
 
-    def search_one(self, query: object, k: object) -> Hits | None:  # noqa: ARG002
+    def search_one(
+        self,
+        query: object,  # noqa: ARG002
+        k: object,  # noqa: ARG002
+        max_staleness: object = None,  # noqa: ARG002
+    ) -> Hits | None:
         """Returns the hits of one query in the shortest way there is, without filter and columns.
 
-        The one method whose arguments were not checked: None means that there is no short way for
-        them, and `search` is to be used.
+        The one method whose arguments were not checked, and that syncs by itself: None means that
+        there is no short way for them, and `sync` and `search` are to be used.
         """
         return None
 

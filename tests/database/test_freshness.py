@@ -10,6 +10,7 @@ import pytest
 from followed import DIMS, KEYS, ROW, N, assert_equal_to_the_database, nearest, text
 
 import mrl_db
+from mrl_db.postgres.changes import ChangeLog
 
 
 @pytest.fixture
@@ -192,6 +193,34 @@ def test_writes_as_a_replica_are_logged(docs, vectors, dsn):
         connection.execute("SET session_replication_role = replica")
         connection.execute(ROW, (N, text(vectors[N])))
     assert nearest(docs, vectors[N])[0] == N
+
+
+@pytest.mark.parametrize(
+    ("key_type", "rows"), [("bigint", "memory"), ("uuid", "memory"), ("bigint", "postgres")]
+)
+def test_a_search_asks_once_whatever_its_query_looks_like(db, vectors, monkeypatch, key_type, rows):
+    docs = db.create_collection("docs", dims=DIMS, key_type=key_type)
+    docs.add([KEYS[key_type](i) for i in range(200)], vectors[:200])
+    docs.load(rows=rows)
+    asked, news = [], ChangeLog.news
+    monkeypatch.setattr(ChangeLog, "news", lambda *of: (asked.append(of), news(*of))[1])
+    forms = (
+        vectors[3],
+        vectors[3].tolist(),
+        vectors[3].astype(np.float64),
+        np.repeat(vectors[3], 2)[::2],
+        vectors[3:4],
+    )
+
+    times = []
+    for query in forms:
+        asked.clear()
+        assert docs.search(query, k=1, threads=1).ids.item() == KEYS[key_type](3)
+        times.append(len(asked))
+
+    # Where there is a short way, it has asked before it sees that every second value is meant.
+    strided = 2 if (key_type, rows) == ("bigint", "memory") else 1
+    assert times == [1, 1, 1, strided, 1]
 
 
 def test_a_rewritten_table_is_compared(docs, vectors, execute):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db import _kernels
+from mrl_db import _kernels, door
 from mrl_db.engines.engine import TunableEngine
 from mrl_db.engines.native import background
 from mrl_db.engines.native.following import LiveIndex
@@ -43,6 +43,7 @@ from mrl_db.postgres.session import OwnSession
 
 _STAGE = struct.Struct("=QQQ")  # rows in, rows out, nanoseconds
 _PLANS = 1000
+_FLOAT32 = np.dtype(np.float32)  # NumPy has one such object in the machine's order
 _FEW = 8  # queries that an event loop may wait for
 _ALL = AllOf(())
 
@@ -105,6 +106,7 @@ class NativeEngine(TunableEngine):
         self._live = live
         self._loading = loading
         self._plan = loading.plan
+        self._has_short_way = loading.in_memory and live.info.key_type != "uuid"
         self._start_follower()
         renew_after_fork(self)
         self._plans: dict[Plan, _kernels.NativePlan] = {}
@@ -265,32 +267,37 @@ class NativeEngine(TunableEngine):
 
     # Searching
 
-    def search_one(self, query: object, k: object) -> Hits | None:
-        """Returns the hits of one query by the shortest way.
+    def search_one(self, query: object, k: object, max_staleness: object = None) -> Hits | None:
+        """Returns the hits of one query by the shortest way; see `Engine.search_one`.
 
         It takes a contiguous float32 array, and keys that are integers or text; whatever else it
         is, `search` takes it or says what is wrong with it.
         """
-        if type(k) is not int or not 0 < k < 2**31 or not self._loading.in_memory:
+        if not self._has_short_way or type(k) is not int or type(query) is not np.ndarray:
             return None
-        remembered = self._plans_of_k.get(k)
-        if remembered is None:
-            plan = with_k(self._plan, k)
-            if len(self._plans_of_k) > _PLANS:
-                self._plans_of_k.clear()
-            remembered = self._plans_of_k[k] = (self._native(plan), plan)
-        native, plan = remembered
+        if query.dtype is not _FLOAT32 or query.ndim != 1:
+            return None
+        self.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
+        native, plan = self._plans_of_k.get(k) or self._plan_of_k(k)
         index = self._live.index
-        answer = index.search_one(query, native)
+        answer = None if native is None else index.search_one(query, native)
         if answer is None:
             return None
         ids, distances, counts = answer
-        return Hits(
-            ids,
-            distances,
-            lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part),
-            certified=plan.leaves_out_none(index.rows) if plan.route == "flat" else False,
-        )
+        told = lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part)  # noqa: E731
+        hits = Hits(ids, distances, told)
+        hits.certified = plan.route == "flat" and plan.leaves_out_none(index.rows)
+        return hits
+
+    def _plan_of_k(self, k: int) -> tuple[_kernels.NativePlan | None, Plan]:
+        """The plan that is followed for k answers; as the kernels take it, if there is such a k."""
+        if not 0 < k < 2**31:
+            return None, self._plan
+        plan = with_k(self._plan, k)
+        if len(self._plans_of_k) > _PLANS:
+            self._plans_of_k.clear()
+        remembered = self._plans_of_k[k] = (self._native(plan), plan)
+        return remembered
 
     def search(
         self,

@@ -42,6 +42,8 @@ from mrl_db.postgres.session import Connection, OwnSession
 class LiveIndex:
     """The rows of a collection, as fresh as its database."""
 
+    index: _kernels.Index  # rows, codes and graph; no property: every search reads it
+
     def __init__(
         self,
         session: OwnSession,
@@ -103,11 +105,6 @@ class LiveIndex:
                 self._save()
             else:
                 self._take(found)
-
-    @property
-    def index(self) -> _kernels.Index:
-        """The rows, their codes and the graph."""
-        return self._index
 
     @property
     def follows(self) -> bool:
@@ -197,7 +194,7 @@ class LiveIndex:
         """Reads all rows anew, and remembers as of when."""
         log, began = self._log, self.freshness.begin(self._following.clock())
         if log is None:
-            self._index, _ = self._read(self.info, None, None)
+            self.index, _ = self._read(self.info, None, None)
             self.journal.note_all()
             return
         with self._new_reader(log) as reader:
@@ -217,7 +214,7 @@ class LiveIndex:
         A fork may come between any two steps: an index with an older position, or an older reader,
         only has something applied a second time.
         """
-        self._index = cached.index
+        self.index = cached.index
         self._position = cached.position
         self._reader, self._forked = cached.reader, False
         self._rows_then, self._renewed_at = cached.built_rows, self._following.clock()
@@ -238,7 +235,7 @@ class LiveIndex:
             and (self._position.standby or self._reader.seen == self._position.snapshot)
         ):
             self._file.save(
-                self._log, Cached(self._index, self._reader, self._position, self._rows_then)
+                self._log, Cached(self.index, self._reader, self._position, self._rows_then)
             )
             self._unsaved = 0
 
@@ -279,8 +276,8 @@ class LiveIndex:
         if news.position.started != self._position.started and not news.position.standby:
             news = self._after_restart(log, connection)
         if news.position.fingerprint != self._position.fingerprint:
-            stands = Cached(self._index, self._reader, self._position, self._rows_then)
-            most = self._following.few + self._index.rows // 10
+            stands = Cached(self.index, self._reader, self._position, self._rows_then)
+            most = self._following.few + self.index.rows // 10
             news = catching_up.with_new_partitions(
                 self.info, log, self._session, connection, stands, news, most
             )
@@ -290,10 +287,10 @@ class LiveIndex:
         if news.keys:
             self._apply(connection, news, judge)
         self._position = news.position
-        grown = self._index.rows > 2 * self._rows_then + self._following.few
+        grown = self.index.rows > 2 * self._rows_then + self._following.few
         # The projection was fitted to another collection: right, until there is a better one.
         if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
-            self._rows_then = self._index.rows
+            self._rows_then = self.index.rows
 
     def rebuild(self, ended: threading.Event) -> bool:
         """Reads all rows again while searches and syncs go on, then takes the new index.
@@ -332,7 +329,7 @@ class LiveIndex:
         self._reader, self._renewed_at = reader, began
         self._touched.clear()
         trim(connection)
-        if 5 * self._unsaved > self._index.rows + self._following.few:
+        if 5 * self._unsaved > self.index.rows + self._following.few:
             self._save()
         return True
 
@@ -368,12 +365,12 @@ class LiveIndex:
         """Makes the index as rows are now."""
         self._touched.update(news.keys or ())
         self._unsaved += len(news.keys or ())
-        catching_up.apply(self._index, self.info, connection, news, self.journal, judge)
+        catching_up.apply(self.index, self.info, connection, news, self.journal, judge)
         self._link_waiting()
 
     def _link_waiting(self) -> None:
-        if self._index.is_behind:
-            self._linker.start(partial(background.link, self._index))
+        if self.index.is_behind:
+            self._linker.start(partial(background.link, self.index))
 
     def _compare(self, log: ChangeLog) -> None:
         """Makes the index equal to the table, row by row, and follows from there."""
@@ -385,12 +382,12 @@ class LiveIndex:
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:
             # Of several hosts, searches that follow ask the one that this connection reached.
             lend = self._link.snapshot if log.standby else self._session.snapshot
-            position, differing, met = compare(self._index, lend, log, info)
-            if len(differing) > max(self._following.few, self._index.rows // 2):
+            position, differing, met = compare(self.index, lend, log, info)
+            if len(differing) > max(self._following.few, self.index.rows // 2):
                 self._load()
                 return
             self.journal.note_all()
-            self._unsaved += self._index.erase_unmet(met)
+            self._unsaved += self.index.erase_unmet(met)
             self._apply(self._link.connection(), News(position, differing))
             self._position, self._reader = position, reader  # in this order: see _take
         if not self._renew(log, self._link.connection()):

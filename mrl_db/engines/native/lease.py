@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from mrl_db.model.errors import MrlDbError
@@ -17,9 +18,8 @@ from mrl_db.postgres.positions import UNREGISTERED, Reader
 NEVER = math.inf
 
 
-def boot_time() -> float:
-    """Returns seconds on a clock that also runs while the machine sleeps, as leases do."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+boot_time: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Returns seconds on a clock that also runs while the machine sleeps, as leases do."""
 
 
 @dataclass(frozen=True, slots=True)
