@@ -98,7 +98,10 @@ def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool) -> dict[str, Any]:
             docs.add(np.arange(n), of.rows, **values)
         except mrl_db.ValueRangeError as error:
             return {**result, "refused": str(error)}
-        docs.load(cache=False)
+        try:
+            docs.load(cache=False)
+        except mrl_db.ValueRangeError as error:
+            return {**result, "refused": str(error)}
         if len(of.deleted):
             docs.delete(of.deleted.tolist())
         truth = Truth(of, of.queries, K)

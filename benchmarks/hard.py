@@ -2,7 +2,7 @@
 
 Real rows are of debian-minilm (384 dims, unit length). What "noise s" says: a step in a random direction, s times as long as the row.
 
-copies       a fifth of the rows are near copies of others, in groups of 12, 50, 200 or 1,000, at noise .02, .05, .1 or .2; asked are more of them
+copies       a fifth of the rows are near copies of others, in groups of 12, 50, 200 or 1,000, at noise .02, .05, .1, .2 or 1; asked are more of them
 one          1.5 rows in 2.5 are copies of one vector: equal to the last bit, or at noise .02; asked are more of them, and real ones
 lengths      inner product; real rows times a lognormal factor, sigma .5, 1, 1.5
 prefix       the first 128 dims of half of the rows, and of half of the queries, are zero
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 REAL_DIMS = 384
-GROUPS, NOISES = (12, 50, 200, 1000), (0.02, 0.05, 0.1, 0.2)
+GROUPS, NOISES = (12, 50, 200, 1000), (0.02, 0.05, 0.1, 0.2, 1.0)
 SIGMAS, DIMS = (0.5, 1.0, 1.5), (4, 8, 20, 50, 64, 100)
 METRICS = ("cosine", "inner_product", "l2")
 
@@ -216,8 +216,8 @@ class Recipes:
 def stepped(rows: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     """Returns rows, each a step in a random direction away: `noise` times as long as it is."""
     steps = rng.standard_normal(rows.shape).astype(np.float32)
-    steps *= noise * np.linalg.norm(rows, axis=1, keepdims=True)
-    steps /= np.linalg.norm(steps, axis=1, keepdims=True) if noise else 1
+    lengths = noise * np.linalg.norm(rows, axis=1, keepdims=True)
+    steps *= lengths / np.linalg.norm(steps, axis=1, keepdims=True)
     return np.asarray(rows + steps, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@
 #include "../kernels/dispatch.hpp"
 #include "../search/entries.hpp"
 #include "../search/walk.hpp"
+#include "../store/line_spread.hpp"
 #include "../system/thread_pool.hpp"
 #include "build_codes.hpp"
 #include "cells.hpp"
@@ -301,6 +302,7 @@ void build_graph(Store& store, const BuildOptions& options, const BuildProgress&
     std::iota(all.begin(), all.end(), 0u);
     BuiltGraph built = build_graph(store.rows, *store.projection, all, options, progress);
     store.lines = std::move(built.codes);
+    store.lines.set_spread(measure_spread(store.rows, *store.projection));
     store.links = std::move(built.links);
     store.entries = std::move(built.entries);
     store.alpha = options.alpha;

@@ -118,6 +118,9 @@ class Index {
     bool keeps_vectors() const { return store_.rows.keeps_vectors(); }
     std::size_t live_rows() const { return live_.load(std::memory_order_relaxed); }
     bool has_graph() const { return store_.has_graph; }
+    // What was measured for the default plan, kept in the file; 0: nothing was.
+    std::uint32_t effort() const { return store_.effort; }
+    void set_effort(std::uint32_t effort) { store_.effort = effort; }
     bool has_line_codes() const { return store_.has_line_codes; }
     std::size_t bytes() const;
     std::size_t vector_bytes() const;

@@ -285,7 +285,8 @@ void define_index(py::module_& m) {
                                    }
                                    return as_dict(sections);
                                })
-        .def_property_readonly("has_graph", &Index::has_graph);
+        .def_property_readonly("has_graph", &Index::has_graph)
+        .def_property("effort", &Index::effort, &Index::set_effort);
 }
 
 }  // namespace mrl::python

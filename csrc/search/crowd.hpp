@@ -1,8 +1,8 @@
-// Crowds: rows that are so nearly copies of each other that a stage's codes cannot tell them apart.
+// Crowds: rows that lie so close together that a stage's codes cannot tell them apart.
 //
-// A stage keeps a number of rows; where half of them differ from the worst of them by less than the
-// codes resolve, the rows that it leaves out may as well be the answer. A walk, or a scan, is then
-// made again, wider; a later stage keeps all that it cannot tell from the k-th best.
+// A stage keeps a number of rows. Where fewer than k of them are nearer than the worst of them by
+// what its codes resolve, the rows that it leaves out may as well be the answer. A walk, or a scan,
+// is then made again, wider; a later stage keeps all that it cannot tell from the k-th best.
 #pragma once
 
 #include <algorithm>
@@ -15,11 +15,21 @@
 namespace mrl::crowd {
 
 constexpr std::size_t kWider = 4, kWidest = 64;  // times hops and rows kept: each time, and in all
+// Where even that is too narrow, all rows are scanned, if they are no more.
+constexpr std::size_t kMostScanned = 1 << 20;
 // Of int8 codes of whole rows, in standard deviations of a score: a pair is hardly ever farther
 // off.
 constexpr float kRowResolution = 4.0f;
-// Of a line, for vectors of length 1 in all coordinates. Of 4,000 queries over 20,000 real rows
-// none has its 10th to 20th nearest so close together, and all have that ask for one of 200 copies.
+// In standard deviations of a line's score: how far the k-th best shall be ahead of the worst row
+// that a walk keeps. Of 1,000 queries over 20,000 real rows one in a hundred has less and is walked
+// for again; then it shall be so much more that no answer is left out.
+constexpr float kSuspicious = 1.75f, kResolved = 3.0f;
+// The standard deviation of a line's score: a row's codes in four bits are off by so much of its
+// length in a random direction, a share of which falls in with the query.
+constexpr float kCodeError = 0.072f;
+// Of a line, for vectors of length 1 in all coordinates, where no more is known of the rows. Of
+// 4,000 queries over 20,000 real rows none has its 10th to 20th nearest so close together, and all
+// have that ask for one of 200 copies.
 constexpr float kLineResolution = 0.005f;
 
 // unit: the query's length, in those of the lines' unit; 1 under cosine.
@@ -29,18 +39,35 @@ inline float line_resolution(float unit, std::size_t dims) {
            std::sqrt(static_cast<float>(kLineCoordinates) / static_cast<float>(coordinates));
 }
 
-// Whether a stage's candidates are a crowd. Copies that are equal to the last bit are none: nothing
-// tells them apart.
-inline bool is_crowded(const std::vector<Candidate>& candidates, float resolution) {
+// The standard deviation of a line's score from the true one, in its units. Beside the code's error
+// there is what the projection cuts off of the query, `tail`, and of the rows: two vectors of some
+// length in random directions of the other dims. unit: as above.
+inline float line_error(float unit, float tail, std::size_t dims, const LineCodes& lines) {
+    unit *= lines.spread().typical;
+    const float of_code = kCodeError * unit / std::sqrt(static_cast<float>(kLineCoordinates));
+    if (dims <= kLineCoordinates) return of_code;
+    const float of_tail = tail * lines.spread().tail /
+                          (lines.unit() * std::sqrt(static_cast<float>(dims - kLineCoordinates)));
+    return std::sqrt(of_code * of_code + of_tail * of_tail);
+}
+
+// Whether of a stage's candidates fewer than k are ahead of the worst by the resolution. Copies
+// that are equal to the last bit are no crowd: nothing tells them apart.
+inline bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k, float resolution) {
     float best = kInfinity, worst = -kInfinity;
     for (const Candidate& candidate : candidates) {
         best = std::min(best, candidate.score);
         worst = std::max(worst, candidate.score);
     }
-    const auto near_worst = static_cast<std::size_t>(std::count_if(
+    const auto ahead = static_cast<std::size_t>(std::count_if(
         candidates.begin(), candidates.end(),
-        [&](const Candidate& candidate) { return worst - candidate.score < resolution; }));
-    return best < worst && 2 * near_worst > candidates.size();
+        [&](const Candidate& candidate) { return worst - candidate.score >= resolution; }));
+    return best < worst && ahead < k;
+}
+
+// The same where half of the candidates are near the worst.
+inline bool is_crowded(const std::vector<Candidate>& candidates, float resolution) {
+    return is_crowded(candidates, candidates.size() - candidates.size() / 2, resolution);
 }
 
 }  // namespace mrl::crowd

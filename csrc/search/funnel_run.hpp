@@ -68,9 +68,12 @@ class FunnelRun {
     // Fills the candidates; returns how many rows were read.
     std::size_t shortlist(std::size_t keep);
     std::size_t walk(std::size_t keep);
+    // Scores of all rows by the first stage, of which those stay that it cannot tell from the k-th
+    // best.
+    std::size_t scan_crowd();
     // The difference of two scores of a stage that says nothing; 0 where that is not known.
     float resolution(std::size_t number) const;
-    // What a margin for vectors of length 1 is multiplied by.
+    // The length of the query in those of the lines' unit; 1 under cosine.
     float unit() const;
     // The slots that no link leads to yet, beside what a walk met: by what it was scored by.
     void scan_waiting(bool by_both_planes, std::size_t keep);

@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::size_t kMostPool = 8192;
 constexpr std::size_t kLeastPool = 32;
+// Of the length that one row in a thousand exceeds, over the rms.
+constexpr float kLikeLengths = 1.25f;
 // The margin is measured from this answer, or from the last one where more are wanted.
 constexpr std::size_t kWatched = 10;
 // Lines hold little of long vectors, and two bits of it lead astray: from so many dims on survivors
@@ -29,10 +31,13 @@ void FunnelRun::first_stage() {
         const std::size_t keep = wider_ * stages()[0].keep;
         candidates_.clear();
         rows_read += shortlist(keep);
-        if (candidates_.size() < keep || keep >= allowed_ || wider_ == crowd::kWidest ||
-            !crowd::is_crowded(candidates_, resolution(0))) {
+        if (candidates_.size() < keep || keep >= allowed_ ||
+            !crowd::is_crowded(candidates_, stages().back().keep, resolution(0))) {
             break;
         }
+        if (wider_ < crowd::kWidest) continue;
+        if (store_.rows.size() <= crowd::kMostScanned) rows_read += scan_crowd();
+        break;
     }
     count(0, rows_read, candidates_.size());
 }
@@ -45,7 +50,10 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
 }
 
 float FunnelRun::resolution(std::size_t number) const {
-    if (plan_.codes(number).by_slot()) return crowd::line_resolution(unit(), store_.dims());
+    if (plan_.codes(number).by_slot()) {
+        const float error = crowd::line_error(unit(), query_.tail, store_.dims(), store_.lines);
+        return error * (wider_ == 1 ? crowd::kSuspicious : crowd::kResolved);
+    }
     if (!plan_.is_of_rows(number)) return 0;
     return crowd::kRowResolution * store_.rows.noise(query_.row, candidates_.front().row);
 }
@@ -78,7 +86,12 @@ std::size_t FunnelRun::walk(std::size_t keep) {
         return static_cast<std::size_t>(static_cast<double>(n) / share);
     };
     const std::size_t effort = plan_.plan->effort;
-    const float margin = plan_.plan->margin < 0 ? margin_of_effort(effort) : plan_.plan->margin;
+    const float of_effort = margin_of_effort(effort), given = plan_.plan->margin;
+    float margin =
+        (given < 0 ? of_effort : given) * (margin_of_effort(wider_ * effort) / of_effort);
+    // A margin is one for rows of like lengths: where some are far longer, their products are far
+    // ahead of all that leads to others of them.
+    if (given < 0 && store_.lines.spread().longest > kLikeLengths) margin = kInfinity;
     WalkOptions options{
         .hops = stretched(wider_ * effort),
         .pool = std::min(kMostPool,
@@ -127,6 +140,18 @@ std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t ke
         store_.epoch == selection.epoch && store_.dead == 0 && filter_.hidden == Keys::kNone;
     scan_codes({list.data(), list.size()}, keep, untouched ? nullptr : &filter_);
     return list.size();
+}
+
+std::size_t FunnelRun::scan_crowd() {
+    const std::size_t k = stages().back().keep;
+    candidates_.clear();
+    scan_all(store_.rows.size());
+    if (candidates_.size() <= k) return store_.rows.size();
+    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(candidates_.begin(), kth, candidates_.end());
+    const float least = kth->score + resolution(0);
+    std::erase_if(candidates_, [&](const Candidate& each) { return each.score >= least; });
+    return store_.rows.size();
 }
 
 std::size_t FunnelRun::scan_all(std::size_t keep) {

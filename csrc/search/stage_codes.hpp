@@ -22,6 +22,7 @@ struct StageQuery {
     RowQuery row;
     float coordinates[kLineCoordinates];
     float length = 1.0f;  // of the coordinates; 1 under cosine
+    float tail = 0.0f;    // of what the projection cuts off, where lines are compared
     LineQuery line;
     std::vector<std::int8_t> code;     // int8 codes
     std::vector<std::uint8_t> planes;  // bit codes: the query's bits, plane after plane

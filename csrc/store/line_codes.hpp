@@ -36,13 +36,24 @@ inline float unit_of(double sum_of_squares, std::size_t n) {
     return unit > 1e-30f ? unit : 1.0f;
 }
 
+// What the rows of an index are like, beside the rms of |y|.
+struct LineSpread {
+    float tail = 0.0f;     // the rms of |y - P z|, which codes know nothing of, over that of |y|
+    float typical = 1.0f;  // the median of |y| over its rms, under l2
+    float longest = 1.0f;  // under inner product, the length that one row in a thousand exceeds,
+                           // over the rms of all
+};
+
 class LineCodes {
   public:
     // unit: the rms of |y| over the rows.
     void reset(Metric metric, float unit) {
         metric_ = metric;
         unit_ = unit;
+        spread_ = {};
     }
+    void set_spread(const LineSpread& spread) { spread_ = spread; }
+    const LineSpread& spread() const { return spread_; }
     void resize(std::size_t slots) {
         high_.resize(slots * kLineBytes);
         low_.resize(slots * kLineBytes);
@@ -74,6 +85,9 @@ class LineCodes {
     template <class Visitor>
     void visit(Visitor& v) {
         v.value("lines.unit", unit_);
+        v.value("lines.tail", spread_.tail);
+        v.value("lines.typical", spread_.typical);
+        v.value("lines.longest", spread_.longest);
         v.array("lines.high", high_);
         v.array("lines.low", low_);
     }
@@ -85,6 +99,7 @@ class LineCodes {
   private:
     Metric metric_ = Metric::cosine;
     float unit_ = 1.0f;
+    LineSpread spread_;
     Array<std::uint8_t> high_, low_;
 };
 

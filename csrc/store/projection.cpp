@@ -71,7 +71,7 @@ void Projection::project(const Rows& rows, const std::uint32_t* which, std::size
     }
 }
 
-void Projection::project(const RowQuery& query, float* coordinates) const {
+float Projection::project(const RowQuery& query, float* coordinates) const {
     std::int32_t products[kColumns];
     kernels().tile_int8(query.code.data(), 1, stride_, packed_.data(), kColumns / 16, stride_,
                         products, kColumns);
@@ -80,6 +80,12 @@ void Projection::project(const RowQuery& query, float* coordinates) const {
         coordinates[c] = query.scale * scale_[c] * static_cast<float>(products[c]) -
                          (centred ? centre_[c] : 0.0f);
     }
+    if (metric_ == Metric::cosine) return 1.0f;
+    const double square = query.norm * query.norm;
+    if (!centred) return static_cast<float>(square);
+    const double with_mean =
+        static_cast<double>(query.scale) * scale_[kLineCoordinates] * products[kLineCoordinates];
+    return static_cast<float>(std::max(0.0, square - 2.0 * with_mean + mean_square_));
 }
 
 }  // namespace mrl

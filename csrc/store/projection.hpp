@@ -24,8 +24,8 @@ class Projection {
     void project(const Rows& rows, const std::uint32_t* which, std::size_t n, float* coordinates,
                  float* squares) const;
     // The coordinates of a query, which is centred under l2 only: elsewhere the mean adds the same
-    // to all scores.
-    void project(const RowQuery& query, float* coordinates) const;
+    // to all scores. Returns the squared length of the query, centred under l2.
+    float project(const RowQuery& query, float* coordinates) const;
 
     // Turns a row's coordinates into those of the query that the row's own vector is.
     void as_query(float* coordinates) const {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "../system/thread_pool.hpp"
+#include "line_spread.hpp"
 
 namespace mrl {
 namespace {
@@ -131,6 +132,7 @@ void Store::add_line_codes(std::size_t threads) {
     project_all(rows, *projection, threads, [&](std::size_t row, const float* z, float square) {
         lines.encode(row, z, square);
     });
+    lines.set_spread(measure_spread(rows, *projection));
     has_line_codes = true;
 }
 

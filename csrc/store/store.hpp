@@ -37,7 +37,8 @@ struct Store {
     Links links;
     Entries entries;
     bool has_graph = false, has_line_codes = false;
-    float alpha = kAlpha;                             // with which the graph was built
+    std::uint32_t effort = 0;  // of the default plan, as it was measured; 0: it was not
+    float alpha = kAlpha;      // with which the graph was built
     Array<std::uint32_t> row_of_slots, slot_of_rows;  // empty: a row's slot is its number
     std::vector<FlatCodes> flat;
     Bitmap deleted;                // rows

@@ -67,6 +67,7 @@ void visit(Store& store, Visitor& v) {
     if (store.has_line_codes) store.lines.visit(v);
     v.flag("has_graph", store.has_graph);
     v.value("alpha", store.alpha);
+    v.value("effort", store.effort);
     if (store.has_graph) {
         store.links.visit(v);
         v.list("graph.entries", store.entries.slots);  // the rest is made from them

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal, get_args
 
 from mrl_db import _kernels, door
@@ -10,14 +9,8 @@ from mrl_db.collection.opened import Face
 from mrl_db.engines.native import engine
 from mrl_db.engines.native.index import BuildName, Loading, plan_to_load
 from mrl_db.faces.progress import Progress
-from mrl_db.model.errors import PromiseWarning
-from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
 from mrl_db.postgres import changes
-
-# Of 20,000 real rows whose lengths were made lognormal (sigma 1: a spread of 13) the default plan
-# finds .7 of the ten largest inner products.
-_SPREAD = 3.0
 
 
 def load(
@@ -44,7 +37,8 @@ def load(
     Args:
         route: "graph" walks a proximity graph; "flat" scans a code of every row.
         plan: The stages to load codes for, instead of the route's promised or default ones.
-        effort: Of the default plan's walk (`mrl_db.graph_plan`).
+        effort: Of the default plan's walk (`mrl_db.graph_plan`); None: as far as the rows need,
+            which is measured.
         rows: "memory" keeps the float32 vectors here; "postgres" leaves them there, and fetches
             those of the last stage with one more round trip a search.
         max_memory: Bytes that may be taken; None: what is free.
@@ -63,13 +57,10 @@ def load(
             `engine="sql"`. `mrl_db.parts` searches several parts as one (docs/scale.md).
         progress: As above.
 
-    Warns:
-        PromiseWarning: Lengths of vectors differ so much that the default plan may find far less
-            by inner product than it does elsewhere.
-
     Raises:
         MemoryLimitError: Before anything is read.
         PlanError: The plan is none of this engine's.
+        ValueRangeError: Vectors are so short or so long that float32 tells no distances apart.
         RowSecurityError, PrivilegeError: Policies or rights stand in the way.
         FreshnessError: Writes to the table are not all logged.
     """
@@ -95,20 +86,11 @@ def load(
         allow_rls_bypass=allow_rls_bypass,
         cache=cache,
         part=None if part is None else door.checked_part(part),
+        measured=route == "graph" and plan is None and effort is None and promised is None,
     )
     unload(self)  # its memory is needed
     opened.describe()
-    loaded = engine.load(opened.own, opened.info, loading, progress)
-    opened.engines["native"] = loaded
-    unmeasured = plan is None and effort is None and promised is None
-    by_lengths = opened.info.metric is Metric.inner_product
-    if unmeasured and by_lengths and loaded.spread_of_lengths() > _SPREAD:
-        warnings.warn(
-            "vectors are of very different lengths: of the largest inner products the default plan "
-            "may find far fewer than of near directions; tune() measures it, and chooses a plan",
-            PromiseWarning,
-            stacklevel=2,
-        )
+    opened.engines["native"] = engine.load(opened.own, opened.info, loading, progress)
 
 
 def summary(loaded: engine.NativeEngine) -> str:

@@ -468,27 +468,3 @@ def test_recall_is_shown_as_measured_and_weighted_in_the_lower_bound_alone(db, r
     assert mean == pytest.approx(measured.mean(), abs=0.1)  # other rows: 4 standard errors
     assert minimum >= 0.0
     assert mean - low > 2 * (high - mean)  # as wide where nothing is weighted
-
-
-@pytest.mark.parametrize(
-    ("metric", "spread", "options", "warned"),
-    [
-        ("inner_product", 1.0, {}, True),
-        ("inner_product", 0.2, {}, False),
-        ("inner_product", 1.0, {"effort": 200}, False),
-        ("cosine", 1.0, {}, False),
-    ],
-)
-def test_loading_warns_where_lengths_make_the_default_plan_another_one(
-    db, rng, metric, spread, options, warned
-):
-    docs = db.create_collection("lengths", dims=64, metric=metric)
-    vectors = rng.standard_normal((300, 64)) * np.exp(spread * rng.standard_normal((300, 1)))
-    docs.add(np.arange(300), vectors)
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        docs.load(cache=False, **options)
-
-    assert [each.category for each in caught] == [mrl_db.PromiseWarning] * warned
-    assert all(each.filename == __file__ for each in caught)

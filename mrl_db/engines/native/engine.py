@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mrl_db import _kernels, door
 from mrl_db.engines.engine import TunableEngine
 from mrl_db.engines.native import background
+from mrl_db.engines.native.default_effort import default_plan, measure_effort
 from mrl_db.engines.native.following import LiveIndex
 from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
@@ -48,8 +49,6 @@ _FEW = 8  # queries that an event loop may wait for
 _ALL = AllOf(())
 
 Coordinates = Callable[[NDArray[np.uint32], int, int], NDArray[np.float32] | None]
-
-_SAMPLED = 1000  # rows, for a look at them
 
 
 def load(
@@ -105,7 +104,7 @@ class NativeEngine(TunableEngine):
         self._session = session
         self._live = live
         self._loading = loading
-        self._plan = loading.plan
+        self._plan = self._default_plan() if loading.measured else loading.plan
         self._has_short_way = loading.in_memory and live.info.key_type != "uuid"
         self._start_follower()
         renew_after_fork(self)
@@ -201,18 +200,20 @@ class NativeEngine(TunableEngine):
         """Makes the next search see what this process has committed, however stale it may be."""
         self._live.expire()
 
-    def spread_of_lengths(self) -> float:
-        """Returns how many times as long as the short rows the long ones are (90 % over 10 %)."""
-        lengths = np.linalg.norm(self._live.index.sample(_SAMPLED), axis=1)
-        lengths = lengths[lengths > 0]
-        if not len(lengths):
-            return 1.0
-        short, long = np.quantile(lengths, [0.1, 0.9])
-        return float(long / short)
-
     def load_afresh(self) -> None:
         """Reads all rows again."""
+        default = self._default_plan() if self._loading.measured else None
         self._live.load_afresh()
+        if default is not None and self._plan == default:
+            self._plan = self._default_plan()
+            self._plans_of_k = {}
+
+    def _default_plan(self) -> Plan:
+        """The plan for the effort that was measured, now if the index is out of a file without."""
+        index = self._live.index
+        if not index.effort:
+            index.effort = measure_effort(index, self.info.key_type, self.threads)
+        return default_plan(self.info.dims, index.effort)
 
     def settle(self) -> None:
         """Waits until new rows are linked, and an index that is being built anew is here."""
@@ -247,7 +248,7 @@ class NativeEngine(TunableEngine):
 
     def plan_space(self, k: int, rows: int) -> NativePlanSpace:
         """Returns the plans worth measuring over what is loaded."""
-        return NativePlanSpace(self.info.dims, rows, k, self._plan)
+        return NativePlanSpace(self.info.dims, rows, k, self._loading.plan)
 
     def _native(self, plan: Plan) -> _kernels.NativePlan:
         remembered = self._plans.get(plan)

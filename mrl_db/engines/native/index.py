@@ -8,14 +8,16 @@ from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_db import _kernels, kernels
 from mrl_db.door import checked_choice, checked_count
+from mrl_db.engines.native.default_effort import measure_effort
 from mrl_db.engines.native.memory import check_memory, footprint
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.lifetime import Ended
-from mrl_db.model.errors import DuplicateKeyError, PlanError
+from mrl_db.model.errors import DuplicateKeyError, PlanError, ValueRangeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
@@ -28,6 +30,7 @@ from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Session
 
 BuildName = Literal["default", "fast"]  # csrc/graph/build.hpp says what each takes
+_SHORTEST = 1e-15  # typical length of vectors; longest, its inverse
 _BLOCK_BYTES = 8 << 20  # of decoded rows that are encoded together
 
 
@@ -45,6 +48,7 @@ class Loading:
         allow_rls_bypass: Load a table under row-level security.
         cache: Keep what was built as a file.
         part: Only the rows of one part of the table, (number, of how many); None: all.
+        measured: The plan is the default one, and how far it walks is to be measured.
     """
 
     plan: Plan
@@ -56,6 +60,7 @@ class Loading:
     allow_rls_bypass: bool = False
     cache: bool = True
     part: tuple[int, int] | None = None
+    measured: bool = False
 
     @property
     def form(self) -> dict[str, Any]:
@@ -158,6 +163,8 @@ def read(
                     report(int(100 * part / whole), 100)
 
             index.build(loading.build, threads, on)
+        if loading.measured:
+            index.effort = measure_effort(index, info.key_type, threads)
     return index, position
 
 
@@ -211,9 +218,23 @@ def check_plan(plan: Plan, info: CollectionInfo) -> None:
         raise PlanError(f"stage ({stage}): {why}")
 
 
+def _check_lengths(sample: NDArray[np.float32]) -> None:
+    """Raises ValueRangeError where most squares of lengths are beyond float32."""
+    lengths = np.linalg.norm(sample.astype(np.float64), axis=1)
+    lengths = lengths[lengths > 0]
+    typical = float(np.median(lengths)) if len(lengths) else 1.0
+    if not _SHORTEST <= typical <= 1 / _SHORTEST:
+        raise ValueRangeError(
+            f"vectors have a length of some {typical:.1g}, wanted {_SHORTEST:g} to "
+            f"{1 / _SHORTEST:g}: float32 does not hold the squares of others, so that distances "
+            "are all alike; multiply the vectors by one number, or search with exact=True"
+        )
+
+
 def _add_codes(index: _kernels.Index, plan: Plan, threads: int) -> None:
     """Makes the codes that the plan's stages look at."""
     sample = index.sample(SAMPLE_ROWS)
+    _check_lengths(sample)
     projection, prefix = _kernels.Space.projection, _kernels.Space.prefix
     if any(stage.space == "projection" for stage in plan.stages):
         index.set_projection(*fit_projection(sample))
