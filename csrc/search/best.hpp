@@ -89,16 +89,18 @@ inline float keep_best(const Kernels& kernels, std::vector<Candidate>& all, std:
     return keep_ranked(all, keep, ranks);
 }
 
-// Leaves the best `keep`, and whoever is less than `slack` behind the k-th best.
-inline void keep_best(const Kernels& kernels, std::vector<Candidate>& all, std::size_t keep,
-                      std::size_t k, float slack) {
+// Leaves the best `keep`, and whoever is less than a slack behind the k-th best: slack_of(its
+// score), or 0.
+template <class SlackOf>
+void keep_best(const Kernels& kernels, std::vector<Candidate>& all, std::size_t keep, std::size_t k,
+               SlackOf&& slack_of) {
     const std::size_t n = all.size();
-    if (!(slack > 0) || n <= std::max(keep, k)) {
+    if (n <= std::max(keep, k)) {
         keep_best(kernels, all, keep);
         return;
     }
     const auto near = [&](float kth) {
-        const float limit = kth + slack;
+        const float limit = kth + slack_of(kth);
         std::size_t count = 0;
         for (std::size_t i = 0; i < n; ++i) count += all[i].score < limit ? 1 : 0;
         return std::max(keep, count);

@@ -20,12 +20,12 @@ constexpr std::size_t kMostScanned = 1 << 20;
 // Of int8 codes of whole rows, in standard deviations of a score: a pair is hardly ever farther
 // off.
 constexpr float kRowResolution = 4.0f;
-// In standard deviations of a line's score: how far the k-th best shall be ahead of the worst row
-// that a walk keeps. Of 1,000 queries over 20,000 real rows one in a hundred has less and is walked
-// for again; then it shall be so much more that no answer is left out.
-constexpr float kSuspicious = 1.75f, kResolved = 3.0f;
-// The standard deviation of a line's score: a row's codes in four bits are off by so much of its
-// length in a random direction, a share of which falls in with the query.
+// In what a line's score is off by: how far the k-th best shall be ahead of the worst row that a
+// walk keeps. Of 1,000 queries over 20,000 real rows four have less and are walked for again; then
+// it shall be so much more that hardly an answer is left out, and most of all before the widest
+// walk is believed.
+constexpr float kSuspicious = 1.75f, kResolved = 3.5f, kSure = 7.0f;
+// The step of a line's code, a quarter of the row's rms, as even noise of a share of its length.
 constexpr float kCodeError = 0.072f;
 // Of a line, for vectors of length 1 in all coordinates, where no more is known of the rows. Of
 // 4,000 queries over 20,000 real rows none has its 10th to 20th nearest so close together, and all
@@ -39,12 +39,21 @@ inline float line_resolution(float unit, std::size_t dims) {
            std::sqrt(static_cast<float>(kLineCoordinates) / static_cast<float>(coordinates));
 }
 
-// The standard deviation of a line's score from the true one, in its units. Beside the code's error
+// What of a query may meet a code's error. A code's factor is right along the row, so that only
+// what lies across it does (RaBitQ, arXiv:2405.12497, theorem 3.2): under l2 no more than the
+// distance, which a row's score tells.
+inline float length_across(float length, float square, float score, const LineCodes& lines) {
+    if (lines.metric() != Metric::l2) return length;
+    const float squared = 2.0f * score * lines.unit() * lines.unit() + square;
+    return std::min(length, std::sqrt(std::max(0.0f, squared)));
+}
+
+// What a line's score is off by, about, in its units. Beside the code's error
 // there is what the projection cuts off of the query, `tail`, and of the rows: two vectors of some
-// length in random directions of the other dims. unit: as above.
-inline float line_error(float unit, float tail, std::size_t dims, const LineCodes& lines) {
-    unit *= lines.spread().typical;
-    const float of_code = kCodeError * unit / std::sqrt(static_cast<float>(kLineCoordinates));
+// length in random directions of the other dims. across: as above.
+inline float line_error(float across, float tail, std::size_t dims, const LineCodes& lines) {
+    const float of_code = kCodeError * across * lines.spread().typical /
+                          (lines.unit() * std::sqrt(static_cast<float>(kLineCoordinates)));
     if (dims <= kLineCoordinates) return of_code;
     const float of_tail = tail * lines.spread().tail /
                           (lines.unit() * std::sqrt(static_cast<float>(dims - kLineCoordinates)));

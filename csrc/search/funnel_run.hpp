@@ -71,8 +71,11 @@ class FunnelRun {
     // Scores of all rows by the first stage, of which those stay that it cannot tell from the k-th
     // best.
     std::size_t scan_crowd();
-    // The difference of two scores of a stage that says nothing; 0 where that is not known.
-    float resolution(std::size_t number) const;
+    // The difference of two scores of a stage, near this one, that says nothing; 0 where that is
+    // not known.
+    float resolution(std::size_t number, float score) const;
+    // Whether the first stage cannot tell what it leaves out from the answer.
+    bool is_crowded() const;
     // The length of the query in those of the lines' unit; 1 under cosine.
     float unit() const;
     // The slots that no link leads to yet, beside what a walk met: by what it was scored by.

@@ -31,8 +31,7 @@ void FunnelRun::first_stage() {
         const std::size_t keep = wider_ * stages()[0].keep;
         candidates_.clear();
         rows_read += shortlist(keep);
-        if (candidates_.size() < keep || keep >= allowed_ ||
-            !crowd::is_crowded(candidates_, stages().back().keep, resolution(0))) {
+        if (candidates_.size() < keep || keep >= allowed_ || !is_crowded()) {
             break;
         }
         if (wider_ < crowd::kWidest) continue;
@@ -49,13 +48,23 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
     return scan_all(keep);
 }
 
-float FunnelRun::resolution(std::size_t number) const {
+float FunnelRun::resolution(std::size_t number, float score) const {
     if (plan_.codes(number).by_slot()) {
-        const float error = crowd::line_error(unit(), query_.tail, store_.dims(), store_.lines);
-        return error * (wider_ == 1 ? crowd::kSuspicious : crowd::kResolved);
+        const LineCodes& lines = store_.lines;
+        const float across = crowd::length_across(query_.length, query_.square, score, lines);
+        const float times = wider_ == 1               ? crowd::kSuspicious
+                            : wider_ < crowd::kWidest ? crowd::kResolved
+                                                      : crowd::kSure;
+        return times * crowd::line_error(across, query_.tail, store_.dims(), lines);
     }
     if (!plan_.is_of_rows(number)) return 0;
     return crowd::kRowResolution * store_.rows.noise(query_.row, candidates_.front().row);
+}
+
+bool FunnelRun::is_crowded() const {
+    float worst = -kInfinity;
+    for (const Candidate& candidate : candidates_) worst = std::max(worst, candidate.score);
+    return crowd::is_crowded(candidates_, stages().back().keep, resolution(0, worst));
 }
 
 void FunnelRun::list_allowed() {
@@ -149,7 +158,7 @@ std::size_t FunnelRun::scan_crowd() {
     if (candidates_.size() <= k) return store_.rows.size();
     const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
     std::nth_element(candidates_.begin(), kth, candidates_.end());
-    const float least = kth->score + resolution(0);
+    const float least = kth->score + resolution(0, kth->score);
     std::erase_if(candidates_, [&](const Candidate& each) { return each.score >= least; });
     return store_.rows.size();
 }
@@ -186,8 +195,10 @@ void FunnelRun::later_stage(std::size_t number) {
     }
     score(codes);
     if (codes.by_slot()) to_rows();
-    if (rows_in > keep)
-        keep_best(kernels_, candidates_, keep, stages().back().keep, resolution(number));
+    if (rows_in > keep) {
+        keep_best(kernels_, candidates_, keep, stages().back().keep,
+                  [&](float kth) { return resolution(number, kth); });
+    }
     count(number, rows_in, candidates_.size());
 }
 

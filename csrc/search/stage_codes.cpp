@@ -264,13 +264,13 @@ void CheckedPlan::prepare(const float* query, StageQuery& prepared) const {
     store_->rows.prepare(query, prepared.row);
     if (!projects_) return;
     float* const z = prepared.coordinates;
-    const float whole = store_->projection->project(prepared.row, z);
+    prepared.square = store_->projection->project(prepared.row, z);
     if (!has_lines_) return;
     store_->lines.prepare(z, prepared.line);
     float square = 0;
     for (std::size_t c = 0; c < kLineCoordinates; ++c) square += z[c] * z[c];
     const bool is_cut = store_->dims() > kLineCoordinates;
-    prepared.tail = is_cut ? std::sqrt(std::max(0.0f, whole - square)) : 0.0f;
+    prepared.tail = is_cut ? std::sqrt(std::max(0.0f, prepared.square - square)) : 0.0f;
     prepared.length = store_->metric() == Metric::cosine ? 1.0f : std::sqrt(square);
 }
 

@@ -22,7 +22,9 @@ struct StageQuery {
     RowQuery row;
     float coordinates[kLineCoordinates];
     float length = 1.0f;  // of the coordinates; 1 under cosine
-    float tail = 0.0f;    // of what the projection cuts off, where lines are compared
+    // Where lines are compared: the length of what the projection cuts off, and the squared length
+    // of the whole, centred under l2.
+    float tail = 0.0f, square = 1.0f;
     LineQuery line;
     std::vector<std::int8_t> code;     // int8 codes
     std::vector<std::uint8_t> planes;  // bit codes: the query's bits, plane after plane

@@ -51,7 +51,7 @@ void check_keep_best(const mrl::Kernels& kernels, std::mt19937& random) {
     std::size_t wanted = std::min(n, keep);
     while (k <= n && wanted < n && sorted[wanted].score < sorted[k - 1].score + slack) ++wanted;
 
-    mrl::keep_best(kernels, all, keep, k, slack);
+    mrl::keep_best(kernels, all, keep, k, [slack](float) { return slack; });
 
     std::sort(all.begin(), all.end());
     CHECK(all.size() == wanted);

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from mrl_db import _kernels
 from mrl_db.engines.native.plans import native_plan
 from mrl_db.model.key import encode
-from mrl_db.model.plan import Plan, flat_plan, graph_plan
+from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
+from mrl_db.model.precision import Precision
 
-SCAN = 2**32 - 1  # an effort that says so
+SCAN, SCAN_INT8 = 2**32 - 1, 2**32 - 2  # efforts that say: no walk, all rows by such codes
 _K = 10
-_ASKED = 128  # rows, of …
-_SHARE = 16  # … so many times as many
+_ASKED, _LEAST_ASKED = 128, 32  # rows, of …
+_SHARE = 16  # … so many times as many; and fewer where to compare them with all would take long
+_COMPARED = 2e10  # coordinates
 _TIED = 1e-6  # of a distance: as far
 _FEW = 500  # rows of which a walk meets most
 _ENOUGH = 0.96  # of recall: what a mean of so many says is off by some .005
@@ -35,17 +37,20 @@ def default_plan(dims: int, effort: int) -> Plan:
     """Returns the plan of a measured effort, for ten answers; 0: nothing was measured."""
     if effort == SCAN:
         return flat_plan(dims=dims, keep=_SCANNED)
+    if effort == SCAN_INT8:
+        return flat_plan(dims=dims, precision=Precision.int8, keep=_SCANNED)
     return graph_plan(dims=dims, effort=effort) if effort else graph_plan(dims=dims)
 
 
 def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
-    """Returns the effort at which enough is found, or SCAN; 0 where there are too few rows."""
+    """Returns the effort at which enough is found, or that of a scan; 0 of a few rows."""
     live, keys = index.live(None)
-    n = len(live)
+    n, dims = len(live), index.dims
     if not index.has_graph or n < _FEW:
         return 0
-    drawn = np.unique(np.linspace(0, n - 1, min(_ASKED, n // _SHARE)).astype(np.uint32))
-    queries = index.coordinates(live, drawn, 0, index.dims)
+    asked = min(_ASKED, n // _SHARE, max(_LEAST_ASKED, int(_COMPARED / (n * dims))))
+    drawn = np.unique(np.linspace(0, n - 1, asked).astype(np.uint32))
+    queries = index.coordinates(live, drawn, 0, dims)
     if queries is None:
         return 0
     lengths = np.linalg.norm(queries, axis=1)
@@ -53,21 +58,21 @@ def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
     if not len(drawn):
         return 0
     hidden = index.hide(_encoded(keys, drawn, key_type), threads)
+    in_memory = index.vector_bytes > 0  # else the last stage is PostgreSQL's
 
     def search(plan: Plan) -> NDArray[np.float64]:
-        ids_aside = index.vector_bytes == 0  # the last stage is PostgreSQL's then
         native = native_plan(plan)
-        return index.search_many(queries, native, None, threads, ids_aside, hidden)[1][:, :_K]
+        return index.search_many(queries, native, None, threads, not in_memory, hidden)[1][:, :_K]
 
-    tenth = search(flat_plan(dims=index.dims, keep=20 * _K))[:, -1:]
-    effort = graph_plan(dims=index.dims).effort
-    while True:
-        found = search(graph_plan(dims=index.dims, effort=effort))
-        if (found <= tenth + _TIED * np.abs(tenth)).mean() >= _ENOUGH:
-            return effort
-        effort *= 2
-        if _ROWS_PER_HOP * effort >= n:
-            return SCAN
+    every = Plan("flat", 1, (Stage(dims, Precision.float32, _K),))
+    tenth = search(every if in_memory else default_plan(dims, SCAN_INT8))[:, -1:]
+    tenth += _TIED * np.abs(tenth)
+    effort = graph_plan(dims=dims).effort
+    while (search(default_plan(dims, effort)) <= tenth).mean() < _ENOUGH:
+        if effort == SCAN:
+            return SCAN_INT8
+        effort = 2 * effort if 2 * _ROWS_PER_HOP * effort < n else SCAN
+    return effort
 
 
 def _encoded(keys: Any, drawn: NDArray[np.uint32], key_type: str) -> Any:
