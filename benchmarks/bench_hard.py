@@ -11,7 +11,8 @@ mrl       the index of the extension mrl_db, where it is
 
 A promise is tuned on rows and asked with fresh queries of the rows' kind. It is kept where the mean of these reaches the target, or misses it by
 less than two of its standard errors; refused where tune() says why it promises nothing, or the promise is stale once they were asked; else broken.
---only takes sets whose name has one of some words, --quick a fifth of the rows.
+--only takes sets whose name has one of some words, --untuned and --indexes leave parts out, which a record keeps from before; --quick takes
+a fifth of the rows.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def judged(docs: mrl_db.Collection, of: HardSet, truth: Truth) -> dict[str, Any]
     return result
 
 
-def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool) -> dict[str, Any]:
+def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool, indexes: list[str]) -> dict[str, Any]:
     """Returns what each engine reaches on a set."""
     n, dims = of.rows.shape
     result: dict[str, Any] = {"rows": n, "dims": dims, "metric": of.metric}
@@ -120,6 +121,8 @@ def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool) -> dict[str, Any]:
         few.set, few.k = of, K
         few.queries, few.kth = of.queries[:SQL_QUERIES], truth.kth[:SQL_QUERIES]
         for name, kind in (("sql", "hnsw"), ("mrl", "mrl")):
+            if name not in indexes:
+                continue
             try:
                 docs.create_index(kind=kind)  # type: ignore[arg-type]
                 result[name] = summary(few.recall(answers(docs, of, few.queries, engine="sql")))
@@ -169,6 +172,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="words, one of which a set's name has")
     parser.add_argument("--untuned", action="store_true", help="no promises")
+    parser.add_argument("--indexes", nargs="*", default=["sql", "mrl"], choices=["sql", "mrl"])
     options = parser.parse_args()
     rows, queries = (4_000, 300) if options.quick else (20_000, 1_000)
     record = machine.resume(options.name)
@@ -182,7 +186,8 @@ def main() -> None:
                 lambda name: not options.only or any(word in name for word in options.only)
             ):
                 start = time.perf_counter()
-                sets[of.name] = measure(db, of, tuned=not options.untuned)
+                found = measure(db, of, tuned=not options.untuned, indexes=options.indexes)
+                sets[of.name] = {**sets.get(of.name, {}), **found}
                 print(f"{time.perf_counter() - start:5.1f} s", of.name, sets[of.name], flush=True)
     print(table(sets))
     print(f"{time.perf_counter() - began:.0f} s; misses the goal:", *faults(sets), sep="\n  ")

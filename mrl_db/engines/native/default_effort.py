@@ -43,10 +43,13 @@ def default_plan(dims: int, effort: int) -> Plan:
 
 
 def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
-    """Returns the effort at which enough is found, or that of a scan; 0 of a few rows."""
+    """Returns the effort at which enough is found, or that of a scan.
+
+    0 of a few rows, and of those whose vectors stay in PostgreSQL: there is nothing to ask with.
+    """
     live, keys = index.live(None)
     n, dims = len(live), index.dims
-    if not index.has_graph or n < _FEW:
+    if not index.has_graph or n < _FEW or not index.vector_bytes:
         return 0
     asked = min(_ASKED, n // _SHARE, max(_LEAST_ASKED, int(_COMPARED / (n * dims))))
     drawn = np.unique(np.linspace(0, n - 1, asked).astype(np.uint32))
@@ -58,14 +61,11 @@ def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
     if not len(drawn):
         return 0
     hidden = index.hide(_encoded(keys, drawn, key_type), threads)
-    in_memory = index.vector_bytes > 0  # else the last stage is PostgreSQL's
 
     def search(plan: Plan) -> NDArray[np.float64]:
-        native = native_plan(plan)
-        return index.search_many(queries, native, None, threads, not in_memory, hidden)[1][:, :_K]
+        return index.search_many(queries, native_plan(plan), None, threads, False, hidden)[1]
 
-    every = Plan("flat", 1, (Stage(dims, Precision.float32, _K),))
-    tenth = search(every if in_memory else default_plan(dims, SCAN_INT8))[:, -1:]
+    tenth = search(Plan("flat", 1, (Stage(dims, Precision.float32, _K),)))[:, -1:]
     tenth += _TIED * np.abs(tenth)
     effort = graph_plan(dims=dims).effort
     while (search(default_plan(dims, effort)) <= tenth).mean() < _ENOUGH:
