@@ -106,6 +106,7 @@ bench:  ## all benchmarks; DATA is the folder with debian-minilm and openai3s-al
 	$(PYTHON) benchmarks/bench_async.py --data $(DATA) --name async
 	$(PYTHON) benchmarks/bench_hybrid.py --data $(DATA) --name hybrid
 	$(PYTHON) benchmarks/bench_promises.py --data $(DATA) --name promises
+	$(PYTHON) benchmarks/bench_hard.py --data $(DATA) --name hard
 	$(PYTHON) benchmarks/bench_learn.py --data $(DATA) --name learn
 	$(PYTHON) benchmarks/bench_orms.py --data $(DATA) --name orms
 	$(PYTHON) benchmarks/bench_servers.py --data $(DATA) --name servers
