@@ -179,6 +179,7 @@ struct Memory {
             row_of_slot.push_back(std::uint32_t{tail.tid[0]} << 16 | tail.tid[1]);
         }
         writer.value("", disk.meta.unit);
+        for (int spread = 0; spread < 3; ++spread) writer.value("", 1.0f);
         for (const auto& plane : planes) writer.list("", plane);
         mrl::BlobReader reader(writer.bytes.data(), writer.bytes.size());
         lines.visit(reader);
