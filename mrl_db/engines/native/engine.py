@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
 from mrl_db.engines.native.plans import NativePlanSpace, native_plan
 from mrl_db.engines.native.remembered import Remembered
+from mrl_db.engines.native.rescoring import decoded, rescored
 from mrl_db.engines.native.selections import Selections
 from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
@@ -34,7 +34,7 @@ from mrl_db.hits import Hits, Trace
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import NotLoadedError, PlanError
 from mrl_db.model.filters import AllOf
-from mrl_db.model.key import encode, id_dtype
+from mrl_db.model.key import encode
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
@@ -326,9 +326,9 @@ class NativeEngine(TunableEngine):
         few = len(queries) <= _FEW
         ids, distances, counts = search() if few else self._session.aside(search)
         if not whole:
-            ids, distances = self._rescored(queries, ids, plan.k)
+            ids, distances = rescored(self._session, self.info, queries, ids, plan.k)
         elif not isinstance(ids, np.ndarray):
-            ids = self._keys(ids, distances.shape)
+            ids = decoded(ids, distances.shape, self.info.key_type)
         microseconds = (time.perf_counter() - began) * 1e6
         return Hits(
             ids,
@@ -362,8 +362,9 @@ class NativeEngine(TunableEngine):
         if request.where != _ALL:
             index, selection = self._selections.get(request)
         live, keys = index.live(selection)
-        ids = keys if isinstance(keys, np.ndarray) else self._keys([keys], (1, len(keys)))[0]
-        return ids, partial(index.coordinates, live)
+        if not isinstance(keys, np.ndarray):
+            keys = decoded([keys], (1, len(keys)), self.info.key_type)[0]
+        return keys, partial(index.coordinates, live)
 
     def _hide(self, index: _kernels.Index, keys: Sequence[Any]) -> _kernels.HiddenRows:
         """Rows as queries, with what the graph would be without each; the same are asked again."""
@@ -372,37 +373,3 @@ class NativeEngine(TunableEngine):
             (index, self.generation),
             lambda: index.hide(encode(keys, self.info.key_type), self._loading.threads),
         )
-
-    def _keys(self, keys: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> NDArray[np.object_]:
-        uuids = self.info.key_type == "uuid"
-        ids = np.empty(shape, dtype=object)
-        for query, of_query in enumerate(keys):
-            ids[query] = [uuid.UUID(bytes=key) if uuids else key.decode() for key in of_query]
-        return ids
-
-    def _rescored(
-        self, queries: NDArray[np.float32], candidates: Any, k: int
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """The last stage over PostgreSQL's vectors: the k best by float64 distance, ties by id."""
-        if not isinstance(candidates, np.ndarray):
-            candidates = self._keys(candidates, (len(candidates), len(candidates[0])))
-        keys, vectors, _ = rows.get(
-            self._session, self.info, list(dict.fromkeys(candidates.ravel().tolist())), ()
-        )
-        position = {key: number for number, key in enumerate(keys)}
-        answers = []
-        for query, own in zip(queries.astype(np.float64), candidates.tolist(), strict=True):
-            present = [key for key in own if key in position]
-            exact = self.info.metric.distances(
-                query, vectors[[position[key] for key in present]].astype(np.float64)
-            )
-            far = np.where(np.isnan(exact), np.inf, exact).tolist()
-            answers.append(sorted(zip(far, present, strict=True))[:k])
-        width = min((len(answer) for answer in answers), default=0)
-        ids = np.empty((len(answers), width), dtype=id_dtype(self.info.key_type))
-        distances = np.empty((len(answers), width))
-        for query, answer in enumerate(answers):
-            for rank, (distance, key) in enumerate(answer[:width]):
-                ids[query, rank], distances[query, rank] = key, distance
-        distances[np.isinf(distances)] = np.nan
-        return ids, distances
