@@ -141,7 +141,7 @@ def test_work_beside_searches_that_fails_is_begun_again(docs, vectors, monkeypat
     docs.search(vectors[0])
     docs.loaded.settle()
     assert index.waiting == 0
-    docs.loaded._live._index = Failing()
+    docs.loaded._live.index = Failing()
     docs.add([N + 1], vectors[N + 1 : N + 2])
     with pytest.raises(MemoryError):
         docs.search(vectors[0], engine="native")
