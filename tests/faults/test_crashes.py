@@ -17,7 +17,7 @@ from psycopg import conninfo
 import mrl_db
 from mrl_db.postgres.server import embedded
 
-CYCLES = int(os.environ.get("MRL_DB_CRASHES", "10"))
+CYCLES = int(os.environ.get("MRL_DB_CRASHES", "6"))
 KILLS = int(os.environ.get("MRL_DB_KILLS", "6"))
 DIMS, LOW, BATCH = 32, 8, 20
 

@@ -18,7 +18,7 @@ import mrl_db
 from mrl_db.postgres import statements
 from mrl_db.postgres.server import programs
 
-RUNS = int(os.environ.get("MRL_DB_MODEL_RUNS", "12"))
+RUNS = int(os.environ.get("MRL_DB_MODEL_RUNS", "7"))
 STEPS = 50
 DIMS = 12
 VECTORS = np.random.default_rng(3).standard_normal((40, DIMS)).astype(np.float32)

@@ -22,7 +22,7 @@ from mrl_db import FilterError
 from mrl_db.model import filters
 from mrl_db.postgres import conditions
 
-EXAMPLES = int(os.environ.get("MRL_DB_FILTER_EXAMPLES", "1500"))
+EXAMPLES = int(os.environ.get("MRL_DB_FILTER_EXAMPLES", "800"))
 NASTY = [
     "",
     "a",
