@@ -1,5 +1,7 @@
 // The kernels of lines, pools and tiles: every instruction set against the portable one, bit for
 // bit, and that one against plain loops.
+#include "search/walk.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,7 +13,6 @@
 #include "kernels/dispatch.hpp"
 #include "kernels/pack.hpp"
 #include "search/entries.hpp"
-#include "search/walk.hpp"
 #include "store/line_codes.hpp"
 #include "store/rows.hpp"
 #include "system/memory.hpp"
