@@ -35,7 +35,7 @@ void FunnelRun::first_stage() {
             break;
         }
         if (wider_ < crowd::kWidest) continue;
-        if (store_.rows.size() <= crowd::kMostScanned) rows_read += scan_crowd();
+        if (rows_ <= crowd::kMostScanned) rows_read += scan_crowd();
         break;
     }
     count(0, rows_read, candidates_.size());
@@ -157,13 +157,13 @@ std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t ke
 std::size_t FunnelRun::scan_crowd() {
     const std::size_t k = stages().back().keep;
     candidates_.clear();
-    scan_all(store_.rows.size());
-    if (candidates_.size() <= k) return store_.rows.size();
+    const std::size_t read = scan_all(rows_);
+    if (candidates_.size() <= k) return read;
     const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
     std::nth_element(candidates_.begin(), kth, candidates_.end());
     const float least = kth->score + resolution(0, kth->score);
     std::erase_if(candidates_, [&](const Candidate& each) { return each.score >= least; });
-    return store_.rows.size();
+    return read;
 }
 
 std::size_t FunnelRun::scan_all(std::size_t keep) {
