@@ -159,3 +159,18 @@ def log_kind(request, as_superuser):
     if request.param != "compiled":
         as_superuser("DROP EXTENSION mrl_db")
     return request.param
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The statements that psycopg sends."""
+    sent = []
+    for name in ("execute", "copy"):
+        plain = getattr(psycopg.Cursor, name)
+
+        def noted(cursor, statement, *args, plain=plain, **options):
+            sent.append(statement)
+            return plain(cursor, statement, *args, **options)
+
+        monkeypatch.setattr(psycopg.Cursor, name, noted)
+    return sent

@@ -123,21 +123,6 @@ def test_writes_of_anybody_are_seen_by_the_next_merged_search(split, table, rng)
     assert split.get([1, 5]).ids.tolist() == [1, 5]
 
 
-@pytest.fixture
-def sent(monkeypatch):
-    """The statements that are sent."""
-    sent = []
-    for name in ("execute", "copy"):
-        plain = getattr(psycopg.Cursor, name)
-
-        def noted(cursor, statement, *args, plain=plain, **options):
-            sent.append(statement)
-            return plain(cursor, statement, *args, **options)
-
-        monkeypatch.setattr(psycopg.Cursor, name, noted)
-    return sent
-
-
 def test_one_part_asks_for_all_while_nothing_is_written(split, table, rng, sent):
     queries = tied(rng, 5)
     for query in (queries[0], queries):  # one, by this thread; a batch

@@ -97,21 +97,13 @@ def test_only_keys_that_were_written_to_are_judged_again(docs, vectors, execute,
 
 
 @pytest.mark.parametrize(("prepare", "most"), [(True, 1), (False, 2)])
-def test_rows_come_judged_with_the_news(docs, dsn, vectors, execute, monkeypatch, prepare, most):
+def test_rows_come_judged_with_the_news(docs, dsn, vectors, execute, sent, prepare, most):
     """A filtered search after a write sends one statement; where none is prepared, a second one."""
-    where, sent = {"year": 3}, []
+    where = {"year": 3}
     db = mrl_db.connect(dsn, prepare=prepare)
     docs = db.open("docs")
     docs.load(cache=False)
     nearest(docs, vectors[0], where=where)
-    for name in ("execute", "copy"):
-        plain = getattr(psycopg.Cursor, name)
-
-        def noted(cursor, statement, *args, plain=plain, **options):
-            sent.append(statement)
-            return plain(cursor, statement, *args, **options)
-
-        monkeypatch.setattr(psycopg.Cursor, name, noted)
 
     for key, statements in ((44, most), (None, 1), (45, most), (46, most)):
         if key is not None:
