@@ -74,3 +74,11 @@ def assert_equal_to_the_database(docs, queries):
 
 def changes(execute):
     return execute("SELECT count(*) FROM mrl.change")[0][0]
+
+
+def comparisons(docs, monkeypatch):
+    """The times at which rows are compared from now on."""
+    live, noted = docs.loaded._live, []
+    compare = live._compare
+    monkeypatch.setattr(live, "_compare", lambda log: noted.append(1) or compare(log))
+    return noted
