@@ -60,14 +60,18 @@ inline float line_error(float across, float tail, std::size_t dims, const LineCo
     return std::sqrt(of_code * of_code + of_tail * of_tail);
 }
 
-// Whether of a stage's candidates fewer than k are ahead of the worst by the resolution. Copies
-// that are equal to the last bit are no crowd: nothing tells them apart.
-inline bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k, float resolution) {
+// Whether of a stage's candidates fewer than k are ahead of the worst by what the stage resolves
+// near its score, resolution_of(score). Copies that are equal to the last bit are no crowd: nothing
+// tells them apart.
+template <class ResolutionOf>
+bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k,
+                ResolutionOf&& resolution_of) {
     float best = kInfinity, worst = -kInfinity;
     for (const Candidate& candidate : candidates) {
         best = std::min(best, candidate.score);
         worst = std::max(worst, candidate.score);
     }
+    const float resolution = resolution_of(worst);
     const auto ahead = static_cast<std::size_t>(std::count_if(
         candidates.begin(), candidates.end(),
         [&](const Candidate& candidate) { return worst - candidate.score >= resolution; }));
@@ -76,7 +80,8 @@ inline bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k, 
 
 // The same where half of the candidates are near the worst.
 inline bool is_crowded(const std::vector<Candidate>& candidates, float resolution) {
-    return is_crowded(candidates, candidates.size() - candidates.size() / 2, resolution);
+    return is_crowded(candidates, candidates.size() - candidates.size() / 2,
+                      [resolution](float) { return resolution; });
 }
 
 }  // namespace mrl::crowd

@@ -62,12 +62,10 @@ float FunnelRun::resolution(std::size_t number, float score) const {
 }
 
 bool FunnelRun::is_crowded() const {
-    float worst = -kInfinity;
-    for (const Candidate& candidate : candidates_) worst = std::max(worst, candidate.score);
     // A plan that keeps hardly more than k is taken at its word: half of them.
     const std::size_t ahead =
         std::min(stages().back().keep, candidates_.size() - candidates_.size() / 2);
-    return crowd::is_crowded(candidates_, ahead, resolution(0, worst));
+    return crowd::is_crowded(candidates_, ahead, [&](float worst) { return resolution(0, worst); });
 }
 
 void FunnelRun::list_allowed() {
