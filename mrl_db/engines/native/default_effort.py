@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 from mrl_db import _kernels
 from mrl_db.engines.native.plans import native_plan
 from mrl_db.model.key import encode
-from mrl_db.model.plan import Plan, Stage, flat_plan, graph_plan
+from mrl_db.model.metric import Metric
+from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
+from mrl_db.postgres.catalog import CollectionInfo
 
 SCAN, SCAN_INT8 = 2**32 - 1, 2**32 - 2  # efforts that say: no walk, all rows by such codes
 _K = 10
 _ASKED, _LEAST_ASKED = 128, 32  # rows, of …
 _SHARE = 16  # … so many times as many; and fewer where to compare them with all would take long
-_COMPARED = 2e10  # coordinates
+_COMPARED = 4e10  # coordinates
+_BLOCK = 4096  # rows that are compared with all queries at once
+# Of a block's float32 products so many nearest are kept; their distances are true ones.
+_NEAREST = 32
 _TIED = 1e-6  # of a distance: as far
 _FEW = 500  # rows of which a walk meets most
 _ENOUGH = 0.96  # of recall: what a mean of so many says is off by some .005
@@ -42,10 +47,11 @@ def default_plan(dims: int, effort: int) -> Plan:
     return graph_plan(dims=dims, effort=effort) if effort else graph_plan(dims=dims)
 
 
-def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
+def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) -> int:
     """Returns the effort at which enough is found, or that of a scan.
 
-    0 of a few rows, and of those whose vectors stay in PostgreSQL: there is nothing to ask with.
+    0 of a few rows, of those whose vectors stay in PostgreSQL (there is nothing to ask with), and
+    where rows are written meanwhile.
     """
     live, keys = index.live(None)
     n, dims = len(live), index.dims
@@ -60,19 +66,75 @@ def measure_effort(index: _kernels.Index, key_type: str, threads: int) -> int:
     drawn, queries = drawn[lengths > 0], np.ascontiguousarray(queries[lengths > 0])
     if not len(drawn):
         return 0
-    hidden = index.hide(_encoded(keys, drawn, key_type), threads)
-
-    def search(plan: Plan) -> NDArray[np.float64]:
-        return index.search_many(queries, native_plan(plan), None, threads, False, hidden)[1]
-
-    tenth = search(Plan("flat", 1, (Stage(dims, Precision.float32, _K),)))[:, -1:]
+    hidden = index.hide(_encoded(keys, drawn, info.key_type), threads)
+    tenth = _tenth_of_others(index, live, drawn, queries, info.metric)
+    if tenth is None:
+        return 0
     tenth += _TIED * np.abs(tenth)
+
+    def recall(plan: Plan) -> float:
+        found = index.search_many(queries, native_plan(plan), None, threads, False, hidden)[1]
+        return float((found <= tenth[:, np.newaxis]).mean())
+
     effort = graph_plan(dims=dims).effort
-    while (search(default_plan(dims, effort)) <= tenth).mean() < _ENOUGH:
+    while recall(default_plan(dims, effort)) < _ENOUGH:
         if effort == SCAN:
             return SCAN_INT8
         effort = 2 * effort if 2 * _ROWS_PER_HOP * effort < n else SCAN
     return effort
+
+
+def _tenth_of_others(
+    index: _kernels.Index,
+    live: _kernels.LiveRows,
+    drawn: NDArray[np.uint32],
+    queries: NDArray[np.float32],
+    metric: Metric,
+) -> NDArray[np.float64] | None:
+    """Returns the distance of each drawn row from its tenth nearest other; None if rows moved.
+
+    The nearest come out of float32 products with all rows, a block at a time, and are measured in
+    float64: where products cannot tell rows apart, it does not matter which of them are measured.
+    """
+    n, dims = len(live), index.dims
+    scores = np.full((len(drawn), 0), np.inf, dtype=np.float32)
+    nearest = np.zeros((len(drawn), 0), dtype=np.uint32)
+    for begin in range(0, n, _BLOCK):
+        block = np.arange(begin, min(begin + _BLOCK, n), dtype=np.uint32)
+        rows = index.coordinates(live, block, 0, dims)
+        if rows is None:
+            return None
+        with np.errstate(all="ignore"):  # what is no number is far
+            of_block = np.nan_to_num(_scores(queries, rows, metric), nan=np.inf)
+        inside = np.flatnonzero((drawn >= begin) & (drawn < begin + len(block)))
+        of_block[inside, drawn[inside] - begin] = np.inf
+        scores = np.hstack([scores, of_block])
+        nearest = np.hstack([nearest, np.broadcast_to(block, of_block.shape)])
+        if scores.shape[1] > _NEAREST:
+            best = np.argpartition(scores, _NEAREST, axis=1)[:, :_NEAREST]
+            scores = np.take_along_axis(scores, best, axis=1)
+            nearest = np.take_along_axis(nearest, best, axis=1)
+    tenth = np.empty(len(drawn))
+    for number, query in enumerate(queries):
+        rows = index.coordinates(live, np.sort(nearest[number]), 0, dims)
+        if rows is None:
+            return None
+        distances = metric.distances(query.astype(np.float64), rows.astype(np.float64))
+        tenth[number] = np.sort(distances)[_K - 1]
+    return tenth
+
+
+def _scores(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], metric: Metric
+) -> NDArray[np.float32]:
+    """Returns what ranks rows as their distances do, for each query."""
+    scores = -(queries @ rows.T)
+    squares = np.einsum("ij,ij->i", rows, rows)
+    if metric is Metric.cosine:
+        scores /= np.sqrt(squares)
+    elif metric is Metric.l2:
+        scores += 0.5 * squares
+    return np.asarray(scores, dtype=np.float32)
 
 
 def _encoded(keys: Any, drawn: NDArray[np.uint32], key_type: str) -> Any:

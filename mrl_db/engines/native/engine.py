@@ -212,7 +212,7 @@ class NativeEngine(TunableEngine):
         """The plan for the effort that was measured, now if the index is out of a file without."""
         index = self._live.index
         if not index.effort:
-            index.effort = measure_effort(index, self.info.key_type, self.threads)
+            index.effort = measure_effort(index, self.info, self.threads)
         return default_plan(self.info.dims, index.effort)
 
     def settle(self) -> None:
