@@ -135,7 +135,8 @@ class Opened:
 
     def follow_name(self, engine: Engine) -> None:
         """Takes the table's name from an engine that saw another client rename it."""
-        if engine.info is not self.info and engine.info.relation != self.info.relation:
+        own, its = self.info, engine.info
+        if its is not own and not its.is_of(own.schema, own.table):
             self.describe(replace(engine.info, part=None))
 
     def native(self) -> NativeEngine:

@@ -311,6 +311,8 @@ def with_k(plan: Plan, k: int) -> Plan:
 
     Earlier stages keep at least k; the native engine's as many times more as k has grown.
     """
+    if k == plan.k:
+        return plan
     growth = max(1.0, k / plan.k) if plan.native else 1.0
     stages = [
         replace(stage, keep=max(math.ceil(stage.keep * growth), k)) for stage in plan.stages[:-1]

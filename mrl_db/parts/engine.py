@@ -10,126 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db import door
 from mrl_db.engines.engine import EngineName, TunableEngine
-from mrl_db.engines.exact import ExactEngine
-from mrl_db.engines.native.index import check_plan
 from mrl_db.engines.native.lease import NEVER
-from mrl_db.engines.native.plans import NativePlanSpace
 from mrl_db.engines.plan_space import PlanSpace
-from mrl_db.engines.sql import SqlEngine
 from mrl_db.hits import Hits, StageTrace, Trace
-from mrl_db.model.errors import PlanError
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.parts.crew import Crew, Replies, left
-from mrl_db.parts.merge import Answer, first_ask, merge, unsure
+from mrl_db.parts.merge import Answer, first_ask, merge, merge_one, unsure
 from mrl_db.parts.part import Ask
+from mrl_db.parts.planners import Planner
 from mrl_db.parts.together import Together
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.request import Request
-
-
-class Planner(Protocol):
-    """Says which plans the parts can run."""
-
-    threads: int
-
-    def plan(self, k: int, shortlist: int | None = None) -> Plan:
-        """See `Engine.plan`."""
-        ...
-
-    def check(self, plan: Plan) -> None:
-        """See `Engine.check`."""
-        ...
-
-    def follow_plan(self, plan: Plan) -> None:
-        """See `TunableEngine.follow_plan`."""
-        ...
-
-    def plan_space(self, k: int, rows: int) -> PlanSpace:
-        """See `TunableEngine.plan_space`; over the rows of a part."""
-        ...
-
-    def misses_for_rows(self, plan: Plan) -> float:
-        """See `Engine.misses_for_rows`."""
-        ...
-
-
-class OfSql:
-    """Plans of the SQL engines of several servers: the first one's, which all of them follow."""
-
-    threads = 2
-
-    def __init__(self, engines: Sequence[SqlEngine]) -> None:
-        self._engines = engines
-        self.plan, self.check = engines[0].plan, engines[0].check
-        self.plan_space = engines[0].plan_space
-
-    def follow_plan(self, plan: Plan) -> None:
-        """See `TunableEngine.follow_plan`."""
-        for engine in self._engines:
-            engine.follow_plan(plan)
-
-    def misses_for_rows(self, plan: Plan) -> float:
-        """See `Engine.misses_for_rows`."""
-        return max(engine.misses_for_rows(plan) for engine in self._engines)
-
-
-class OfExact:
-    """The one plan of brute force."""
-
-    threads = 1
-
-    def __init__(self, engine: ExactEngine) -> None:
-        self.plan, self.check = engine.plan, engine.check
-
-    def follow_plan(self, plan: Plan) -> None:
-        """There is one plan."""
-
-    def plan_space(self, k: int, rows: int) -> PlanSpace:  # noqa: ARG002
-        """There is nothing to choose."""
-        raise PlanError('brute force has one plan; tune plans of engine="sql" or "native"')
-
-    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
-        """See `Engine.misses_for_rows`."""
-        return 1.0
-
-
-class OfNative:
-    """Plans over what every part has loaded."""
-
-    def __init__(self, info: CollectionInfo, loaded: Plan, threads: int) -> None:
-        self._info, self._followed, self.threads = info, loaded, threads
-
-    def plan(self, k: int, shortlist: int | None = None) -> Plan:
-        """See `NativeEngine.plan`."""
-        if shortlist is not None:
-            raise PlanError(
-                "shortlist= is the SQL engine's; the native engine's plans say what each stage "
-                "keeps: plan=graph_plan(…)"
-            )
-        return with_k(self._followed, k)
-
-    def check(self, plan: Plan) -> None:
-        """See `Engine.check`; whether the codes are there the parts say when they search."""
-        check_plan(plan, self._info)
-
-    def follow_plan(self, plan: Plan) -> None:
-        """See `TunableEngine.follow_plan`."""
-        self.check(plan)
-        self._followed = plan
-
-    def plan_space(self, k: int, rows: int) -> NativePlanSpace:
-        """See `TunableEngine.plan_space`."""
-        return NativePlanSpace(self._info.dims, rows, k, self._followed)
-
-    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
-        """See `Engine.misses_for_rows`."""
-        return 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +76,7 @@ class PartedEngine(TunableEngine):
         self._terms, self._on_written, self._together = terms, on_written, together
         # Parts ask the database in the call that searches: that saves a round trip to each.
         self._owed: float | None = None
+        self._fresh: set[int] = set()  # of the parts, those that have been asked for it already
 
     @property
     def name(self) -> EngineName:
@@ -234,6 +133,33 @@ class PartedEngine(TunableEngine):
         """See `Engine.misses_for_rows`."""
         return self._planner.misses_for_rows(plan)
 
+    def search_one(self, query: object, k: object, max_staleness: object = None) -> Hits | None:
+        """See `Engine.search_one`: of parts in this process, whose searches are short."""
+        together = self._together
+        if together is None or self._terms.until is not None or not together.take_turns:
+            return None
+        if type(k) is not int or k < 1 or first_ask(k, self.parts) < k:
+            return None
+        began = time.perf_counter()
+        self.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
+        assert self._owed is not None
+        self._fresh = together.sync(self._owed)
+        if len(self._fresh) < self.parts:
+            return None
+        answers = together.answers_of_one(query, self._planner.plan(k))
+        if answers is None:
+            return None
+        ids, distances = merge_one(
+            [each.ids for each in answers], [each.distances for each in answers], k
+        )
+        microseconds = (time.perf_counter() - began) * 1e6
+        return Hits(
+            ids,
+            distances,
+            lambda: _trace(self.name, [each.trace for each in answers], microseconds),
+            certified=all(each.certified for each in answers),
+        )
+
     def search(
         self,
         request: Request,
@@ -266,7 +192,8 @@ class PartedEngine(TunableEngine):
         self._owed = None
         asks = dict.fromkeys(range(self.parts), ask)
         if self._together is not None and ask.max_staleness is not None and ask.is_plain:
-            fresh = self._together.sync(ask.max_staleness)
+            fresh = self._fresh or self._together.sync(ask.max_staleness)
+            self._fresh = set()
             asks.update(dict.fromkeys(fresh, replace(ask, max_staleness=None)))
         replies = self._ask(asks)
         missing = set(replies.missing)

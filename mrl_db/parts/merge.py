@@ -134,6 +134,26 @@ def merge(answers: Sequence[Answer], k: int) -> Merged:
     return Merged(ids[rows, order], distances[rows, order], part[order], rank[order], counts)
 
 
+def merge_one(
+    ids: Sequence[NDArray[np.generic]], distances: Sequence[NDArray[np.float64]], k: int
+) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Returns the k nearest rows of all parts' answers to one query, as `merge` orders them.
+
+    Args:
+        ids: Of each part, (w,), w its own.
+        distances: Of each part, (w,).
+        k: Rows.
+    """
+    keys, far = np.concatenate(ids), np.concatenate(distances)
+    if keys.dtype == object:
+        places = list(map(_place, far.tolist(), keys.tolist()))
+        order = np.array(sorted(range(len(places)), key=places.__getitem__), dtype=np.intp)
+    else:
+        order = np.lexsort((keys, far))
+    order = order[:k]
+    return keys[order], far[order]
+
+
 def unsure(
     answers: Sequence[Answer], asked: int, k: int, merged: Merged | None = None
 ) -> list[NDArray[np.bool_]]:

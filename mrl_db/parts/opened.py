@@ -19,7 +19,8 @@ from mrl_db.model.errors import ShapeError
 from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise
 from mrl_db.parts.crew import Crew
-from mrl_db.parts.engine import OfExact, OfNative, OfSql, PartedEngine, Planner, Terms
+from mrl_db.parts.engine import PartedEngine, Terms
+from mrl_db.parts.planners import OfExact, OfNative, OfSql, Planner
 from mrl_db.parts.source import Servers
 from mrl_db.parts.together import Together
 from mrl_db.postgres.catalog import CollectionInfo

@@ -144,6 +144,7 @@ class OpenedPart:
         self.name = name
         self.opened = opened
         self._close, self._part = close, part
+        self._info = opened.info, opened.info
 
     def load(self, options: Mapping[str, Any], seconds: float | None) -> Plan:  # noqa: ARG002
         """See `Part.load`."""
@@ -197,8 +198,12 @@ class OpenedPart:
         return engine
 
     def _request(self, engine: Engine, ask: Ask) -> Request:
-        info = self.opened.info
-        return Request(replace(info, part=engine.info.part), ask.where, ask.columns)
+        of, info = self._info
+        if of is not self.opened.info or info.part != engine.info.part:
+            of = self.opened.info
+            info = replace(of, part=engine.info.part)
+            self._info = of, info
+        return Request(info, ask.where, ask.columns)
 
     def _by_what_is_there(self, ask: Ask, run: Callable[[Engine], Any]) -> Any:
         """Runs once more where another client has renamed the table, or added a column, before."""

@@ -97,6 +97,10 @@ class CollectionInfo:
         """The table, qualified."""
         return statements.identifier(self.schema, self.table)
 
+    def is_of(self, schema: str, table: str) -> bool:
+        """Whether this is the table's name."""
+        return self.schema == schema and self.table == table
+
 
 def list_collections(session: Session) -> list[str]:
     """Returns the names of all collections, sorted."""

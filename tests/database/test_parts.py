@@ -151,6 +151,37 @@ def test_a_part_that_stands_elsewhere_asks_for_itself(split, table, rng):
         assert_same(split.search(query, plan=EXACT), table.search(query, exact=True))
 
 
+@pytest.mark.parametrize("key_type", ["bigint", "text", "uuid"])
+def test_one_query_with_no_more_said_is_answered_as_any_other(db, rng, monkeypatch, sent, key_type):
+    """By the short way, which uuids do not have, or by the long one."""
+    monkeypatch.setattr(Together, "take_turns", True)
+    docs = db.create_collection("docs", dims=DIMS, metric="l2", key_type=key_type)
+    docs.add(keys(key_type, range(N)), tied(rng, N))
+    with parts.open_threads(db, "docs", parts=3, route="flat", cache=False) as split:
+        plan = split._holding.native.plan(10)
+        for step, query in enumerate(tied(rng, 12)):
+            if step % 4 == 1:
+                docs.add(keys(key_type, [N + step]), tied(rng, 1))
+            want = split.search(query, plan=plan)
+            sent.clear()
+            hits = split.search(query)
+            assert len(sent) == 1
+            assert_same(hits, want)
+            assert hits.certified == want.certified
+            assert hits.ids.dtype == want.ids.dtype
+            assert [part.part for part in hits.trace.parts] == [(0, 3), (1, 3), (2, 3)]
+            assert hits.trace.stages[0].rows_in == want.trace.stages[0].rows_in
+            assert_same(split.search(query.tolist()), want)
+            assert_same(split.search(query, k=3), split.search(query, k=3, plan=plan))
+            assert_same(split.search(query, k=70), split.search(query, k=70, plan=plan))
+        docs.upsert(keys(key_type, [5]), query[np.newaxis])
+        assert KEYS[key_type](5) in split.search(query, k=40).ids.tolist()
+        with pytest.raises(mrl_db.ShapeError):
+            split.search(query[:5])
+        with pytest.raises(mrl_db.ValueRangeError):
+            split.search(query, k=0)
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_parts_that_take_turns_answer_as_those_that_have_threads(
     split, table, rng, monkeypatch, here

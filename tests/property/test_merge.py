@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_db.parts.homes import home_of
-from mrl_db.parts.merge import Answer, first_ask, merge, unsure
+from mrl_db.parts.merge import Answer, first_ask, merge, merge_one, unsure
 
 EXAMPLES = int(os.environ.get("MRL_DB_MERGES", "150"))
 
@@ -76,6 +76,12 @@ def test_merged_answers_are_the_nearest_of_all_rows(table, k):
     for query, own in enumerate(distances):
         want = nearest(keys, own, range(len(keys)), k)
         assert pairs_of(merged, query) == [place(pair) for pair in want]
+        of_one = merge_one(
+            [each.ids[query] for each in answers], [each.distances[query] for each in answers], k
+        )
+        assert [place(pair) for pair in zip(of_one[1], of_one[0], strict=True)] == pairs_of(
+            merged, query
+        )
     titles = merged.column("title", answers)
     assert titles.tolist() == [[f"of {key}" for key in own] for own in merged.ids.tolist()]
 

@@ -7,7 +7,7 @@ import pytest
 
 from mrl_db.model.errors import CancelledError, ConnectError, PartUnavailableError, PlanError
 from mrl_db.parts.crew import Crew, deadline
-from mrl_db.parts.engine import OfExact
+from mrl_db.parts.planners import OfExact
 
 NAMES = ("first", "second", "third")
 

@@ -74,7 +74,7 @@ collection
 database
 async_
 parts.homes parts.merge parts.part
-parts.crew parts.together
+parts.crew parts.together parts.planners
 parts.engine
 parts.source
 parts.opened

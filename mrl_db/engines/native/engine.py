@@ -290,6 +290,20 @@ class NativeEngine(TunableEngine):
         hits.certified = plan.route == "flat" and plan.leaves_out_none(index.rows)
         return hits
 
+    def answer_one(self, query: object, plan: Plan) -> Hits | None:
+        """Returns the hits of one query by a plan, as `search_one` does, without a sync."""
+        if not self._has_short_way or type(query) is not np.ndarray:
+            return None
+        if query.dtype is not _FLOAT32 or query.ndim != 1:
+            return None
+        index = self._live.index
+        answer = index.search_one(query, self._native(plan))
+        if answer is None:
+            return None
+        ids, distances, counts = answer
+        told = lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part)  # noqa: E731
+        return Hits(ids, distances, told, certified=plan.leaves_out_none(index.rows))
+
     def _plan_of_k(self, k: int) -> tuple[_kernels.NativePlan | None, Plan]:
         """The plan that is followed for k answers; as the kernels take it, if there is such a k."""
         if not 0 < k < 2**31:
