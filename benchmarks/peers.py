@@ -89,7 +89,12 @@ class Ours(System):
             vectors_required=True,
         )
         live = SimpleNamespace(  # follows no table
-            index=index, info=info, follows=False, journal=Journal(), close=lambda: None
+            index=index,
+            info=info,
+            follows=False,
+            journal=Journal(),
+            sync=lambda *_: None,
+            close=lambda: None,
         )
         nobody = SimpleNamespace(aside=lambda search: search())  # in place of a database's session
         self.engine = NativeEngine(nobody, live, Loading(graph_plan(dims=dims)))  # type: ignore[arg-type]
