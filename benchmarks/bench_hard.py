@@ -37,7 +37,6 @@ K = 10
 TARGETS = (0.95, 0.99)
 LEAST, BELOW_SQL = 0.95, 0.02  # what the default plan shall reach, and how far below SQL it may be
 SQL_QUERIES = 300
-SECONDS = 12.0  # for tune()
 
 
 def summary(recalls: np.ndarray) -> dict[str, float]:
@@ -60,7 +59,7 @@ def answers(docs: mrl_db.Collection, of: HardSet, queries: np.ndarray, **how: An
     return ids
 
 
-def judged(docs: mrl_db.Collection, of: HardSet, truth: Truth) -> dict[str, Any]:
+def judged(docs: mrl_db.Collection, of: HardSet, truth: Truth, seconds: float) -> dict[str, Any]:
     """Tunes for each target and asks fresh queries; returns recall and verdict of each promise."""
     result: dict[str, Any] = {}
     for target in TARGETS:
@@ -68,7 +67,7 @@ def judged(docs: mrl_db.Collection, of: HardSet, truth: Truth) -> dict[str, Any]
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                promise = docs.tune(recall=target, engine="native", budget_seconds=SECONDS)
+                promise = docs.tune(recall=target, engine="native", budget_seconds=seconds)
         except mrl_db.MrlDbError as error:
             result[name] = {"verdict": "refused", "reason": str(error)}
             continue
@@ -85,8 +84,10 @@ def judged(docs: mrl_db.Collection, of: HardSet, truth: Truth) -> dict[str, Any]
     return result
 
 
-def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool, indexes: list[str]) -> dict[str, Any]:
-    """Returns what each engine reaches on a set."""
+def measure(
+    db: mrl_db.Database, of: HardSet, *, seconds: float, indexes: list[str]
+) -> dict[str, Any]:
+    """Returns what each engine reaches on a set; seconds: for each tune(), 0: no promises."""
     n, dims = of.rows.shape
     result: dict[str, Any] = {"rows": n, "dims": dims, "metric": of.metric}
     columns = {} if of.cluster is None else {"cluster": "integer"}
@@ -106,10 +107,10 @@ def measure(db: mrl_db.Database, of: HardSet, *, tuned: bool, indexes: list[str]
         if len(of.deleted):
             docs.delete(of.deleted.tolist())
         truth = Truth(of, of.queries, K)
-        if tuned and of.cluster is None:
+        if seconds and of.cluster is None:
             fresh = truth if of.fresh is of.queries else Truth(of, of.fresh, K)
             plan = docs.plan
-            result |= judged(docs, of, fresh)
+            result |= judged(docs, of, fresh, seconds)
             result["default"] = summary(
                 truth.recall(answers(docs, of, of.queries, plan=plan, engine="native"))
             )
@@ -171,6 +172,9 @@ def main() -> None:
     parser = machine.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="words, one of which a set's name has")
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="for tune(), each time; more on a busy machine"
+    )
     parser.add_argument("--untuned", action="store_true", help="no promises")
     parser.add_argument("--indexes", nargs="*", default=["sql", "mrl"], choices=["sql", "mrl"])
     options = parser.parse_args()
@@ -186,14 +190,18 @@ def main() -> None:
                 lambda name: not options.only or any(word in name for word in options.only)
             ):
                 start = time.perf_counter()
-                found = measure(db, of, tuned=not options.untuned, indexes=options.indexes)
+                found = measure(
+                    db,
+                    of,
+                    seconds=0.0 if options.untuned else options.seconds,
+                    indexes=options.indexes,
+                )
                 sets[of.name] = {**sets.get(of.name, {}), **found}
+                if options.name:
+                    machine.save(options.name, {**record, "sets": sets})
                 print(f"{time.perf_counter() - start:5.1f} s", of.name, sets[of.name], flush=True)
     print(table(sets))
     print(f"{time.perf_counter() - began:.0f} s; misses the goal:", *faults(sets), sep="\n  ")
-    if options.name:
-        record["sets"] = sets
-        machine.save(options.name, record)
 
 
 if __name__ == "__main__":
