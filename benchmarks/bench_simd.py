@@ -129,7 +129,7 @@ class Bench:
         answers = []
         for name in self.names:
             with kernels.using_simd(name):
-                keys, _, _ = self.index.search_many(queries, plan, None, 1, False)
+                keys, *_ = self.index.search_many(queries, plan, None, 1, False)
                 answers.append(np.asarray(keys).view(np.int64).reshape(len(queries), K))
         assert all(np.array_equal(ids, answers[0]) for ids in answers), "answers differ"
         return answers[0]

@@ -109,7 +109,8 @@ class Hits:
         missing: The numbers of parts that did not answer (`mrl_db.parts`, `search(partial=True)`):
             their rows are not among these. Nothing is certified or promised then.
         certified: Whether the answer is proven to be the exact one: every row was compared by its
-            full vector, or no stage had to leave one out.
+            full vector, no stage had to leave one out, or those that stages left out by int8 codes
+            of all dims are farther than these codes can be off. Of a batch: that of all queries.
     """
 
     __slots__ = (

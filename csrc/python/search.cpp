@@ -16,7 +16,8 @@ namespace {
 py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
     py::tuple all(stages);
     for (std::size_t i = 0; i < stages; ++i)
-        all[i] = py::make_tuple(counts[i].rows_in, counts[i].rows_out, counts[i].nanoseconds);
+        all[i] = py::make_tuple(counts.stages[i].rows_in, counts.stages[i].rows_out,
+                                counts.stages[i].nanoseconds);
     return all;
 }
 
@@ -24,7 +25,8 @@ py::tuple stage_counts(const StageCounts& counts, std::size_t stages) {
 // twentieth of a search, and is seldom looked at.
 py::bytes packed_stage_counts(const StageCounts& counts, std::size_t stages) {
     static_assert(sizeof(StageCount) == 24);
-    return py::bytes(reinterpret_cast<const char*>(counts.data()), stages * sizeof(StageCount));
+    return py::bytes(reinterpret_cast<const char*>(counts.stages.data()),
+                     stages * sizeof(StageCount));
 }
 
 // An object array of strings.
@@ -91,7 +93,7 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
     }
     py::object keys = integers ? py::object(std::move(numbers)) : py::object(text_array(texts));
     return py::make_tuple(std::move(keys), std::move(distances),
-                          packed_stage_counts(counts, plan.stages.size()));
+                          packed_stage_counts(counts, plan.stages.size()), counts.proven == 1);
 }
 
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan,
@@ -172,7 +174,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
         keys = std::move(all);
     }
     return py::make_tuple(std::move(keys), std::move(distances),
-                          stage_counts(counts, plan.stages.size()));
+                          stage_counts(counts, plan.stages.size()), counts.proven == q.rows);
 }
 
 py::tuple live_rows(const Index& index, const Selection* selection) {

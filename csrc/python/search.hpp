@@ -16,13 +16,14 @@ void check_mine(const Index& index, const Rows* rows, const char* subject) {
         throw py::value_error(std::string(subject) + " another index's");
 }
 
-// One query: (keys, distances, packed stage counts), or None when it is no contiguous, finite
-// float32 vector of the right width, or is zero where that means nothing: the caller then says what
-// is wrong. Integer and text keys only. This is the path that has to be short.
+// One query: (keys, distances, packed stage counts, whether it is proven), or None when it is no
+// contiguous, finite float32 vector of the right width, or is zero where that means nothing: the
+// caller then says what is wrong. Integer and text keys only. This is the path that has to be
+// short.
 py::object search_one(const Index& index, const py::object& query, const Plan& plan);
 
-// Many queries: (keys, distances (n, k), stage counts); k is the least that any query got. Keys
-// are int64 (n, k), or the key bytes as a list of n lists of bytes.
+// Many queries: (keys, distances (n, k), stage counts, whether all are proven); k is the least that
+// any query got. Keys are int64 (n, k), or the key bytes as a list of n lists of bytes.
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan,
                       const Selection* selection, std::size_t threads, bool without_last_stage,
                       const HiddenRows* hidden);

@@ -43,6 +43,7 @@ void FunnelRun::run_tiles(std::size_t first, std::size_t n, const float* queries
     for (std::size_t q = 0; q < n; ++q) {
         turn_.give_way();
         candidates_ = std::move(kept[q]);
+        left_out_ = candidates_.size() < stages()[0].keep ? kInfinity : -kInfinity;
         plan_.prepare(queries + q * dims, query_);
         if (turn_.given() != scanned.given) {
             plan_.codes(0).prepare(query_);
@@ -96,9 +97,10 @@ void FunnelRun::catch_up(const StageCodes& codes, const Look& then) {
 
 void FunnelRun::count(std::size_t stage, std::size_t rows_in, std::size_t rows_out) {
     const auto time = std::chrono::steady_clock::now();
-    counts[stage].rows_in += rows_in;
-    counts[stage].rows_out += rows_out;
-    counts[stage].nanoseconds += static_cast<std::uint64_t>(
+    StageCount& of_stage = counts.stages[stage];
+    of_stage.rows_in += rows_in;
+    of_stage.rows_out += rows_out;
+    of_stage.nanoseconds += static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(time - began_).count());
     began_ = time;
 }
@@ -121,10 +123,11 @@ void search(const Store& store, const float* queries, std::size_t n_queries,
         }
         const std::lock_guard hold(counting);
         for (std::size_t i = 0; i < kMostStages; ++i) {
-            counts[i].rows_in += own[i].rows_in;
-            counts[i].rows_out += own[i].rows_out;
-            counts[i].nanoseconds += own[i].nanoseconds;
+            counts.stages[i].rows_in += own.stages[i].rows_in;
+            counts.stages[i].rows_out += own.stages[i].rows_out;
+            counts.stages[i].nanoseconds += own.stages[i].nanoseconds;
         }
+        counts.proven += own.proven;
         scratches.give_back(std::move(scratch));
     };
 

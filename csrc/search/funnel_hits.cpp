@@ -27,9 +27,20 @@ void FunnelRun::finish_query(std::size_t number, const TakeHits& take) {
         scan(kernels_, codes, query_, {nullptr, then.rows}, widened, &filter_, candidates_, &turn_);
         if (turn_.given() != then.given) catch_up(codes, then);
         cut(widened);
+        left_out_ = kInfinity;
+        if (candidates_.size() >= widened) leave_out(codes);
     }
     finish(keep, end);
+    counts.proven += is_proven() ? 1 : 0;
     take(number, scratch_.hits.data(), scratch_.hits.size());
+}
+
+bool FunnelRun::is_proven() const {
+    if (request_.without_last_stage || left_out_ == -kInfinity) return false;
+    if (left_out_ == kInfinity || scratch_.hits.empty()) return true;
+    const Rows& rows = store_.rows;
+    const double score = rows.score_of_distance(query_.row, scratch_.hits.back().distance);
+    return score + rows.most_off(query_.row) < left_out_;  // not so of NaN
 }
 
 void FunnelRun::finish(std::size_t keep, std::size_t stage) {

@@ -90,6 +90,11 @@ class FunnelRun {
     // Scores what is left, slots where the codes go by slot.
     void score(const StageCodes& codes);
 
+    // Notes that a stage has left out rows that its codes say are farther than the candidates.
+    void leave_out(const StageCodes& codes);
+    // Whether no row that was left out can be nearer than the last hit.
+    bool is_proven() const;
+
     void finish_query(std::size_t number, const TakeHits& take);
     // The true distances of what is left, best first, ties by key; NaN last, as PostgreSQL sorts
     // it.
@@ -112,6 +117,9 @@ class FunnelRun {
     std::size_t rows_ = 0;     // that there were at the last look
     std::size_t waiting_ = 0;
     std::size_t wider_ = 1;  // times the plan's hops and rows kept (crowd.hpp)
+    // What the codes of rows say at least of all that was left out, as a score; -infinity: of some
+    // of it they say nothing.
+    float left_out_ = kInfinity;
     std::chrono::steady_clock::time_point began_;
 };
 

@@ -42,6 +42,7 @@ void FunnelRun::first_stage() {
 }
 
 std::size_t FunnelRun::shortlist(std::size_t keep) {
+    left_out_ = kInfinity;
     if (plan_.walks && keep < allowed_ && !few_allowed()) return walk(keep);
     const Selection* selection = request_.selection;
     if (selection != nullptr && selection->listed) return scan_selection(*selection, keep);
@@ -91,6 +92,7 @@ float FunnelRun::unit() const {
 }
 
 std::size_t FunnelRun::walk(std::size_t keep) {
+    left_out_ = -kInfinity;
     const double share = static_cast<double>(allowed_) / static_cast<double>(rows_);
     const auto stretched = [share](std::size_t n) {
         return static_cast<std::size_t>(static_cast<double>(n) / share);
@@ -161,6 +163,7 @@ std::size_t FunnelRun::scan_crowd() {
     std::nth_element(candidates_.begin(), kth, candidates_.end());
     const float least = kth->score + resolution(0, kth->score);
     std::erase_if(candidates_, [&](const Candidate& each) { return each.score >= least; });
+    leave_out(plan_.codes(0));
     return read;
 }
 
@@ -183,7 +186,18 @@ void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* f
         score(codes);
     }
     cut(keep);
+    if (candidates_.size() >= keep && keep < allowed_) leave_out(codes);
     if (codes.by_slot()) to_rows();
+}
+
+void FunnelRun::leave_out(const StageCodes& codes) {
+    if (!codes.is_of_rows()) {
+        left_out_ = -kInfinity;
+        return;
+    }
+    float worst = -kInfinity;
+    for (const Candidate& candidate : candidates_) worst = std::max(worst, candidate.score);
+    left_out_ = std::min(left_out_, worst);
 }
 
 void FunnelRun::later_stage(std::size_t number) {
@@ -199,6 +213,7 @@ void FunnelRun::later_stage(std::size_t number) {
     if (rows_in > keep) {
         keep_best(kernels_, candidates_, keep, stages().back().keep,
                   [&](float kth) { return resolution(number, kth); });
+        if (candidates_.size() < rows_in) leave_out(codes);
     }
     count(number, rows_in, candidates_.size());
 }

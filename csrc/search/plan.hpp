@@ -40,7 +40,11 @@ struct StageCount {
     std::uint64_t rows_in = 0, rows_out = 0, nanoseconds = 0;
 };
 constexpr std::size_t kMostStages = 8;
-using StageCounts = std::array<StageCount, kMostStages>;
+struct StageCounts {
+    std::array<StageCount, kMostStages> stages{};
+    // Queries whose answers are proven: none of the rows that stages left out can be among them.
+    std::uint64_t proven = 0;
+};
 
 // A plan asks for codes that were not loaded, or for something that this index cannot do.
 class PlanMismatch : public std::runtime_error {

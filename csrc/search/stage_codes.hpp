@@ -42,6 +42,9 @@ class StageCodes {
   public:
     virtual ~StageCodes() = default;
     virtual bool by_slot() const { return false; }
+    // Whether these are the int8 codes of whole rows, of which it is known how far a score may be
+    // off (Rows::most_off).
+    virtual bool is_of_rows() const { return false; }
     // How many times as many rows as a stage keeps a scan passes on, to be scored again in full.
     virtual std::size_t widening() const { return 1; }
     // From the query's values or coordinates, once for each query.
@@ -93,6 +96,7 @@ class LineStage final : public StageCodes {
 class RowStage final : public StageCodes {
   public:
     explicit RowStage(const Rows& rows) : rows_(&rows) {}
+    bool is_of_rows() const override { return true; }
     void score_at(const Kernels& kernels, const StageQuery& query, const std::uint32_t* ids,
                   std::size_t n, float* scores) const override;
 
@@ -154,9 +158,7 @@ class CheckedPlan {
     const std::vector<Stage>& stages() const { return plan->stages; }
     std::size_t last() const { return plan->stages.size() - 1; }
     // Whether a stage looks at the int8 codes of whole rows: float32 rows come next.
-    bool is_of_rows(std::size_t stage) const {
-        return std::holds_alternative<RowStage>(made_[stage]);
-    }
+    bool is_of_rows(std::size_t stage) const { return codes_[stage]->is_of_rows(); }
     // From the caller's vector: its row code, and what else the plan's stages are compared with.
     void prepare(const float* query, StageQuery& prepared) const;
 

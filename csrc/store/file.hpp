@@ -38,7 +38,7 @@
 
 namespace mrl {
 
-constexpr std::uint32_t kFormat = 5;
+constexpr std::uint32_t kFormat = 6;
 // Smaller sections are copied: a mapping costs more than that saves.
 constexpr std::size_t kCopied = 256 * 1024;
 

@@ -30,6 +30,47 @@ double square_of(const float* v, std::size_t dims) {
     return sums[0] + sums[1];
 }
 
+// |x - x'|, x' what the code says.
+double error_of(const float* vector, float scale, const std::int8_t* code, std::size_t dims) {
+    constexpr std::size_t kLanes = 8;
+    float sums[kLanes] = {};
+    if (!(scale > 0)) return 0.0;
+    const float inverse = 1.0f / scale;
+    std::size_t i = 0;
+    for (; i + kLanes <= dims; i += kLanes) {
+        for (std::size_t lane = 0; lane < kLanes; ++lane) {
+            const float off = vector[i + lane] * inverse - static_cast<float>(code[i + lane]);
+            sums[lane] += off * off;
+        }
+    }
+    for (; i < dims; ++i) {
+        const float off = vector[i] * inverse - static_cast<float>(code[i]);
+        sums[0] += off * off;
+    }
+    double square = 0;
+    for (const float sum : sums) square += sum;
+    return scale * std::sqrt(square);
+}
+
+float rounded_up(double value) {
+    return std::nextafter(static_cast<float>(value), std::numeric_limits<float>::infinity());
+}
+
+// Makes a number that others read, and raise, at least so large.
+void raise(float& number, float least) {
+    float now;
+    __atomic_load(&number, &now, __ATOMIC_RELAXED);
+    while (now < least && !__atomic_compare_exchange(&number, &now, &least, true, __ATOMIC_RELAXED,
+                                                     __ATOMIC_RELAXED)) {
+    }
+}
+
+float value_of(const float& number) {
+    float now;
+    __atomic_load(&number, &now, __ATOMIC_RELAXED);
+    return now;
+}
+
 }  // namespace
 
 Rows::Rows(Metric metric, std::size_t dims, bool keep_vectors)
@@ -64,6 +105,14 @@ bool Rows::has_room(std::size_t rows) const {
 void Rows::encode(std::size_t row, const float* vector) {
     const double square = square_of(vector, dims_);
     const float scale = kernels().quantise_int8(vector, dims_, codes_.data() + row * code_stride_);
+    double length = std::sqrt(square),
+           error = error_of(vector, scale, codes_.data() + row * code_stride_, dims_);
+    if (metric_ == Metric::cosine && length > 0) {
+        error /= length;
+        length = 1.0;
+    }
+    raise(most_error_, rounded_up(error));
+    raise(longest_, rounded_up(length));
     if (metric_ == Metric::cosine) {
         const double norm = std::sqrt(square);
         inverse_norm_[row] =
@@ -186,6 +235,26 @@ double Rows::distance_of_score(const RowQuery& query, float score) const {
             break;
     }
     return std::sqrt(std::max(0.0, query.norm * query.norm + 2.0 * static_cast<double>(score)));
+}
+
+double Rows::score_of_distance(const RowQuery& query, double distance) const {
+    if (metric_ == Metric::inner_product) return distance;
+    if (metric_ == Metric::cosine) return distance - 1.0;
+    return 0.5 * (distance * distance - query.norm * query.norm);
+}
+
+double Rows::most_off(const RowQuery& query) const {
+    // What float32 rounds away of products and of distances, in shares of the lengths.
+    constexpr double kRounded = 4e-6;
+    const bool cosine = metric_ == Metric::cosine;
+    const double length = cosine ? 1.0 : query.norm, longest = value_of(longest_),
+                 error = value_of(most_error_);
+    const double norm = cosine && query.norm > 0 ? query.norm : 1.0;
+    const double of_query =
+        error_of(query.values, static_cast<float>(query.scale * norm), query.code.data(), dims_) /
+        norm;
+    const double rounded = length * longest + (metric_ == Metric::l2 ? longest * longest : 0.0);
+    return length * error + of_query * (longest + error) + kRounded * rounded;
 }
 
 void Rows::fetch_code(std::size_t row) const {

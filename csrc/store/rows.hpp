@@ -66,8 +66,13 @@ class Rows {
         return score_noise(query, metric_, scale_[row],
                            metric_ == Metric::cosine ? 1.0f : square_[row]);
     }
-    // A score of `score()` as a distance, for rows whose vectors are not kept.
+    // A score of `score()` as a distance, for rows whose vectors are not kept; and back.
     double distance_of_score(const RowQuery& query, float score) const;
+    double score_of_distance(const RowQuery& query, double distance) const;
+    // How far a score of `score()` is off at most, from what the vectors give, of any row that is
+    // or was here. With q and x, their codes q' and x': |qx - q'x'| <= |q| |x - x'| + |q - q'|
+    // |x'|.
+    double most_off(const RowQuery& query) const;
 
     void fetch_code(std::size_t row) const;
     void fetch_vector(std::size_t row) const;
@@ -101,6 +106,8 @@ class Rows {
         v.array("rows.scale", scale_);
         v.array("rows.square", square_);
         v.array("rows.inverse_norm", inverse_norm_);
+        v.value("rows.most_error", most_error_);
+        v.value("rows.longest", longest_);
     }
     // Whether arrays out of a file fit one another.
     bool is_valid() const {
@@ -122,6 +129,9 @@ class Rows {
     Array<float> scale_;
     Array<float> square_;
     Array<float> inverse_norm_;  // cosine
+    // At most: what a code is off by, and a row's length, as the metric sees it. Written by several
+    // threads, beside who reads them.
+    float most_error_ = 0.0f, longest_ = 0.0f;
 };
 
 }  // namespace mrl

@@ -284,11 +284,9 @@ class NativeEngine(TunableEngine):
         answer = None if native is None else index.search_one(query, native)
         if answer is None:
             return None
-        ids, distances, counts = answer
+        ids, distances, counts, proven = answer
         told = lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part)  # noqa: E731
-        hits = Hits(ids, distances, told)
-        hits.certified = plan.route == "flat" and plan.leaves_out_none(index.rows)
-        return hits
+        return Hits(ids, distances, told, certified=proven)
 
     def answer_one(self, query: object, plan: Plan) -> Hits | None:
         """Returns the hits of one query by a plan, as `search_one` does, without a sync."""
@@ -300,9 +298,9 @@ class NativeEngine(TunableEngine):
         answer = index.search_one(query, self._native(plan))
         if answer is None:
             return None
-        ids, distances, counts = answer
+        ids, distances, counts, proven = answer
         told = lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part)  # noqa: E731
-        return Hits(ids, distances, told, certified=plan.leaves_out_none(index.rows))
+        return Hits(ids, distances, told, certified=proven)
 
     def _plan_of_k(self, k: int) -> tuple[_kernels.NativePlan | None, Plan]:
         """The plan that is followed for k answers; as the kernels take it, if there is such a k."""
@@ -338,7 +336,7 @@ class NativeEngine(TunableEngine):
             *(queries, native, selection, threads or self._loading.threads, not whole, left_out),
         )
         few = len(queries) <= _FEW
-        ids, distances, counts = search() if few else self._session.aside(search)
+        ids, distances, counts, proven = search() if few else self._session.aside(search)
         if not whole:
             ids, distances = rescored(self._session, self.info, queries, ids, plan.k)
         elif not isinstance(ids, np.ndarray):
@@ -349,7 +347,7 @@ class NativeEngine(TunableEngine):
             distances,
             lambda: trace(plan, counts, len(queries), microseconds, self.part),
             rows.columns_of(self._session, request, ids),
-            certified=plan.leaves_out_none(index.rows),
+            certified=proven if whole else plan.leaves_out_none(index.rows),
         )
 
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:
