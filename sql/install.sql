@@ -202,14 +202,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '289a73968e7d2b6b1bb6b1b222338ccdb6db329513b708d07c6a5c3380bfa7c0'
+        AND checksum = 'eedef16c07cc2eb9a419635172e7cc6254dd6093c6e9fe169f77856b0361de81'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    '289a73968e7d2b6b1bb6b1b222338ccdb6db329513b708d07c6a5c3380bfa7c0',
+    'eedef16c07cc2eb9a419635172e7cc6254dd6093c6e9fe169f77856b0361de81',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -218,14 +218,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1'
+        AND checksum = 'd3986d1c12dd452251a549d483aab0f2cf953151fd6e8375e23cbaaa092a29f1'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1',
+    'd3986d1c12dd452251a549d483aab0f2cf953151fd6e8375e23cbaaa092a29f1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -234,14 +234,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '378ce6680b74d1a3a0f919c6f4460db91bfb4b1eb29c7b0d8b4fb88c74107182'
+        AND checksum = 'faaedff4121a01a8eabf8cc2d16ea37692cc08ce110903603ed5e14a2528aeed'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '378ce6680b74d1a3a0f919c6f4460db91bfb4b1eb29c7b0d8b4fb88c74107182',
+    'faaedff4121a01a8eabf8cc2d16ea37692cc08ce110903603ed5e14a2528aeed',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -183,13 +183,13 @@ CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer) RETUR
     sql IMMUTABLE PARALLEL SAFE AS 'd602ed43e29e416ad9e9f49be35ecf27';
 CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer DEFAULT
     NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '96e1597b62fa876f38700cbc8078483a';
+    '35a5ca5d14b44b8cb226b201296db4b9';
 CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
     sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'd6e0db8d6aeaf78f1d5b2c3d41498a6d';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS 'f554b6fc1d85db862b69c617a651b07b';
+    search_path=pg_catalog, pg_temp AS '241935ceee9dfdcc4384cbe1bef401cf';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
     SET search_path=pg_catalog, pg_temp AS '665536c4d49fcfaa1917bec180edc918';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -211,14 +211,14 @@ CREATE FUNCTION mrl.ended_since(seen pg_snapshot) RETURNS text LANGUAGE plpgsql 
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '9ca09e4b37a4df777c5b78693debcee7';
+    '7cbe08ac030d32917239d487b1c136be';
 CREATE FUNCTION mrl.extension_function(name text) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '0781d054c9c97e2d365b7da9f6b1ba2f';
 CREATE FUNCTION mrl.few_keys(news json, most integer) RETURNS text[] LANGUAGE plpgsql IMMUTABLE
     STRICT SET search_path=pg_catalog, pg_temp AS 'd5e60bd76a51d778f1dad6aeeb16d88d';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
-    DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
-    '3c8c5a9b6ab481b5cbda3cd2bf8e32f6';
+    DEFAULT 'TRUE'::text, collection text DEFAULT NULL::text) RETURNS text LANGUAGE sql IMMUTABLE
+    SET search_path=pg_catalog, pg_temp AS 'eb5be932d05f3ac78492104c7d01afce';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     '0aba36b047ae2139eb74b484c1bc3d7e';
@@ -238,6 +238,8 @@ CREATE FUNCTION mrl.has_standbys() RETURNS boolean LANGUAGE sql STABLE SET searc
     pg_temp AS '347e0ba7e2dd4a542fef00b827851fd5';
 CREATE FUNCTION mrl.index_comment(c mrl.collection, kind text) RETURNS text LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE AS '2a665761bed648d114287550bc6aab45';
+CREATE FUNCTION mrl.index_effort(c mrl.collection) RETURNS integer LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '36d3ebcb1488427a1f7f16d75c872d18';
 CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '1dc92c868abaf5cdca13247ff49530f0';
 CREATE FUNCTION mrl.index_kind(c mrl.collection, kind text) RETURNS text LANGUAGE plpgsql STABLE SET
@@ -335,7 +337,7 @@ CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMU
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS 'f6e6e2b7b94a1516402e04bebdca56c6';
 CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'f3dc2dd68bab619dbd1b8f1dc6c8ec0f';
+    search_path=pg_catalog, pg_temp AS '832e0fb0635e0ac64d3b7e07af96c3cf';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '79b3981790cc387d44f5be5fe4f052ac';

@@ -38,6 +38,26 @@ def mutants(file: str, tests: str, *changes: tuple[str, str]) -> list[Mutant]:
 
 MUTANTS = [
     *mutants(
+        "search/paged_search.cpp",
+        "paged_test",
+        ("wider_ *= crowd::kWider;", "wider_ *= 2;"),
+        ("keep_ = wider_ * options_.keep;", "keep_ = options_.keep;"),
+        ("effort_ = wider_ * options_.effort;", "effort_ = options_.effort;"),
+        (
+            "case crowd::Next::scan:\n            begin_crowd();",
+            "case crowd::Next::scan:\n            next_rows();",
+        ),
+    ),
+    *mutants(
+        "search/paged_scan.cpp",
+        "paged_test",
+        ("wider_ = crowd::kWidest;", "wider_ = 1;"),
+        (
+            "full_ = std::max(full_, 2 * candidates_.size());",
+            "full_ = 1;\n        candidates_.resize(1);",
+        ),
+    ),
+    *mutants(
         "kernels/code_loops.hpp",
         "kernels_test walk_test",
         ("i < width; i += 2", "i + 2 < width; i += 2"),

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <numeric>
 
 #include "../kernels/dispatch.hpp"
-#include "../search/plan.hpp"
-#include "../search/walk.hpp"
+#include "../search/crowd.hpp"
 #include "../system/random.hpp"
 #include "../system/thread_pool.hpp"
 #include "detour.hpp"
@@ -14,13 +14,10 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kQueries = 2000;  // .995 and more can be proven by so many
 constexpr std::size_t kAnswers = 10;
-constexpr double kWrongProof = 0.05;  // probability
-constexpr float kBeyond = 0.0005f;    // the bound is that far above the target: no need to go on
+constexpr double kWrongProof = 0.05;          // probability
 constexpr std::size_t kQueriesTogether = 64;  // queries that share a pass over all codes
 constexpr std::size_t kRowsTogether = 128;    // rows of a pass that stay in the second-level cache
-constexpr std::size_t kRefinedDims = 640, kMostPool = 8192, kLeastPool = 32, kHighKeep = 3;
 // What hidden rows miss may be a little less than what fresh queries miss (docs/recall.md).
 constexpr float kMissesWeigh = 1.1f;
 
@@ -32,9 +29,9 @@ struct Query {
 };
 
 // Distinct rows in random order.
-std::vector<Query> draw(const Store& store) {
+std::vector<Query> draw(const Store& store, std::size_t n) {
     std::mt19937_64 random(20251126);
-    const std::vector<std::uint32_t> drawn = draw_distinct(store.rows.size(), kQueries, random);
+    const std::vector<std::uint32_t> drawn = draw_distinct(store.rows.size(), n, random);
     std::vector<Query> queries(drawn.size());
     for (std::size_t q = 0; q < drawn.size(); ++q) {
         queries[q].row = drawn[q];
@@ -77,48 +74,106 @@ void find_tenth(const Store& store, Query* queries, std::size_t n) {
         if (best[q].size() == kAnswers) queries[q].tenth = best[q].front();
 }
 
-// A walk for a hidden row, as a search over pages makes it (paged_search.cpp); the share of the
-// answers among its candidates.
-float recall_of_walk(const Store& store, const Query& query, const Detour* detour,
-                     std::size_t effort, std::size_t keep, Walk& walk) {
-    const Kernels& kernel = kernels();
-    LineQuery line;
-    float z[kLineCoordinates], square = 0;
-    store.projection->project(query.coded, z);
-    store.lines.prepare(z, line);
-    for (const float coordinate : z) square += coordinate * coordinate;
-    const float unit =
-        store.metric() == Metric::cosine ? 1.0f : std::sqrt(square) / store.lines.unit();
-    const std::uint32_t hidden = store.slot_of(query.row);
-    const WalkOptions options{
-        .hops = effort,
-        .pool = std::min(kMostPool, std::max({effort, kLeastPool, keep + keep / 2})),
-        .k = kAnswers,
-        .margin = margin_of_effort(effort) * unit,
-        .refine = store.dims() >= kRefinedDims,
-        .hidden = hidden,
-        .detour = detour};
-    walk_graph(kernel, {store.links, store.entries, store.lines}, line, options, nullptr, walk);
-    if (!options.refine) kernel.pool_cut(&walk.pool, kHighKeep * keep);
-    std::vector<std::uint32_t> slots;
-    for (std::size_t i = 0; i < walk.pool.size; ++i)
-        if (walk.pool.id[i] != hidden) slots.push_back(walk.pool.id[i]);
-    std::vector<float> scores(slots.size());
-    kernel.score_both(&line, store.lines.high(), store.lines.low(), slots.data(), slots.size(),
-                      scores.data());
-    std::vector<std::size_t> order(slots.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    keep = std::min(keep, order.size());
-    std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(),
-                     [&](std::size_t a, std::size_t b) { return scores[a] < scores[b]; });
-    std::vector<std::uint32_t> rows(keep);
-    for (std::size_t i = 0; i < keep; ++i) rows[i] = store.row_of(slots[order[i]]);
-    scores.resize(keep);
-    store.rows.score(kernel, query.coded, rows.data(), keep, scores.data());
-    const auto right = std::count_if(scores.begin(), scores.end(),
-                                     [&](float score) { return score <= query.tenth; });
-    return static_cast<float>(std::min<std::ptrdiff_t>(right, kAnswers)) / kAnswers;
-}
+// One thread's searches for hidden rows, as those over pages go.
+class HiddenSearch {
+  public:
+    explicit HiddenSearch(const Store& store) : store_(store) {}
+
+    // The share of a query's answers among the candidates. effort 0: by a look at all lines.
+    float recall(const Query& query, const Detour* detour, std::size_t effort, std::size_t keep) {
+        prepare(query, detour);
+        const std::size_t n = store_.rows.size();
+        std::size_t wider = 1;
+        const auto resolution = [&](float score) {
+            return crowd::line_resolution(lengths_, score, wider, store_.dims(), store_.lines);
+        };
+        crowd::Next next;
+        for (;; wider *= crowd::kWider) {
+            if (effort == 0)
+                scan();
+            else
+                walk(effort, wider, wider * keep);
+            keep_best(candidates_, wider * keep, kInfinity);
+            next = crowd::next(candidates_, {wider * keep, kAnswers, wider, n - 1, n}, resolution);
+            if (effort == 0 || next != crowd::Next::wider) break;
+        }
+        if (next != crowd::Next::enough && n <= crowd::kMostScanned) {
+            wider = crowd::kWidest;
+            scan();
+            crowd::keep_unresolved(candidates_, kAnswers, resolution);
+        }
+        return share_of_answers(query);
+    }
+
+  private:
+    void prepare(const Query& query, const Detour* detour) {
+        float z[kLineCoordinates];
+        const float square = store_.projection->project(query.coded, z);
+        store_.lines.prepare(z, line_);
+        lengths_ = lengths_of(z, square, store_.dims(), store_.metric());
+        hidden_ = store_.slot_of(query.row);
+        detour_ = detour;
+    }
+
+    void walk(std::size_t effort, std::size_t wider, std::size_t keep) {
+        using walk_rule::kLeastPool, walk_rule::kMostPool;
+        const std::size_t hops = wider * effort;
+        const WalkOptions options{
+            .hops = hops,
+            .pool = std::min(kMostPool, std::max({hops, kLeastPool, keep + keep / 2})),
+            .k = kAnswers,
+            .margin = crowd::margin_of(effort, wider, kMarginOfEffort, store_.lines.spread()) *
+                      query_unit(lengths_, store_.lines),
+            .refine = store_.dims() >= walk_rule::kRefinedDims,
+            .hidden = hidden_,
+            .detour = detour_};
+        walk_graph(kernels_, {store_.links, store_.entries, store_.lines}, line_, options, nullptr,
+                   walk_);
+        Pool& pool = walk_.pool;
+        if (!options.refine) kernels_.pool_cut(&pool, walk_rule::kHighKeep * keep);
+        candidates_.clear();
+        for (std::size_t i = 0; i < pool.size; ++i)
+            if (pool.id[i] != hidden_) candidates_.push_back({pool.key[i], pool.id[i]});
+        if (!options.refine) score_both();
+    }
+
+    void scan() {
+        candidates_.clear();
+        for (std::uint32_t slot = 0; slot < store_.rows.size(); ++slot)
+            if (slot != hidden_) candidates_.push_back({0.0f, slot});
+        score_both();
+    }
+
+    void score_both() {
+        ids_.resize(candidates_.size());
+        scores_.resize(candidates_.size());
+        for (std::size_t i = 0; i < ids_.size(); ++i) ids_[i] = candidates_[i].row;
+        kernels_.score_both(&line_, store_.lines.high(), store_.lines.low(), ids_.data(),
+                            ids_.size(), scores_.data());
+        for (std::size_t i = 0; i < ids_.size(); ++i) candidates_[i].score = scores_[i];
+    }
+
+    float share_of_answers(const Query& query) {
+        ids_.resize(candidates_.size());
+        scores_.resize(candidates_.size());
+        for (std::size_t i = 0; i < ids_.size(); ++i) ids_[i] = store_.row_of(candidates_[i].row);
+        store_.rows.score(kernels_, query.coded, ids_.data(), ids_.size(), scores_.data());
+        const auto right = std::count_if(scores_.begin(), scores_.end(),
+                                         [&](float score) { return score <= query.tenth; });
+        return static_cast<float>(std::min<std::ptrdiff_t>(right, kAnswers)) / kAnswers;
+    }
+
+    const Store& store_;
+    const Kernels& kernels_ = kernels();
+    Walk walk_;
+    LineQuery line_{};
+    LineLengths lengths_;
+    std::uint32_t hidden_ = kNoLink;
+    const Detour* detour_ = nullptr;
+    std::vector<Candidate> candidates_;
+    std::vector<std::uint32_t> ids_;
+    std::vector<float> scores_;
+};
 
 std::vector<Detour> find_detours(const Store& store, const std::vector<Query>& queries,
                                  std::size_t threads, const std::function<void()>& tick) {
@@ -176,30 +231,29 @@ double mean_lower_bound(const std::vector<float>& recalls, double alpha) {
     return low;
 }
 
-EffortRecalls measure_efforts(const Store& store, const std::vector<std::uint32_t>& efforts,
-                              KeepOfEffort keep, float target, std::size_t threads,
-                              const std::function<void()>& tick) {
+EffortRecalls measure_efforts(const Store& store, const EffortOptions& options) {
     EffortRecalls measured;
     if (store.rows.size() <= kAnswers) return measured;
-    std::vector<Query> queries = draw(store);
-    const std::size_t n = queries.size();
-    parallel_for(threads, (n + kQueriesTogether - 1) / kQueriesTogether,
-                 [&](std::size_t task, std::size_t worker) {
-                     if (worker == 0) tick();
-                     const std::size_t first = task * kQueriesTogether;
-                     find_tenth(store, queries.data() + first,
-                                std::min(kQueriesTogether, n - first));
-                 });
-    const std::vector<Detour> detours = find_detours(store, queries, threads, tick);
-    std::vector<Walk> walks(threads);
+    const std::size_t threads = options.threads;
+    std::vector<Query> queries = draw(store, options.queries);
+    const std::size_t n = queries.size(), together = std::min(kQueriesTogether, n / threads + 1);
+    parallel_for(threads, (n + together - 1) / together, [&](std::size_t task, std::size_t worker) {
+        if (worker == 0) options.tick();
+        const std::size_t first = task * together;
+        find_tenth(store, queries.data() + first, std::min(together, n - first));
+    });
+    const std::vector<Detour> detours = find_detours(store, queries, threads, options.tick);
+    std::deque<HiddenSearch> searches;
+    for (std::size_t i = 0; i < threads; ++i) searches.emplace_back(store);
     std::vector<float> recalls(n);
     measured.queries = static_cast<std::uint32_t>(n);
-    for (const std::uint32_t effort : efforts) {
+    for (const std::uint32_t effort : options.efforts) {
+        const bool scans = effort == kScanEffort;
+        const std::size_t keep = options.keep(scans ? options.scan_effort : effort);
         parallel_for(threads, n, [&](std::size_t q, std::size_t worker) {
-            if (worker == 0) tick();
+            if (worker == 0) options.tick();
             const Detour* detour = detours[q].slots.empty() ? nullptr : &detours[q];
-            recalls[q] =
-                recall_of_walk(store, queries[q], detour, effort, keep(effort), walks[worker]);
+            recalls[q] = searches[worker].recall(queries[q], detour, scans ? 0 : effort, keep);
         });
         const float mean =
             std::accumulate(recalls.begin(), recalls.end(), 0.0f) / static_cast<float>(n);
@@ -207,7 +261,7 @@ EffortRecalls measure_efforts(const Store& store, const std::vector<std::uint32_
         measured.of.push_back(
             {effort, mean,
              std::max(0.0f, weighed(static_cast<float>(mean_lower_bound(recalls, kWrongProof))))});
-        if (measured.of.back().lower > target + kBeyond) break;
+        if (options.is_enough(measured.of.back())) break;
     }
     return measured;
 }

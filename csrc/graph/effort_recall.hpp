@@ -1,5 +1,6 @@
-// What share of the true answers walks of each effort find, measured by hidden rows
-// (search/hidden.hpp) on a graph that was just built: what a promise of an index in SQL rests on.
+// What share of the true answers searches over pages (search/paged_search.hpp) find by each effort,
+// measured by hidden rows (search/hidden.hpp) on a graph that was just built: what a promise of an
+// index in SQL rests on, and how far it walks by default.
 #pragma once
 
 #include <cstddef>
@@ -22,14 +23,21 @@ struct EffortRecalls {
     std::vector<EffortRecall> of;  // efforts rise
 };
 
-// How many candidates a walk of an effort brings out.
-using KeepOfEffort = std::size_t (*)(std::size_t effort);
+// An effort that stands for a look at all lines.
+constexpr std::uint32_t kScanEffort = UINT32_MAX;
 
-// Walks of rising effort over a store that is a graph and its rows alone, each for ten answers,
-// until `target` is surely exceeded or the efforts end. `tick` may throw to stop.
-EffortRecalls measure_efforts(const Store& store, const std::vector<std::uint32_t>& efforts,
-                              KeepOfEffort keep, float target, std::size_t threads,
-                              const std::function<void()>& tick);
+struct EffortOptions {
+    std::size_t queries;                                 // rows that are asked for, at most
+    std::vector<std::uint32_t> efforts;                  // rising
+    std::size_t (*keep)(std::size_t effort);             // how many candidates come out
+    std::size_t scan_effort = 0;                         // by which `keep` is asked for scans
+    std::function<bool(const EffortRecall&)> is_enough;  // no further effort is measured
+    std::size_t threads = 1;
+    std::function<void()> tick;  // may throw to stop
+};
+
+// Searches of rising effort over a store that is a graph and its rows alone, each for ten answers.
+EffortRecalls measure_efforts(const Store& store, const EffortOptions& options);
 
 // The bound from below of the mean of recalls in [0, 1], in random order, at confidence 1 - alpha:
 // by betting (mrl_db/recall/bounds.py says how).

@@ -130,7 +130,8 @@ MrlBuild* mrl_begin_build(Relation index, int workers) {
                             options == NULL ? 0 : options->prefix,
                             workers + 1,
                             options == NULL ? 0 : (float)options->recall,
-                            mrl_included_of(index).bytes};
+                            mrl_included_of(index).bytes,
+                            options == NULL || options->effort == 0};
     MemoryContextCallback* callback = palloc0(sizeof *callback);
     MrlBuild* build;
 

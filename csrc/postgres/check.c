@@ -330,8 +330,9 @@ Datum mrl_index_info(PG_FUNCTION_ARGS) {
     MrlIndex* index = mrl_open(rel);
     const struct MrlMeta* meta = &index->meta;
     TupleDesc columns;
-    Datum values[11];
-    bool nulls[11] = {false};
+    const MrlChosen* chosen = mrl_reader_chosen(index->reader);
+    Datum values[14];
+    bool nulls[14] = {false};
     size_t entries;
     int n = 0;
 
@@ -349,6 +350,10 @@ Datum mrl_index_info(PG_FUNCTION_ARGS) {
     values[n++] = Int64GetDatum(meta->generation);
     values[n++] = Int64GetDatum(meta->fitted);
     values[n++] = Int32GetDatum((int32)mrl_effort_of(rel, index));
+    values[n++] = Int32GetDatum((int32)mrl_default_effort(index));
+    nulls[n] = nulls[n + 1] = chosen->queries == 0;
+    values[n++] = Float8GetDatum(chosen->recall);
+    values[n++] = Int32GetDatum((int32)chosen->queries);
     index_close(rel, AccessShareLock);
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls)));
 }

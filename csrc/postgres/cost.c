@@ -24,7 +24,6 @@
 #include "utils/selfuncs.h"
 #include "utils/spccache.h"
 
-#define LINES_A_HOP 20.0
 #define LINE_COST \
     0.25  // of cpu_operator_cost: a line is scored in some 25 ns, an operator called in some 100
 #define MOST_CODES 2048.0  // read by a first walk
@@ -62,7 +61,7 @@ static Selectivity answered_share(PlannerInfo* root, const IndexOptInfo* index) 
 
 // Of a walk that makes so many hops.
 static Cost walk_cost(double hops, double rows, double pages, double page_cost) {
-    double lines = Min(hops * LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows)),
+    double lines = Min(hops * MRL_LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows)),
            codes = Min(Min(hops, MOST_CODES), pages);
 
     return lines * LINE_COST * cpu_operator_cost + codes * page_cost;
@@ -72,7 +71,7 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
     double rows = Max(path->indexinfo->tuples, 1.0);
-    double hops = mrl_effort, share, visits = 0, page_cost;
+    double hops = mrl_effort > 0 ? mrl_effort : MRL_DEFAULT_EFFORT, share, visits = 0, page_cost;
     Cost walk;
 
     if (path->indexorderbys == NIL) {  // a walk needs to know where to

@@ -16,6 +16,7 @@ extern "C" {
 typedef enum {
     MRL_DONE,
     MRL_PAGES,      // a search waits for what mrl_search_request() says
+    MRL_PAUSED,     // a search has gone on for a while: whoever wants to stop it may
     MRL_CANCELLED,  // the caller's `stop` said so
     MRL_NO_MEMORY,
     MRL_FAILED,
@@ -41,6 +42,7 @@ typedef struct {
     uint32_t threads;
     float recall;             // that the index is to reach: walks are measured; or 0
     uint32_t included_bytes;  // of an item of INCLUDE columns, or 0
+    bool chooses;             // how far searches walk where nobody says it
 } MrlBuildOptions;
 
 // What walks of rising efforts found when they were measured, for rows as queries that are hidden
@@ -55,6 +57,18 @@ typedef struct {
     uint32_t n;
     MrlEffortRecall of[MRL_MOST_EFFORTS];
 } MrlEvidence;
+
+// How far searches walk where nobody says it: the least effort, MRL_DEFAULT_EFFORT or more, whose
+// mean recall was enough (MrlEvidence says of what); where so long a walk costs as much as a look
+// at all lines, these.
+typedef struct {
+    uint32_t queries;  // 0: nothing was measured
+    uint32_t effort;
+    uint32_t scans;  // 1: all lines
+    float recall;    // of it
+} MrlChosen;
+#define MRL_DEFAULT_EFFORT 64
+#define MRL_LINES_A_HOP 20  // that a walk reads, about
 
 // How many candidates a walk of an effort brings out, for few answers.
 static inline size_t mrl_keep_of_effort(size_t effort) {
@@ -121,6 +135,7 @@ typedef enum {
 MrlStatus mrl_reader_open(const struct MrlMeta* meta, const uint8_t* blob, MrlReader** reader);
 void mrl_reader_free(MrlReader* reader);
 const MrlEvidence* mrl_reader_evidence(const MrlReader* reader);
+const MrlChosen* mrl_reader_chosen(const MrlReader* reader);
 // Walks may begin at one more slot of the graph, whose line this is.
 MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
                                const uint8_t line[MRL_ITEM_BYTES]);

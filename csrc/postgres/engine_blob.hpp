@@ -1,5 +1,6 @@
-// The blob of an index: projection and entries as bytes. Sections one behind the other, each a
-// count of bytes and then these; what is read back is believed in nothing but its bytes.
+// The blob of an index: projection, entries and what was measured as bytes. Sections one behind the
+// other, each a count of bytes and then these; what is read back is believed in nothing but its
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,6 @@ class BlobWriter {
 class BlobReader {
   public:
     BlobReader(const std::uint8_t* bytes, std::size_t n) : at_(bytes), end_(bytes + n) {}
-    bool ended() const { return at_ == end_; }
     template <class T>
     void value(const char*, T& value) {
         if (next() != sizeof value) damaged();

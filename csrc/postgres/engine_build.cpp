@@ -8,6 +8,7 @@
 
 #include "../graph/build.hpp"
 #include "../graph/effort_recall.hpp"
+#include "../store/line_spread.hpp"
 #include "../store/projection_fit.hpp"
 #include "../system/thread_pool.hpp"
 #include "engine.hpp"
@@ -26,6 +27,18 @@ constexpr std::uint32_t kEfforts[] = {12,  16,  22,  32,  45,  64,   90,   128,
 static_assert(std::size(kEfforts) <= MRL_MOST_EFFORTS);
 // A session may ask for more than the index was made for: measured at least up to here.
 constexpr float kMeasuredRecall = 0.99f;
+constexpr std::size_t kPromisedQueries = 2000;  // .995 and more can be proven by so many
+constexpr float kBeyond = 0.0005f;  // the bound is that far above the target: no need to go on
+// How far the default walks, as in process (mrl_db/engines/native/default_effort.py): .96 of what
+// so many rows say is off by some .005; fewer are asked where to compare them with all would take
+// long.
+constexpr std::size_t kFew = 500;  // rows of which a walk meets most
+constexpr std::size_t kAsked = 128, kLeastAsked = 32, kAskedShare = 16;
+constexpr double kCompared = 2e10;  // coordinates
+constexpr float kEnough = 0.96f;
+// Some twenty new lines a hop, and one that is walked to takes three times as long as one in a
+// scan.
+constexpr std::size_t kRowsPerHop = 60;
 
 // A backend's signals are handled in its own thread: helpers start with all of them blocked, and
 // the pool keeps them.
@@ -58,6 +71,7 @@ struct MrlBuild {
     std::vector<std::uint32_t> slot_of_node, node_of_slot;
     MrlMeta meta{};
     MrlEvidence evidence{};
+    MrlChosen chosen{};
 
     explicit MrlBuild(const MrlBuildOptions& with)
         : options(with), rows(metric_of(with.metric), with.dims, false) {}
@@ -90,7 +104,11 @@ struct MrlBuild {
         BuildOptions build;
         build.threads = options.threads;
         built = build_graph(rows, projection, all, build, progress);
-        if (options.recall > 0) measure([&] { progress(0, 1); });
+        LineSpread spread = measure_spread(rows, projection);
+        // Who says which dims to walk by is taken at the word: what they cut off is for the effort.
+        if (options.prefix != 0) spread.tail = 0.0f;
+        built.codes.set_spread(spread);
+        if (options.recall > 0 || options.chooses) measure([&] { progress(0, 1); });
         describe(static_cast<std::uint32_t>(rows.size()));
     }
 
@@ -110,17 +128,58 @@ struct MrlBuild {
         store.lines = std::move(built.codes);
         store.links = std::move(built.links);
         store.entries = std::move(built.entries);
-        const EffortRecalls measured =
-            measure_efforts(store, {std::begin(kEfforts), std::end(kEfforts)}, mrl_keep_of_effort,
-                            std::max(options.recall, kMeasuredRecall), options.threads, tick);
+        if (options.recall > 0)
+            promise(store, tick);
+        else
+            choose(store, tick);
         rows = std::move(store.rows);
         projection = std::move(*store.projection);
         built.codes = std::move(store.lines);
         built.links = std::move(store.links);
         built.entries = std::move(store.entries);
+    }
+
+    // What a promise rests on; and as an index's recall may be taken back, a choice, too.
+    void promise(const Store& store, const std::function<void()>& tick) {
+        const float target = std::max(options.recall, kMeasuredRecall);
+        const EffortRecalls measured = measure_efforts(
+            store,
+            {.queries = kPromisedQueries,
+             .efforts = {std::begin(kEfforts), std::end(kEfforts)},
+             .keep = mrl_keep_of_effort,
+             .is_enough = [&](const EffortRecall& each) { return each.lower > target + kBeyond; },
+             .threads = options.threads,
+             .tick = tick});
         evidence.queries = measured.queries;
         for (const EffortRecall& each : measured.of)
             evidence.of[evidence.n++] = {each.effort, each.mean, each.lower};
+        for (const EffortRecall& each : measured.of) {
+            if (each.effort < MRL_DEFAULT_EFFORT || chosen.recall >= kEnough) continue;
+            chosen = {measured.queries, each.effort, 0, each.mean};
+        }
+    }
+
+    void choose(const Store& store, const std::function<void()>& tick) {
+        const std::size_t n = store.rows.size();
+        if (n < kFew) return;
+        const auto compared = static_cast<std::size_t>(
+            kCompared / (static_cast<double>(n) * static_cast<double>(options.dims)));
+        std::vector<std::uint32_t> efforts{MRL_DEFAULT_EFFORT};
+        while (2 * kRowsPerHop * efforts.back() < n) efforts.push_back(2 * efforts.back());
+        efforts.push_back(kScanEffort);
+        const EffortRecalls measured = measure_efforts(
+            store, {.queries = std::min({kAsked, n / kAskedShare, std::max(kLeastAsked, compared)}),
+                    .efforts = std::move(efforts),
+                    .keep = mrl_keep_of_effort,
+                    .scan_effort = n / (2 * MRL_LINES_A_HOP) + 1,
+                    .is_enough = [](const EffortRecall& each) { return each.mean >= kEnough; },
+                    .threads = options.threads,
+                    .tick = tick});
+        const EffortRecall& last = measured.of.back();
+        const bool scans = last.effort == kScanEffort;
+        const std::uint32_t effort =
+            scans ? measured.of[measured.of.size() - 2].effort : last.effort;
+        chosen = {measured.queries, effort, scans ? 1u : 0u, last.mean};
     }
 
     // Gives the rows the caller's slots, n in all.
@@ -139,7 +198,9 @@ struct MrlBuild {
         BlobWriter writer;
         projection.visit(writer);
         built.entries.visit(writer);
+        writer.value("spread", built.codes.spread());
         writer.value("evidence", evidence);
+        writer.value("chosen", chosen);
         blob = std::move(writer.bytes);
         const auto pages = [n](std::uint32_t each) { return (n + each - 1) / each; };
         meta.magic = MRL_MAGIC;
@@ -171,9 +232,12 @@ struct MrlBuild {
         if (section == MRL_LINKS) std::memset(page + MRL_PAGE_HEAD, 0xff, MRL_PAGE_ROOM);
         for (std::uint32_t slot = first; slot < end; ++slot) {
             const std::uint32_t node = node_of_slot.empty() ? slot : node_of_slot[slot];
-            if (node == kNoLink) continue;
-            const std::uint32_t place = slot - first, row = built.row_of_slot[node];
+            const std::uint32_t place = slot - first;
             std::uint8_t* item = page + MRL_PAGE_HEAD + std::size_t{place} * MRL_ITEM_BYTES;
+            if (node == kNoLink && section == MRL_LINES)
+                LineCodes::put_nowhere(item, item + kLineBytes);
+            if (node == kNoLink) continue;
+            const std::uint32_t row = built.row_of_slot[node];
             if (section == MRL_LINKS) {
                 std::uint32_t links[kDegree];
                 std::copy_n(built.links.of(node), kDegree, links);

@@ -13,6 +13,8 @@
 
 using namespace mrl;
 
+constexpr std::size_t kKeptHits = 1 << 16;  // for which memory is kept between searches
+
 struct MrlReader {
     MrlMeta meta;
     Rows rows;
@@ -22,7 +24,8 @@ struct MrlReader {
     PagedSearch search;
     PagedSearch::Source source{meta, rows, projection, lines, entries};
     std::vector<MrlHit> hits;
-    MrlEvidence evidence{};  // none in older indexes
+    MrlEvidence evidence{};
+    MrlChosen chosen{};
 
     MrlReader(const MrlMeta& with, const std::uint8_t* blob)
         : meta(with), rows(metric_of(with.metric), with.dims, false) {
@@ -33,10 +36,19 @@ struct MrlReader {
         }
         lines.reset(rows.metric(), with.unit);
         BlobReader reader(blob, with.blob_bytes);
+        LineSpread spread;
         projection.visit(reader);
         entries.visit(reader);
-        if (!reader.ended()) reader.value("evidence", evidence);
-        if (evidence.n > MRL_MOST_EFFORTS) {
+        reader.value("spread", spread);
+        reader.value("evidence", evidence);
+        reader.value("chosen", chosen);
+        for (const float ratio : {spread.tail, spread.typical, spread.longest}) {
+            if (!(ratio >= 0.0f && ratio < kInfinity))
+                throw std::runtime_error("the index's spread of lines contradicts itself");
+        }
+        lines.set_spread(spread);
+        if (evidence.n > MRL_MOST_EFFORTS || chosen.scans > 1 ||
+            (chosen.queries != 0 && chosen.effort == 0)) {
             throw std::runtime_error("the index's evidence contradicts itself");
         }
         if (!projection.restore(rows.metric(), with.dims) || !entries.restore(lines, with.linked)) {
@@ -71,6 +83,7 @@ struct MrlReader {
     // the query's too; five standard deviations below an estimate is where a distance hardly ever
     // is.
     void collect() {
+        if (hits.capacity() > kKeptHits) std::vector<MrlHit>().swap(hits);
         hits.clear();
         const RowQuery& query = search.query();
         for (const PagedHit& hit : search.hits()) {

@@ -47,6 +47,7 @@ size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows) {
 }
 
 const MrlEvidence* mrl_reader_evidence(const MrlReader* reader) { return &reader->evidence; }
+const MrlChosen* mrl_reader_chosen(const MrlReader* reader) { return &reader->chosen; }
 
 MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPageHost* host,
                            const float* query, MrlSearch search) {
@@ -67,14 +68,15 @@ MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPage
 }
 
 MrlStatus mrl_search_step(MrlReader* reader, MrlAnswer answer) {
-    bool waits = false;
+    Step step = Step::done;
     const MrlStatus status = guarded([&] {
         if (answer == MRL_COPIED) reader->search.copied();
         if (answer == MRL_UNSTEADY) reader->search.ask_for_copies();
-        waits = reader->search.step() == Step::pages;
-        if (!waits) reader->collect();
+        step = reader->search.step();
+        if (step == Step::done) reader->collect();
     });
-    return waits ? MRL_PAGES : status;
+    if (status != MRL_DONE) return status;
+    return step == Step::pages ? MRL_PAGES : step == Step::paused ? MRL_PAUSED : MRL_DONE;
 }
 
 const MrlPageRequest* mrl_search_request(const MrlReader* reader) {

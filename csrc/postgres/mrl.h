@@ -36,7 +36,7 @@ StaticAssertDecl(BLCKSZ == MRL_PAGE_BYTES, "the access method mrl needs blocks o
 
 // Settings
 enum { MRL_UNPINNED, MRL_PINNED };
-extern int mrl_effort;
+extern int mrl_effort;  // 0: as it was measured
 extern double mrl_recall;
 extern int mrl_page_access;
 extern int mrl_max_scan_tuples;
@@ -47,7 +47,7 @@ typedef struct MrlOptions {
     int32 vl_len_;
     int width;      // dims of a column whose type does not say them
     int prefix;     // dims that lines are made from, or 0
-    int effort;     // in place of the setting, or 0
+    int effort;     // in place of the setting and of what was measured, or 0
     double recall;  // that searches are to reach, or 0
 } MrlOptions;
 
@@ -155,8 +155,7 @@ void mrl_link_waiting(Relation rel, uint32 most, bool vacuum);
 Relation mrl_open_named(Oid oid, LOCKMODE lock);
 
 // promise.c
-bool mrl_note_effort(int* effort, void** extra, GucSource source);
-void mrl_take_effort(int effort, void* extra);
+size_t mrl_default_effort(const MrlIndex* index);
 size_t mrl_effort_of(Relation rel, const MrlIndex* index);
 void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence);
 

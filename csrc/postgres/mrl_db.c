@@ -12,7 +12,7 @@
 
 PG_MODULE_MAGIC;
 
-int mrl_effort = 64;
+int mrl_effort = 0;
 double mrl_recall = 0;
 int mrl_page_access = MRL_UNPINNED;
 int mrl_max_scan_tuples = 20000;
@@ -31,6 +31,7 @@ void mrl_check_status(MrlStatus status, const char* doing) {
     switch (status) {
         case MRL_DONE:
         case MRL_PAGES:
+        case MRL_PAUSED:
             return;
         case MRL_CANCELLED:
             CHECK_FOR_INTERRUPTS();
@@ -55,21 +56,23 @@ void _PG_init(void) {
         options_kind, "dims",
         "leading dims that searches walk by, for nested embeddings; 0 fits a projection", 0, 0,
         MRL_MOST_DIMS, AccessExclusiveLock);
-    add_int_reloption(options_kind, "effort",
-                      "candidates that a search expands; 0 takes the setting mrl.effort", 0, 0,
-                      100000, ShareUpdateExclusiveLock);
+    add_int_reloption(
+        options_kind, "effort",
+        "candidates that a search expands; 0 takes the setting mrl.effort, or what was "
+        "measured",
+        0, 0, 100000, ShareUpdateExclusiveLock);
     add_real_reloption(options_kind, "recall",
                        "share of the ten nearest rows that searches find: measured when the graph "
                        "is made; 0 promises nothing",
                        0, 0, 0.9999, ShareUpdateExclusiveLock);
 
-    DefineCustomIntVariable("mrl.effort", "Candidates that a search expands: more find more.", NULL,
-                            &mrl_effort, 64, 1, 100000, PGC_USERSET, 0, mrl_note_effort,
-                            mrl_take_effort, NULL);
+    DefineCustomIntVariable("mrl.effort", "Candidates that a search expands: more find more.",
+                            "0: what was measured when an index's graph was made.", &mrl_effort, 0,
+                            0, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomRealVariable(
         "mrl.recall", "Share of the ten nearest rows that a search is to find.",
         "In place of the recall that an index was made for; 0: as the index was made. Indexes that "
-        "were made without one go on by mrl.effort.",
+        "were made without one go on by mrl.effort, or by what was measured.",
         &mrl_recall, 0, 0, 0.9999, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomEnumVariable(
         "mrl.page_access", "How searches read pages of an index.",

@@ -343,11 +343,13 @@ static bool search_once(Relation rel, MrlIndex* index, const float* query, MrlSe
     ++index->searches;
     mrl_check_status(mrl_search_begin(index->reader, &index->meta, &pages, query, search),
                      "beginning a search");
-    while ((status = mrl_search_step(index->reader, answer)) == MRL_PAGES) {
+    while ((status = mrl_search_step(index->reader, answer)) == MRL_PAGES || status == MRL_PAUSED) {
         const struct MrlPageRequest* request = mrl_search_request(index->reader);
 
         CHECK_FOR_INTERRUPTS();
-        if (request->copies != NULL) {
+        if (status == MRL_PAUSED) {
+            answer = MRL_READ;
+        } else if (request->copies != NULL) {
             if (!copy_items(rel, index, request)) return false;
             answer = MRL_COPIED;
             attempts = 0;

@@ -1,36 +1,18 @@
-// The recall that an index promises, and the effort that keeps it.
+// The recall that an index promises, the effort that keeps it, and how far searches walk by
+// default.
 //
 // When a graph is made WITH (recall = …), some of its rows are asked for as if they were none of
 // them, and walks of rising efforts are measured against all rows (graph/effort_recall.hpp). What
-// was found stays with the index. A search takes, in this order: the index's own effort; the
-// setting mrl.effort where somebody set it; the least effort that is proven for mrl.recall, or for
-// the index's recall; mrl.effort's default.
+// was found stays with the index. Where it is made without recall or effort, a few rows are asked
+// for, and it keeps the effort by which enough of their answers are found. A search takes, in this
+// order: the index's own effort; the setting mrl.effort; the least effort that is proven for
+// mrl.recall, or for the index's recall; the one that was chosen.
 #include "mrl.h"
 
 #include "access/relation.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
-
-static bool effort_is_set = false;
-
-// Whether somebody has set mrl.effort goes with its value, so that RESET and the end of a
-// transaction know it too.
-bool mrl_note_effort(int* effort, void** extra, GucSource source) {
-    bool* is_set;
-
-#if PG_VERSION_NUM >= 160000
-    is_set = guc_malloc(LOG, sizeof *is_set);
-#else
-    is_set = malloc(sizeof *is_set);
-#endif
-    if (is_set == NULL) return false;
-    *is_set = source > PGC_S_DYNAMIC_DEFAULT;
-    *extra = is_set;
-    return true;
-}
-
-void mrl_take_effort(int effort, void* extra) { effort_is_set = *(const bool*)extra; }
 
 static double promised_recall(Relation rel) {
     const MrlOptions* options = (const MrlOptions*)rel->rd_options;
@@ -46,15 +28,23 @@ static const MrlEffortRecall* effort_for(const MrlEvidence* evidence, double rec
     return evidence->n == 0 ? NULL : &evidence->of[evidence->n - 1];
 }
 
+size_t mrl_default_effort(const MrlIndex* index) {
+    const MrlChosen* chosen = mrl_reader_chosen(index->reader);
+    size_t half = index->meta.slots / (2 * MRL_LINES_A_HOP) + 1;  // all lines are looked at
+
+    if (chosen->queries == 0) return MRL_DEFAULT_EFFORT;
+    return chosen->scans ? Max(chosen->effort, half) : chosen->effort;
+}
+
 size_t mrl_effort_of(Relation rel, const MrlIndex* index) {
     const MrlOptions* options = (const MrlOptions*)rel->rd_options;
     double recall = mrl_recall > 0 ? mrl_recall : promised_recall(rel);
-    const MrlEffortRecall* proven;
+    const MrlEffortRecall* proven = NULL;
 
     if (options != NULL && options->effort > 0) return options->effort;
-    if (effort_is_set || recall <= 0) return mrl_effort;
-    proven = effort_for(mrl_reader_evidence(index->reader), recall);
-    return proven == NULL ? mrl_effort : proven->effort;
+    if (mrl_effort > 0) return mrl_effort;
+    if (recall > 0) proven = effort_for(mrl_reader_evidence(index->reader), recall);
+    return proven == NULL ? mrl_default_effort(index) : proven->effort;
 }
 
 void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence) {

@@ -24,7 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define LINES_A_HOP 20    // that a walk reads, about
 #define LEAST_KEEP 20     // candidates of a walk
 #define LEAST_K 10        // answers that it ends behind
 #define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
@@ -54,7 +53,9 @@ static void remember_hits(MrlScan* scan) {
     for (size_t i = 0; i < scan->next_hit; ++i) set_met(scan, scan->hits[i].slot);
 }
 
-static bool sees_half(const MrlScan* scan) { return scan->effort * LINES_A_HOP >= scan->slots / 2; }
+static bool sees_half(const MrlScan* scan) {
+    return scan->effort * MRL_LINES_A_HOP >= scan->slots / 2;
+}
 
 // Takes the hits of a search, without those of earlier rounds.
 static void take_hits(MrlScan* scan, MrlIndex* index) {

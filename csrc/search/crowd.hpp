@@ -1,16 +1,20 @@
-// Crowds: rows that lie so close together that a stage's codes cannot tell them apart.
+// Crowds: rows that lie so close together that a stage's codes cannot tell them apart. The rule is
+// one for the funnel, for pages (paged_search) and where efforts are measured
+// (graph/effort_recall).
 //
 // A stage keeps a number of rows. Where fewer than k of them are nearer than the worst of them by
 // what its codes resolve, the rows that it leaves out may as well be the answer. A walk, or a scan,
-// is then made again, wider; a later stage keeps all that it cannot tell from the k-th best.
+// is then made again, wider; where the widest is too narrow, all rows are scanned, and those stay
+// that cannot be told from the k-th best. A later stage keeps all of these, too.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
-#include "../store/line_codes.hpp"
 #include "best.hpp"
+#include "line_error.hpp"
+#include "plan.hpp"
+#include "walk.hpp"
 
 namespace mrl::crowd {
 
@@ -25,44 +29,30 @@ constexpr float kRowResolution = 4.0f;
 // it shall be so much more that hardly an answer is left out, and most of all before the widest
 // walk is believed.
 constexpr float kSuspicious = 1.75f, kResolved = 3.5f, kSure = 7.0f;
-// The step of a line's code, a quarter of the row's rms, as even noise of a share of its length.
-constexpr float kCodeError = 0.072f;
-// Of a line, for vectors of length 1 in all coordinates, where no more is known of the rows. Of
-// 4,000 queries over 20,000 real rows none has its 10th to 20th nearest so close together, and all
-// have that ask for one of 200 copies.
-constexpr float kLineResolution = 0.005f;
+// Of the length that one row in a thousand exceeds, over the rms.
+constexpr float kLikeLengths = 1.25f;
 
-// unit: the query's length, in those of the lines' unit; 1 under cosine.
-inline float line_resolution(float unit, std::size_t dims) {
-    const std::size_t coordinates = std::min(dims, kLineCoordinates);
-    return kLineResolution * unit *
-           std::sqrt(static_cast<float>(kLineCoordinates) / static_cast<float>(coordinates));
+// The difference of two scores by lines, near this one, that says nothing. wider: how many times
+// as wide as it was asked to be the walk was.
+inline float line_resolution(const LineLengths& query, float score, std::size_t wider,
+                             std::size_t dims, const LineCodes& lines) {
+    const float times = wider == 1 ? kSuspicious : wider < kWidest ? kResolved : kSure;
+    return times * line_error(query, score, dims, lines);
 }
 
-// What of a query may meet a code's error. A code's factor is right along the row, so that only
-// what lies across it does (RaBitQ, arXiv:2405.12497, theorem 3.2): under l2 no more than the
-// distance, which a row's score tells.
-inline float length_across(float length, float square, float score, const LineCodes& lines) {
-    if (lines.metric() != Metric::l2) return length;
-    const float squared = 2.0f * score * lines.unit() * lines.unit() + square;
-    return std::min(length, std::sqrt(std::max(0.0f, squared)));
-}
-
-// What a line's score is off by, about, in its units. Beside the code's error
-// there is what the projection cuts off of the query, `tail`, and of the rows: two vectors of some
-// length in random directions of the other dims. across: as above.
-inline float line_error(float across, float tail, std::size_t dims, const LineCodes& lines) {
-    const float of_code = kCodeError * across * lines.spread().typical /
-                          (lines.unit() * std::sqrt(static_cast<float>(kLineCoordinates)));
-    if (dims <= kLineCoordinates) return of_code;
-    const float of_tail = tail * lines.spread().tail /
-                          (lines.unit() * std::sqrt(static_cast<float>(dims - kLineCoordinates)));
-    return std::sqrt(of_code * of_code + of_tail * of_tail);
+// How much worse than the k-th best the next candidate of such a walk may be, for a query of length
+// 1: by the plan, or where it says nothing by its effort. A margin is one for rows of like lengths:
+// where some are far longer, their products are far ahead of all that leads to others of them.
+inline float margin_of(std::size_t effort, std::size_t wider, float given,
+                       const LineSpread& spread) {
+    if (given < 0 && spread.longest > kLikeLengths) return kInfinity;
+    const float of_effort = margin_of_effort(effort);
+    return (given < 0 ? of_effort : given) * (margin_of_effort(wider * effort) / of_effort);
 }
 
 // Whether of a stage's candidates fewer than k are ahead of the worst by what the stage resolves
 // near its score, resolution_of(score). Copies that are equal to the last bit are no crowd: nothing
-// tells them apart.
+// tells them apart. A search that keeps hardly more than k is taken at its word: half of them.
 template <class ResolutionOf>
 bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k,
                 ResolutionOf&& resolution_of) {
@@ -75,13 +65,41 @@ bool is_crowded(const std::vector<Candidate>& candidates, std::size_t k,
     const auto ahead = static_cast<std::size_t>(std::count_if(
         candidates.begin(), candidates.end(),
         [&](const Candidate& candidate) { return worst - candidate.score >= resolution; }));
-    return best < worst && ahead < k;
+    return best < worst && ahead < std::min(k, candidates.size() - candidates.size() / 2);
 }
 
-// The same where half of the candidates are near the worst.
-inline bool is_crowded(const std::vector<Candidate>& candidates, float resolution) {
-    return is_crowded(candidates, candidates.size() - candidates.size() / 2,
-                      [resolution](float) { return resolution; });
+// A look for candidates, and among how many rows.
+struct Look {
+    std::size_t keep;     // candidates that may stay
+    std::size_t k;        // answers
+    std::size_t wider;    // times what was asked for
+    std::size_t allowed;  // rows, about, that may be in an answer
+    std::size_t rows;
+};
+
+// What follows it.
+enum class Next { enough, wider, scan };
+template <class ResolutionOf>
+Next next(const std::vector<Candidate>& candidates, const Look& look,
+          ResolutionOf&& resolution_of) {
+    if (candidates.size() < look.keep || look.keep >= look.allowed ||
+        !is_crowded(candidates, look.k, resolution_of))
+        return Next::enough;
+    if (look.wider < kWidest && kWider * look.keep <= walk_rule::kMostPool) return Next::wider;
+    return look.rows <= kMostScanned ? Next::scan : Next::enough;
+}
+
+// Leaves those of a scan that cannot be told from the k-th best; returns the score that all are
+// below. As a scan goes on it falls, so that what is left out on the way would be in the end.
+template <class ResolutionOf>
+float keep_unresolved(std::vector<Candidate>& candidates, std::size_t k,
+                      ResolutionOf&& resolution_of) {
+    if (candidates.size() <= k) return kInfinity;
+    const auto kth = candidates.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(candidates.begin(), kth, candidates.end());
+    const float limit = kth->score + resolution_of(kth->score);
+    std::erase_if(candidates, [limit](const Candidate& each) { return each.score >= limit; });
+    return limit;
 }
 
 }  // namespace mrl::crowd

@@ -74,10 +74,6 @@ class FunnelRun {
     // The difference of two scores of a stage, near this one, that says nothing; 0 where that is
     // not known.
     float resolution(std::size_t number, float score) const;
-    // Whether the first stage cannot tell what it leaves out from the answer.
-    bool is_crowded() const;
-    // The length of the query in those of the lines' unit; 1 under cosine.
-    float unit() const;
     // The slots that no link leads to yet, beside what a walk met: by what it was scored by.
     void scan_waiting(bool by_both_planes, std::size_t keep);
     std::size_t scan_selection(const Selection& selection, std::size_t keep);

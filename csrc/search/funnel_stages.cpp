@@ -5,17 +5,13 @@
 #include "funnel_run.hpp"
 
 namespace mrl {
+
+using walk_rule::kLeastPool, walk_rule::kMostPool;
+
 namespace {
 
-constexpr std::size_t kMostPool = 8192;
-constexpr std::size_t kLeastPool = 32;
-// Of the length that one row in a thousand exceeds, over the rms.
-constexpr float kLikeLengths = 1.25f;
 // The margin is measured from this answer, or from the last one where more are wanted.
 constexpr std::size_t kWatched = 10;
-// Lines hold little of long vectors, and two bits of it lead astray: from so many dims on survivors
-// are scored by both planes before they enter the pool.
-constexpr std::size_t kRefinedDims = 640;
 // A walk reads some twenty new lines a hop, and needs as many times more hops as fewer rows are
 // allowed; a list is read at thrice the speed, as its next lines are known.
 constexpr double kLinesPerHop = 20.0, kListSpeed = 3.0;
@@ -31,11 +27,11 @@ void FunnelRun::first_stage() {
         const std::size_t keep = wider_ * stages()[0].keep;
         candidates_.clear();
         rows_read += shortlist(keep);
-        if (candidates_.size() < keep || keep >= allowed_ || !is_crowded()) {
-            break;
-        }
-        if (wider_ < crowd::kWidest) continue;
-        if (rows_ <= crowd::kMostScanned) rows_read += scan_crowd();
+        const crowd::Next next =
+            crowd::next(candidates_, {keep, stages().back().keep, wider_, allowed_, rows_},
+                        [&](float worst) { return resolution(0, worst); });
+        if (next == crowd::Next::wider) continue;
+        if (next == crowd::Next::scan) rows_read += scan_crowd();
         break;
     }
     count(0, rows_read, candidates_.size());
@@ -51,22 +47,10 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
 
 float FunnelRun::resolution(std::size_t number, float score) const {
     if (plan_.codes(number).by_slot()) {
-        const LineCodes& lines = store_.lines;
-        const float across = crowd::length_across(query_.length, query_.square, score, lines);
-        const float times = wider_ == 1               ? crowd::kSuspicious
-                            : wider_ < crowd::kWidest ? crowd::kResolved
-                                                      : crowd::kSure;
-        return times * crowd::line_error(across, query_.tail, store_.dims(), lines);
+        return crowd::line_resolution(query_.lengths, score, wider_, store_.dims(), store_.lines);
     }
     if (!plan_.is_of_rows(number)) return 0;
     return crowd::kRowResolution * store_.rows.noise(query_.row, candidates_.front().row);
-}
-
-bool FunnelRun::is_crowded() const {
-    // A plan that keeps hardly more than k is taken at its word: half of them.
-    const std::size_t ahead =
-        std::min(stages().back().keep, candidates_.size() - candidates_.size() / 2);
-    return crowd::is_crowded(candidates_, ahead, [&](float worst) { return resolution(0, worst); });
 }
 
 void FunnelRun::list_allowed() {
@@ -87,10 +71,6 @@ bool FunnelRun::few_allowed() const {
     return request_.selection != nullptr && static_cast<double>(allowed_) < kListSpeed * walked;
 }
 
-float FunnelRun::unit() const {
-    return store_.metric() == Metric::cosine ? 1.0f : query_.length / store_.lines.unit();
-}
-
 std::size_t FunnelRun::walk(std::size_t keep) {
     left_out_ = -kInfinity;
     const double share = static_cast<double>(allowed_) / static_cast<double>(rows_);
@@ -98,19 +78,15 @@ std::size_t FunnelRun::walk(std::size_t keep) {
         return static_cast<std::size_t>(static_cast<double>(n) / share);
     };
     const std::size_t effort = plan_.plan->effort;
-    const float of_effort = margin_of_effort(effort), given = plan_.plan->margin;
-    float margin =
-        (given < 0 ? of_effort : given) * (margin_of_effort(wider_ * effort) / of_effort);
-    // A margin is one for rows of like lengths: where some are far longer, their products are far
-    // ahead of all that leads to others of them.
-    if (given < 0 && store_.lines.spread().longest > kLikeLengths) margin = kInfinity;
+    const float margin =
+        crowd::margin_of(effort, wider_, plan_.plan->margin, store_.lines.spread());
     WalkOptions options{
         .hops = stretched(wider_ * effort),
         .pool = std::min(kMostPool,
                          stretched(std::max({wider_ * effort, kLeastPool, keep + keep / 2}))),
         .k = std::max(kWatched, stages().back().keep),
-        .margin = margin * unit(),
-        .refine = store_.dims() >= kRefinedDims};
+        .margin = margin * query_unit(query_.lengths, store_.lines),
+        .refine = store_.dims() >= walk_rule::kRefinedDims};
     if (filter_.hidden != Keys::kNone) {
         options.hidden = store_.slot_of(filter_.hidden);
         const auto detour = request_.hidden->detours.find(options.hidden);
@@ -155,14 +131,11 @@ std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t ke
 }
 
 std::size_t FunnelRun::scan_crowd() {
-    const std::size_t k = stages().back().keep;
+    wider_ = crowd::kWidest;
     candidates_.clear();
     const std::size_t read = scan_all(rows_);
-    if (candidates_.size() <= k) return read;
-    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
-    std::nth_element(candidates_.begin(), kth, candidates_.end());
-    const float least = kth->score + resolution(0, kth->score);
-    std::erase_if(candidates_, [&](const Candidate& each) { return each.score >= least; });
+    crowd::keep_unresolved(candidates_, stages().back().keep,
+                           [&](float kth) { return resolution(0, kth); });
     leave_out(plan_.codes(0));
     return read;
 }

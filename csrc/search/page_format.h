@@ -1,11 +1,12 @@
-// Format 2 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
+// Format 3 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
 // too.
 //
 //   page         24 bytes that are PostgreSQL's, 40 that say what the page is (MrlLabel), then
 //   items. Item 0 of a page is therefore
 //                its head, and every address is a shift or a division by a constant
 //   meta         block 0: MrlMeta
-//   blob         the projection and the entries of walks, written once, page after page, chained
+//   blob         the projection, the entries of walks and what was measured, written once, page
+//                after page, chained
 //   entries      slots that became entries since: as rows are linked, more walks begin at them.
 //                Chained
 //   directory    block numbers: the k-th page of a section stands in the k-th place. Chained, one
@@ -23,7 +24,7 @@
 #include <stdint.h>
 
 #define MRL_MAGIC 0x6d726c31u  // "mrl1"
-#define MRL_FORMAT 2
+#define MRL_FORMAT 3
 
 enum {
     MRL_PAGE_BYTES = 8192,

@@ -1,26 +1,20 @@
 #include "paged_search.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "../kernels/dispatch.hpp"
-#include "crowd.hpp"
-#include "plan.hpp"
 
 namespace mrl {
 
 namespace {
 
-constexpr std::size_t kMostPool = 8192;
+constexpr std::size_t kKeptRoom = 1 << 16;  // candidates for which memory is kept between searches
 
-// What a damaged page says may be no number, and what is sorted must be.
-float sortable(float score) { return score == score ? score : kInfinity; }
-
-float length_of(const float* z) {
-    float square = 0;
-    for (std::size_t c = 0; c < kLineCoordinates; ++c) square += z[c] * z[c];
-    return std::sqrt(square);
+template <class T>
+void empty(std::vector<T>& values) {
+    if (values.capacity() > kKeptRoom) std::vector<T>().swap(values);
+    values.clear();
 }
 
 }  // namespace
@@ -32,18 +26,19 @@ void PagedSearch::prepare(const Source& source, const MrlPageHost& host, const f
     host_ = host;
     options_ = options;
     kernels_ = &kernels();
-    copied_ = must_copy_ = gathers_ = false;
-    candidates_.clear();
-    hits_.clear();
-    hops_ = next_ = 0;
+    copied_ = must_copy_ = gathers_ = codes_ = crowd_ = false;
+    empty(candidates_);
+    empty(hits_);
+    next_ = batches_ = 0;
+    walk_.scored = scored_before_ = 0;
     wider_ = 1;
+    keep_ = options.keep;
     source.rows.prepare(query, row_query_);
     float coordinates[kLineCoordinates];
-    source.projection.project(row_query_, coordinates);
+    const float square = source.projection.project(row_query_, coordinates);
     source.lines.prepare(coordinates, line_query_);
-    unit_ = source.rows.metric() == Metric::cosine ? 1.0f : length_of(coordinates) / meta_->unit;
-    margin_ = margin_of_effort(options.effort) * unit_;
-    refine_ = source.rows.dims() >= kRefinedDims;
+    lengths_ = lengths_of(coordinates, square, source.rows.dims(), source.rows.metric());
+    refine_ = source.rows.dims() >= walk_rule::kRefinedDims;
 }
 
 void PagedSearch::begin(const Source& source, const MrlPageHost& host, const float* query,
@@ -53,8 +48,14 @@ void PagedSearch::begin(const Source& source, const MrlPageHost& host, const flo
 }
 
 void PagedSearch::begin_walk() {
-    pool_keep_ = std::min(
-        kMostPool, std::max({options_.effort, std::size_t{32}, options_.keep + options_.keep / 2}));
+    using walk_rule::kLeastPool, walk_rule::kMostPool;
+    hops_ = 0;
+    effort_ = wider_ * options_.effort;
+    keep_ = wider_ * options_.keep;
+    pool_keep_ = std::min(kMostPool, std::max({effort_, kLeastPool, keep_ + keep_ / 2}));
+    margin_ = crowd::margin_of(options_.effort, wider_, kMarginOfEffort, source_->lines.spread()) *
+              query_unit(lengths_, source_->lines);
+    scored_before_ += walk_.scored;
     walk_.prepare(meta_->linked, pool_keep_, source_->entries.size());
     enter(*kernels_, source_->entries, line_query_, walk_);
     // Links may lead to slots that wait already; they are looked at for themselves.
@@ -72,15 +73,6 @@ void PagedSearch::begin_gather(const Source& source, const MrlPageHost& host, co
     gathers_ = true;
 }
 
-void PagedSearch::begin_scan(const Source& source, const MrlPageHost& host, const float* query,
-                             const PagedOptions& options, bool codes) {
-    prepare(source, host, query, options);
-    codes_ = codes;
-    worst_ = kInfinity;
-    walk_.scored = 0;
-    next_scan();
-}
-
 void PagedSearch::begin_score(const Source& source, const MrlPageHost& host, const float* query,
                               const std::uint32_t* slots, std::size_t n) {
     prepare(source, host, query, {1, n, n});
@@ -95,6 +87,8 @@ Step PagedSearch::step() {
             pop();
             continue;
         }
+        if ((state_ == State::scan || state_ == State::rows) && ++batches_ % kPause == 0)
+            return Step::paused;
         if (!answered()) return Step::pages;
         switch (state_) {
             case State::links:
@@ -180,7 +174,7 @@ void PagedSearch::score_lines(std::uint32_t n, bool both, float* scores) {
 
 void PagedSearch::end_walk() {
     Pool& pool = walk_.pool;
-    if (!refine_) kernels_->pool_cut(&pool, kHighKeep * options_.keep);
+    if (!refine_) kernels_->pool_cut(&pool, walk_rule::kHighKeep * keep_);
     if (gathers_) {
         for (std::size_t i = 0; i < pool.size; ++i) walk_.popped.push_back(pool.id[i]);
         std::sort(walk_.popped.begin(), walk_.popped.end());
@@ -220,22 +214,31 @@ void PagedSearch::use_both() {
     next_both();
 }
 
+float PagedSearch::resolution(float score) const {
+    return crowd::line_resolution(lengths_, score, wider_, source_->rows.dims(), source_->lines);
+}
+
+crowd::Next PagedSearch::next_look() const {
+    const std::uint32_t gone = std::min(meta_->slots, meta_->dead + meta_->free);
+    return crowd::next(candidates_, {keep_, options_.k, wider_, meta_->slots - gone, meta_->slots},
+                       [this](float worst) { return resolution(worst); });
+}
+
 void PagedSearch::end_shortlist() {
-    const bool full = candidates_.size() >= options_.keep;
-    cut_candidates(options_.keep);
+    cut_candidates(keep_);
     next_ = 0;
-    const std::size_t wider = crowd::kWider * options_.keep;
-    if (full && wider_ < crowd::kWidest &&
-        wider < std::min<std::size_t>(kMostPool, meta_->linked) &&
-        crowd::is_crowded(candidates_, crowd::line_resolution(unit_, source_->rows.dims()))) {
-        wider_ *= crowd::kWider;
-        options_.keep = wider;
-        options_.effort *= crowd::kWider;
-        hops_ = 0;
-        candidates_.clear();
-        begin_walk();
-    } else {
-        next_rows();
+    switch (next_look()) {
+        case crowd::Next::enough:
+            next_rows();
+            break;
+        case crowd::Next::wider:
+            wider_ *= crowd::kWider;
+            candidates_.clear();
+            begin_walk();
+            break;
+        case crowd::Next::scan:
+            begin_crowd();
+            break;
     }
 }
 
@@ -283,66 +286,11 @@ void PagedSearch::use_rows() {
     next_rows();
 }
 
-// All slots, one after another
-
-void PagedSearch::next_scan() {
-    const std::uint32_t pages = (meta_->slots + MRL_ITEMS - 1) / MRL_ITEMS;
-    std::uint32_t n = 0;
-    for (; n < kScanPages && next_ + n < pages; ++n) {
-        pages_[n] = next_ + n;
-        offsets_[n] = 0;
-    }
-    if (n == 0) {
-        cut_candidates(options_.keep);
-        next_ = 0;
-        if (codes_) {
-            next_rows();
-        } else {
-            end_without_rows();
-        }
-        return;
-    }
-    ask(MRL_LINES, n, MRL_PAGE_BYTES);
-    state_ = State::scan;
-}
-
-void PagedSearch::use_scan() {
-    alignas(64) std::uint32_t ids[kScanPages * MRL_ITEMS];
-    alignas(64) float scores[kScanPages * MRL_ITEMS];
-    const std::uint32_t first = next_ * MRL_ITEMS,
-                        n = std::min(request_.n * MRL_ITEMS, meta_->slots - first);
-    const std::uint8_t* base = copied_ ? copies_.data() : host_.base;
-    for (std::uint32_t i = 0; i < n; ++i) {
-        const std::uint32_t page = copied_ ? i / MRL_ITEMS : frames_[i / MRL_ITEMS] - 1;
-        ids[i] = static_cast<std::uint32_t>(page * (MRL_PAGE_BYTES / kLineBytes) +
-                                            (MRL_PAGE_HEAD + i % MRL_ITEMS * MRL_ITEM_BYTES) /
-                                                kLineBytes);
-    }
-    kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n, scores);
-    if (!still_true()) return;
-    walk_.scored += n;
-    for (std::uint32_t i = 0; i < n; ++i) {
-        const float score = sortable(scores[i]);
-        if (score <= worst_) candidates_.push_back({score, first + i});
-    }
-    if (candidates_.size() >= 2 * options_.keep + kBatch) {
-        cut_candidates(options_.keep);
-        worst_ = std::max_element(candidates_.begin(), candidates_.end())->score;
-    }
-    next_ += request_.n;
-    next_scan();
-}
-
 void PagedSearch::cut_candidates(std::size_t keep) {
     if (candidates_.size() <= keep) return;
     std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(keep),
                      candidates_.end());
     candidates_.resize(keep);
-}
-
-void PagedSearch::end_without_rows() {
-    for (const auto& [score, slot] : candidates_) hits_.push_back({slot, score, 0.0f, 0.0f});
-    finish();
 }
 
 void PagedSearch::finish() {

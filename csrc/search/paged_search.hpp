@@ -16,6 +16,7 @@
 #include "../store/line_codes.hpp"
 #include "../store/projection.hpp"
 #include "../store/rows.hpp"
+#include "crowd.hpp"
 #include "page_format.h"
 #include "page_host.h"
 #include "walk.hpp"
@@ -24,7 +25,7 @@ namespace mrl {
 
 struct PagedOptions {
     std::size_t effort;  // hops
-    std::size_t keep;    // candidates that come out
+    std::size_t keep;    // candidates that come out; more where codes cannot tell them apart
     std::size_t k;       // a walk ends when a candidate is far behind the k-th best
 };
 
@@ -38,7 +39,8 @@ struct PagedHit {
     float square;
 };
 
-enum class Step { done, pages };
+// paused: so much was looked at that the caller may want to stop.
+enum class Step { done, pages, paused };
 
 class PagedSearch {
   public:
@@ -47,7 +49,7 @@ class PagedSearch {
         const MrlMeta& meta;
         const Rows& rows;  // none: for the metric and the dims
         const Projection& projection;
-        const LineCodes& lines;  // none: for the unit
+        const LineCodes& lines;  // none: for the unit and the spread
         const Entries& entries;
     };
 
@@ -56,8 +58,8 @@ class PagedSearch {
                const PagedOptions& options);
     // Begins a walk for links: hits are what it met, by slot, neither scored nor with their rows.
     void begin_gather(const Source& source, const MrlPageHost& host, const float* query);
-    // Begins a look at the lines of all slots: the best `options.keep` by both planes, scored by
-    // their codes then, or not.
+    // Begins a look at the lines of all slots: the best `options.keep` by both planes; or these and
+    // whatever lines cannot tell from the k-th best, scored by their codes then.
     void begin_scan(const Source& source, const MrlPageHost& host, const float* query,
                     const PagedOptions& options, bool codes);
     // Begins to score n slots by their codes, each of them.
@@ -72,7 +74,7 @@ class PagedSearch {
 
     const std::vector<PagedHit>& hits() const { return hits_; }  // best first
     const RowQuery& query() const { return row_query_; }
-    std::size_t scored() const { return walk_.scored; }
+    std::size_t scored() const { return scored_before_ + walk_.scored; }
     // The slots whose links were followed, in order; of a walk for links all that it met.
     const std::vector<std::uint32_t>& popped() const { return walk_.popped; }
 
@@ -80,12 +82,11 @@ class PagedSearch {
     static constexpr std::uint32_t kBatch = 8 * kDegree;             // lines asked for at once
     static constexpr std::uint32_t kRowBatch = 32;                   // rows
     static constexpr std::uint32_t kScanPages = kBatch / MRL_ITEMS;  // of lines, end to end
-    // From here on survivors are scored by both planes before they enter the pool.
-    static constexpr std::size_t kRefinedDims = 640;
-    // For each row that goes on, how many are scored by both planes.
-    static constexpr std::size_t kHighKeep = 3;
+    static constexpr std::uint32_t kPause = 16;  // batches of a scan or of rows: some .1 ms
     enum class State { pop, links, lines, tail, both, rows, scan, done };
 
+    // What a damaged page says may be no number, and what is sorted must be.
+    static float sortable(float score) { return score == score ? score : kInfinity; }
     void prepare(const Source& source, const MrlPageHost& host, const float* query,
                  const PagedOptions& options);
     // Slots that no walk comes to yet: those that are used again, then those behind the graph's.
@@ -94,9 +95,13 @@ class PagedSearch {
     void next_tail();
     void begin_walk();
     void end_walk();
-    // Cuts what a walk kept, or walks again, wider, where its codes cannot tell it apart
-    // (crowd.hpp).
+    // Cuts what a walk kept; walks again, wider, or looks at all slots where its lines cannot tell
+    // it apart (crowd.hpp).
     void end_shortlist();
+    float resolution(float score) const;
+    crowd::Next next_look() const;
+    // A look at all slots, of which those stay that lines cannot tell from the k-th best.
+    void begin_crowd();
     void next_both();
     void next_rows();
     void next_scan();
@@ -112,6 +117,7 @@ class PagedSearch {
     void use_both();
     void use_rows();
     void use_scan();
+    void cut_scan();
     bool far_behind(float key) const;
     void cut_candidates(std::size_t keep);
     void end_without_rows();
@@ -125,11 +131,16 @@ class PagedSearch {
     RowQuery row_query_{};
     LineQuery line_query_{};
     Walk walk_;
+    LineLengths lengths_;
+    std::size_t effort_ = 0, keep_ = 0;  // of this walk: `wider_` times the options'
     std::size_t pool_keep_ = 0, hops_ = 0;
-    float unit_ = 1, margin_ = 0;
-    std::size_t wider_ = 1;  // times the options' hops and candidates
-    bool refine_ = false, gathers_ = false, codes_ = false;
-    float worst_ = 0;  // of the candidates of a scan
+    float margin_ = 0;
+    std::size_t wider_ = 1;
+    bool refine_ = false, gathers_ = false, codes_ = false, crowd_ = false;
+    float worst_ = 0;       // that a candidate of a scan may be
+    std::size_t full_ = 0;  // candidates of a scan, at which they are cut
+    std::uint32_t batches_ = 0;
+    std::size_t scored_before_ = 0;  // by the walks before this one
     State state_ = State::done;
 
     MrlPageRequest request_{};

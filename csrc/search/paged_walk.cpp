@@ -15,12 +15,12 @@ void PagedSearch::pop() {
     std::uint32_t best[walk_rule::kPops + walk_rule::kAhead];
     const std::size_t most = hops_ < walk_rule::kArrived ? walk_rule::kFirstPops : walk_rule::kPops;
     const std::size_t open =
-        hops_ < options_.effort ? kernels_->pool_best(&pool, most + walk_rule::kAhead, best) : 0;
-    std::size_t pops = std::min({open, most, options_.effort - std::min(hops_, options_.effort)});
+        hops_ < effort_ ? kernels_->pool_best(&pool, most + walk_rule::kAhead, best) : 0;
+    std::size_t pops = std::min({open, most, effort_ - std::min(hops_, effort_)});
     for (std::size_t i = 0; i < pops; ++i) {
         if (!far_behind(pool.open[best[i]])) continue;
         pops = i;
-        hops_ = options_.effort;
+        hops_ = effort_;
     }
     if (pops == 0) {
         walk_.done();

@@ -8,12 +8,11 @@
 #include "../kernels/dispatch.hpp"
 #include "../store/metric.hpp"
 #include "best.hpp"
+#include "walk.hpp"
 
 namespace mrl {
 namespace {
 
-// For each row that both planes of a line shall keep, how many the high one passes on.
-constexpr std::size_t kHighKeep = 3;
 constexpr std::size_t kLinesAhead = 64;  // of a run, fetched before they are read
 constexpr std::size_t kPlanes = 6;  // bits of a query's dim: its error is well below the codes'
 
@@ -41,7 +40,7 @@ std::size_t StageCodes::select(const Kernels& kernels, const StageQuery& query, 
 
 // Lines
 
-std::size_t LineStage::widening() const { return both_at_once_ ? 1 : kHighKeep; }
+std::size_t LineStage::widening() const { return both_at_once_ ? 1 : walk_rule::kHighKeep; }
 
 void LineStage::score_at(const Kernels& kernels, const StageQuery& query, const std::uint32_t* ids,
                          std::size_t n, float* scores) const {
@@ -264,14 +263,10 @@ void CheckedPlan::prepare(const float* query, StageQuery& prepared) const {
     store_->rows.prepare(query, prepared.row);
     if (!projects_) return;
     float* const z = prepared.coordinates;
-    prepared.square = store_->projection->project(prepared.row, z);
+    const float square = store_->projection->project(prepared.row, z);
     if (!has_lines_) return;
     store_->lines.prepare(z, prepared.line);
-    float square = 0;
-    for (std::size_t c = 0; c < kLineCoordinates; ++c) square += z[c] * z[c];
-    const bool is_cut = store_->dims() > kLineCoordinates;
-    prepared.tail = is_cut ? std::sqrt(std::max(0.0f, prepared.square - square)) : 0.0f;
-    prepared.length = store_->metric() == Metric::cosine ? 1.0f : std::sqrt(square);
+    prepared.lengths = lengths_of(z, square, store_->dims(), store_->metric());
 }
 
 }  // namespace mrl

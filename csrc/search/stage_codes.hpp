@@ -12,6 +12,7 @@
 
 #include "../kernels/kernels.hpp"
 #include "../store/store.hpp"
+#include "line_error.hpp"
 #include "plan.hpp"
 
 namespace mrl {
@@ -21,10 +22,7 @@ namespace mrl {
 struct StageQuery {
     RowQuery row;
     float coordinates[kLineCoordinates];
-    float length = 1.0f;  // of the coordinates; 1 under cosine
-    // Where lines are compared: the length of what the projection cuts off, and the squared length
-    // of the whole, centred under l2.
-    float tail = 0.0f, square = 1.0f;
+    LineLengths lengths;  // where lines are compared
     LineQuery line;
     std::vector<std::int8_t> code;     // int8 codes
     std::vector<std::uint8_t> planes;  // bit codes: the query's bits, plane after plane

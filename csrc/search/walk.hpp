@@ -65,7 +65,7 @@ class Walk {
     Array<std::uint32_t> id_;
 };
 
-// How walks go, over memory (walk.cpp) and over pages (paged_search.cpp) alike.
+// How walks go, over memory (walk.cpp) and over pages (paged_walk.cpp) alike.
 namespace walk_rule {
 constexpr std::size_t kPoolSlack = 24;  // appended beyond the kept length before the pool is cut
 // Candidates popped at once: their misses overlap. Few while the walk is on its way, as each pop
@@ -75,6 +75,12 @@ constexpr std::size_t kPops = 8;
 constexpr std::size_t kArrived = 30;    // hops
 constexpr std::size_t kAhead = 4;       // and the next ones, whose links are fetched already
 constexpr std::size_t kEntryPool = 16;  // entries that start a walk
+constexpr std::size_t kMostPool = 8192, kLeastPool = 32;
+// Lines hold little of long vectors, and two bits of it lead astray: from so many dims on survivors
+// are scored by both planes before they enter the pool.
+constexpr std::size_t kRefinedDims = 640;
+// For each row that a walk or a scan passes on, how many are scored by both planes.
+constexpr std::size_t kHighKeep = 3;
 }  // namespace walk_rule
 
 // Puts the best entries into the empty pool of a walk that was prepared.

@@ -53,6 +53,13 @@ void LineCodes::encode(std::size_t slot, const float* z, float square) {
     put_tail(low, addend, length / with_both / unit_);
 }
 
+void LineCodes::put_nowhere(std::uint8_t* high, std::uint8_t* low) {
+    for (std::uint8_t* line : {high, low}) {
+        std::memset(line, 0, kLineBytes);
+        put_tail(line, kLargestHalf, 0.0f);
+    }
+}
+
 float LineCodes::unpack(const std::uint8_t* high, const std::uint8_t* low,
                         std::int8_t* coordinates) const {
     std::uint16_t half;

@@ -67,6 +67,8 @@ class LineCodes {
     }
     void like(const LineCodes& others) { reset(others.metric_, others.unit_); }
     void encode(std::size_t slot, const float* coordinates, float square);
+    // Both planes of a slot without a row: farther than any row is.
+    static void put_nowhere(std::uint8_t* high, std::uint8_t* low);
     // The coordinates, about, as far as a code of all of a row tells them.
     void decode(std::size_t slot, float* coordinates) const;
     // A code as int8 coordinates (kLineCoordinates of them, odd numbers), and what one unit is

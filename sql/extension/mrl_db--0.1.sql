@@ -126,9 +126,12 @@ CREATE FUNCTION mrl_index_info(
     OUT entries bigint,
     OUT generation bigint,
     OUT fitted bigint,
-    OUT effort integer)
+    OUT effort integer,
+    OUT default_effort integer,
+    OUT default_recall double precision,
+    OUT default_queries integer)
     LANGUAGE c STRICT
     AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION mrl_index_info(regclass) IS
-    'What an index of kind mrl says of itself: rows that live, dead ones, those that wait to be linked, free slots, its size, entries of walks, the graph''s generation, rows that its projection was fitted to, effort';
+    'What an index of kind mrl says of itself: rows that live, dead ones, those that wait to be linked, free slots, its size, entries of walks, the graph''s generation, rows that its projection was fitted to, effort; and how far searches walk where nobody says it, with the mean recall that so many rows found by it when the graph was made, or NULL';

@@ -34,6 +34,24 @@ COMMENT ON FUNCTION mrl.default_walk(integer, integer) IS
     'mrl.effort for k answers where nothing was measured, with at least so many candidates that '
     'are ordered by their full vectors.';
 
+CREATE OR REPLACE FUNCTION mrl.index_effort(c mrl.collection)
+    RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Of a partitioned table the greatest of any partition's index.
+    SELECT max((mrl.index_info(r.oid) ->> 'effort')::integer)
+    FROM mrl.indexes(c) AS i
+    CROSS JOIN LATERAL (
+        SELECT i.index UNION SELECT t.relid FROM pg_partition_tree(i.index) AS t
+    ) AS own (index)
+    JOIN pg_class AS r ON r.oid = own.index
+    WHERE i.kind = 'mrl' AND r.relkind = 'i'
+$$;
+COMMENT ON FUNCTION mrl.index_effort(mrl.collection) IS
+    'How far an index of kind mrl walks by itself: what was measured when its graph was made, or '
+    'mrl.effort where it is set; NULL where there is none.';
+
 CREATE OR REPLACE FUNCTION mrl.open_keep(plan jsonb, k integer)
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -73,7 +91,7 @@ BEGIN
     IF EXISTS (SELECT FROM mrl.indexes(c) AS i WHERE i.kind = 'mrl') THEN
         RETURN jsonb_build_object(
             'route', 'mrl',
-            'effort', mrl.default_walk(k, coalesce(shortlist, 0)),
+            'effort', greatest(mrl.index_effort(c), mrl.default_walk(k, coalesce(shortlist, 0))),
             'stages', jsonb_build_array(
                 jsonb_build_object(
                     'space', 'prefix', 'dims', c.dims, 'precision', 'float32', 'keep', k)));
@@ -183,7 +201,8 @@ AS $$
 DECLARE
     c mrl.collection := mrl.find(collection, whole => true);
     plan jsonb := mrl.plan_of(c);
-    statement text := mrl.filled(mrl.search_statement(collection, plan), plan, '$1', '$2', '$3');
+    statement text := mrl.filled(
+        mrl.search_statement(collection, plan), plan, '$1', '$2', '$3', collection => c.name);
 BEGIN
     RETURN format('SELECT hit.id, hit.distance FROM (%s) AS hit', statement);
 END

@@ -229,7 +229,8 @@ DECLARE
     c mrl.collection := mrl.find(collection);
     plan jsonb := mrl.plan_of(c);
     keep integer := mrl.open_keep(plan, k);
-    statement text := mrl.filled(mrl.search_statement(collection, plan), plan, '$1', '$2', '$3');
+    statement text := mrl.filled(
+        mrl.search_statement(collection, plan), plan, '$1', '$2', '$3', collection => c.name);
     before text[] := mrl.settings();
     explained jsonb;
     one jsonb;

@@ -258,8 +258,17 @@ CREATE OR REPLACE FUNCTION mrl.doubled(statement text)
     RETURN replace(statement, '%', '%%');
 COMMENT ON FUNCTION mrl.doubled(text) IS 'SQL text as it stands in a template.';
 
+DO $$
+BEGIN
+    IF to_regprocedure('mrl.filled(text, jsonb, text, text, text, text)') IS NOT NULL THEN
+        DROP FUNCTION mrl.filled(text, jsonb, text, text, text, text);  -- knew of no index
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION mrl.filled(
-    template text, plan jsonb, query text, k text, keep text, filter text DEFAULT 'TRUE'
+    template text, plan jsonb, query text, k text, keep text, filter text DEFAULT 'TRUE',
+    collection text DEFAULT NULL
 )
     RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -270,13 +279,18 @@ AS $$
         VARIADIC ARRAY[
             query, k, filter, '',
             CASE plan ->> 'route'
-                WHEN 'mrl' THEN format('mrl.default_walk(%s, %s)', k, keep)
+                -- 0: as far as the index walks by itself.
+                WHEN 'mrl' THEN format(
+                    'CASE WHEN %1$s > 11 OR %2$s > 0 THEN greatest(mrl.default_walk(%1$s, %2$s), '
+                    'mrl.index_effort(mrl.find(%3$L))) ELSE 0 END',
+                    k, keep, collection)
                 ELSE format('mrl.default_effort(greatest(%s, %s))', keep, k)
             END
         ] || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
 $$;
-COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text) IS
-    'A template with its marks filled by SQL texts; every keep that is open is the same.';
+COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text, text) IS
+    'A template with its marks filled by SQL texts; every keep that is open is the same. collection: '
+    'whose index says how far it walks, where the plan leaves it open.';
 
 CREATE OR REPLACE FUNCTION mrl.define_search(collection text)
     RETURNS void
@@ -340,7 +354,9 @@ $body$
         $function$,
         'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims,
         c.name, c.metric,
-        mrl.filled(mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep'),
+        mrl.filled(
+            mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep',
+            collection => c.name),
         mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'),
         CASE plan ->> 'route'
             WHEN 'mrl' THEN 'coalesce(shortlist, 0)'

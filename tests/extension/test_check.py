@@ -64,7 +64,9 @@ def test_what_an_index_says_of_itself(docs):
     docs.execute("DELETE FROM docs WHERE id < 50")
     docs.execute("VACUUM docs")
 
-    assert info(docs) == {
+    said = info(docs)
+    assert said.pop("default_recall") >= 0.96
+    assert said == {
         "rows": 1550,
         "dead": 50,
         "waiting": 0,
@@ -76,6 +78,8 @@ def test_what_an_index_says_of_itself(docs):
         "generation": 0,
         "fitted": 1300,
         "effort": 77,
+        "default_effort": 64,
+        "default_queries": 1300 // 16,
     }
 
 
@@ -133,6 +137,31 @@ def test_damage_is_found(docs, extension_server, new_database, damage):
         with pytest.raises(psycopg.errors.IndexCorrupted, match=message):
             check(session)
         session.execute("REINDEX INDEX docs_mrl")
+        assert check(session) == 1600
+
+
+def test_an_index_of_another_format_says_that_it_must_be_made_anew(
+    docs, extension_server, new_database
+):
+    path = docs.execute("SELECT pg_relation_filepath('docs_mrl')").fetchone()[0]
+    docs.execute("CHECKPOINT")
+    file = extension_server.home / "server" / "data" / path
+    data = bytearray(file.read_bytes())
+    (format_now,) = struct.unpack_from("<H", data, 24 + 4)
+    struct.pack_into("<H", data, 24 + 4, format_now - 1)
+    file.write_bytes(data)
+
+    extension_server.kill()
+
+    with psycopg.connect(new_database, autocommit=True) as session:
+        session.execute("SET ignore_checksum_failure = on; SET enable_seqscan = off")
+        said = f"of format {format_now - 1}, and this library reads format {format_now}"
+        for ask in (lambda: nearest(session, ROWS[0], operator="<->"), lambda: info(session)):
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match=said) as refused:
+                ask()
+            assert refused.value.diag.message_hint == "REINDEX it."
+        session.execute("REINDEX INDEX docs_mrl")
+        assert len(nearest(session, ROWS[0], operator="<->")) == 10
         assert check(session) == 1600
 
 

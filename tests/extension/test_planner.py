@@ -60,7 +60,7 @@ def test_filters_joins_and_limits(connection):
 @pytest.mark.parametrize(
     "statement",
     [
-        "SET mrl.effort = 0",
+        "SET mrl.effort = -1",
         "SET mrl.effort = 100001",
         "SET mrl.recall = 1",
         "SET mrl.max_scan_tuples = 0",
