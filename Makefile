@@ -84,6 +84,7 @@ soak: native  ## the long forms, some hours: filters, groups, cut lines, killed 
 	MRL_DB_STANDBY_SCHEDULES=20000 pytest -n0 -s tests/faults/test_standbys.py
 	MRL_DB_PROMOTIONS=50 pytest -n0 tests/extension/test_standby.py
 	MRL_DB_INDEX_RUNS=1000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/extension/test_model.py
+	MRL_DB_HARD_TIMES=5 pytest -n0 tests/extension/test_hard.py
 	MRL_DB_CLIENT_SECONDS=1800 pytest -n0 -s tests/extension/test_clients.py
 	MRL_DB_MERGES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_merge.py
 	MRL_DB_PART_QUERIES=100000 MRL_DB_ACTOR_KILLS=200 pytest -n0 tests/database/test_parts.py tests/database/test_ray.py
