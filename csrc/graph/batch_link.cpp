@@ -1,7 +1,6 @@
 #include "batch_link.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "../kernels/dispatch.hpp"
 #include "build.hpp"
@@ -11,37 +10,8 @@ namespace mrl {
 namespace {
 
 constexpr std::size_t kMates = 16;  // of a batch, the nearest to each row that it considers
-// A coordinate of a line is off by a twelfth of its step's square, and a line is a quarter of its
-// rms a step: that much of its squared length is noise.
-constexpr float kNoise = 0.25f * 0.25f / 12.0f;
 
 }  // namespace
-
-std::size_t SlotNumbers::place_of(std::uint32_t slot) const {
-    const std::size_t mask = places_.size() - 1;
-    std::size_t place = (slot * 0x9e3779b97f4a7c15u >> 32) & mask;
-    while (places_[place].second != kNone && places_[place].first != slot)
-        place = (place + 1) & mask;
-    return place;
-}
-
-std::uint32_t SlotNumbers::find_or_add(std::uint32_t slot, std::uint32_t next) {
-    if (2 * used_ >= places_.size()) grow();
-    auto& place = places_[place_of(slot)];
-    if (place.second == kNone) {
-        place = {slot, next};
-        ++used_;
-    }
-    return place.second;
-}
-
-void SlotNumbers::grow() {
-    auto before = std::move(places_);
-    places_.assign(std::max<std::size_t>(1024, 4 * before.size()), {0, kNone});
-    for (const auto& place : before) {
-        if (place.second != kNone) places_[place_of(place.first)] = place;
-    }
-}
 
 std::uint32_t BatchLinker::number(std::uint32_t slot) {
     const auto next = static_cast<std::uint32_t>(slots_.size());
@@ -65,27 +35,16 @@ const std::vector<std::uint32_t>& BatchLinker::missing() {
     is_new_.resize(slots_.size());
     links_.resize(slots_.size());
     for (const std::uint32_t row : new_) is_new_[row] = true;
-    std::erase_if(missing_, [this](std::uint32_t slot) { return given_[numbers_.at(slot)] != 0; });
+    std::erase_if(missing_,
+                  [this](std::uint32_t slot) { return given_[numbers_.find(slot)] != 0; });
     std::sort(missing_.begin(), missing_.end());
-    codes_.bytes.resize(slots_.size() * kBuildBytes);
-    codes_.scale.resize(slots_.size());
-    codes_.square.resize(slots_.size());
-    codes_.lift.resize(slots_.size());
+    codes_.resize(slots_.size());
     return missing_;
 }
 
 void BatchLinker::give_line(std::uint32_t slot, const std::uint8_t* high_and_low) {
-    const std::uint32_t i = numbers_.at(slot);
-    std::int8_t* code = codes_.bytes.data() + std::size_t{i} * kBuildBytes;
-    codes_.scale[i] = lines_.unpack(high_and_low, high_and_low + kLineBytes, code);
-    std::int32_t square;
-    kernels().inner_product_int8(code, code, 1, kBuildBytes, kBuildBytes, &square);
-    codes_.square[i] =
-        codes_.scale[i] * codes_.scale[i] * static_cast<float>(square) * (1.0f - kNoise);
-    if (lines_.metric() == Metric::inner_product) {
-        codes_.lift[i] = std::sqrt(std::max(0.0f, longest_ - codes_.square[i]));
-        codes_.square[i] = std::max(longest_, codes_.square[i]);
-    }
+    const std::uint32_t i = numbers_.find(slot);
+    codes_.take_line(i, lines_, high_and_low, high_and_low + kLineBytes, longest_);
     given_[i] = true;
 }
 
@@ -132,37 +91,76 @@ void BatchLinker::prune() {
         const std::size_t degree = pruner.prune(all, links);
         for (std::size_t e = 0; e < degree; ++e) {
             links_[new_[r]].push_back(links[e].slot);
-            offers_.emplace_back(links[e].slot, new_[r]);
+            offers_.push_back({links[e].slot, new_[r], e == 0});
         }
     }
     std::stable_sort(offers_.begin(), offers_.end(),
-                     [this](const auto& a, const auto& b) { return before(a.first, b.first); });
+                     [this](const Offer& a, const Offer& b) { return before(a.to, b.to); });
 }
 
 std::vector<std::uint32_t> BatchLinker::targets() const {
     std::vector<std::uint32_t> slots;
-    for (const auto& [to, row] : offers_) {
-        if (is_new_[to] == 0 && (slots.empty() || slots.back() != slots_[to]))
-            slots.push_back(slots_[to]);
+    for (const Offer& offer : offers_) {
+        if (is_new_[offer.to] == 0 && (slots.empty() || slots.back() != slots_[offer.to]))
+            slots.push_back(slots_[offer.to]);
     }
     return slots;
 }
 
 void BatchLinker::give_links(std::uint32_t slot, const std::uint32_t* links, std::size_t slots) {
+    const std::uint32_t to = numbers_.find(slot);
+    std::size_t degree = 0;
+    Numbers known;  // whose lines are here
+    for (std::size_t e = 0; e < kDegree && links[e] != kNoLink; ++e) {
+        degree += links[e] < slots ? 1 : 0;
+        const std::uint32_t other = numbers_.find(links[e]);
+        if (links[e] < slots && other != SlotNumbers::kNone && other < given_.size() &&
+            given_[other] != 0)
+            known.push_back(other);
+    }
+    if (degree == kDegree) {
+        bool none = true;
+        auto offer = std::lower_bound(
+            offers_.begin(), offers_.end(), slot,
+            [this](const Offer& one, std::uint32_t than) { return slots_[one.to] < than; });
+        for (; offer != offers_.end() && offer->to == to; ++offer) {
+            offer->is_hidden = is_hidden(*offer, known);
+            none &= offer->is_hidden;
+        }
+        if (none) return;
+    }
     Numbers own;
     for (std::size_t e = 0; e < kDegree && links[e] != kNoLink; ++e) {
         if (links[e] < slots) own.push_back(number(links[e]));
     }
-    links_[numbers_.at(slot)] = std::move(own);
+    links_[to] = std::move(own);
+}
+
+// Whether add_link (prune.hpp) would turn a row away because of one of these links. Its nearest
+// row has it offered all the same: where nobody else takes it, that one will.
+bool BatchLinker::is_hidden(const Offer& offer, const Numbers& links) const {
+    if (offer.is_to_nearest) return false;
+    float distance, distances[kDegree];
+    measure(offer.row, &offer.to, 1, &distance);
+    measure(offer.row, links.data(), links.size(), distances);
+    std::uint32_t near[kDegree];
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < links.size(); ++i) {
+        near[n] = links[i];
+        n += hides(distance, distances[i], BuildOptions{}.alpha) ? 1 : 0;
+    }
+    measure(offer.to, near, n, distances);
+    return std::any_of(distances, distances + n, [=](float other) { return other <= distance; });
 }
 
 void BatchLinker::link_back() {
     Numbers changed = new_;
-    for (const auto& [to, row] : offers_) {
-        add_link(to, row, links_[to], BuildOptions{}.alpha,
+    for (const Offer& offer : offers_) {
+        if (offer.is_hidden) continue;
+        add_link(offer.to, offer.row, links_[offer.to], BuildOptions{}.alpha,
                  [this](std::uint32_t from, const std::uint32_t* others, std::size_t n,
                         float* distances) { measure(from, others, n, distances); });
-        if (is_new_[to] == 0) changed.push_back(to);
+        if (is_new_[offer.to] == 0) changed.push_back(offer.to);
     }
     // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last
     // one up.

@@ -3,40 +3,23 @@
 //
 // The rows of a batch come with the candidates that their walks met (add). Lines of all of them are
 // given, each row is pruned (prune); then the links of those that were linked to are given, and
-// each new row is offered to them (link_back). What distances are computed from are the lines: four
-// bits a coordinate, which a graph's rule of pruning does not notice.
+// each new row is offered to them (link_back): to those only of whose links none that is known by
+// then hides it, so that the lines of the others' links need not be read. What distances are
+// computed from are the lines: four bits a coordinate, which a graph's rule of pruning does not
+// notice.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "../store/line_codes.hpp"
 #include "../store/links.hpp"
 #include "build_codes.hpp"
+#include "slot_numbers.hpp"
 
 namespace mrl {
-
-// Numbers slots as they are met. A batch meets tens of thousands, most of them many times: open
-// addressing, a power of two of places, half of them empty.
-class SlotNumbers {
-  public:
-    static constexpr std::uint32_t kNone = 0xffffffffu;
-
-    // The number of a slot, `next` for one that is met for the first time.
-    std::uint32_t find_or_add(std::uint32_t slot, std::uint32_t next);
-    // Of one that was met.
-    std::uint32_t at(std::uint32_t slot) const { return places_[place_of(slot)].second; }
-
-  private:
-    std::size_t place_of(std::uint32_t slot) const;
-    void grow();
-
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> places_;  // slot, number or kNone
-    std::size_t used_ = 0;
-};
 
 class BatchLinker {
   public:
@@ -62,8 +45,13 @@ class BatchLinker {
 
   private:
     using Numbers = std::vector<std::uint32_t>;
+    struct Offer {
+        std::uint32_t to, row;
+        bool is_to_nearest, is_hidden = false;
+    };
 
     std::uint32_t number(std::uint32_t slot);
+    bool is_hidden(const Offer& offer, const Numbers& links) const;
     void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
                  float* distances) const;
     void add_mates(std::uint32_t row, Numbers& candidates) const;
@@ -78,9 +66,9 @@ class BatchLinker {
     std::vector<std::uint8_t> given_, is_new_;
     BuildCodes codes_{0};
     Numbers new_;
-    std::vector<Numbers> candidates_;                              // of each new row
-    std::vector<Numbers> links_;                                   // of those that were linked to
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> offers_;  // to whom, which new row
+    std::vector<Numbers> candidates_;  // of each new row
+    std::vector<Numbers> links_;       // of those that were linked to
+    std::vector<Offer> offers_;        // by the slots of those that they are made to
     mutable std::vector<std::int32_t> products_;
     std::vector<Change> changes_;
 };

@@ -16,7 +16,7 @@
 #include "meter.hpp"
 #include "packed_cells.hpp"
 #include "pruner.hpp"
-#include "slot_set.hpp"
+#include "slot_numbers.hpp"
 
 namespace mrl {
 namespace {
@@ -159,13 +159,13 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Gra
     const std::size_t n = codes.size();
     struct Worker {
         Walk walk;
-        SlotSet offered;
+        SlotNumbers offered;
     };
     std::vector<Worker> workers(std::max<std::size_t>(1, options.threads));
     parallel_for(
         options.threads, (n + kSlots - 1) / kSlots, [&](std::size_t block, std::size_t worker) {
             Walk& walk = workers[worker].walk;
-            SlotSet& offered = workers[worker].offered;
+            SlotNumbers& offered = workers[worker].offered;
             BuildPruner pruner(codes, options.alpha);
             Sorter sorter;
             std::vector<Near> candidates;
@@ -184,7 +184,8 @@ void link_walks(const BuildCodes& codes, const Projection& projection, const Gra
                 Near* own = links.data() + slot * kDegree;
                 ids.clear();
                 const auto offer = [&](std::uint32_t other) {
-                    if (offered.insert(other)) ids.push_back(other);
+                    const auto next = static_cast<std::uint32_t>(ids.size());
+                    if (offered.find_or_add(other, next) == next) ids.push_back(other);
                 };
                 offered.clear();
                 for (const std::uint32_t other : walk.popped) offer(other);
@@ -263,11 +264,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
                      for (std::size_t slot = block * kCompared;
                           slot < std::min(n, (block + 1) * kCompared); ++slot) {
                          const std::size_t from = unordered_of_slot[slot];
-                         std::copy_n(unordered.row(from), kBuildBytes,
-                                     codes.bytes.data() + slot * kBuildBytes);
-                         codes.scale[slot] = unordered.scale[from];
-                         codes.square[slot] = unordered.square[from];
-                         codes.lift[slot] = unordered.lift[from];
+                         codes.copy(slot, unordered, from);
                          built.row_of_slot[slot] = rows_in[from];
                          float z[kLineCoordinates], square;
                          projection.project(rows, &rows_in[from], 1, z, &square);

@@ -3,10 +3,36 @@
 #include <cmath>
 
 #include "../kernels/dispatch.hpp"
-#include "../store/line_codes.hpp"
 #include "../system/thread_pool.hpp"
 
 namespace mrl {
+namespace {
+
+// A coordinate of a line is off by a twelfth of its step's square, and a line is a quarter of its
+// rms a step: that much of its squared length is noise.
+constexpr float kNoise = 0.25f * 0.25f / 12.0f;
+
+}  // namespace
+
+void BuildCodes::take_line(std::size_t i, const LineCodes& lines, const std::uint8_t* high,
+                           const std::uint8_t* low, float longest) {
+    std::int8_t* code = bytes.data() + i * kBuildBytes;
+    scale[i] = lines.unpack(high, low, code);
+    std::int32_t own;
+    kernels().inner_product_int8(code, code, 1, kBuildBytes, kBuildBytes, &own);
+    square[i] = scale[i] * scale[i] * static_cast<float>(own) * (1.0f - kNoise);
+    lift[i] = 0;
+    if (lines.metric() != Metric::inner_product) return;
+    lift[i] = std::sqrt(std::max(0.0f, longest - square[i]));
+    square[i] = std::max(longest, square[i]);
+}
+
+void BuildCodes::copy(std::size_t i, const BuildCodes& from, std::size_t j) {
+    std::copy_n(from.row(j), kBuildBytes, bytes.data() + i * kBuildBytes);
+    scale[i] = from.scale[j];
+    square[i] = from.square[j];
+    lift[i] = from.lift[j];
+}
 
 BuildCodes project_rows(const Rows& rows, const Projection& projection,
                         const std::vector<std::uint32_t>& which, float* unit, std::size_t threads) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../kernels/pack.hpp"
+#include "../store/line_codes.hpp"
 #include "../store/projection.hpp"
 #include "../store/rows.hpp"
 #include "../system/memory.hpp"
@@ -26,7 +27,13 @@ struct BuildCodes {
     Array<std::int8_t> bytes;  // kBuildBytes each
     Array<float> scale, square, lift;
 
-    explicit BuildCodes(std::size_t n) : bytes(n * kBuildBytes), scale(n), square(n), lift(n) {}
+    explicit BuildCodes(std::size_t n) { resize(n); }
+    void resize(std::size_t n) {
+        bytes.resize(n * kBuildBytes);
+        scale.resize(n);
+        square.resize(n);
+        lift.resize(n);
+    }
     std::size_t size() const { return scale.size(); }
     const std::int8_t* row(std::size_t i) const { return bytes.data() + i * kBuildBytes; }
     float between(std::size_t i, std::size_t j, std::int32_t product) const {
@@ -34,6 +41,12 @@ struct BuildCodes {
                                   2.0f * (scale[i] * scale[j] * static_cast<float>(product) +
                                           lift[i] * lift[j]));
     }
+    // What a line of codes says of a row, for those that come later: four bits a coordinate, which
+    // the rule of pruning does not notice. longest: the largest squared length of all rows, for
+    // inner product.
+    void take_line(std::size_t i, const LineCodes& lines, const std::uint8_t* high,
+                   const std::uint8_t* low, float longest);
+    void copy(std::size_t i, const BuildCodes& from, std::size_t j);
 };
 
 // The codes of some rows. unit: the rms of |y| over them.

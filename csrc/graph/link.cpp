@@ -1,57 +1,63 @@
 #include "link.hpp"
 
 #include <algorithm>
-#include <map>
+#include <deque>
 
-#include "../kernels/dispatch.hpp"
 #include "../search/entries.hpp"
-#include "../search/walk.hpp"
 #include "../system/thread_pool.hpp"
-#include "build.hpp"
-#include "row_pruner.hpp"
 
 namespace mrl {
 namespace {
 
-constexpr std::size_t kMates = 16;  // of those linked together, the nearest that each considers
-
-using Slots = std::vector<std::uint32_t>;
-
-// The nearest other slots of a batch, by their int8 codes.
-void add_mates(std::uint32_t slot, const Slots& batch, RowPruner& pruner, Slots& candidates) {
-    const std::vector<float>& distances = pruner.measure(slot, batch.data(), batch.size());
-    std::vector<Near> mates;
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-        if (batch[i] != slot) mates.push_back({distances[i], batch[i]});
+// Which row is offered to which slot's links.
+struct Offer {
+    std::uint32_t to, mate;
+    std::vector<std::uint32_t> links;  // of the slot, where no other row is offered to it
+    friend bool operator<(const Offer& a, const Offer& b) {
+        return a.to != b.to ? a.to < b.to : a.mate < b.mate;
     }
-    const std::size_t count = std::min(kMates, mates.size());
-    std::partial_sort(mates.begin(), mates.begin() + static_cast<std::ptrdiff_t>(count),
-                      mates.end());
-    for (std::size_t i = 0; i < count; ++i) candidates.push_back(mates[i].slot);
-}
+};
 
-// The links of a slot that waits: found by a walk to its own neighbourhood, and among the slots
-// that are linked with it.
-Slots links_for(const Store& store, std::uint32_t slot, const LinkBatch& batch,
-                ScratchPool& scratches) {
-    constexpr BuildOptions kBuild;  // walks as long as a build's
-    const std::uint32_t row = store.row_of(slot);
-    std::unique_ptr<Scratch> scratch = scratches.borrow();
-    float coordinates[kLineCoordinates], square;
-    store.projection->project(store.rows, &row, 1, coordinates, &square);
-    store.projection->as_query(coordinates);
-    LineQuery& query = scratch->query.line;
-    Walk& walk = scratch->walk;
-    store.lines.prepare(coordinates, query);
-    walk_graph(kernels(), {store.links, store.entries, store.lines}, query,
-               {.hops = kBuild.walk_hops, .pool = kBuild.walk_pool}, nullptr, walk);
-    Slots candidates(walk.popped);
-    candidates.insert(candidates.end(), walk.pool.id, walk.pool.id + walk.pool.size);
-    std::erase_if(candidates, [&](std::uint32_t other) { return store.is_dead(other); });
-    scratches.give_back(std::move(scratch));
-    RowPruner pruner(store, batch.longest_square);
-    add_mates(slot, batch.slots, pruner, candidates);
-    return pruner.links_among(slot, std::move(candidates));
+// The links of those that take rows among them. Mostly one row comes to each, and all is done.
+std::vector<SlotLinks> link_back(const Store& store, const Mates& mates,
+                                 const std::vector<SlotLinks>& fresh,
+                                 std::vector<std::vector<Offer>>&& offered, std::size_t threads) {
+    constexpr std::size_t kTask = 32;  // slots
+    std::vector<Offer> offers;
+    for (auto& some : offered) std::move(some.begin(), some.end(), std::back_inserter(offers));
+    std::sort(offers.begin(), offers.end());
+    std::vector<std::size_t> begins;  // of each slot's offers
+    for (std::size_t i = 0; i < offers.size(); ++i)
+        if (i == 0 || offers[i].to != offers[i - 1].to) begins.push_back(i);
+    begins.push_back(offers.size());
+    const std::size_t slots = begins.size() - 1, tasks = (slots + kTask - 1) / kTask;
+    std::vector<std::vector<SlotLinks>> changed(tasks);
+    parallel_for(threads, tasks, [&](std::size_t task, std::size_t) {
+        BackLinker linker(store, mates);
+        std::vector<std::uint32_t> rows, links;
+        for (std::size_t s = task * kTask; s < std::min(slots, (task + 1) * kTask); ++s) {
+            Offer& offer = offers[begins[s]];
+            const std::uint32_t slot = offer.to;
+            if (begins[s + 1] == begins[s] + 1 && !offer.links.empty()) {
+                changed[task].emplace_back(slot, std::move(offer.links));
+                continue;
+            }
+            rows.clear();
+            for (std::size_t i = begins[s]; i < begins[s + 1]; ++i)
+                rows.push_back(mates.slots[offers[i].mate]);
+            const auto mate = std::find(mates.slots.begin(), mates.slots.end(), slot);
+            const std::uint32_t* own = store.links.of(slot);
+            links.assign(own, own + store.links.degree(slot));
+            if (mate != mates.slots.end())
+                links = fresh[static_cast<std::size_t>(mate - mates.slots.begin())].second;
+            const std::vector<std::uint32_t> before = links;
+            linker.add(slot, rows, links);
+            if (links != before) changed[task].emplace_back(slot, links);
+        }
+    });
+    std::vector<SlotLinks> all;
+    for (auto& some : changed) std::move(some.begin(), some.end(), std::back_inserter(all));
+    return all;
 }
 
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
@@ -80,33 +86,37 @@ LinkBatch next_batch(const Store& store, std::size_t most) {
     return batch;
 }
 
-LinkChanges find_links(const Store& store, const LinkBatch& of, ScratchPool& scratches,
+LinkChanges find_links(const Store& store, const LinkBatch& batch, ScratchPool& scratches,
                        std::size_t threads) {
-    LinkChanges changes{.waited = of.waited, .fresh = {}, .others = {}};
-    const Slots& batch = of.slots;
+    constexpr std::size_t kTask = 8;  // rows projected together, and linked by one thread
+    const std::size_t n = batch.slots.size(), tasks = (n + kTask - 1) / kTask;
+    LinkChanges changes{.waited = batch.waited, .fresh = {}, .others = {}};
+    const Mates mates(store, batch.slots, batch.longest_square);
     std::vector<SlotLinks>& fresh = changes.fresh;
-    fresh.resize(batch.size());
-    parallel_for(threads, batch.size(), [&](std::size_t i, std::size_t) {
-        fresh[i] = {batch[i], links_for(store, batch[i], of, scratches)};
+    fresh.resize(n);
+    std::vector<std::vector<Offer>> offered(tasks);
+    std::deque<RowLinker> linkers;
+    for (std::size_t i = 0; i < std::max<std::size_t>(1, threads); ++i)
+        linkers.emplace_back(store, mates);
+    parallel_for(threads, tasks, [&](std::size_t task, std::size_t worker) {
+        const std::size_t first = task * kTask, count = std::min(kTask, n - first);
+        std::uint32_t rows[kTask];
+        float coordinates[kTask * kLineCoordinates], squares[kTask];
+        for (std::size_t i = 0; i < count; ++i) rows[i] = store.row_of(batch.slots[first + i]);
+        store.projection->project(store.rows, rows, count, coordinates, squares);
+        std::unique_ptr<Scratch> scratch = scratches.borrow();
+        RowLinker& linker = linkers[worker];
+        for (std::size_t i = first; i < first + count; ++i) {
+            float* own = coordinates + (i - first) * kLineCoordinates;
+            fresh[i] = {batch.slots[i], linker.links_of(i, own, scratch->walk)};
+            for (SlotLinks& taker : linker.takers())
+                offered[task].push_back(
+                    {taker.first, static_cast<std::uint32_t>(i), std::move(taker.second)});
+        }
+        scratches.give_back(std::move(scratch));
     });
-    std::map<std::uint32_t, Slots> back;  // of each slot that is linked to: from where
-    for (const auto& [slot, links] : fresh) {
-        for (const std::uint32_t other : links) back[other].push_back(slot);
-    }
-    const std::vector<SlotLinks> offers(back.begin(), back.end());
-    changes.others.resize(offers.size());
-    parallel_for(threads, offers.size(), [&](std::size_t i, std::size_t) {
-        const auto& [slot, from] = offers[i];
-        const auto mate = std::find(batch.begin(), batch.end(), slot);
-        const std::uint32_t* own = store.links.of(slot);
-        Slots links = mate != batch.end()
-                          ? fresh[static_cast<std::size_t>(mate - batch.begin())].second
-                          : Slots(own, own + store.links.degree(slot));
-        RowPruner pruner(store, of.longest_square);
-        for (const std::uint32_t other : from) pruner.add_link(slot, other, links);
-        changes.others[i] = {slot, std::move(links)};
-    });
-    changes.entries = more_entries(store, of.live, fresh);
+    changes.others = link_back(store, mates, fresh, std::move(offered), threads);
+    changes.entries = more_entries(store, batch.live, fresh);
     return changes;
 }
 

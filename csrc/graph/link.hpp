@@ -10,17 +10,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "../search/scratch.hpp"
 #include "../store/store.hpp"
+#include "row_linker.hpp"
 
 namespace mrl {
 
 constexpr std::size_t kTogether = 64;  // rows linked at a time
-
-using SlotLinks = std::pair<std::uint32_t, std::vector<std::uint32_t>>;
 
 // What linking some waiting slots will change.
 struct LinkChanges {

@@ -197,6 +197,7 @@ void add(Kernels& table) {
     add_lines_in_registers<Lines>(table);
     add_walk<Lanes>(table);
     table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
+    table.unpack_line = unpack_line_plain;      // and these
 }
 
 }  // namespace

@@ -114,6 +114,7 @@ void add(Kernels& table) {
     table.rank = rank;
     table.select_products = select_products;
     table.quantise_int8 = quantise_int8_plain;  // in these registers, by the compiler
+    table.unpack_line = unpack_line_plain;      // and these
     table.pool_append = pool_append;
     table.pool_cut = pool_cut<WholeRegisters>;
     table.pool_best = pool_best;

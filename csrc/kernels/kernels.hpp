@@ -137,6 +137,9 @@ struct Kernels {
     void (*score_both)(const LineQuery* query, const uint8_t* high, const uint8_t* low,
                        const uint32_t* ids, size_t n, float* out);
 
+    // The coordinates of a row, 2 code - 15, placed as in LineQuery; 256 bytes.
+    void (*unpack_line)(const uint8_t* high, const uint8_t* low, int8_t* coordinates);
+
     // Appends the rows whose score is below the pool's threshold, in order; n <= 4,096. Returns how
     // many.
     size_t (*pool_append)(Pool* pool, const float* scores, const uint32_t* ids, size_t n);

@@ -129,6 +129,7 @@ void add(Kernels& table) {
     table.tile_int8 = tile_plain;
     table.tile_int8_above = tile_above<tile_plain>;
     table.quantise_int8 = quantise_int8_plain;
+    table.unpack_line = unpack_line_plain;
     table.pool_append = pool_append_plain;
     table.pool_cut = pool_cut<PlainPool>;
     table.pool_best = pool_best_plain;

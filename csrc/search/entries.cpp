@@ -132,12 +132,9 @@ void add_entry(Entries& entries, const LineCodes& codes, std::uint32_t slot,
     const std::size_t groups = entries.begins.size() - 1;
     std::size_t nearest = 0;
     if (groups > 1) {
-        std::int8_t code[kLineCoordinates];
         float z[kLineCoordinates];
         alignas(64) float scores[kMostGroups + 16];
-        const float scale = codes.unpack(line, line + kLineBytes, code);
-        for (std::size_t j = 0; j < kLineCoordinates; ++j)
-            z[j] = scale * static_cast<float>(code[j]);
+        codes.decode(line, line + kLineBytes, z);
         LineQuery query;
         codes.prepare(z, query);
         kernels().score_high(&query, entries.centres.high(), positions(), groups, scores);

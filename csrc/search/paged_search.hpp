@@ -29,8 +29,7 @@ struct PagedOptions {
     std::size_t k;       // a walk ends when a candidate is far behind the k-th best
 };
 
-// A walk to a row's own place, for all that it met.
-constexpr std::size_t kGatherHops = 128, kGatherPool = 160, kGathered = kGatherHops + kGatherPool;
+constexpr std::size_t kGathered = kGatherHops + kGatherPool;
 
 struct PagedHit {
     std::uint32_t slot;

@@ -30,6 +30,9 @@ struct WalkOptions {
     const Detour* detour = nullptr;  // … and the links in place of those to it, or nullptr
 };
 
+// A walk to a row's own place, for all that it met: what a row that comes may be linked to.
+constexpr std::size_t kGatherHops = 128, kGatherPool = 160;
+
 // What one walk needs beside the graph; kept and used again. One thread at a time.
 class Walk {
   public:

@@ -62,32 +62,18 @@ void LineCodes::put_nowhere(std::uint8_t* high, std::uint8_t* low) {
 
 float LineCodes::unpack(const std::uint8_t* high, const std::uint8_t* low,
                         std::int8_t* coordinates) const {
+    kernels().unpack_line(high, low, coordinates);
     std::uint16_t half;
     std::memcpy(&half, low + kPlane + sizeof half, sizeof half);
-    // Eight bytes at once; the last eight overlap. No byte carries into the next: 8 · 3 + 2 · 3 is
-    // 30, and 15 is taken from what has its highest bit set.
-    constexpr std::uint64_t kBytes = 0x0101010101010101u;
-    for (std::size_t byte = 0; byte < kPlane; byte = std::min(byte + 8, kPlane - 8)) {
-        std::uint64_t highs, lows;
-        std::memcpy(&highs, high + byte, sizeof highs);
-        std::memcpy(&lows, low + byte, sizeof lows);
-        for (std::size_t plane = 0; plane < 4; ++plane) {
-            const std::uint64_t twice = (highs >> 2 * plane & 3 * kBytes) << 3 |
-                                        (lows >> 2 * plane & 3 * kBytes) << 1,
-                                odd = ((twice | 128 * kBytes) - 15 * kBytes) ^ 128 * kBytes;
-            std::memcpy(coordinates + kPlane * plane + byte, &odd, sizeof odd);
-        }
-        if (byte == kPlane - 8) break;
-    }
     return 0.5f * unit_ * half_to_float(half);
 }
 
-void LineCodes::decode(std::size_t slot, float* z) const {
-    std::int8_t coordinates[kLineCoordinates];
-    const float scale =
-        unpack(high_.data() + slot * kLineBytes, low_.data() + slot * kLineBytes, coordinates);
-    for (std::size_t j = 0; j < kLineCoordinates; ++j) {
-        z[j] = scale * static_cast<float>(coordinates[j]);
+void LineCodes::decode(const std::uint8_t* high, const std::uint8_t* low, float* z) const {
+    std::int8_t coordinates[4 * kQueryPlane];
+    const float scale = unpack(high, low, coordinates);
+    for (std::size_t p = 0; p < 4; ++p) {
+        for (std::size_t b = 0; b < kPlane; ++b)
+            z[kPlane * p + b] = scale * static_cast<float>(coordinates[kQueryPlane * p + b]);
     }
 }
 

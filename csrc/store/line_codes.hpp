@@ -70,9 +70,12 @@ class LineCodes {
     // Both planes of a slot without a row: farther than any row is.
     static void put_nowhere(std::uint8_t* high, std::uint8_t* low);
     // The coordinates, about, as far as a code of all of a row tells them.
-    void decode(std::size_t slot, float* coordinates) const;
-    // A code as int8 coordinates (kLineCoordinates of them, odd numbers), and what one unit is
-    // worth.
+    void decode(const std::uint8_t* high, const std::uint8_t* low, float* coordinates) const;
+    void decode(std::size_t slot, float* coordinates) const {
+        decode(high() + slot * kLineBytes, low() + slot * kLineBytes, coordinates);
+    }
+    // A code as int8 coordinates, odd numbers, where a LineQuery has them (256 bytes), and what one
+    // unit is worth.
     float unpack(const std::uint8_t* high, const std::uint8_t* low, std::int8_t* coordinates) const;
     // From the coordinates of a query.
     void prepare(const float* coordinates, LineQuery& query) const;

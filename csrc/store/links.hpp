@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../system/memory.hpp"
@@ -16,6 +17,9 @@ constexpr std::size_t kDegree = 32;
 constexpr std::uint32_t kNoLink = 0xffffffffu;
 constexpr std::size_t kMostEntries = 16384;
 constexpr std::size_t kMostGroups = 256;  // of kMostEntries
+
+// A slot and its links, apart from the graph.
+using SlotLinks = std::pair<std::uint32_t, std::vector<std::uint32_t>>;
 
 // Up to kDegree links of each slot; the rest are kNoLink.
 class Links {

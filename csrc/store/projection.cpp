@@ -49,8 +49,9 @@ bool Projection::restore(Metric metric, std::size_t dims) {
 void Projection::project(const Rows& rows, const std::uint32_t* which, std::size_t n,
                          float* coordinates, float* squares) const {
     constexpr std::size_t kAtOnce = 24;
-    std::vector<std::int8_t> gathered(kAtOnce * stride_);
-    std::vector<std::int32_t> products(kAtOnce * kColumns);
+    const std::size_t most = std::min(kAtOnce, n);
+    std::vector<std::int8_t> gathered(most * stride_);
+    std::vector<std::int32_t> products(most * kColumns);
     for (std::size_t first = 0; first < n; first += kAtOnce) {
         const std::size_t count = std::min(kAtOnce, n - first);
         for (std::size_t i = 0; i < count; ++i)

@@ -106,6 +106,18 @@ void check_lines(std::mt19937& random) {
             CHECK(got == by_both);
         }
     }
+    for (std::size_t row = 0; row < kRows; ++row) {
+        const std::uint8_t *highs = high + row * 64, *lows = low + row * 64;
+        for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+            Guarded to(256);
+            kernels->unpack_line(highs, lows, to.as<std::int8_t>());
+            for (std::size_t at = 0; at < 256; ++at) {
+                const int h = highs[at % 64] >> 2 * (at / 64) & 3,
+                          l = lows[at % 64] >> 2 * (at / 64) & 3;
+                CHECK(to.as<std::int8_t>()[at] == (at % 64 < 60 ? 8 * h + 2 * l - 15 : 0));
+            }
+        }
+    }
 }
 
 struct PoolMemory {

@@ -54,12 +54,15 @@ def projection() -> NDArray[np.float32]:
 
 
 def build(vectors: NDArray[np.float32], threads: int = 2) -> _kernels.Index:
-    """Returns an index with a graph and codes for the plans."""
+    """Returns an index with a graph and codes for the plans: the last rows came after the build."""
     index = _kernels.Index(_kernels.Metric.cosine, DIMS, _kernels.KeyType.int64, True)
-    index.append(np.arange(len(vectors)).view(np.uint8).reshape(-1, 8), vectors, threads)
+    keys, first = np.arange(len(vectors)).view(np.uint8).reshape(-1, 8), len(vectors) * 7 // 8
+    index.append(keys[:first], vectors[:first], threads)
     index.set_projection(projection(), np.zeros(DIMS, dtype=np.float32))
     index.add_flat_codes(PREFIX, DIMS // 2, INT8, None, threads)
     index.build("default", threads, None)
+    index.upsert(keys[first:], vectors[first:])
+    index.link_waiting(len(vectors), threads)
     return index
 
 

@@ -1,0 +1,89 @@
+"""Rows that come after the build: the graph is as good as one that is built of all of them."""
+
+import numpy as np
+import pytest
+
+import mrl_db
+from mrl_db import _kernels, graph_plan, kernels
+from mrl_db.engines.native.plans import native_plan
+from mrl_db.engines.native.projection import fit_projection
+
+K = 10
+COSINE, INNER_PRODUCT, L2 = (
+    _kernels.Metric.__members__[name] for name in ("cosine", "inner_product", "l2")
+)
+
+
+def keys(first, end):
+    return np.arange(first, end, dtype=np.int64).view(np.uint8).reshape(-1, 8)
+
+
+def grown(rows, built, metric=COSINE, together=64):
+    """Returns an index of rows, all but the first `built` of which came later, so many at a time."""
+    index = _kernels.Index(metric, rows.shape[1], _kernels.KeyType.int64, True)
+    index.append(keys(0, built), rows[:built], 1)
+    index.set_projection(*fit_projection(index.sample(built)))
+    index.build("default", 1, None)
+    for begin in range(built, len(rows), together):
+        end = min(len(rows), begin + together)
+        index.upsert(keys(begin, end), rows[begin:end])
+        assert index.link_waiting(together, 1) == end - begin
+    return index
+
+
+def recall(index, rows, queries, metric, effort):
+    """Returns the share of the nearest that a walk finds; copies of one that is among them count."""
+    products = queries @ rows.T
+    if metric == COSINE:
+        products /= np.linalg.norm(rows, axis=1)
+    if metric == L2:
+        products -= (rows**2).sum(axis=1) / 2
+    least = np.sort(products, axis=1)[:, -K]
+    plan = native_plan(graph_plan(dims=rows.shape[1], k=K, effort=effort))
+    found = index.search_many(queries, plan, None, 1, False)[0].reshape(len(queries), -1)
+    reached = np.take_along_axis(products, found, axis=1) >= least[:, np.newaxis] - 1e-5
+    return reached.mean()
+
+
+def clusters(rng, n, dims, spread):
+    centres = rng.standard_normal((30, dims))
+    spectrum = 1 / np.sqrt(1 + np.arange(dims))
+    chosen = centres[rng.integers(0, len(centres), n)]
+    made = (chosen + spread * rng.standard_normal((n, dims))) * spectrum
+    return np.ascontiguousarray(made, dtype=np.float32)
+
+
+@pytest.mark.parametrize("metric", [COSINE, INNER_PRODUCT, L2], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("spread", [1.0, 0.1], ids=["loose", "near"])
+def test_a_graph_that_grew_is_as_good_as_one_that_was_built(metric, spread):
+    rng = np.random.default_rng(8)
+    made = clusters(rng, 4_200, 96, spread)
+    rows, queries = made[:-200], made[-200:]
+
+    lived, fresh = (grown(rows, built, metric) for built in (2_800, len(rows)))
+
+    for effort in (24, 80):
+        wanted = recall(fresh, rows, queries, metric, effort)
+        assert recall(lived, rows, queries, metric, effort) >= wanted - 0.01
+
+
+def test_copies_that_come_one_after_another_are_found():
+    """A walk that asks for any of them finds others; the rows between them are not cut off."""
+    rng = np.random.default_rng(9)
+    rows = clusters(rng, 1_500, 48, 1.0)
+    rows[1_000:] = np.where(rng.random((500, 1)) < 0.5, rows[rng.integers(0, 5, 500)], rows[1_000:])
+
+    index = grown(rows, 1_000)
+
+    assert recall(index, rows, rows[1_000:], COSINE, 80) >= 0.99
+
+
+def test_the_same_rows_give_the_same_graph_on_every_instruction_set():
+    rows = clusters(np.random.default_rng(10), 900, 72, 1.0)
+    graphs = {}
+
+    for name in mrl_db.available_simd():
+        with kernels.using_simd(name):
+            graphs[name] = grown(rows, 600).links().tobytes()
+
+    assert len(set(graphs.values())) == 1
