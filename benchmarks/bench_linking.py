@@ -31,11 +31,11 @@ K = 10
 EFFORTS = (16, 24, 48, 80, 130, 240)
 
 
-def vectors(options: object, name: str, rows: int, dims: int) -> tuple[NDArray[np.float32], ...]:
+def vectors(data: Path, name: str, rows: int, dims: int) -> tuple[NDArray[np.float32], ...]:
     """Returns the rows and the queries of a set."""
     if name == "clusters":
         return generated(rows, dims, 1), generated(1_000, dims, 2)
-    found, queries = load(options.data, name)
+    found, queries = load(data, name)
     return found[:rows], queries
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="of the machine: busy")
     options = parser.parse_args()
     most = 10_000 if options.quick else options.rows
-    rows, queries = vectors(options, options.set, most, options.dims)
+    rows, queries = vectors(options.data, options.set, most, options.dims)
     early = len(rows) - int(options.grown * len(rows))
     record = machine.resume(options.name)
     part = f"{options.set}, {len(rows)} x {rows.shape[1]}, the last {len(rows) - early} linked"

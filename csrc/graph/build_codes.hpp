@@ -42,8 +42,8 @@ struct BuildCodes {
                                           lift[i] * lift[j]));
     }
     // What a line of codes says of a row, for those that come later: four bits a coordinate, which
-    // the rule of pruning does not notice. longest: the largest squared length of all rows, for
-    // inner product.
+    // the rule of pruning does not notice, in the order of a LineQuery, so that they are compared
+    // with each other only. longest: the largest squared length of all rows, for inner product.
     void take_line(std::size_t i, const LineCodes& lines, const std::uint8_t* high,
                    const std::uint8_t* low, float longest);
     void copy(std::size_t i, const BuildCodes& from, std::size_t j);

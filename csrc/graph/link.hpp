@@ -3,8 +3,8 @@
 // A row that was put waits in a list, and searches look at that list from end to end, a line of
 // code each. Linking takes rows from it by the dozen: each walks the graph to its own
 // neighbourhood, sees the rows that it came with, and is pruned like the rows of a build; then all
-// rows that were linked to get their links back. The result is the same whatever the number of
-// threads.
+// rows that were linked to get their links back (row_linker.hpp). The result is the same whatever
+// the number of threads.
 #pragma once
 
 #include <cstddef>

@@ -63,12 +63,4 @@ std::vector<std::uint32_t> RowPruner::links_among(std::uint32_t slot,
     return prune(nearest);
 }
 
-void RowPruner::add_link(std::uint32_t slot, std::uint32_t added,
-                         std::vector<std::uint32_t>& links) {
-    mrl::add_link(slot, added, links, store_.alpha,
-                  [this](std::uint32_t from, const std::uint32_t* to, std::size_t n, float* out) {
-                      std::copy_n(measure(from, to, n).begin(), n, out);
-                  });
-}
-
 }  // namespace mrl

@@ -29,9 +29,6 @@ class RowPruner {
     std::vector<std::uint32_t> links_among(std::uint32_t slot,
                                            std::vector<std::uint32_t> candidates);
 
-    // prune.hpp's add_link.
-    void add_link(std::uint32_t slot, std::uint32_t added, std::vector<std::uint32_t>& links);
-
   private:
     const Store& store_;
     const double longest_;

@@ -57,10 +57,10 @@ def clusters(rng, n, dims, spread):
 @pytest.mark.parametrize("spread", [1.0, 0.1], ids=["loose", "near"])
 def test_a_graph_that_grew_is_as_good_as_one_that_was_built(metric, spread):
     rng = np.random.default_rng(8)
-    made = clusters(rng, 4_200, 96, spread)
+    made = clusters(rng, 2_700, 96, spread)
     rows, queries = made[:-200], made[-200:]
 
-    lived, fresh = (grown(rows, built, metric) for built in (2_800, len(rows)))
+    lived, fresh = (grown(rows, built, metric) for built in (1_700, len(rows)))
 
     for effort in (24, 80):
         wanted = recall(fresh, rows, queries, metric, effort)
@@ -79,11 +79,11 @@ def test_copies_that_come_one_after_another_are_found():
 
 
 def test_the_same_rows_give_the_same_graph_on_every_instruction_set():
-    rows = clusters(np.random.default_rng(10), 900, 72, 1.0)
+    rows = clusters(np.random.default_rng(10), 600, 72, 1.0)
     graphs = {}
 
     for name in mrl_db.available_simd():
         with kernels.using_simd(name):
-            graphs[name] = grown(rows, 600).links().tobytes()
+            graphs[name] = grown(rows, 400).links().tobytes()
 
     assert len(set(graphs.values())) == 1
