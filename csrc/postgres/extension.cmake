@@ -49,6 +49,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/link.c
     csrc/postgres/log.c
     csrc/postgres/mrl_db.c
+    csrc/postgres/no_names.cpp
     csrc/postgres/pages.c
     csrc/postgres/promise.c
     csrc/postgres/refit.c
