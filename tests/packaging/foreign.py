@@ -1,13 +1,14 @@
-"""Tries the wheels that this machine's own interpreters cannot: of aarch64, and without the GIL.
+"""Tries the wheels that this machine's own interpreters cannot: of aarch64, or without the GIL.
 
-    python tests/packaging/foreign.py FOLDER --root ROOT LIBRARY... [--tests]
+    python tests/packaging/foreign.py FOLDER --root ROOT PYTHON... [--tests] [--rows N]
+    python tests/packaging/foreign.py FOLDER --free-threaded PYTHON...
 
-FOLDER has the wheels, each LIBRARY is lib/pythonX.Y of an interpreter here, ROOT the small Debian
-that interpreter.py speaks of. Each version's aarch64 wheel is imported under qemu, names its
-instruction sets, and builds and answers (answers.py) bit for bit as this machine's wheel does; a
-wheel without the GIL is searched from four threads at once. With --tests, the property tests of
-kernels and native engine run under qemu too, by the first LIBRARY: the tests' server is of this
-machine. Needs what interpreter.py needs, and this machine's wheel for the running Python.
+FOLDER has the wheels, each PYTHON is an interpreter of this machine, ROOT the C library that
+interpreter.py speaks of. Each version's aarch64 wheel is imported under qemu, names its instruction
+sets, and builds and answers (answers.py) bit for bit as this machine's wheel does. With --tests,
+the property tests of kernels and native engine run, too, by the first PYTHON's version: the tests'
+server is of this machine. A wheel without the GIL, of this machine, is searched from four threads
+at once. Needs what interpreter.py needs, and this machine's wheel for the running Python.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,8 +25,8 @@ from interpreter import Interpreter, make
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
+ARM_MACHINE = "aarch64"
 ARM = ("scalar", "neon", "neon_dotprod")  # all that qemu's CPU runs
-ROWS = "1000"
 NEEDS = ("numpy", "platformdirs", "psycopg", "psycopg-pool", "rich", "typer")
 
 
@@ -40,7 +40,7 @@ def output(command: list[str], folder: Path) -> str:
     return subprocess.run(command, check=True, cwd=folder, stdout=subprocess.PIPE, text=True).stdout
 
 
-def answers_here(folder: Path, work: Path) -> tuple[str, Path]:
+def answers_here(folder: Path, work: Path, rows: str) -> tuple[str, Path]:
     """Returns what answers.py says by this machine's wheel, and the Python that has it."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     wheel = find_wheel(folder, version, platform.machine())
@@ -48,24 +48,24 @@ def answers_here(folder: Path, work: Path) -> tuple[str, Path]:
     subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
     python = work / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[embedded]"], check=True)
-    said = output([str(python), str(HERE / "answers.py"), ROWS], work)
+    said = output([str(python), str(HERE / "answers.py"), rows], work)
     return said.split()[0], python
 
 
-def ready(wheel: Path, interpreter: Interpreter, psycopg: str) -> None:
-    """Installs a wheel and what it needs; `psycopg` as there is one for the interpreter."""
-    interpreter.install(*NEEDS, psycopg)
+def ready(wheel: Path, interpreter: Interpreter, *more: str) -> None:
+    """Installs a wheel and what it needs."""
+    interpreter.install(*NEEDS, *more)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
     subprocess.run(
         [*command, str(interpreter.packages), *interpreter.pip_options(), str(wheel)], check=True
     )
 
 
-def check_arm(interpreter: Interpreter, answer: str, work: Path) -> None:
-    """Imports under qemu, searches, and compares with this machine."""
+def check(interpreter: Interpreter, answer: str, work: Path, rows: str) -> None:
+    """Imports, searches, and compares with this machine."""
     code = "import mrl_db; print(*mrl_db.available_simd())"
     assert output(interpreter.command("-c", code), work).split() == list(ARM)
-    said = output(interpreter.command(str(HERE / "answers.py"), ROWS), work)
+    said = output(interpreter.command(str(HERE / "answers.py"), rows), work)
     assert {line.split()[0] for line in said.splitlines()} == {answer}, (said, answer)
 
 
@@ -96,37 +96,52 @@ def run_tests(interpreter: Interpreter, python: Path, work: Path) -> None:
         server.communicate("\n")
 
 
+def try_arm(wheel: Path, interpreter: Interpreter, answer: str, work: Path, rows: str) -> str:
+    """Installs and checks a wheel of aarch64."""
+    ready(wheel, interpreter, "psycopg-binary")
+    check(interpreter, answer, work, rows)
+    return f"answers {answer} of {rows} rows"
+
+
+def try_free(wheel: Path, interpreter: Interpreter, work: Path) -> str:
+    """Installs a wheel without the GIL, whose psycopg takes libpq from the system; uses it."""
+    ready(wheel, interpreter)
+    return output(interpreter.command(str(HERE / "threads.py")), work).strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("libraries", type=Path, nargs="+", metavar="LIBRARY")
-    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("pythons", nargs="+", metavar="PYTHON")
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    parser.add_argument("--rows", default="1000")
     parser.add_argument("--tests", action="store_true")
+    parser.add_argument("--free-threaded", action="store_true")
     options = parser.parse_args()
     folder = options.folder.resolve()
+    machine = platform.machine() if options.free_threaded else ARM_MACHINE
+    code = (
+        "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_path('stdlib'))"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        answer, python = answers_here(folder, work)
-        for number, library in enumerate(options.libraries):
-            found = re.search(r"python(\d\.\d+)$", str(library))
-            assert found, f"{library}: wanted lib/pythonX.Y"
-            version = found[1]
-            for name, machine in ((version, "aarch64"), (f"{version}t", platform.machine())):
-                wheel = find_wheel(folder, name, machine)
-                if wheel is None:
-                    continue
-                interpreter = make(
-                    work / f"{name}-{machine}", name, machine, options.root, library.resolve()
-                )
-                if machine == "aarch64":
-                    ready(wheel, interpreter, "psycopg-binary")
-                    check_arm(interpreter, answer, work)
-                    if options.tests and number == 0:
-                        run_tests(interpreter, python, work)
-                else:
-                    ready(wheel, interpreter, "psycopg")  # by the system's libpq
-                    print(output(interpreter.command(str(HERE / "threads.py")), work), end="")
-                print(f"{wheel.name}: whole", flush=True)
+        if not options.free_threaded:
+            answer, python = answers_here(folder, work, options.rows)
+        for number, here in enumerate(options.pythons):
+            version, library = output([here, "-c", code], Path.cwd()).strip().split(maxsplit=1)
+            version += "t" * options.free_threaded
+            wheel = find_wheel(folder, version, machine)
+            assert wheel is not None, f"no wheel of {version} for {machine} in {folder}"
+            interpreter = make(
+                work / version, version, machine, options.root.resolve(), Path(library)
+            )
+            if options.free_threaded:
+                said = try_free(wheel, interpreter, work)
+            else:
+                said = try_arm(wheel, interpreter, answer, work, options.rows)
+            print(f"{wheel.name}: whole; {said}", flush=True)
+            if options.tests and number == 0:
+                run_tests(interpreter, python, work)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 The programs that cx_Freeze puts before a frozen application hold a whole interpreter of each
 version, machine and ABI, and its compiled modules lie beside them; the modules in Python come from
 any interpreter of the same version here. Needs: pip install ziglang; another machine's also
-qemu-user, and the root of a small Debian of that machine, as `debootstrap --foreign --arch=arm64
---variant=minbase bookworm FOLDER` makes it.
+qemu-user, and a folder with its C library, as .ci/debian.py unpacks it (make wheels-arm).
 """
 
 from __future__ import annotations
