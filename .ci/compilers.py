@@ -56,9 +56,13 @@ def tools(kit: Kit, folder: Path) -> dict[str, str] | None:
     if kit.compiler == "zig":
         zig = f'exec "{sys.executable}" -m ziglang'
         flags = " ".join(kit.flags)
-        # To zig -march is the name of a CPU; what ours of ARM add to it, it takes so.
+        # To zig -march is the name of a CPU; what ours of ARM add to it, it takes so. Its linker
+        # dies of macOS's bundles: a module is linked as a library.
         line = f"""for word do
-    case "$word" in -march=armv8*+*) word="-mcpu=generic+${{word##*+}}" ;; esac
+    case "$word" in
+        -march=armv8*+*) word="-mcpu=generic+${{word##*+}}" ;;
+        -bundle) word=-shared ;;
+    esac
     shift; set -- "$@" "$word"
 done
 {zig} c++ {flags} "$@\""""
