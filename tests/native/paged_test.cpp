@@ -309,8 +309,8 @@ class Funnel {
                       [&](std::size_t, const mrl::RowHit* hits, std::size_t n) {
                           for (std::size_t i = 0; i < n; ++i) found.nearest.push_back(hits[i].row);
                       });
-        found.read = counts[0].rows_in;
-        found.candidates = counts[0].rows_out;
+        found.read = counts.stages[0].rows_in;
+        found.candidates = counts.stages[0].rows_out;
         return found;
     }
 
