@@ -28,7 +28,10 @@ class Steady {
         const MrlPageHost host{nullptr, nullptr, nullptr, nullptr};
         CHECK(mrl_search_begin(reader, &disk_.meta, &host, query, search) == MRL_DONE);
         MrlStatus status = mrl_search_step(reader, MRL_READ);
-        for (; status == MRL_PAGES; status = mrl_search_step(reader, MRL_COPIED)) {
+        for (MrlAnswer answer; status == MRL_PAGES || status == MRL_PAUSED;
+             status = mrl_search_step(reader, answer)) {
+            answer = status == MRL_PAUSED ? MRL_READ : MRL_COPIED;
+            if (status == MRL_PAUSED) continue;
             const MrlPageRequest* request = mrl_search_request(reader);
             for (std::uint32_t i = 0; i < request->n; ++i)
                 std::memcpy(request->copies + std::size_t{i} * request->bytes,
