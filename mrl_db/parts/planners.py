@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.native.index import check_plan
-from mrl_db.engines.native.plans import NativePlanSpace
+from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows
 from mrl_db.engines.plan_space import PlanSpace
 from mrl_db.engines.sql import SqlEngine
 from mrl_db.model.errors import PlanError
@@ -109,6 +109,6 @@ class OfNative:
         """See `TunableEngine.plan_space`."""
         return NativePlanSpace(self._info.dims, rows, k, self._followed)
 
-    def misses_for_rows(self, plan: Plan) -> float:  # noqa: ARG002
+    def misses_for_rows(self, plan: Plan) -> float:
         """See `Engine.misses_for_rows`."""
-        return 1.0
+        return misses_for_rows(plan)

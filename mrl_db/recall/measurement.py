@@ -151,7 +151,8 @@ def measure(
         drawn = sample_of_queries(source, request, queries, plan.k)
     else:
         drawn = sample_of_rows(source, request, sample, plan.k, seed)
-        if len(plan.stages) == 2 and engine.misses_for_rows(plan) != 1.0:
+        of_prefix = len(plan.stages) == 2 and plan.stages[0].space == "prefix"
+        if of_prefix and engine.misses_for_rows(plan) != 1.0:
             drawn = with_prefix_ranks(source, request, drawn, plan.stages[0].dims)
     return drawn, recalls_of(engine, request, plan, drawn)
 

@@ -406,6 +406,22 @@ def test_following_all_hops_finds_no_less_than_stopping_early(docs, rows):
     assert hops[0] < hops[1]
 
 
+def test_a_promise_over_few_dims_is_kept_on_fresh_queries(db):
+    """Walks of a dozen hops, which hidden rows are easier for than fresh queries."""
+    rng = np.random.default_rng(8)
+    vectors = rng.uniform(-1, 1, (13_000, 4)).astype(np.float32)
+    few = db.create_collection("few", dims=4, shortlist_dims=4, metric="l2")
+    few.add(np.arange(12_000), vectors[:12_000])
+    few.load(cache=False)
+
+    few.tune(recall=0.95, budget_seconds=6, seed=1)
+    hits = few.search(vectors[12_000:], engine="native")
+
+    kth = few.search(vectors[12_000:], exact=True).distances[:, -1:]
+    recalls = (hits.distances <= kth + 1e-6).mean(axis=1)
+    assert recalls.mean() + 2 * recalls.std() / np.sqrt(len(recalls)) >= 0.95
+
+
 def test_tuning_tells_its_progress(docs):
     docs.load()
     told = []

@@ -24,7 +24,7 @@ from mrl_db.engines.native.default_effort import default_plan, measure_effort
 from mrl_db.engines.native.following import LiveIndex
 from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
-from mrl_db.engines.native.plans import NativePlanSpace, native_plan
+from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, native_plan
 from mrl_db.engines.native.remembered import Remembered
 from mrl_db.engines.native.rescoring import decoded, rescored
 from mrl_db.engines.native.selections import Selections
@@ -245,6 +245,10 @@ class NativeEngine(TunableEngine):
         """Raises PlanError for another engine's plan, NotLoadedError for missing codes."""
         check_plan(plan, self.info)
         self._native(plan)
+
+    def misses_for_rows(self, plan: Plan) -> float:
+        """See `Engine.misses_for_rows`."""
+        return misses_for_rows(plan)
 
     def plan_space(self, k: int, rows: int) -> NativePlanSpace:
         """Returns the plans worth measuring over what is loaded."""
