@@ -7,11 +7,11 @@ from typing import Protocol
 
 from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.native.index import check_plan
-from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows
+from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, plan_of_k
 from mrl_db.engines.plan_space import PlanSpace
 from mrl_db.engines.sql import SqlEngine
 from mrl_db.model.errors import PlanError
-from mrl_db.model.plan import Plan, with_k
+from mrl_db.model.plan import Plan
 from mrl_db.postgres.catalog import CollectionInfo
 
 
@@ -89,12 +89,7 @@ class OfNative:
 
     def plan(self, k: int, shortlist: int | None = None) -> Plan:
         """See `NativeEngine.plan`."""
-        if shortlist is not None:
-            raise PlanError(
-                "shortlist= is the SQL engine's; the native engine's plans say what each stage "
-                "keeps: plan=graph_plan(…)"
-            )
-        return with_k(self._followed, k)
+        return plan_of_k(self._followed, k, shortlist)
 
     def check(self, plan: Plan) -> None:
         """See `Engine.check`; whether the codes are there the parts say when they search."""

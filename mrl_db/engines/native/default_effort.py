@@ -105,7 +105,7 @@ def _tenth_of_others(
         if rows is None:
             return None
         with np.errstate(all="ignore"):  # what is no number is far
-            of_block = np.nan_to_num(_scores(queries, rows, metric), nan=np.inf)
+            of_block = np.nan_to_num(metric.scores(queries, rows), nan=np.inf)
         inside = np.flatnonzero((drawn >= begin) & (drawn < begin + len(block)))
         of_block[inside, drawn[inside] - begin] = np.inf
         scores = np.hstack([scores, of_block])
@@ -122,19 +122,6 @@ def _tenth_of_others(
         distances = metric.distances(query.astype(np.float64), rows.astype(np.float64))
         tenth[number] = np.sort(distances)[_K - 1]
     return tenth
-
-
-def _scores(
-    queries: NDArray[np.float32], rows: NDArray[np.float32], metric: Metric
-) -> NDArray[np.float32]:
-    """Returns what ranks rows as their distances do, for each query."""
-    scores = -(queries @ rows.T)
-    squares = np.einsum("ij,ij->i", rows, rows)
-    if metric is Metric.cosine:
-        scores /= np.sqrt(squares)
-    elif metric is Metric.l2:
-        scores += 0.5 * squares
-    return np.asarray(scores, dtype=np.float32)
 
 
 def _encoded(keys: Any, drawn: NDArray[np.uint32], key_type: str) -> Any:

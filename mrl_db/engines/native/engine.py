@@ -24,7 +24,7 @@ from mrl_db.engines.native.default_effort import default_plan, measure_effort
 from mrl_db.engines.native.following import LiveIndex
 from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
-from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, native_plan
+from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, native_plan, plan_of_k
 from mrl_db.engines.native.remembered import Remembered
 from mrl_db.engines.native.rescoring import decoded, rescored
 from mrl_db.engines.native.selections import Selections
@@ -32,7 +32,7 @@ from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
 from mrl_db.hits import Hits, Trace
 from mrl_db.lifetime import renew_after_fork
-from mrl_db.model.errors import NotLoadedError, PlanError
+from mrl_db.model.errors import NotLoadedError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import encode
 from mrl_db.model.plan import Plan, with_k
@@ -228,12 +228,7 @@ class NativeEngine(TunableEngine):
 
     def plan(self, k: int, shortlist: int | None = None) -> Plan:
         """Returns the plan that was loaded for or promised, for k answers."""
-        if shortlist is not None:
-            raise PlanError(
-                "shortlist= is the SQL engine's; the native engine's plans say what each stage "
-                "keeps: plan=graph_plan(…)"
-            )
-        return with_k(self._plan, k)
+        return plan_of_k(self._plan, k, shortlist)
 
     def follow_plan(self, plan: Plan) -> None:
         """Makes it the plan of searches that bring none."""
@@ -284,22 +279,14 @@ class NativeEngine(TunableEngine):
             return None
         self.sync(None if max_staleness is None else door.checked_staleness(max_staleness))
         native, plan = self._plans_of_k.get(k) or self._plan_of_k(k)
-        index = self._live.index
-        answer = None if native is None else index.search_one(query, native)
-        if answer is None:
-            return None
-        ids, distances, counts, proven = answer
-        told = lambda: trace(plan, tuple(_STAGE.iter_unpack(counts)), 1, part=self.part)  # noqa: E731
-        return Hits(ids, distances, told, certified=proven)
+        return None if native is None else self._answer(query, native, plan)
 
     def answer_one(self, query: object, plan: Plan) -> Hits | None:
         """Returns the hits of one query by a plan, as `search_one` does, without a sync."""
-        if not self._has_short_way or type(query) is not np.ndarray:
-            return None
-        if query.dtype is not _FLOAT32 or query.ndim != 1:
-            return None
-        index = self._live.index
-        answer = index.search_one(query, self._native(plan))
+        return self._answer(query, self._native(plan), plan) if self._has_short_way else None
+
+    def _answer(self, query: object, native: _kernels.NativePlan, plan: Plan) -> Hits | None:
+        answer = self._live.index.search_one(query, native)
         if answer is None:
             return None
         ids, distances, counts, proven = answer

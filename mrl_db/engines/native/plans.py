@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from mrl_db import _kernels
 from mrl_db.engines.plan_space import Trials, least, scaled, steps
-from mrl_db.model.plan import MAX_HOPS, Plan, Stage, flat_plan, graph_plan
+from mrl_db.model.errors import PlanError
+from mrl_db.model.plan import MAX_HOPS, Plan, Stage, flat_plan, graph_plan, with_k
 from mrl_db.model.precision import Precision
 
 _MARGINS = (0.6, 1.0, 1.6, 2.5, math.inf)  # times the one that goes with the effort
@@ -36,6 +37,16 @@ def native_plan(plan: Plan) -> _kernels.NativePlan:
     ]
     route = _kernels.Route.__members__[plan.route]
     return _kernels.NativePlan(route, plan.effort, stages, plan.margin)
+
+
+def plan_of_k(followed: Plan, k: int, shortlist: int | None) -> Plan:
+    """Returns the plan that is followed, for k answers; raises PlanError for a shortlist."""
+    if shortlist is not None:
+        raise PlanError(
+            "shortlist= is the SQL engine's; the native engine's plans say what each stage "
+            "keeps: plan=graph_plan(…)"
+        )
+    return with_k(followed, k)
 
 
 def misses_for_rows(plan: Plan) -> float:
