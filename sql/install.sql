@@ -202,14 +202,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = 'eedef16c07cc2eb9a419635172e7cc6254dd6093c6e9fe169f77856b0361de81'
+        AND checksum = '3ba952681dbdf4fdf906f320c0298ed5174e84aa6cad36f332ecbd1ed5f9c1a6'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    'eedef16c07cc2eb9a419635172e7cc6254dd6093c6e9fe169f77856b0361de81',
+    '3ba952681dbdf4fdf906f320c0298ed5174e84aa6cad36f332ecbd1ed5f9c1a6',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -218,14 +218,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = 'd3986d1c12dd452251a549d483aab0f2cf953151fd6e8375e23cbaaa092a29f1'
+        AND checksum = '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    'd3986d1c12dd452251a549d483aab0f2cf953151fd6e8375e23cbaaa092a29f1',
+    '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -234,14 +234,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = 'faaedff4121a01a8eabf8cc2d16ea37692cc08ce110903603ed5e14a2528aeed'
+        AND checksum = '2f74e2741c71917271845f02013872df7e130bbf2bc07c217a59c43d058ce531'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    'faaedff4121a01a8eabf8cc2d16ea37692cc08ce110903603ed5e14a2528aeed',
+    '2f74e2741c71917271845f02013872df7e130bbf2bc07c217a59c43d058ce531',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

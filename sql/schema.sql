@@ -189,7 +189,7 @@ CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURN
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'd6e0db8d6aeaf78f1d5b2c3d41498a6d';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '241935ceee9dfdcc4384cbe1bef401cf';
+    search_path=pg_catalog, pg_temp AS 'f554b6fc1d85db862b69c617a651b07b';
 CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGUAGE plpgsql VOLATILE
     SET search_path=pg_catalog, pg_temp AS '665536c4d49fcfaa1917bec180edc918';
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -211,14 +211,14 @@ CREATE FUNCTION mrl.ended_since(seen pg_snapshot) RETURNS text LANGUAGE plpgsql 
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    '7cbe08ac030d32917239d487b1c136be';
+    '9ca09e4b37a4df777c5b78693debcee7';
 CREATE FUNCTION mrl.extension_function(name text) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '0781d054c9c97e2d365b7da9f6b1ba2f';
 CREATE FUNCTION mrl.few_keys(news json, most integer) RETURNS text[] LANGUAGE plpgsql IMMUTABLE
     STRICT SET search_path=pg_catalog, pg_temp AS 'd5e60bd76a51d778f1dad6aeeb16d88d';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
-    DEFAULT 'TRUE'::text, collection text DEFAULT NULL::text) RETURNS text LANGUAGE sql IMMUTABLE
-    SET search_path=pg_catalog, pg_temp AS 'eb5be932d05f3ac78492104c7d01afce';
+    DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
+    '65aeb720db8d6b59eb8c063042081571';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     '0aba36b047ae2139eb74b484c1bc3d7e';
@@ -337,7 +337,7 @@ CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMU
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS 'f6e6e2b7b94a1516402e04bebdca56c6';
 CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '832e0fb0635e0ac64d3b7e07af96c3cf';
+    search_path=pg_catalog, pg_temp AS 'f3dc2dd68bab619dbd1b8f1dc6c8ec0f';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '79b3981790cc387d44f5be5fe4f052ac';
@@ -346,12 +346,12 @@ CREATE FUNCTION mrl.seen_now() RETURNS text LANGUAGE sql STABLE AS
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'a0812825b3b6b7fbb52941cde5044ed2';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS
-    'b8354cfca7e1faf435455390953f6f31';
+    '5823980037458e6465635fba500991a9';
 CREATE FUNCTION mrl.set_plan(collection text, plan jsonb, engine text DEFAULT 'sql'::text) RETURNS
     void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'c162514c4b651c6320067ce6ca542f79';
 CREATE FUNCTION mrl.settings() RETURNS text[] LANGUAGE plpgsql STABLE AS
-    'ab5158b41137fb2f36b8249d172ebbb7';
+    'a85da7e38a67e445d7b65252ac364061';
 CREATE FUNCTION mrl.shortlist_statement(c mrl.collection, plan jsonb, stages integer, ready text
     DEFAULT ''::text, walk boolean DEFAULT true) RETURNS text LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '822c1d3ff6126fcdda117f6ff2b66233';

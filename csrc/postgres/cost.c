@@ -71,7 +71,8 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
     double rows = Max(path->indexinfo->tuples, 1.0);
-    double hops = mrl_effort > 0 ? mrl_effort : MRL_DEFAULT_EFFORT, share, visits = 0, page_cost;
+    double hops = mrl_effort > 0 ? mrl_effort : Max(MRL_DEFAULT_EFFORT, mrl_least_effort);
+    double share, visits = 0, page_cost;
     Cost walk;
 
     if (path->indexorderbys == NIL) {  // a walk needs to know where to

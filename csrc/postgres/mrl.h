@@ -36,7 +36,8 @@ StaticAssertDecl(BLCKSZ == MRL_PAGE_BYTES, "the access method mrl needs blocks o
 
 // Settings
 enum { MRL_UNPINNED, MRL_PINNED };
-extern int mrl_effort;  // 0: as it was measured
+extern int mrl_effort;        // 0: as it was measured
+extern int mrl_least_effort;  // where it is as measured
 extern double mrl_recall;
 extern int mrl_page_access;
 extern int mrl_max_scan_tuples;

@@ -13,6 +13,7 @@
 PG_MODULE_MAGIC;
 
 int mrl_effort = 0;
+int mrl_least_effort = 0;
 double mrl_recall = 0;
 int mrl_page_access = MRL_UNPINNED;
 int mrl_max_scan_tuples = 20000;
@@ -69,6 +70,11 @@ void _PG_init(void) {
     DefineCustomIntVariable("mrl.effort", "Candidates that a search expands: more find more.",
                             "0: what was measured when an index's graph was made.", &mrl_effort, 0,
                             0, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable("mrl.least_effort",
+                            "Candidates that a search expands however few were measured.",
+                            "For more answers than an effort was measured for; where an index or "
+                            "mrl.effort says how many, this says nothing.",
+                            &mrl_least_effort, 0, 0, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomRealVariable(
         "mrl.recall", "Share of the ten nearest rows that a search is to find.",
         "In place of the recall that an index was made for; 0: as the index was made. Indexes that "

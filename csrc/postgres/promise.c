@@ -44,7 +44,8 @@ size_t mrl_effort_of(Relation rel, const MrlIndex* index) {
     if (options != NULL && options->effort > 0) return options->effort;
     if (mrl_effort > 0) return mrl_effort;
     if (recall > 0) proven = effort_for(mrl_reader_evidence(index->reader), recall);
-    return proven == NULL ? mrl_default_effort(index) : proven->effort;
+    return Max(proven == NULL ? mrl_default_effort(index) : proven->effort,
+               (size_t)mrl_least_effort);
 }
 
 void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence) {

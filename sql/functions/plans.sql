@@ -201,8 +201,7 @@ AS $$
 DECLARE
     c mrl.collection := mrl.find(collection, whole => true);
     plan jsonb := mrl.plan_of(c);
-    statement text := mrl.filled(
-        mrl.search_statement(collection, plan), plan, '$1', '$2', '$3', collection => c.name);
+    statement text := mrl.filled(mrl.search_statement(collection, plan), plan, '$1', '$2', '$3');
 BEGIN
     RETURN format('SELECT hit.id, hit.distance FROM (%s) AS hit', statement);
 END

@@ -229,8 +229,7 @@ DECLARE
     c mrl.collection := mrl.find(collection);
     plan jsonb := mrl.plan_of(c);
     keep integer := mrl.open_keep(plan, k);
-    statement text := mrl.filled(
-        mrl.search_statement(collection, plan), plan, '$1', '$2', '$3', collection => c.name);
+    statement text := mrl.filled(mrl.search_statement(collection, plan), plan, '$1', '$2', '$3');
     before text[] := mrl.settings();
     explained jsonb;
     one jsonb;

@@ -164,7 +164,8 @@ BEGIN
         pg_catalog.current_setting('hnsw.iterative_scan', true),
         pg_catalog.current_setting('hnsw.max_scan_tuples', true),
         pg_catalog.current_setting('work_mem'),
-        nullif(pg_catalog.current_setting('mrl.effort', true), '')
+        nullif(pg_catalog.current_setting('mrl.effort', true), ''),
+        nullif(pg_catalog.current_setting('mrl.least_effort', true), '')
     ];
 END
 $$;
@@ -181,9 +182,14 @@ BEGIN
         pg_catalog.set_config('hnsw.iterative_scan', settings[2], true),
         pg_catalog.set_config('hnsw.max_scan_tuples', settings[3], true),
         pg_catalog.set_config('work_mem', settings[4], true);
-    -- Where no search set it, servers without the extension shall not learn the name.
+    -- Where no search set them, servers without the extension shall not learn the names.
     IF nullif(pg_catalog.current_setting('mrl.effort', true), '') IS DISTINCT FROM settings[5] THEN
         PERFORM pg_catalog.set_config('mrl.effort', settings[5], true);
+    END IF;
+    IF nullif(pg_catalog.current_setting('mrl.least_effort', true), '')
+        IS DISTINCT FROM settings[6]
+    THEN
+        PERFORM pg_catalog.set_config('mrl.least_effort', settings[6], true);
     END IF;
 END
 $$;
@@ -258,17 +264,8 @@ CREATE OR REPLACE FUNCTION mrl.doubled(statement text)
     RETURN replace(statement, '%', '%%');
 COMMENT ON FUNCTION mrl.doubled(text) IS 'SQL text as it stands in a template.';
 
-DO $$
-BEGIN
-    IF to_regprocedure('mrl.filled(text, jsonb, text, text, text, text)') IS NOT NULL THEN
-        DROP FUNCTION mrl.filled(text, jsonb, text, text, text, text);  -- knew of no index
-    END IF;
-END
-$$;
-
 CREATE OR REPLACE FUNCTION mrl.filled(
-    template text, plan jsonb, query text, k text, keep text, filter text DEFAULT 'TRUE',
-    collection text DEFAULT NULL
+    template text, plan jsonb, query text, k text, keep text, filter text DEFAULT 'TRUE'
 )
     RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -279,18 +276,18 @@ AS $$
         VARIADIC ARRAY[
             query, k, filter, '',
             CASE plan ->> 'route'
-                -- 0: as far as the index walks by itself.
+                -- 0: as far as the index walks by itself, and for many answers at least so far.
                 WHEN 'mrl' THEN format(
-                    'CASE WHEN %1$s > 11 OR %2$s > 0 THEN greatest(mrl.default_walk(%1$s, %2$s), '
-                    'mrl.index_effort(mrl.find(%3$L))) ELSE 0 END',
-                    k, keep, collection)
+                    'CASE WHEN (%1$s > 11 OR %2$s > 0) AND pg_catalog.set_config('
+                    '''mrl.least_effort'', mrl.default_walk(%1$s, %2$s)::text, true) IS NULL '
+                    'THEN NULL ELSE 0 END',
+                    k, keep)
                 ELSE format('mrl.default_effort(greatest(%s, %s))', keep, k)
             END
         ] || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))
 $$;
-COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text, text) IS
-    'A template with its marks filled by SQL texts; every keep that is open is the same. collection: '
-    'whose index says how far it walks, where the plan leaves it open.';
+COMMENT ON FUNCTION mrl.filled(text, jsonb, text, text, text, text) IS
+    'A template with its marks filled by SQL texts; every keep that is open is the same.';
 
 CREATE OR REPLACE FUNCTION mrl.define_search(collection text)
     RETURNS void
@@ -354,9 +351,7 @@ $body$
         $function$,
         'search_' || c.name, mrl.vector_schema(), mrl.type_of(c.relation, c.key_column), c.dims,
         c.name, c.metric,
-        mrl.filled(
-            mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep',
-            collection => c.name),
+        mrl.filled(mrl.search_statement(collection, plan), plan, 'query', 'k', 'keep'),
         mrl.filled(mrl.search_statement(collection, exact), exact, 'query', 'k', 'keep'),
         CASE plan ->> 'route'
             WHEN 'mrl' THEN 'coalesce(shortlist, 0)'

@@ -1,6 +1,7 @@
 """The command line as a person uses it: a process of its own, its output read."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -163,8 +164,9 @@ def test_the_report_is_one_page_without_markup_of_others(run, demo, tmp_path):
     assert "report.html" in said
     assert "<b>$x$</b>" not in page
     assert "&lt;b&gt;$x$&lt;/b&gt;" in page
-    assert page.count("data:image/png;base64,") == 5
-    assert "http" not in page.replace("http-equiv", "")  # self-contained
+    words, pictures = re.subn(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
+    assert pictures == 5
+    assert "http" not in words.replace("http-equiv", "")  # self-contained
     for figure in ("dims", "plans", "recall", "energy", "stages"):
         assert (tmp_path / "a report" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (

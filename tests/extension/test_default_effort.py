@@ -56,9 +56,15 @@ def test_a_setting_a_parameter_and_a_promise_go_before(docs):
     assert info(docs)[:2] == (64, default)
     docs.execute("SET mrl.effort = 0")
     assert info(docs)[:2] == (default, default)
+    for least, effort in ((1, default), (default + 9, default + 9)):
+        docs.execute(f"SET mrl.least_effort = {least}")
+        assert info(docs)[:2] == (effort, default)
+    docs.execute("SET mrl.effort = 64")
+    assert info(docs)[:2] == (64, default)
+    docs.execute("RESET mrl.effort")
     docs.execute("ALTER INDEX docs_mrl SET (effort = 21)")
     assert info(docs)[:2] == (21, default)
-    docs.execute("ALTER INDEX docs_mrl RESET (effort)")
+    docs.execute("ALTER INDEX docs_mrl RESET (effort); RESET mrl.least_effort")
     assert info(docs)[:2] == (default, default)
 
     docs.execute("DROP INDEX docs_mrl")

@@ -62,6 +62,8 @@ def test_filters_joins_and_limits(connection):
     [
         "SET mrl.effort = -1",
         "SET mrl.effort = 100001",
+        "SET mrl.least_effort = -1",
+        "SET mrl.least_effort = 100001",
         "SET mrl.recall = 1",
         "SET mrl.max_scan_tuples = 0",
         "SET mrl.page_access = never",

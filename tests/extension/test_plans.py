@@ -70,6 +70,27 @@ def test_the_search_function_and_the_engine_agree_and_effort_is_set_for_one_stat
     assert Plan.from_json(sql(db, "SELECT plan FROM mrl.plan")[0][0]) == walk(24)
 
 
+def test_many_answers_are_found_without_reading_the_catalog_of_collections(db, docs):
+    """The index itself says how far it walks: a search asks nobody else."""
+    query = str(FRESH[1].tolist())
+    search = "SELECT count(*) FROM mrl.search_docs(%s::vector, %s)"
+    calls = (
+        "SELECT array_agg(funcname ORDER BY funcname) FROM pg_stat_xact_user_functions"
+        " WHERE schemaname = 'mrl'"
+    )
+
+    with psycopg.connect(db.dsn) as session:
+        session.execute("SET track_functions = 'all'")
+        for k in (10, 30):
+            assert session.execute(search, [query, k]).fetchone() == (k,)
+        assert set(session.execute(calls).fetchone()[0]) <= {
+            *("search_docs", "settings", "set_back"),
+            *("default_walk", "default_effort", "default_keep"),
+        }
+        assert session.execute("SHOW mrl.effort").fetchone() == ("0",)
+        assert session.execute("SHOW mrl.least_effort").fetchone() == ("0",)
+
+
 def test_effort_buys_recall_and_what_a_walk_lost_is_laid_to_it(docs, postgres_version):
     exact = docs.search(FRESH, k=10, exact=True)
 
