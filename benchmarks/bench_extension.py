@@ -8,7 +8,8 @@ swept on held-out queries, recall@10 against exact float64; for every target the
 reaches it is run. Clients are pgbench's (prepared statements, the query vector from a table), the
 systems in turns; the floor is the same without a search.
 
-- tps: mrl over the best HNSW, 1 and 2 clients, medians and quartiles of the rounds
+- tps: mrl over the best HNSW, 1 and 2 clients, medians and quartiles of the rounds, the cores kept
+  awake (`machine.awake`)
 - cpu: microseconds of the backend for a search, binary parameters, minimum of the rounds
 - build: CPU seconds of the server's processes; bytes of the index a row
 - insert: microseconds of backend CPU and bytes of WAL a row, beyond a table without an index
@@ -366,11 +367,13 @@ def main() -> None:
             bench.build()
         if options.part == "all":
             keep("build", bench.builds)
-            curves = sweep(bench)
-            keep("width, recall, CPU in µs", curves)
-            keep("at equal recall", compare(bench, curves, *((1, 1) if options.quick else (5, 4))))
-            times = 5 if options.quick else 30
-            keep("first search of a connection, ms", first_queries(bench, times))
+            with machine.awake():
+                curves = sweep(bench)
+                keep("width, recall, CPU in µs", curves)
+                rounds, seconds = (1, 1) if options.quick else (5, 4)
+                keep("at equal recall", compare(bench, curves, rounds, seconds))
+                times = 5 if options.quick else 30
+                keep("first search of a connection, ms", first_queries(bench, times))
         if options.part != "included":
             keep("filters", filters(bench, 48))
             with bench.connect() as connection:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,24 @@ def save(name: str, result: dict[str, object]) -> Path:
     path = folder() / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keeps all cores from sleeping, by loops that give way to everything else (SCHED_IDLE).
+
+    A client that waits for its server lets a core sleep, and in a virtual machine to wake it can
+    take longer than a search. A busy server's cores do not sleep. What is measured pays the same
+    for all rivals, but not for the host's way of waking a core.
+    """
+    spin = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    loops = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

@@ -42,6 +42,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/cost.c
     csrc/postgres/entries.c
     csrc/postgres/filter.c
+    csrc/postgres/heap.c
     csrc/postgres/included.c
     csrc/postgres/insert.c
     csrc/postgres/labels.c

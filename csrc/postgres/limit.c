@@ -187,11 +187,13 @@ double mrl_share_of(const MrlNote* note, double slots) {
 }
 
 // Whether a row of the table may pass the scan's filter.
+bool mrl_note_filters(const MrlNote* note) { return note != NULL && note->filters; }
+
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row) {
     ExprContext* context;
     bool passes;
 
-    if (note == NULL || !note->filters) return true;
+    if (!mrl_note_filters(note)) return true;
     context = note->scan->ss.ps.ps_ExprContext;
     context->ecxt_scantuple = row;
     passes = ExecQualAndReset(note->scan->ss.ps.qual, context);

@@ -70,6 +70,12 @@ typedef struct MrlPageRef {
     uint32 touched;  // by which search it was shown to the clock sweep
 } MrlPageRef;
 
+// Where a page of the table was last.
+typedef struct MrlHeapPage {
+    BlockNumber block;
+    Buffer buffer;  // or InvalidBuffer
+} MrlHeapPage;
+
 typedef struct MrlIndex {
     Oid relid;  // key
     RelFileLocator locator;
@@ -80,6 +86,8 @@ typedef struct MrlIndex {
     BlockNumber chain[MRL_SECTIONS];  // of the directory: where the last of them is listed
     uint32 entries;                   // of those that the pages list: how many the reader has
     BlockNumber entry_page;           // where the last of them is listed
+    MrlHeapPage* heap_pages;          // by the last bits of their numbers, or NULL
+    uint32 heap_mask;
     MemoryContext context;
     uint32 searches;
     uint64 repeated;  // batches that were read again, as their pages had moved
@@ -92,6 +100,7 @@ Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
 bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, Size offset,
               Size bytes, void* to);
+bool mrl_peek_tail(Relation rel, const MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);
 MrlIndex* mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
@@ -166,6 +175,7 @@ void mrl_init_limit(void);
 const MrlNote* mrl_note_of(IndexScanDesc scan);  // or NULL
 double mrl_rows_to_visit(double k, double factor);
 double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance);
+bool mrl_note_filters(const MrlNote* note);
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
 
 // The access method.

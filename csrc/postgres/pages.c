@@ -7,12 +7,11 @@
 // knows them to be in use. Temporary tables have buffers elsewhere, and another major version may
 // keep other descriptors: there, and where the setting mrl.page_access says so, items are copied
 // under a pin and a lock.
-#include "mrl.h"
+#include "in_place.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/buf_internals.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -142,31 +141,8 @@ MrlIndex* mrl_open(Relation rel) {
 
 // Reading in place
 
-static inline bool reads_in_place(Relation rel) {
-    return MRL_READS_UNPINNED && mrl_page_access == MRL_UNPINNED && !RelationUsesLocalBuffers(rel);
-}
-
-static inline bool is_of(const BufferTag* tag, const RelFileLocator* locator) {
-#if PG_VERSION_NUM >= 160000
-    return tag->relNumber == locator->relNumber && tag->dbOid == locator->dbOid &&
-           tag->spcOid == locator->spcOid;
-#else
-    return RelFileNodeEquals(tag->rnode, *locator);
-#endif
-}
-
 static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
-#if MRL_READS_UNPINNED
-    BufferDesc* descriptor = GetBufferDescriptor(ref->buffer - 1);
-    const BufferTag* tag = &descriptor->tag;
-    const uint32 valid = BM_VALID | BM_TAG_VALID;
-
-    return tag->blockNum == ref->block && is_of(tag, &index->locator) &&
-           tag->forkNum == MAIN_FORKNUM &&
-           (pg_atomic_read_u32(&descriptor->state) & valid) == valid;
-#else
-    return false;
-#endif
+    return mrl_state_of(&index->locator, ref->block, ref->buffer) != 0;
 }
 
 // Copies a part of a page without a pin. Returns false where the page is not where it was last.
@@ -174,7 +150,7 @@ bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, S
               Size bytes, void* to) {
     const MrlPageRef* ref = &index->pages[section][number];
 
-    if (!reads_in_place(rel) || number >= index->known[section] || ref->buffer <= 0 ||
+    if (!mrl_reads_in_place(rel) || number >= index->known[section] || ref->buffer <= 0 ||
         !is_there(index, ref))
         return false;
     pg_read_barrier();
@@ -332,7 +308,7 @@ static void touch_pages(Relation rel, Host* host) {
 
 // Returns false when a standby's index became another generation meanwhile.
 static bool search_once(Relation rel, MrlIndex* index, const float* query, MrlSearch search) {
-    bool in_place = reads_in_place(rel) && NBuffers < MOST_FRAMES;
+    bool in_place = mrl_reads_in_place(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
     struct MrlPageHost pages = {&host, (const uint8*)BufferBlocks, in_place ? find_pages : NULL,
                                 unmoved_pages};
@@ -378,4 +354,18 @@ void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* t
     memcpy(tail, (char*)BufferGetPage(buffer) + mrl_tail_at(&index->meta, slot % each),
            sizeof *tail);
     UnlockReleaseBuffer(buffer);
+}
+
+// The same without a lock. Returns false where the page is not where it was last, or not quiet.
+bool mrl_peek_tail(Relation rel, const MrlIndex* index, uint32 slot, struct MrlTail* tail) {
+    uint32 each = index->meta.rows_per_page;
+    const MrlPageRef* ref = &index->pages[MRL_ROWS][slot / each];
+    XLogRecPtr lsn;
+
+    if (!mrl_reads_in_place(rel) || !RelationNeedsWAL(rel) ||
+        slot / each >= index->known[MRL_ROWS] || ref->buffer <= 0 ||
+        !mrl_begin_quiet(&index->locator, ref->block, ref->buffer, &lsn))
+        return false;
+    memcpy(tail, BufferGetPage(ref->buffer) + mrl_tail_at(&index->meta, slot % each), sizeof *tail);
+    return mrl_was_quiet(&index->locator, ref->block, ref->buffer, lsn);
 }

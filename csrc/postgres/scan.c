@@ -1,9 +1,9 @@
 // A scan: walks find candidates, the table has the last word.
 //
-// The index estimates distances; the vectors themselves are read from the table, by the scan's
-// snapshot, and rows are returned in the order of their true distances: a row goes out when nothing
-// that is still to be read can be nearer. So row-level security, deletions and old snapshots are
-// PostgreSQL's business alone.
+// The index estimates distances; the vectors themselves are read from the table, and rows are
+// returned in the order of their true distances: a row goes out when nothing that is still to be
+// read can be nearer. The executor looks at each by its snapshot. So row-level security, deletions
+// and old snapshots are PostgreSQL's business alone.
 //
 // The access method is not told how many rows will be asked for. When a walk's candidates are used
 // up, and more are wanted, the next walk makes twice the effort; when walking would look at half of
@@ -145,6 +145,7 @@ static bool read_candidates(IndexScanDesc desc) {
 
     while (scan->next_hit < scan->n_hits) {
         const MrlHit* hit = &scan->hits[scan->next_hit];
+        struct MrlTail tail;
         double distance;
         ItemPointerData tid;
 
@@ -153,8 +154,9 @@ static bool read_candidates(IndexScanDesc desc) {
                 : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
             break;
         CHECK_FOR_INTERRUPTS();
+        mrl_next_tail(desc, &tail);
         ++scan->read;
-        if (mrl_read_distance(desc, hit->slot, &distance, &tid)) {
+        if (mrl_read_distance(desc, hit->slot, &tail, &distance, &tid)) {
             ++scan->passed;
             waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
         }
@@ -263,6 +265,7 @@ static void begin_search(IndexScanDesc desc) {
         scan->unordered =
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
+    scan->peeks = !scan->unordered && mrl_peeks_at_heap(desc, mrl_scan_index(desc));
     // Without a projection there is no estimate worth the name, and there are few rows.
     if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
@@ -342,6 +345,7 @@ void mrl_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, i
                     .collation = scan->collation,
                     .fetch = scan->fetch,
                     .row = scan->row,
+                    .copy = scan->copy,
                     .info = scan->info,
                     .estate = scan->estate};
 
@@ -366,6 +370,7 @@ void mrl_endscan(IndexScanDesc desc) {
     if (scan->estate != NULL) FreeExecutorState(scan->estate);
     MemoryContextDelete(scan->row_context);
     MemoryContextDelete(scan->context);
+    if (scan->copy != NULL) pfree(scan->copy);
     pfree(scan);
     desc->opaque = NULL;
 }

@@ -9,6 +9,15 @@
 
 typedef enum { BY_FILTER, BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
+// A candidate that comes soon.
+#define MRL_AHEAD 16
+typedef struct MrlAhead {
+    struct MrlTail tail;
+    bool known;        // the tail
+    const char* page;  // of the table, or NULL
+    OffsetNumber offset;
+} MrlAhead;
+
 typedef struct MrlScan {
     MemoryContext context;  // of one rescan
     MrlIndex* index;        // as long as `opened` is the count of mrl_opens
@@ -40,6 +49,11 @@ typedef struct MrlScan {
 
     WaitingRows waiting;  // read, not yet returned
 
+    bool peeks;       // vectors are read in place where that can be (heap.c)
+    size_t ahead_of;  // the hit that ahead[0] is of
+    MrlAhead ahead[MRL_AHEAD];
+    char* copy;  // of a row
+
     Tuplesortstate* sort;
     TupleTableSlot* sorted;
 
@@ -59,9 +73,17 @@ static inline bool was_met(const MrlScan* scan, uint32 slot) {
 MrlFilter* mrl_filter_of(const MrlNote* note, IndexScanDesc desc);
 double mrl_share_of(const MrlNote* note, double slots);
 
+// heap.c
+typedef enum { MRL_PEEKED, MRL_GONE, MRL_UNSEEN } MrlPeeked;
+bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index);
+void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index);
+void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
+MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance);
+
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);
 MrlIndex* mrl_scan_index(IndexScanDesc desc);
-bool mrl_read_distance(IndexScanDesc desc, uint32 slot, double* distance, ItemPointer tid);
+bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail,
+                       double* distance, ItemPointer tid);
 void mrl_sort_rest(IndexScanDesc desc);
 bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid);

@@ -45,26 +45,32 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
     return values[0];
 }
 
-// The row of a slot as the scan's snapshot sees it: its TID in the index, and its distance. Returns
-// false when there is none, or when it does not pass the plan's filter.
-bool mrl_read_distance(IndexScanDesc desc, uint32 slot, double* distance, ItemPointer tid) {
+// The row of a slot with this tail: its TID in the index, and its distance. Returns false when the
+// scan's snapshot surely sees none, or when it does not pass the plan's filter. The executor looks
+// at what is returned by the snapshot itself.
+bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail,
+                       double* distance, ItemPointer tid) {
     MrlScan* scan = desc->opaque;
-    struct MrlTail tail;
     ItemPointerData version;
     bool again = false, null;
     MemoryContext before;
     Datum value;
 
-    mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), slot, &tail);
-    if ((tail.flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
-    mrl_words_to_tid(tail.tid, tid);
+    if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
+    mrl_words_to_tid(tail->tid, tid);
     version = *tid;
     if (scan->filter != NULL && scan->phase != BY_FILTER &&
         !mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slot))
         return false;
     ++scan->visited;
+    if (scan->peeks) {
+        MrlPeeked peeked = mrl_peek_row(desc, mrl_scan_index(desc), tid, distance);
+
+        if (peeked != MRL_UNSEEN) return peeked == MRL_PEEKED;
+    }
     if (!table_index_fetch_tuple(scan->fetch, &version, desc->xs_snapshot, scan->row, &again, NULL))
         return false;
+    mrl_remember_heap(desc, mrl_scan_index(desc));
     if (!mrl_row_passes(scan->note, scan->row)) return false;
     before = MemoryContextSwitchTo(scan->row_context);
     value = read_value(desc, &null);
@@ -95,11 +101,14 @@ void mrl_sort_rest(IndexScanDesc desc) {
     scan->sorted = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
     in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
     for (uint32 slot = 0; slot < slots; ++slot) {
+        struct MrlTail tail;
         double distance;
         ItemPointerData tid;
 
         CHECK_FOR_INTERRUPTS();
-        if (was_met(scan, slot) || !mrl_read_distance(desc, slot, &distance, &tid)) continue;
+        if (was_met(scan, slot)) continue;
+        mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), slot, &tail);
+        if (!mrl_read_distance(desc, slot, &tail, &distance, &tid)) continue;
         ExecClearTuple(in);
         in->tts_values[0] = Float8GetDatum(distance);
         in->tts_values[1] = PointerGetDatum(&tid);

@@ -1,0 +1,198 @@
+// The vector of a table's row, read in place.
+//
+// Whether a row is visible is asked by the executor, of the few that are returned. What orders the
+// candidates is their distances, and a row's vector is the same for everybody: an index entry's
+// row, or the last of its HOT chain. So it is copied out of the buffer where its page was last,
+// with no pin, no lock and no look into the table of buffers; and as all candidates are known, the
+// memory of the next ones is fetched meanwhile.
+//
+// What
+// cannot be read so, or is not plain (toasted, updated in place, a table without WAL or of another
+// access method), is read through the table's access method.
+#include "in_place.h"
+#include "scan.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "catalog/index.h"
+#include "utils/memutils.h"
+
+#define ROWS_AHEAD 4       // candidates whose rows are fetched, of those whose pages are
+#define MOST_FETCHED 4096  // bytes of each
+#define LINE_BYTES 64
+#define MOST_PAGES (1 << 19)  // of a table that a backend remembers
+#define LEAST_PAGES (1 << 8)
+#define MOST_POINTERS ((BLCKSZ - SizeOfPageHeaderData) / sizeof(ItemIdData))
+
+// Where a page of the table was last. Pages that share a place take turns.
+static inline MrlHeapPage* place_of(const MrlIndex* index, BlockNumber block) {
+    return &index->heap_pages[block & index->heap_mask];
+}
+
+static inline Buffer buffer_of(const MrlIndex* index, BlockNumber block) {
+    if (index->heap_pages == NULL || place_of(index, block)->block != block) return InvalidBuffer;
+    return place_of(index, block)->buffer;
+}
+
+bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
+    MrlScan* scan = desc->opaque;
+    Relation heap = desc->heapRelation;
+
+    if (!mrl_reads_in_place(heap) || !RelationNeedsWAL(heap) ||
+        heap->rd_tableam != GetHeapamTableAmRoutine() || scan->info != NULL ||
+        mrl_note_filters(scan->note))
+        return false;
+    if (index->heap_pages == NULL) {
+        uint32 pages = LEAST_PAGES;
+
+        while (pages < MOST_PAGES && pages < index->meta.slots) pages *= 2;
+        index->heap_pages =
+            MemoryContextAllocZero(index->context, sizeof(MrlHeapPage) * (Size)pages);
+        index->heap_mask = pages - 1;
+    }
+    if (scan->copy == NULL) scan->copy = MemoryContextAlloc(GetMemoryChunkContext(scan), BLCKSZ);
+    return true;
+}
+
+void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index) {
+    MrlScan* scan = desc->opaque;
+
+    // The index may have been opened anew since the scan began.
+    if (!scan->peeks || index->heap_pages == NULL || !TTS_IS_BUFFERTUPLE(scan->row)) return;
+    *place_of(index, ItemPointerGetBlockNumber(&scan->row->tts_tid)) =
+        (MrlHeapPage){ItemPointerGetBlockNumber(&scan->row->tts_tid),
+                      ((BufferHeapTupleTableSlot*)scan->row)->buffer};
+}
+
+// The line pointer of a row, or of the row that it leads to. NULL where there cannot be one: the
+// page may be any by now.
+static inline const ItemIdData* pointer_of(const char* page, OffsetNumber offset) {
+    const ItemIdData* pointers = ((const PageHeaderData*)page)->pd_linp;
+    for (int step = 0; step < 2; ++step) {
+        if (offset < FirstOffsetNumber || offset > MOST_POINTERS) return NULL;
+        if (!ItemIdIsRedirected(&pointers[offset - 1])) return &pointers[offset - 1];
+        offset = ItemIdGetRedirect(&pointers[offset - 1]);
+    }
+    return NULL;
+}
+
+// Begins to fetch a row whose page is on its way.
+static void fetch_row(const MrlAhead* row) {
+    const ItemIdData* pointer = row->page == NULL ? NULL : pointer_of(row->page, row->offset);
+    const char* memory;
+
+    if (pointer == NULL || !ItemIdIsNormal(pointer)) return;
+    memory = row->page + ItemIdGetOffset(pointer);
+    for (Size at = 0; at < Min(ItemIdGetLength(pointer), MOST_FETCHED); at += LINE_BYTES)
+        __builtin_prefetch(memory + at);
+}
+
+// Reads the tails of the next candidates, and begins to fetch the pages of their rows.
+static void look_ahead(IndexScanDesc desc, MrlIndex* index) {
+    MrlScan* scan = desc->opaque;
+    const size_t n = Min(MRL_AHEAD, scan->n_hits - scan->next_hit);
+
+    scan->ahead_of = scan->next_hit;
+    for (size_t i = 0; i < n; ++i) {
+        MrlAhead* row = &scan->ahead[i];
+        ItemPointerData tid;
+        Buffer buffer;
+
+        row->page = NULL;
+        row->known = mrl_peek_tail(desc->indexRelation, index, scan->hits[scan->next_hit + i].slot,
+                                   &row->tail);
+        if (!row->known) continue;
+        mrl_words_to_tid(row->tail.tid, &tid);
+        buffer = buffer_of(index, ItemPointerGetBlockNumberNoCheck(&tid));
+        if (buffer <= 0) continue;
+        row->page = BufferGetPage(buffer);
+        row->offset = Min(ItemPointerGetOffsetNumberNoCheck(&tid), MOST_POINTERS);
+        __builtin_prefetch(GetBufferDescriptor(buffer - 1));
+        __builtin_prefetch(row->page);
+        __builtin_prefetch(&((const PageHeaderData*)row->page)->pd_linp[row->offset]);
+    }
+    for (size_t i = 0; i < Min(n, ROWS_AHEAD); ++i) fetch_row(&scan->ahead[i]);
+}
+
+// The tail of the next candidate, and what comes after it on its way to the caches.
+void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
+    MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_scan_index(desc);
+    size_t i;
+
+    if (scan->peeks) {
+        if (scan->next_hit == 0 || scan->next_hit >= scan->ahead_of + MRL_AHEAD)
+            look_ahead(desc, index);
+        i = scan->next_hit - scan->ahead_of;
+        if (scan->next_hit + ROWS_AHEAD < scan->n_hits && i + ROWS_AHEAD < MRL_AHEAD)
+            fetch_row(&scan->ahead[i + ROWS_AHEAD]);
+        if (scan->ahead[i].known) {
+            *tail = scan->ahead[i].tail;
+            return;
+        }
+    }
+    mrl_read_tail(desc->indexRelation, index, scan->hits[scan->next_hit].slot, tail);
+}
+
+// Copies a row into scan->copy. Returns how many bytes it has, 0 where there is none, -1 where the
+// page cannot say it.
+static int copy_row(MrlScan* scan, const char* page, OffsetNumber offset) {
+    const ItemIdData* pointer = pointer_of(page, offset);
+    ItemIdData item;
+
+    if (pointer == NULL) return -1;
+    item = *pointer;
+    if (!ItemIdIsUsed(&item) || ItemIdIsDead(&item)) return 0;
+    if (!ItemIdIsNormal(&item) || item.lp_off + item.lp_len > BLCKSZ ||
+        item.lp_len < SizeofHeapTupleHeader)
+        return -1;
+    memcpy(scan->copy, page + item.lp_off, item.lp_len);
+    return (int)item.lp_len;
+}
+
+// The distance of what was copied. Returns false where the copy cannot say it.
+static bool distance_of_copy(IndexScanDesc desc, int bytes, ItemPointer tid, bool* null,
+                             double* distance) {
+    MrlScan* scan = desc->opaque;
+    const MrlType* type = mrl_index_type(desc->indexRelation);
+    HeapTupleData row = {(uint32)bytes, *tid, RelationGetRelid(desc->heapRelation),
+                         (HeapTupleHeader)scan->copy};
+    struct varlena* vector;
+    Datum value;
+
+    // What comes after it in its chain may have another vector, if the index is younger.
+    if ((row.t_data->t_infomask2 & HEAP_HOT_UPDATED) != 0) return false;
+    value = heap_getattr(&row, desc->indexRelation->rd_index->indkey.values[0],
+                         RelationGetDescr(desc->heapRelation), null);
+    if (*null) return true;
+    if (VARATT_IS_EXTERNAL(DatumGetPointer(value))) return false;
+    vector = PG_DETOAST_DATUM(value);
+    // A row that nobody sees yet, in the place of one that is gone, may have any width.
+    if (type->dims(vector) != (int)mrl_scan_index(desc)->meta.dims) return false;
+    *distance = DatumGetFloat8(
+        FunctionCall2Coll(scan->distance, scan->collation, PointerGetDatum(vector), scan->query));
+    return true;
+}
+
+MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance) {
+    MrlScan* scan = desc->opaque;
+    const RelFileLocator* locator = &desc->heapRelation->rd_locator;
+    const BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+    const Buffer buffer = buffer_of(index, block);
+    MrlPeeked peeked = MRL_UNSEEN;
+    MemoryContext before;
+    XLogRecPtr lsn;
+    bool null;
+    int bytes;
+
+    if (buffer <= 0) return MRL_UNSEEN;
+    if (!mrl_begin_quiet(locator, block, buffer, &lsn)) return MRL_UNSEEN;
+    bytes = copy_row(scan, BufferGetPage(buffer), ItemPointerGetOffsetNumberNoCheck(tid));
+    if (bytes < 0 || !mrl_was_quiet(locator, block, buffer, lsn)) return MRL_UNSEEN;
+    if (bytes == 0) return MRL_GONE;
+    before = MemoryContextSwitchTo(scan->row_context);
+    if (distance_of_copy(desc, bytes, tid, &null, distance)) peeked = null ? MRL_GONE : MRL_PEEKED;
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(scan->row_context);
+    return peeked;
+}
