@@ -45,6 +45,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/heap.c
     csrc/postgres/included.c
     csrc/postgres/insert.c
+    csrc/postgres/junk.c
     csrc/postgres/labels.c
     csrc/postgres/limit.c
     csrc/postgres/link.c
@@ -57,6 +58,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/scan.c
     csrc/postgres/scan_rows.c
     csrc/postgres/space.c
+    csrc/postgres/toast.c
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
     csrc/postgres/write.c)

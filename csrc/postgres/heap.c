@@ -7,7 +7,7 @@
 // memory of the next ones is fetched meanwhile.
 //
 // What
-// cannot be read so, or is not plain (toasted, updated in place, a table without WAL or of another
+// cannot be read so, or is not plain (compressed, updated in place, a table without WAL or of another
 // access method), is read through the table's access method.
 #include "in_place.h"
 #include "scan.h"
@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #define ROWS_AHEAD 4       // candidates whose rows are fetched, of those whose pages are
+#define TOASTED_AHEAD 2    // the same of their toasted vectors
 #define MOST_FETCHED 4096  // bytes of each
 #define LINE_BYTES 64
 #define MOST_PAGES (1 << 19)  // of a table that a backend remembers
@@ -76,6 +77,48 @@ static inline const ItemIdData* pointer_of(const char* page, OffsetNumber offset
     return NULL;
 }
 
+// Copies a row into scan->copy. Returns how many bytes it has, 0 where there is none, -1 where the
+// page cannot say it.
+static int copy_row(MrlScan* scan, const char* page, OffsetNumber offset) {
+    const ItemIdData* pointer = pointer_of(page, offset);
+    ItemIdData item;
+
+    if (pointer == NULL) return -1;
+    item = *pointer;
+    if (!ItemIdIsUsed(&item) || ItemIdIsDead(&item)) return 0;
+    if (!ItemIdIsNormal(&item) || item.lp_off + item.lp_len > BLCKSZ ||
+        item.lp_len < SizeofHeapTupleHeader)
+        return -1;
+    memcpy(scan->copy, page + item.lp_off, item.lp_len);
+    return (int)item.lp_len;
+}
+
+// A row as it is now, in scan->copy, and its vector, which may be toasted. Returns MRL_UNSEEN where
+// the page cannot say it.
+static MrlPeeked copy_vector(IndexScanDesc desc, const MrlIndex* index, ItemPointer tid,
+                             Datum* value) {
+    MrlScan* scan = desc->opaque;
+    const RelFileLocator* locator = &desc->heapRelation->rd_locator;
+    const BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+    const Buffer buffer = buffer_of(index, block);
+    HeapTupleData row = {0, *tid, RelationGetRelid(desc->heapRelation),
+                         (HeapTupleHeader)scan->copy};
+    XLogRecPtr lsn;
+    bool null;
+    int bytes;
+
+    if (buffer <= 0 || !mrl_begin_quiet(locator, block, buffer, &lsn)) return MRL_UNSEEN;
+    bytes = copy_row(scan, BufferGetPage(buffer), ItemPointerGetOffsetNumberNoCheck(tid));
+    if (bytes < 0 || !mrl_was_quiet(locator, block, buffer, lsn)) return MRL_UNSEEN;
+    if (bytes == 0) return MRL_GONE;
+    // What comes after it in its chain may have another vector, if the index is younger.
+    if ((row.t_data->t_infomask2 & HEAP_HOT_UPDATED) != 0) return MRL_UNSEEN;
+    row.t_len = (uint32)bytes;
+    *value = heap_getattr(&row, desc->indexRelation->rd_index->indkey.values[0],
+                          RelationGetDescr(desc->heapRelation), &null);
+    return null ? MRL_GONE : MRL_PEEKED;
+}
+
 // Begins to fetch a row whose page is on its way.
 static void fetch_row(const MrlAhead* row) {
     const ItemIdData* pointer = row->page == NULL ? NULL : pointer_of(row->page, row->offset);
@@ -85,6 +128,18 @@ static void fetch_row(const MrlAhead* row) {
     memory = row->page + ItemIdGetOffset(pointer);
     for (Size at = 0; at < Min(ItemIdGetLength(pointer), MOST_FETCHED); at += LINE_BYTES)
         __builtin_prefetch(memory + at);
+}
+
+// Begins to fetch the toasted vector of a row that is there by now.
+static void fetch_toasted(IndexScanDesc desc, MrlIndex* index, const MrlAhead* row) {
+    ItemPointerData tid;
+    Datum value;
+
+    if (row->page == NULL) return;
+    mrl_words_to_tid(row->tail.tid, &tid);
+    if (copy_vector(desc, index, &tid, &value) == MRL_PEEKED &&
+        VARATT_IS_EXTERNAL(DatumGetPointer(value)))
+        mrl_fetch_toasted(desc, index, value);
 }
 
 // Reads the tails of the next candidates, and begins to fetch the pages of their rows.
@@ -126,6 +181,9 @@ void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
         i = scan->next_hit - scan->ahead_of;
         if (scan->next_hit + ROWS_AHEAD < scan->n_hits && i + ROWS_AHEAD < MRL_AHEAD)
             fetch_row(&scan->ahead[i + ROWS_AHEAD]);
+        if (scan->peeks_toast && scan->next_hit + TOASTED_AHEAD < scan->n_hits &&
+            i + TOASTED_AHEAD < MRL_AHEAD)
+            fetch_toasted(desc, index, &scan->ahead[i + TOASTED_AHEAD]);
         if (scan->ahead[i].known) {
             *tail = scan->ahead[i].tail;
             return;
@@ -134,64 +192,24 @@ void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
     mrl_read_tail(desc->indexRelation, index, scan->hits[scan->next_hit].slot, tail);
 }
 
-// Copies a row into scan->copy. Returns how many bytes it has, 0 where there is none, -1 where the
-// page cannot say it.
-static int copy_row(MrlScan* scan, const char* page, OffsetNumber offset) {
-    const ItemIdData* pointer = pointer_of(page, offset);
-    ItemIdData item;
-
-    if (pointer == NULL) return -1;
-    item = *pointer;
-    if (!ItemIdIsUsed(&item) || ItemIdIsDead(&item)) return 0;
-    if (!ItemIdIsNormal(&item) || item.lp_off + item.lp_len > BLCKSZ ||
-        item.lp_len < SizeofHeapTupleHeader)
-        return -1;
-    memcpy(scan->copy, page + item.lp_off, item.lp_len);
-    return (int)item.lp_len;
-}
-
-// The distance of what was copied. Returns false where the copy cannot say it.
-static bool distance_of_copy(IndexScanDesc desc, int bytes, ItemPointer tid, bool* null,
-                             double* distance) {
-    MrlScan* scan = desc->opaque;
-    const MrlType* type = mrl_index_type(desc->indexRelation);
-    HeapTupleData row = {(uint32)bytes, *tid, RelationGetRelid(desc->heapRelation),
-                         (HeapTupleHeader)scan->copy};
-    struct varlena* vector;
-    Datum value;
-
-    // What comes after it in its chain may have another vector, if the index is younger.
-    if ((row.t_data->t_infomask2 & HEAP_HOT_UPDATED) != 0) return false;
-    value = heap_getattr(&row, desc->indexRelation->rd_index->indkey.values[0],
-                         RelationGetDescr(desc->heapRelation), null);
-    if (*null) return true;
-    if (VARATT_IS_EXTERNAL(DatumGetPointer(value))) return false;
-    vector = PG_DETOAST_DATUM(value);
-    // A row that nobody sees yet, in the place of one that is gone, may have any width.
-    if (type->dims(vector) != (int)mrl_scan_index(desc)->meta.dims) return false;
-    *distance = DatumGetFloat8(
-        FunctionCall2Coll(scan->distance, scan->collation, PointerGetDatum(vector), scan->query));
-    return true;
-}
-
 MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance) {
     MrlScan* scan = desc->opaque;
-    const RelFileLocator* locator = &desc->heapRelation->rd_locator;
-    const BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
-    const Buffer buffer = buffer_of(index, block);
-    MrlPeeked peeked = MRL_UNSEEN;
+    Datum value;
+    MrlPeeked peeked = copy_vector(desc, index, tid, &value);
+    struct varlena* vector;
     MemoryContext before;
-    XLogRecPtr lsn;
-    bool null;
-    int bytes;
 
-    if (buffer <= 0) return MRL_UNSEEN;
-    if (!mrl_begin_quiet(locator, block, buffer, &lsn)) return MRL_UNSEEN;
-    bytes = copy_row(scan, BufferGetPage(buffer), ItemPointerGetOffsetNumberNoCheck(tid));
-    if (bytes < 0 || !mrl_was_quiet(locator, block, buffer, lsn)) return MRL_UNSEEN;
-    if (bytes == 0) return MRL_GONE;
+    if (peeked != MRL_PEEKED) return peeked;
     before = MemoryContextSwitchTo(scan->row_context);
-    if (distance_of_copy(desc, bytes, tid, &null, distance)) peeked = null ? MRL_GONE : MRL_PEEKED;
+    vector = VARATT_IS_EXTERNAL(DatumGetPointer(value)) ? mrl_peek_toasted(desc, index, value)
+                                                        : PG_DETOAST_DATUM(value);
+    // A row that nobody sees yet, in the place of one that is gone, may have any width.
+    if (vector == NULL ||
+        mrl_index_type(desc->indexRelation)->dims(vector) != (int)index->meta.dims)
+        peeked = MRL_UNSEEN;
+    else
+        *distance = DatumGetFloat8(FunctionCall2Coll(scan->distance, scan->collation,
+                                                     PointerGetDatum(vector), scan->query));
     MemoryContextSwitchTo(before);
     MemoryContextReset(scan->row_context);
     return peeked;

@@ -76,6 +76,15 @@ typedef struct MrlHeapPage {
     Buffer buffer;  // or InvalidBuffer
 } MrlHeapPage;
 
+// Where a chunk of a toasted value was last.
+typedef struct MrlChunk {
+    Oid value;  // or InvalidOid
+    int32 number;
+    BlockNumber block;
+    Buffer buffer;
+    OffsetNumber offset;
+} MrlChunk;
+
 typedef struct MrlIndex {
     Oid relid;  // key
     RelFileLocator locator;
@@ -88,6 +97,8 @@ typedef struct MrlIndex {
     BlockNumber entry_page;           // where the last of them is listed
     MrlHeapPage* heap_pages;          // by the last bits of their numbers, or NULL
     uint32 heap_mask;
+    MrlChunk* chunks;  // by the last bits of their values and numbers, or NULL
+    uint32 chunk_mask;
     MemoryContext context;
     uint32 searches;
     uint64 repeated;  // batches that were read again, as their pages had moved
@@ -177,6 +188,9 @@ double mrl_rows_to_visit(double k, double factor);
 double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance);
 bool mrl_note_filters(const MrlNote* note);
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
+
+// junk.c
+void mrl_init_junk(void);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);

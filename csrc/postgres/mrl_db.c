@@ -95,6 +95,7 @@ void _PG_init(void) {
     MarkGUCPrefixReserved("mrl");
     mrl_init_pages();
     mrl_init_limit();
+    mrl_init_junk();
 }
 
 static bytea* options(Datum reloptions, bool validate) {

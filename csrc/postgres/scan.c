@@ -266,6 +266,7 @@ static void begin_search(IndexScanDesc desc) {
             type->metric == MRL_COSINE && !mrl_has_direction(values, type->dims(query));
     }
     scan->peeks = !scan->unordered && mrl_peeks_at_heap(desc, mrl_scan_index(desc));
+    scan->peeks_toast = scan->peeks && mrl_peeks_at_toast(desc, mrl_scan_index(desc));
     // Without a projection there is no estimate worth the name, and there are few rows.
     if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;

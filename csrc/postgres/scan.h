@@ -52,7 +52,9 @@ typedef struct MrlScan {
     bool peeks;       // vectors are read in place where that can be (heap.c)
     size_t ahead_of;  // the hit that ahead[0] is of
     MrlAhead ahead[MRL_AHEAD];
-    char* copy;  // of a row
+    char* copy;            // of a row
+    bool peeks_toast;      // the same of toasted vectors (toast.c)
+    RelFileLocator toast;  // where they are
 
     Tuplesortstate* sort;
     TupleTableSlot* sorted;
@@ -79,6 +81,12 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
 MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance);
+
+// toast.c
+bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index);
+struct varlena* mrl_peek_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted);
+void mrl_fetch_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted);
+struct varlena* mrl_read_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted);
 
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);

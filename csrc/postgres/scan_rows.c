@@ -74,6 +74,11 @@ bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* ta
     if (!mrl_row_passes(scan->note, scan->row)) return false;
     before = MemoryContextSwitchTo(scan->row_context);
     value = read_value(desc, &null);
+    if (!null && scan->peeks_toast && VARATT_IS_EXTERNAL(DatumGetPointer(value))) {
+        struct varlena* vector = mrl_read_toasted(desc, mrl_scan_index(desc), value);
+
+        if (vector != NULL) value = PointerGetDatum(vector);
+    }
     *distance = null || scan->unordered ? 0
                                         : DatumGetFloat8(FunctionCall2Coll(
                                               scan->distance, scan->collation, value, scan->query));

@@ -85,3 +85,46 @@ def test_what_cannot_be_is_refused(connection, statement):
 
     with pytest.raises(psycopg.Error):
         connection.execute(statement)
+
+
+def outputs(session, statement):
+    """What the scan by an index computes for each row."""
+    (said,) = session.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {statement}").fetchone()
+    nodes, found = [said[0]["Plan"]], []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if node.get("Index Name") == "docs_mrl":
+            found.append(node["Output"])
+    assert found
+    return found
+
+
+def test_a_distance_that_nobody_asks_for_is_not_computed(connection):
+    docs, rows = connection, clustered(3000, 32)
+    fill(docs, rows, column="vector(32)")
+    docs.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_l2_ops)")
+    docs.execute("SET enable_seqscan = off")
+    ordered = f"ORDER BY embedding <-> '{text(rows[0])}'"
+
+    dropped = "NULL::double precision"
+    for statement in (
+        f"SELECT id FROM docs {ordered} LIMIT 5",
+        f"SELECT * FROM (SELECT id FROM docs {ordered} LIMIT 5) AS d JOIN pg_am ON oid = d.id",
+        f"SELECT (SELECT sum(d.id) FROM (SELECT id FROM docs {ordered} LIMIT 5) AS d)",
+        f"(SELECT id FROM docs {ordered} LIMIT 5) UNION ALL (SELECT id FROM docs {ordered} LIMIT 5)",
+    ):
+        for output in outputs(docs, statement):
+            assert dropped in output, statement
+    for statement in (
+        f"SELECT id, embedding <-> '{text(rows[0])}' FROM docs {ordered} LIMIT 5",
+        f"SELECT id FROM docs {ordered} FETCH FIRST 5 ROWS WITH TIES",
+        f"SELECT id FROM docs {ordered}, id LIMIT 5",
+        f"SELECT DISTINCT ON (embedding <-> '{text(rows[0])}') id FROM docs {ordered} LIMIT 5",
+    ):
+        for output in outputs(docs, statement):
+            assert dropped not in output, statement
+    docs.execute("SET enable_indexscan = off")
+    by_scan = docs.execute(f"SELECT id FROM docs {ordered} LIMIT 5").fetchall()
+    docs.execute("RESET enable_indexscan; SET enable_seqscan = off")
+    assert docs.execute(f"SELECT id FROM docs {ordered} LIMIT 5").fetchall() == by_scan
