@@ -129,7 +129,7 @@ class Database:
             nesting_dims: The rising widths at which the model's vectors may be cut, the last dims.
             shortlist_dims: Width of the low-dim column; by default the narrowest nesting dims of at
                 least 128.
-            metric: "cosine", "inner_product" or "l2".
+            metric: A `Metric`, or its name.
             key_type: "bigint", "integer", "smallint", "uuid" or "text".
             columns: Metadata, name to SQL type.
             schema: Of the table; by default the first of the search path.

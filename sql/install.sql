@@ -154,14 +154,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '66f7db469525c92206e3bfff5cc7c167cf9805cf91f7a134fd332e6a6f484104'
+        AND checksum = '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '66f7db469525c92206e3bfff5cc7c167cf9805cf91f7a134fd332e6a6f484104',
+    '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -243,7 +243,7 @@ CREATE FUNCTION mrl.index_effort(c mrl.collection) RETURNS integer LANGUAGE sql 
 CREATE FUNCTION mrl.index_info(index regclass) RETURNS jsonb LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS '1dc92c868abaf5cdca13247ff49530f0';
 CREATE FUNCTION mrl.index_kind(c mrl.collection, kind text) RETURNS text LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'b3c903ef4f2bb88168692e6de3cb5693';
+    search_path=pg_catalog, pg_temp AS 'f009638b4a69dcb2b97029b603d87551';
 CREATE FUNCTION mrl.index_method(c mrl.collection, kind text, m integer, ef_construction integer)
     RETURNS text LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '2cc8f51d6c8be889064bfacb0e5ae9ca';

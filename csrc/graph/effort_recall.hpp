@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../store/store.hpp"
+#include "default_effort.hpp"
 
 namespace mrl {
 
@@ -22,9 +23,6 @@ struct EffortRecalls {
     std::uint32_t queries = 0;
     std::vector<EffortRecall> of;  // efforts rise
 };
-
-// An effort that stands for a look at all lines.
-constexpr std::uint32_t kScanEffort = UINT32_MAX;
 
 struct EffortOptions {
     std::size_t queries;                                 // rows that are asked for, at most

@@ -33,7 +33,7 @@ using FloatRows = void (*)(const float* query, const float* rows, size_t n, size
                            size_t dims, float* out);
 
 // Rows of int4 codes in two planes of two bits: a row has a line of 64 bytes for the high bits of
-// its 240 coordinates and one for the low bits (csrc/index/line_codes.hpp). Byte b of a line, b <
+// its 240 coordinates and one for the low bits (csrc/store/line_codes.hpp). Byte b of a line, b <
 // 60, holds coordinates b, 60 + b, 120 + b and 180 + b, from the lowest two bits up; then come two
 // float16: the addend and the factor of the row's score.
 constexpr size_t kLineBytes = 64;

@@ -29,16 +29,6 @@ static_assert(std::size(kEfforts) <= MRL_MOST_EFFORTS);
 constexpr float kMeasuredRecall = 0.99f;
 constexpr std::size_t kPromisedQueries = 2000;  // .995 and more can be proven by so many
 constexpr float kBeyond = 0.0005f;  // the bound is that far above the target: no need to go on
-// How far the default walks, as in process (mrl_db/engines/native/default_effort.py): .96 of what
-// so many rows say is off by some .005; fewer are asked where to compare them with all would take
-// long.
-constexpr std::size_t kFew = 500;  // rows of which a walk meets most
-constexpr std::size_t kAsked = 128, kLeastAsked = 32, kAskedShare = 16;
-constexpr double kCompared = 2e10;  // coordinates
-constexpr float kEnough = 0.96f;
-// Some twenty new lines a hop, and one that is walked to takes three times as long as one in a
-// scan.
-constexpr std::size_t kRowsPerHop = 60;
 
 // A backend's signals are handled in its own thread: helpers start with all of them blocked, and
 // the pool keeps them.
@@ -154,27 +144,24 @@ struct MrlBuild {
         for (const EffortRecall& each : measured.of)
             evidence.of[evidence.n++] = {each.effort, each.mean, each.lower};
         for (const EffortRecall& each : measured.of) {
-            if (each.effort < MRL_DEFAULT_EFFORT || chosen.recall >= kEnough) continue;
+            if (each.effort < MRL_DEFAULT_EFFORT || chosen.recall >= kEnoughRecall) continue;
             chosen = {measured.queries, each.effort, 0, each.mean};
         }
     }
 
     void choose(const Store& store, const std::function<void()>& tick) {
         const std::size_t n = store.rows.size();
-        if (n < kFew) return;
-        const auto compared = static_cast<std::size_t>(
-            kCompared / (static_cast<double>(n) * static_cast<double>(options.dims)));
-        std::vector<std::uint32_t> efforts{MRL_DEFAULT_EFFORT};
-        while (2 * kRowsPerHop * efforts.back() < n) efforts.push_back(2 * efforts.back());
-        efforts.push_back(kScanEffort);
+        const std::size_t queries = default_effort_queries(n, options.dims);
+        if (queries == 0) return;
         const EffortRecalls measured = measure_efforts(
-            store, {.queries = std::min({kAsked, n / kAskedShare, std::max(kLeastAsked, compared)}),
-                    .efforts = std::move(efforts),
-                    .keep = mrl_keep_of_effort,
-                    .scan_effort = n / (2 * MRL_LINES_A_HOP) + 1,
-                    .is_enough = [](const EffortRecall& each) { return each.mean >= kEnough; },
-                    .threads = options.threads,
-                    .tick = tick});
+            store,
+            {.queries = queries,
+             .efforts = default_efforts(MRL_DEFAULT_EFFORT, n),
+             .keep = mrl_keep_of_effort,
+             .scan_effort = n / (2 * MRL_LINES_A_HOP) + 1,
+             .is_enough = [](const EffortRecall& each) { return each.mean >= kEnoughRecall; },
+             .threads = options.threads,
+             .tick = tick});
         const EffortRecall& last = measured.of.back();
         const bool scans = last.effort == kScanEffort;
         const std::uint32_t effort =

@@ -25,7 +25,7 @@ if(pg_configs OR MRL_DB_NATIVE_TESTS)
     csrc/postgres/engine_link.cpp
     csrc/postgres/engine_search.cpp)
   set_target_properties(mrl_engine PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  target_compile_options(mrl_engine PRIVATE -Wall)
+  target_compile_options(mrl_engine PRIVATE -Wall -Werror=switch)
   target_link_libraries(mrl_engine PRIVATE mrl_paged)
 endif()
 foreach(pg_config ${pg_configs})

@@ -6,9 +6,8 @@
 // with no pin, no lock and no look into the table of buffers; and as all candidates are known, the
 // memory of the next ones is fetched meanwhile.
 //
-// What
-// cannot be read so, or is not plain (compressed, updated in place, a table without WAL or of another
-// access method), is read through the table's access method.
+// What cannot be read so, or is not plain (compressed, updated in place, in a table without WAL or
+// of another access method), is read through the table's access method.
 #include "in_place.h"
 #include "scan.h"
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "../graph/default_effort.hpp"
 #include "../store/store_file.hpp"
 #include "../system/thread_pool.hpp"
 #include "keys.hpp"
@@ -88,6 +89,10 @@ void define_index(py::module_& m) {
     m.def("about_file", &about_file, py::arg("path"), py::call_guard<WithoutGil>());
     m.attr("PROJECTION_DIMS") = kLineCoordinates;
     m.attr("BUILD_ROW_BYTES") = kBuildRowBytes;
+    m.attr("SCAN_EFFORT") = kScanEffort;
+    m.attr("ENOUGH_RECALL") = kEnoughRecall;
+    m.def("default_effort_queries", &default_effort_queries, py::arg("n"), py::arg("dims"));
+    m.def("default_efforts", &default_efforts, py::arg("first"), py::arg("n"));
     m.def("available_threads", &available_threads);
     m.def("measure_waits", [](bool measured) { measuring_waits = measured; }, py::arg("measured"));
     m.def("waited", [] { return py::make_tuple(waited.for_locks, waited.for_python); });
@@ -145,8 +150,9 @@ void define_index(py::module_& m) {
                     throw py::value_error("a prefix of " + std::to_string(dims) +
                                           " dims, the index has " + std::to_string(self.dims()));
                 }
-                if (precision != Precision::int8 && precision != Precision::bit)
-                    throw py::value_error("flat codes are int8 or bit");
+                if (!FlatCodes::keeps(precision))
+                    throw py::value_error(std::string("there are no flat codes of ") +
+                                          name_of(kPrecisions, precision));
                 if ((precision == Precision::bit && space == Space::prefix) != mean.has_value()) {
                     throw py::value_error("bit codes of a prefix take a mean, others none");
                 }

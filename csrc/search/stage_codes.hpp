@@ -1,5 +1,5 @@
 // What a stage looks at: one small class for each kind of codes, and the lookup that finds the
-// codes of a plan's stages. To add a precision is to add a class here and a case to check().
+// codes of a plan's stages. To add a precision is to add a class here and a case to make().
 //
 // Scores are those of rows.hpp; ids are numbers of rows, or slots where codes go by slot.
 #pragma once

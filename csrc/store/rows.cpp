@@ -209,19 +209,24 @@ void Rows::distances(const Kernels& kernels, const RowQuery& query, const std::u
         if (i + kAhead < n) fetch_vector(rows[i + kAhead]);
         const float* vector = vectors_.data() + rows[i] * dims_;
         float value;
-        if (metric_ == Metric::l2) {
-            kernels.squared_l2(query.values, vector, 1, dims_, dims_, &value);
-            out[i] = std::sqrt(static_cast<double>(value));
-            continue;
+        switch (metric_) {
+            case Metric::l2:
+                kernels.squared_l2(query.values, vector, 1, dims_, dims_, &value);
+                out[i] = std::sqrt(static_cast<double>(value));
+                break;
+            case Metric::inner_product:
+                kernels.inner_product(query.values, vector, 1, dims_, dims_, &value);
+                out[i] = -static_cast<double>(value);
+                break;
+            case Metric::cosine: {
+                kernels.inner_product(query.values, vector, 1, dims_, dims_, &value);
+                const double similarity =
+                    static_cast<double>(value) * inverse_norm_[rows[i]] / query.norm;
+                out[i] = std::isnan(similarity) ? similarity
+                                                : 1.0 - std::min(1.0, std::max(-1.0, similarity));
+                break;
+            }
         }
-        kernels.inner_product(query.values, vector, 1, dims_, dims_, &value);
-        if (metric_ == Metric::inner_product) {
-            out[i] = -static_cast<double>(value);
-            continue;
-        }
-        const double similarity = static_cast<double>(value) * inverse_norm_[rows[i]] / query.norm;
-        out[i] =
-            std::isnan(similarity) ? similarity : 1.0 - std::min(1.0, std::max(-1.0, similarity));
     }
 }
 
@@ -238,8 +243,14 @@ double Rows::distance_of_score(const RowQuery& query, float score) const {
 }
 
 double Rows::score_of_distance(const RowQuery& query, double distance) const {
-    if (metric_ == Metric::inner_product) return distance;
-    if (metric_ == Metric::cosine) return distance - 1.0;
+    switch (metric_) {
+        case Metric::cosine:
+            return distance - 1.0;
+        case Metric::inner_product:
+            return distance;
+        case Metric::l2:
+            break;
+    }
     return 0.5 * (distance * distance - query.norm * query.norm);
 }
 

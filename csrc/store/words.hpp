@@ -1,4 +1,5 @@
 // The words that plans, codes and files share, and the names by which Python and errors call them.
+// Files and pages have the words' numbers: a new one comes last.
 #pragma once
 
 #include <cstddef>

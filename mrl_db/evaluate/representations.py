@@ -179,26 +179,35 @@ def as_stored(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.flo
     int8 and int4 are equal steps, by each row's largest value. A bit is the sign about the mean,
     times what makes the inner product with the row itself right (RaBitQ, arXiv:2405.12497).
     """
-    if precision is Precision.float32:
-        return rows
-    if precision is Precision.float16:
-        return rows.astype(np.float16).astype(np.float32)
-    if precision is Precision.bit:
-        mean = rows.mean(axis=0)
-        centred = rows - mean
-        sums = np.abs(centred).sum(axis=1, keepdims=True)
-        factor = np.divide(
-            np.square(centred).sum(axis=1, keepdims=True),
-            sums,
-            out=np.zeros_like(sums),
-            where=sums > 0,
-        )
-        return np.asarray(mean + np.where(centred >= 0, factor, -factor), dtype=np.float32)
-    steps = 127 if precision is Precision.int8 else 7
+    match precision:
+        case Precision.float32:
+            return rows
+        case Precision.float16:
+            return rows.astype(np.float16).astype(np.float32)
+        case Precision.int8 | Precision.int4:
+            return _in_equal_steps(rows, 2 ** (precision.bits - 1) - 1)
+        case Precision.bit:
+            return _as_bits(rows)
+
+
+def _in_equal_steps(rows: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
     largest = np.abs(rows).max(axis=1, keepdims=True)
     scale = np.divide(steps, largest, out=np.zeros_like(largest), where=largest > 0)
     inverse = np.divide(largest, steps)
     return np.asarray(np.rint(rows * scale) * inverse, dtype=np.float32)
+
+
+def _as_bits(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean = rows.mean(axis=0)
+    centred = rows - mean
+    sums = np.abs(centred).sum(axis=1, keepdims=True)
+    factor = np.divide(
+        np.square(centred).sum(axis=1, keepdims=True),
+        sums,
+        out=np.zeros_like(sums),
+        where=sums > 0,
+    )
+    return np.asarray(mean + np.where(centred >= 0, factor, -factor), dtype=np.float32)
 
 
 def energy(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

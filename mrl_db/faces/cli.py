@@ -86,7 +86,9 @@ def ingest(
     id: Annotated[str, typer.Option(help="The column with the key.")] = "id",
     vector: Annotated[str, typer.Option(help="The column with the vectors.")] = "embedding",
     upsert: Annotated[bool, typer.Option(help="Replace rows whose key is there already.")] = False,
-    metric: Annotated[str, typer.Option(help="New ones: cosine, inner_product or l2.")] = "cosine",
+    metric: Annotated[
+        str, typer.Option(help=f"New ones: one of {', '.join(Metric.__members__)}.")
+    ] = "cosine",
     nesting_dims: Annotated[str | None, typer.Option(help="New ones: 64,128,768.")] = None,
     dsn: Dsn = None,
     home: Home = None,

@@ -49,7 +49,7 @@ class MrlDocumentStore:
             connection_string: Of the database; where the secret is empty, the embedded server.
             collection_name: Of the collection and its table.
             embedding_dimension: Dims of the embeddings.
-            metric: "cosine", "inner_product" or "l2".
+            metric: A `Metric`, or its name.
             columns: Metadata that get columns of their own, name to SQL type.
             definition: Further arguments of `Database.create_collection`: `nesting_dims`, …
         """

@@ -381,10 +381,13 @@ class MrlVectorStore(VectorStore):
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         """Returns what makes a number from 0 to 1 of a distance, for embeddings of unit length."""
-        if self.collection.metric is Metric.cosine:
-            return self._cosine_relevance_score_fn
-        l2 = self.collection.metric is Metric.l2
-        return self._euclidean_relevance_score_fn if l2 else lambda distance: -distance
+        match self.collection.metric:
+            case Metric.cosine:
+                return self._cosine_relevance_score_fn
+            case Metric.inner_product:
+                return lambda distance: -distance
+            case Metric.l2:
+                return self._euclidean_relevance_score_fn
 
 
 def _definition(

@@ -100,9 +100,12 @@ def similarities(distances: NDArray[np.float64], metric: Metric) -> list[float]:
 
     Cosine and inner product are what their names say; an L2 distance d is 1 / (1 + d).
     """
-    if metric is Metric.cosine:
-        similar = 1.0 - distances
-    else:
-        similar = -distances if metric is Metric.inner_product else 1.0 / (1.0 + distances)
+    match metric:
+        case Metric.cosine:
+            similar = 1.0 - distances
+        case Metric.inner_product:
+            similar = -distances
+        case Metric.l2:
+            similar = 1.0 / (1.0 + distances)
     listed: list[float] = similar.tolist()
     return listed

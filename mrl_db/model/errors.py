@@ -113,6 +113,10 @@ class PartlyWrittenError(MrlDbError, RuntimeError):
         super().__init__(message)
         self.batch_id, self.servers = batch_id, servers
 
+    def __reduce__(self) -> tuple[type[PartlyWrittenError], tuple[str, str, tuple[int, ...]]]:
+        """Says how it is made again in another process."""
+        return type(self), (str(self), self.batch_id, self.servers)
+
 
 class CommitUncertain(MrlDbError, ConnectionError):  # noqa: N818 - a state, not a mistake
     """The connection was lost after COMMIT was sent and before the server answered.

@@ -54,7 +54,7 @@ class Metric(Enum):
         Unit prefixes are ordered by inner product as by cosine, for less, and a zero prefix keeps
         its row.
         """
-        return "<->" if self is Metric.l2 else "<#>"
+        return (Metric.inner_product if self.normalised_prefix else self).operator
 
     @property
     def normalised_prefix(self) -> bool:
@@ -71,14 +71,16 @@ class Metric(Enum):
         >>> Metric.l2.distances(np.zeros(2), np.array([[3.0, 4.0]])).tolist()
         [5.0]
         """
-        if self is Metric.l2:
-            return np.asarray(np.linalg.norm(rows - query, axis=1), dtype=np.float64)
-        products = rows @ query
-        if self is Metric.inner_product:
-            return np.asarray(-products, dtype=np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosines = products / (np.linalg.norm(rows, axis=1) * np.linalg.norm(query))
-        return np.asarray(1.0 - np.clip(cosines, -1.0, 1.0), dtype=np.float64)
+        match self:
+            case Metric.cosine:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    cosines = rows @ query / (np.linalg.norm(rows, axis=1) * np.linalg.norm(query))
+                distances = 1.0 - np.clip(cosines, -1.0, 1.0)
+            case Metric.inner_product:
+                distances = -(rows @ query)
+            case Metric.l2:
+                distances = np.linalg.norm(rows - query, axis=1)
+        return np.asarray(distances, dtype=np.float64)
 
     def scores(
         self, queries: NDArray[np.float32], rows: NDArray[np.float32]
@@ -89,8 +91,10 @@ class Metric(Enum):
         """
         scores = -(queries @ rows.T)
         squares = np.einsum("ij,ij->i", rows, rows)
-        if self is Metric.cosine:
-            scores /= np.sqrt(squares)
-        elif self is Metric.l2:
-            scores += 0.5 * squares
-        return np.asarray(scores, dtype=np.float32)
+        match self:
+            case Metric.cosine:
+                return np.asarray(scores / np.sqrt(squares), dtype=np.float32)
+            case Metric.inner_product:
+                return np.asarray(scores, dtype=np.float32)
+            case Metric.l2:
+                return np.asarray(scores + 0.5 * squares, dtype=np.float32)

@@ -70,15 +70,24 @@ CREATE OR REPLACE FUNCTION mrl.index_kind(c mrl.collection, kind text)
 AS $$
 DECLARE
     most CONSTANT integer := 8000;  -- dims that an index of kind mrl takes
-    offered boolean := EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'mrl_db');
+    class text := mrl.full_operator_class(c);
+    offered boolean := EXISTS (
+        SELECT FROM pg_opclass AS o
+        JOIN pg_am AS m ON m.oid = o.opcmethod
+        WHERE m.amname = 'mrl' AND o.opcname = class
+    );
 BEGIN
     IF kind IS NULL OR kind NOT IN ('auto', 'mrl', 'hnsw') THEN
         RAISE EXCEPTION 'kind is "%", wanted auto, mrl or hnsw', kind USING ERRCODE = 'MR003';
     END IF;
-    IF kind = 'mrl' AND NOT offered THEN
+    IF kind = 'mrl' AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'mrl_db') THEN
         RAISE EXCEPTION 'this database has no extension "mrl_db", which an index of kind mrl needs'
             USING ERRCODE = 'MR004',
                 HINT = 'CREATE EXTENSION mrl_db, where the server has it; or use kind hnsw';
+    END IF;
+    IF kind = 'mrl' AND NOT offered THEN
+        RAISE EXCEPTION 'the extension "mrl_db" here has no operator class "%" for indexes', class
+            USING ERRCODE = 'MR004', HINT = 'use kind hnsw; or a newer mrl_db may have one';
     END IF;
     IF kind = 'mrl' AND c.dims > most THEN
         RAISE EXCEPTION 'collection "%" has % dims, an index of kind mrl takes %',
@@ -93,7 +102,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mrl.index_kind(mrl.collection, text) IS
-    'The kind of index to build: auto is mrl where the extension mrl_db is, else hnsw.';
+    'The kind of index to build: auto is mrl where the extension mrl_db is and knows the metric, '
+    'else hnsw.';
 
 CREATE OR REPLACE FUNCTION mrl.index_name(name text, kind text)
     RETURNS text

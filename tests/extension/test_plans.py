@@ -199,3 +199,18 @@ def test_without_the_extension_the_same_calls_build_hnsw(new_database, db):
     assert docs.index_kind == "hnsw"
     assert docs.search(ROWS[0, :8], k=2).ids.tolist() == [1, 2]
     assert sql(db, "SELECT current_setting('mrl.effort', true)") == [(None,)]
+
+
+def test_a_metric_that_the_extension_does_not_know_is_indexed_by_hnsw(new_database, db):
+    with psycopg.connect(new_database, autocommit=True) as session:
+        session.execute("ALTER EXTENSION mrl_db DROP OPERATOR CLASS vector_l2_ops USING mrl")
+        session.execute("DROP OPERATOR CLASS vector_l2_ops USING mrl")
+    docs = db.create_collection("docs", dims=8, metric="l2")
+    docs.add([1, 2], ROWS[:2, :8])
+
+    with pytest.raises(mrl_db.ServerError, match='no operator class "vector_l2_ops"'):
+        docs.create_index(kind="mrl")
+    docs.create_index()
+
+    assert docs.index_kind == "hnsw"
+    assert docs.search(ROWS[0, :8], k=2).ids.tolist() == [1, 2]

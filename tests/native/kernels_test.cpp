@@ -1,6 +1,7 @@
 // Every instruction set against plain loops, at every length, with rows that end at an unreadable
 // page. Run under ASan and UBSan.
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -102,11 +103,19 @@ void check_selection(const mrl::Kernels& kernels, std::size_t n, std::mt19937& r
     }
 }
 
+// What neither a set nor its base gives would be called at a null pointer.
+void check_that_none_lacks(const mrl::Kernels& kernels) {
+    const void* pointers[sizeof(mrl::Kernels) / sizeof(void*)];
+    std::memcpy(pointers, &kernels, sizeof pointers);
+    for (const void* each : pointers) CHECK(each != nullptr);
+}
+
 }  // namespace
 
 int main() {
     std::mt19937 random(20261121);
     for (const mrl::Kernels* kernels : mrl::available_kernels()) {
+        check_that_none_lacks(*kernels);
         for (std::size_t length = 0; length <= 300; ++length) {
             for (std::size_t pad : {0, 1, 5}) {
                 check_floats(*kernels, length, pad, random);

@@ -26,7 +26,11 @@ from interpreter import Interpreter, make
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
 ARM_MACHINE = "aarch64"
-ARM = ("scalar", "neon", "neon_dotprod")  # all that qemu's CPU runs
+sys.path.append(str(TESTS))
+
+from instruction_sets import SETS  # noqa: E402
+
+ARM = ("scalar", *SETS[ARM_MACHINE])  # all that qemu's CPU runs
 NEEDS = ("numpy", "platformdirs", "psycopg", "psycopg-pool", "rich", "typer")
 
 

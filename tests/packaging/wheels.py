@@ -19,28 +19,17 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+from instruction_sets import running  # noqa: E402
+
 ROWS = "1000"  # to build and search by every instruction set
-FEATURES = {  # in the words of /proc/cpuinfo
-    "scalar": "",
-    "avx2": "avx2 fma f16c popcnt",
-    "avx2_vnni": "avx2 fma f16c popcnt avx_vnni",
-    "avx512": "avx2 fma f16c popcnt avx512f avx512bw avx512vl avx512dq",
-    "avx512_vnni": "avx512f avx512bw avx512vl avx512dq avx512_vnni",
-    "avx512_icelake": "avx512f avx512bw avx512vl avx512dq avx512_vnni avx512_vpopcntdq",
-    "neon": "asimd",
-    "neon_dotprod": "asimd asimddp",
-}
 
 
 def sets_of_this_cpu() -> list[str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next(line for line in lines if line.startswith(("flags", "Features"))).split()
-    ours = "neon" if platform.machine() == "aarch64" else "avx"
-    return [
-        name
-        for name, needed in FEATURES.items()
-        if (name == "scalar" or name.startswith(ours)) and set(needed.split()) <= set(flags)
-    ]
+    return running(platform.machine(), set(flags))
 
 
 def output(*command: str | Path, folder: Path) -> str:

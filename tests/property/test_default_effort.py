@@ -1,4 +1,6 @@
-"""The truth that a default effort is measured by: how far the tenth nearest other row is."""
+"""What a default effort is measured by: how far the tenth nearest other row is; which are tried."""
+
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -53,3 +55,17 @@ def test_the_tenth_of_others_is_that_of_a_look_at_all(seed, metric, n, dims, cop
         else:
             assert tenth[number] - distances[9] <= slack
         assert tenth[number] >= distances[9] - 1e-9 * abs(distances[9]) - 1e-12
+
+
+@given(first=st.integers(1, 5000), n=st.integers(0, 10**8), dims=st.integers(1, 16_000))
+def test_efforts_double_up_to_a_scan_and_few_rows_ask_nothing(first, n, dims):
+    *walks, last = _kernels.default_efforts(first, n)
+    asked = _kernels.default_effort_queries(n, dims)
+
+    assert walks[0] == first
+    assert all(later == 2 * earlier for earlier, later in pairwise(walks))
+    assert last == _kernels.SCAN_EFFORT
+    assert len(walks) == 1 or 60 * walks[-1] < n  # lines that a walk reads
+    assert (asked == 0) == (n < 500)
+    assert asked <= min(128, n // 16)
+    assert asked <= 32 or asked * n * dims <= 4e10

@@ -1,6 +1,9 @@
 """The errors: public, caught as a caller would expect, and one for each SQLSTATE of ours."""
 
+import inspect
+import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +35,23 @@ def test_the_functions_raise_sqlstates_that_have_an_error():
     raised = {state for text in texts for state in re.findall(r"'(MR\d+)'", text)}
 
     assert raised == errors._OF_SQLSTATE.keys()
+
+
+def test_the_page_of_the_schema_has_each_sqlstate():
+    page = Path(__file__).parents[2] / "docs" / "schema.md"
+
+    assert set(re.findall(r"\bMR\d+", page.read_text())) == errors._OF_SQLSTATE.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_an_error_passes_from_process_to_process_whole(name):
+    """As concurrent.futures, Ray and Celery send it."""
+    values = {"parts": (1, 2), "batch_id": "b", "servers": (0,)}
+    own = inspect.signature(OURS[name]).parameters if "__init__" in vars(OURS[name]) else ()
+    error = OURS[name]("said", *(values[each] for each in own if each != "message"))
+
+    arrived = pickle.loads(pickle.dumps(error))
+
+    assert type(arrived) is OURS[name]
+    assert str(arrived) == "said"
+    assert vars(arrived) == vars(error)

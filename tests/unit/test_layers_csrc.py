@@ -69,3 +69,18 @@ def test_only_python_has_heard_of_python_and_only_system_of_operating_systems():
 
     assert speaks_python <= {"python"}
     assert asking <= {"system", "postgres"}
+
+
+def test_every_file_is_compiled_and_every_native_test_is_run():
+    top = ROOT.parent
+    build = "".join(
+        (top / name).read_text() for name in ("CMakeLists.txt", "csrc/postgres/extension.cmake")
+    )
+    compiled = set(re.findall(r"csrc/[\w/]+\.c(?:pp)?\b", build))
+    sets = re.findall(r"^ *mrl_instruction_set\((\w+)", build, re.MULTILINE)
+    compiled |= {f"csrc/kernels/{name}.cpp" for name in sets}
+    here = {path.relative_to(top).as_posix() for path in SOURCES if path.suffix in {".cpp", ".c"}}
+    run = re.search(r"foreach\(test ([\w ]+)\)", build)[1].split()
+
+    assert here - compiled == set()
+    assert {path.stem for path in (top / "tests" / "native").glob("*_test.cpp")} == set(run)

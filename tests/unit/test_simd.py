@@ -2,29 +2,17 @@ import glob
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 
 import pytest
+from instruction_sets import SETS, needs, running
 
 import mrl_db
 
-# Of each set: its base, and what it needs beside it, as Linux names it.
-SETS = {
-    "x86_64": {
-        "avx2": (None, {"avx2", "fma", "f16c", "popcnt"}),
-        "avx2_vnni": ("avx2", {"avx_vnni"}),
-        "avx512": ("avx2", {"avx512f", "avx512bw", "avx512vl", "avx512dq"}),
-        "avx512_vnni": ("avx512", {"avx512_vnni"}),
-        "avx512_icelake": ("avx512_vnni", {"avx512_vpopcntdq"}),
-    },
-    "aarch64": {"neon": (None, {"asimd"}), "neon_dotprod": ("neon", {"asimddp"})},
-}.get(platform.machine(), {})
-
-
-def needs(name):
-    base, added = SETS[name]
-    return added if base is None else added | needs(base)
+ROOT = pathlib.Path(__file__).parents[2]
+MACHINE = platform.machine()
 
 
 def run_with(name):
@@ -55,7 +43,7 @@ def test_an_unknown_instruction_set_fails_by_name():
     assert "scalar" in said
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", SETS.get(MACHINE, ()))
 def test_a_set_runs_or_its_refusal_names_what_the_cpu_lacks(name):
     said = run_with(name)
 
@@ -63,7 +51,7 @@ def test_a_set_runs_or_its_refusal_names_what_the_cpu_lacks(name):
         assert said == name
     else:
         assert f'"{name}", this CPU lacks ' in said
-        assert any(feature in said for feature in needs(name))
+        assert any(feature in said for feature in needs(MACHINE, name))
 
 
 @pytest.mark.parametrize("cpuinfo", glob.glob("/proc/cpuinfo"))
@@ -73,6 +61,17 @@ def test_what_runs_is_what_linux_says_the_cpu_has(cpuinfo):
         next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
     )
 
-    expected = [name for name in SETS if needs(name) <= flags]
+    assert mrl_db.available_simd() == tuple(running(MACHINE, flags))
 
-    assert mrl_db.available_simd() == ("scalar", *expected)
+
+def test_files_the_build_the_page_and_the_twin_name_the_same_sets():
+    if not (ROOT / "csrc" / "kernels").is_dir():
+        pytest.skip("not in a source tree")
+    twins = ["scalar", *(name for sets in SETS.values() for name in sets)]
+    files = (ROOT / "csrc" / "kernels").glob("*.cpp")
+    build = (ROOT / "CMakeLists.txt").read_text()
+    page = (ROOT / "docs" / "native.md").read_text().partition("## Instruction sets")[2]
+
+    assert {path.stem for path in files} == {*twins, "dispatch"}
+    assert re.findall(r"^ *mrl_instruction_set\((\w+)", build, re.M) == twins
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.M) == twins

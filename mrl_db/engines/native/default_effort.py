@@ -21,20 +21,14 @@ from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.postgres.catalog import CollectionInfo
 
-SCAN, SCAN_INT8 = 2**32 - 1, 2**32 - 2  # efforts that say: no walk, all rows by such codes
+# Efforts that say: no walk, all rows by such codes.
+SCAN, SCAN_INT8 = _kernels.SCAN_EFFORT, _kernels.SCAN_EFFORT - 1
 _K = 10
-_ASKED, _LEAST_ASKED = 128, 32  # rows, of …
-_SHARE = 16  # … so many times as many; and fewer where to compare them with all would take long
-_COMPARED = 4e10  # coordinates
 _BLOCK = 4096  # rows that are compared with all queries at once
-# Of a block's float32 products so many nearest are kept; their distances are true ones.
+# Of a block's float32 products so many nearest are kept; their distances are true ones. (ExactScan
+# takes twice the CPU, and one thread.)
 _NEAREST = 32
 _TIED = 1e-6  # of a distance: as far
-_FEW = 500  # rows of which a walk meets most
-_ENOUGH = 0.96  # of recall: what a mean of so many says is off by some .005
-# A hop reads some twenty new lines, and one that is walked to takes three times as long as one in a
-# scan (csrc/search/funnel_stages.cpp).
-_ROWS_PER_HOP = 60
 _SCANNED = 60  # rows that a scan passes on for ten answers
 
 
@@ -55,9 +49,9 @@ def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) ->
     """
     live, keys = index.live(None)
     n, dims = len(live), index.dims
-    if not index.has_graph or n < _FEW or not index.vector_bytes:
+    asked = _kernels.default_effort_queries(n, dims)
+    if not index.has_graph or not asked or not index.vector_bytes:
         return 0
-    asked = min(_ASKED, n // _SHARE, max(_LEAST_ASKED, int(_COMPARED / (n * dims))))
     drawn = np.unique(np.linspace(0, n - 1, asked).astype(np.uint32))
     queries = index.coordinates(live, drawn, 0, dims)
     if queries is None:
@@ -76,12 +70,10 @@ def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) ->
         found = index.search_many(queries, native_plan(plan), None, threads, False, hidden)[1]
         return float((found <= tenth[:, np.newaxis]).mean())
 
-    effort = graph_plan(dims=dims).effort
-    while recall(default_plan(dims, effort)) < _ENOUGH:
-        if effort == SCAN:
-            return SCAN_INT8
-        effort = 2 * effort if 2 * _ROWS_PER_HOP * effort < n else SCAN
-    return effort
+    for effort in _kernels.default_efforts(graph_plan(dims=dims).effort, n):
+        if recall(default_plan(dims, effort)) >= _kernels.ENOUGH_RECALL:
+            return effort
+    return SCAN_INT8
 
 
 def _tenth_of_others(

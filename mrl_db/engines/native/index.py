@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrl_db import _kernels, kernels
 from mrl_db.door import checked_choice, checked_count
 from mrl_db.engines.native.default_effort import measure_effort
-from mrl_db.engines.native.memory import check_memory, footprint
+from mrl_db.engines.native.memory import check_memory, footprint, has_flat_codes
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.lifetime import Ended
@@ -205,8 +205,9 @@ def check_plan(plan: Plan, info: CollectionInfo) -> None:
         )
     projected = min(info.dims, _kernels.PROJECTION_DIMS)
     for stage in plan.stages:
-        if stage.precision is Precision.float16:
-            why = "the native engine has bit, int4, int8 and float32 codes, no float16"
+        if stage.precision.value not in _kernels.Precision.__members__:
+            here = ", ".join(_kernels.Precision.__members__)
+            why = f"the native engine has codes of {here}, no {stage.precision.value}"
         elif stage.precision is Precision.int4 and stage.space != "projection":
             why = "int4 codes are of the projection"
         elif stage.precision is Precision.float32 and stage.space != "prefix":
@@ -235,20 +236,17 @@ def _add_codes(index: _kernels.Index, plan: Plan, threads: int) -> None:
     """Makes the codes that the plan's stages look at."""
     sample = index.sample(SAMPLE_ROWS)
     _check_lengths(sample)
-    projection, prefix = _kernels.Space.projection, _kernels.Space.prefix
     if any(stage.space == "projection" for stage in plan.stages):
         index.set_projection(*fit_projection(sample))
     if plan.route != "graph" and any(stage.precision is Precision.int4 for stage in plan.stages):
         index.add_line_codes(threads)
     for stage in plan.stages:
-        bits = stage.precision is Precision.bit
-        if stage.space == "projection":
-            if stage.precision is not Precision.int4:
-                precision = _kernels.Precision.bit if bits else _kernels.Precision.int8
-                index.add_flat_codes(projection, stage.dims, precision, None, threads)
-        elif bits:
+        if not has_flat_codes(stage, plan.dims):
+            continue
+        mean = None
+        if stage.precision is Precision.bit and stage.space == "prefix":
             cut = sample[:, : stage.dims]
             mean = cut.mean(axis=0) if len(cut) else cut.sum(axis=0)
-            index.add_flat_codes(prefix, stage.dims, _kernels.Precision.bit, mean, threads)
-        elif stage.precision is Precision.int8 and stage.dims < plan.dims:
-            index.add_flat_codes(prefix, stage.dims, _kernels.Precision.int8, None, threads)
+        precision = _kernels.Precision.__members__[stage.precision.value]
+        space = _kernels.Space.__members__[stage.space]
+        index.add_flat_codes(space, stage.dims, precision, mean, threads)

@@ -22,7 +22,7 @@ from mrl_db import _kernels
 from mrl_db.model.errors import MemoryLimitError
 from mrl_db.model.key import KEY_TYPES
 from mrl_db.model.metric import Metric
-from mrl_db.model.plan import Plan
+from mrl_db.model.plan import Plan, Stage
 from mrl_db.model.precision import Precision
 from mrl_db.postgres.catalog import CollectionInfo
 
@@ -58,22 +58,36 @@ def footprint(count: int, info: CollectionInfo, plan: Plan, *, in_memory: bool) 
     scale_and_square = 12 if info.metric is Metric.cosine else 8
     key = KEY_TYPES[info.key_type].size or _TEXT_KEY_BYTES
     a_row = -(-info.dims // 64) * 64 + scale_and_square + key + _MARK_BYTES
-    square = 4 if info.metric is Metric.l2 else 0
-    for stage in plan.stages:
-        width = _kernels.PROJECTION_DIMS if stage.space == "projection" else stage.dims
-        own_codes = stage.dims < info.dims or stage.space == "projection"
-        if stage.precision is Precision.int4:
-            a_row += _LINE_BYTES
-        elif stage.precision is Precision.bit:
-            a_row += -(-width // 64) * 8 + 6 + square
-        elif stage.precision is Precision.int8 and own_codes:
-            a_row += -(-width // 16) * 16 + 4 + square
+    a_row += sum(_code_bytes(stage, info) for stage in plan.stages)
     graph = plan.route == "graph"
     return Footprint(
         vectors=4 * info.dims * count if in_memory else 0,
         resident=int(count * (a_row + (_GRAPH_BYTES if graph else 0))) + 4 * table,
         building=_kernels.BUILD_ROW_BYTES * count if graph else 0,
     )
+
+
+def has_flat_codes(stage: Stage, dims: int) -> bool:
+    """Whether codes are made for this stage; others look at the rows' own, or at lines."""
+    return stage.precision is Precision.bit or (
+        stage.precision is Precision.int8 and (stage.space == "projection" or stage.dims < dims)
+    )
+
+
+def _code_bytes(stage: Stage, info: CollectionInfo) -> int:
+    """Bytes of a row that a stage adds."""
+    width = _kernels.PROJECTION_DIMS if stage.space == "projection" else stage.dims
+    square = 4 if info.metric is Metric.l2 else 0
+    match stage.precision:
+        case Precision.float32 | Precision.float16:
+            return 0
+        case Precision.int8:
+            own = -(-width // 16) * 16 + 4 + square
+            return own if has_flat_codes(stage, info.dims) else 0
+        case Precision.int4:
+            return _LINE_BYTES
+        case Precision.bit:
+            return -(-width // 64) * 8 + 6 + square
 
 
 def check_memory(needed: Footprint, count: int, max_memory: int | None) -> None:
