@@ -13,7 +13,6 @@
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
-#include "catalog/index.h"
 #include "utils/memutils.h"
 
 #define ROWS_AHEAD 4       // candidates whose rows are fetched, of those whose pages are
@@ -68,6 +67,7 @@ void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index) {
 // page may be any by now.
 static inline const ItemIdData* pointer_of(const char* page, OffsetNumber offset) {
     const ItemIdData* pointers = ((const PageHeaderData*)page)->pd_linp;
+
     for (int step = 0; step < 2; ++step) {
         if (offset < FirstOffsetNumber || offset > MOST_POINTERS) return NULL;
         if (!ItemIdIsRedirected(&pointers[offset - 1])) return &pointers[offset - 1];

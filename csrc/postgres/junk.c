@@ -12,7 +12,6 @@
 #include "nodes/makefuncs.h"
 #include "nodes/plannodes.h"
 #include "optimizer/planner.h"
-#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 static planner_hook_type next_planner = NULL;
