@@ -202,14 +202,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '3ba952681dbdf4fdf906f320c0298ed5174e84aa6cad36f332ecbd1ed5f9c1a6'
+        AND checksum = '55d518c860ec83106207550490a66fd70f72b8d7eb28b70cccec682796b79300'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    '3ba952681dbdf4fdf906f320c0298ed5174e84aa6cad36f332ecbd1ed5f9c1a6',
+    '55d518c860ec83106207550490a66fd70f72b8d7eb28b70cccec682796b79300',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -218,14 +218,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1'
+        AND checksum = 'ec4998b42e536daf31822345ab8f92fa341bcc85facae5b4f865f66d0ca7cf8f'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    '065ffeaab5b218914e8b6e4fcca937ef662e18746af6e99f954d4deb16ead0e1',
+    'ec4998b42e536daf31822345ab8f92fa341bcc85facae5b4f865f66d0ca7cf8f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -234,14 +234,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '2f74e2741c71917271845f02013872df7e130bbf2bc07c217a59c43d058ce531'
+        AND checksum = 'f9040f6ef83b90042c0660dfa89ba9d5ff252b2555cc92af8ebb7d677743cbe4'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '2f74e2741c71917271845f02013872df7e130bbf2bc07c217a59c43d058ce531',
+    'f9040f6ef83b90042c0660dfa89ba9d5ff252b2555cc92af8ebb7d677743cbe4',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

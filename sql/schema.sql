@@ -183,9 +183,9 @@ CREATE FUNCTION mrl.default_low_dims(nesting_dims integer[], dims integer) RETUR
     sql IMMUTABLE PARALLEL SAFE AS 'd602ed43e29e416ad9e9f49be35ecf27';
 CREATE FUNCTION mrl.default_plan(collection text, k integer, shortlist integer DEFAULT
     NULL::integer) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '35a5ca5d14b44b8cb226b201296db4b9';
-CREATE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0) RETURNS integer LANGUAGE
-    sql IMMUTABLE STRICT PARALLEL SAFE AS '7b862a03b5dfed2f536a7ab3c855a51a';
+    'b27853fe5b58adb78328d8eacba6e0d9';
+CREATE FUNCTION mrl.default_walk(candidates integer DEFAULT 0) RETURNS integer LANGUAGE sql
+    IMMUTABLE STRICT PARALLEL SAFE AS '467ddce60a14975c146331be69d1fd81';
 CREATE FUNCTION mrl.define_log(collection text) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'd6e0db8d6aeaf78f1d5b2c3d41498a6d';
 CREATE FUNCTION mrl.define_search(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
@@ -218,7 +218,7 @@ CREATE FUNCTION mrl.few_keys(news json, most integer) RETURNS text[] LANGUAGE pl
     STRICT SET search_path=pg_catalog, pg_temp AS 'd5e60bd76a51d778f1dad6aeeb16d88d';
 CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep text, filter text
     DEFAULT 'TRUE'::text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path=pg_catalog, pg_temp AS
-    '65aeb720db8d6b59eb8c063042081571';
+    '8d3057587b067c2e65b95178b014987b';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     '0aba36b047ae2139eb74b484c1bc3d7e';
@@ -331,7 +331,7 @@ CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries intege
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '0d4b9572dccb2cd77930c010558c5ffe';
+    '85e43c9e0b475c9fc41110f5ba815bf1';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql

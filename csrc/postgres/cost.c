@@ -59,10 +59,12 @@ static Selectivity answered_share(PlannerInfo* root, const IndexOptInfo* index) 
     return clauselist_selectivity(root, answered, index->rel->relid, JOIN_INNER, NULL);
 }
 
-// Of a walk that makes so many hops.
-static Cost walk_cost(double hops, double rows, double pages, double page_cost) {
-    double lines = Min(hops * MRL_LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows)),
-           codes = Min(Min(hops, MOST_CODES), pages);
+// Of a walk of an effort, made as wide as so many answers ask for.
+static Cost walk_cost(double effort, double answers, double rows, double pages, double page_cost) {
+    double hops = mrl_effort_for(effort, answers),
+           keep = Max(mrl_keep_of_effort((size_t)effort), MRL_KEEP_EACH * answers),
+           lines = Min(hops * MRL_LINES_A_HOP, rows) + Min(rows, 5.0 * sqrt(rows)),
+           codes = Min(Min(keep, MOST_CODES), pages);
 
     return lines * LINE_COST * cpu_operator_cost + codes * page_cost;
 }
@@ -71,8 +73,8 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
     double rows = Max(path->indexinfo->tuples, 1.0);
-    double hops = mrl_effort > 0 ? mrl_effort : Max(MRL_DEFAULT_EFFORT, mrl_least_effort);
-    double share, visits = 0, page_cost;
+    double effort = mrl_effort > 0 ? mrl_effort : Max(MRL_DEFAULT_EFFORT, mrl_least_effort);
+    double share, answers = 0, visits = 0, page_cost;
     Cost walk;
 
     if (path->indexorderbys == NIL) {  // a walk needs to know where to
@@ -93,10 +95,10 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
                                                      path->indexinfo->rel->relid, JOIN_INNER, NULL);
 
         passing = Min(share, Max(passing, 1 / rows));
-        hops = Max(hops, Min(rows, mrl_rows_to_visit(root->limit_tuples, 1 / passing)));
+        answers = Min(rows, root->limit_tuples / passing);
         visits = Min(rows * share, mrl_rows_to_visit(root->limit_tuples, share / passing));
     }
-    walk = walk_cost(hops, rows, path->indexinfo->pages, page_cost);
+    walk = walk_cost(effort, answers, rows, path->indexinfo->pages, page_cost);
     if (share < 1)
         walk = Min(walk, rows * (ITEM_COST + share) * cpu_operator_cost +
                              Min(rows * share, path->indexinfo->pages) * page_cost);

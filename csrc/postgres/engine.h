@@ -76,6 +76,17 @@ static inline size_t mrl_keep_of_effort(size_t effort) {
     return keep < 20 ? 20 : keep;
 }
 
+// An effort is for ten answers, and the row that asks for its neighbours. What a walk must make
+// for more to find as large a share of them; with MRL_KEEP_EACH candidates for each answer. Fitted
+// to 200,000 generated rows of 768 dims, 10 to 160 answers, efforts 32 to 180: the recall of more
+// answers is that of ten, or up to .02 off.
+#define MRL_FEW_ANSWERS 11
+#define MRL_KEEP_EACH 3
+static inline double mrl_effort_for(double effort, double answers) {
+    double more = answers - MRL_FEW_ANSWERS;
+    return more <= 0 ? effort : effort * (1 + 0.07 * more);
+}
+
 // Called from one thread at a time, not always the same; returns whether to stop.
 typedef bool (*MrlProgress)(void* state, double done, double total);
 

@@ -40,12 +40,12 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/build.c
     csrc/postgres/check.c
     csrc/postgres/cost.c
+    csrc/postgres/distances.c
     csrc/postgres/entries.c
     csrc/postgres/filter.c
     csrc/postgres/heap.c
     csrc/postgres/included.c
     csrc/postgres/insert.c
-    csrc/postgres/junk.c
     csrc/postgres/labels.c
     csrc/postgres/limit.c
     csrc/postgres/link.c

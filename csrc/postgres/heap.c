@@ -4,7 +4,8 @@
 // candidates is their distances, and a row's vector is the same for everybody: an index entry's
 // row, or the last of its HOT chain. So it is copied out of the buffer where its page was last,
 // with no pin, no lock and no look into the table of buffers; and as all candidates are known, the
-// memory of the next ones is fetched meanwhile.
+// memory of the next ones is fetched meanwhile. A filter is asked of the copy, where the row's
+// header says that the snapshot sees it: a filter may tell what it was asked of, or fail on it.
 //
 // What cannot be read so, or is not plain (compressed, updated in place, in a table without WAL or
 // of another access method), is read through the table's access method.
@@ -38,8 +39,7 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
     Relation heap = desc->heapRelation;
 
     if (!mrl_reads_in_place(heap) || !RelationNeedsWAL(heap) ||
-        heap->rd_tableam != GetHeapamTableAmRoutine() || scan->info != NULL ||
-        mrl_note_filters(scan->note))
+        heap->rd_tableam != GetHeapamTableAmRoutine() || scan->info != NULL)
         return false;
     if (index->heap_pages == NULL) {
         uint32 pages = LEAST_PAGES;
@@ -50,6 +50,12 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
         index->heap_mask = pages - 1;
     }
     if (scan->copy == NULL) scan->copy = MemoryContextAlloc(GetMemoryChunkContext(scan), BLCKSZ);
+    if (scan->copied_row == NULL && mrl_note_filters(scan->note)) {
+        MemoryContext before = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
+
+        scan->copied_row = MakeSingleTupleTableSlot(RelationGetDescr(heap), &TTSOpsHeapTuple);
+        MemoryContextSwitchTo(before);
+    }
     return true;
 }
 
@@ -92,30 +98,51 @@ static int copy_row(MrlScan* scan, const char* page, OffsetNumber offset) {
     return (int)item.lp_len;
 }
 
-// A row as it is now, in scan->copy, and its vector, which may be toasted. Returns MRL_UNSEEN where
-// the page cannot say it.
-static MrlPeeked copy_vector(IndexScanDesc desc, const MrlIndex* index, ItemPointer tid,
-                             Datum* value) {
+// Whether a snapshot sees a row, by what the row's header alone says for sure.
+static bool surely_sees(const Snapshot snapshot, const HeapTupleHeader row) {
+    return (row->t_infomask & HEAP_XMAX_INVALID) != 0 &&
+           (HeapTupleHeaderXminFrozen(row) ||
+            (HeapTupleHeaderXminCommitted(row) &&
+             TransactionIdPrecedes(HeapTupleHeaderGetRawXmin(row), snapshot->xmin)));
+}
+
+// Whether a copied row passes the plan's filter; MRL_UNSEEN where it may not be asked of it.
+static MrlPeeked ask_filter(IndexScanDesc desc, HeapTuple row) {
+    MrlScan* scan = desc->opaque;
+    bool passes;
+
+    if (!mrl_note_filters(scan->note)) return MRL_PEEKED;
+    if (scan->copied_row == NULL || !surely_sees(desc->xs_snapshot, row->t_data)) return MRL_UNSEEN;
+    passes =
+        mrl_row_passes(scan->note, ExecStoreHeapTuple(row, scan->copied_row, false /* to free */));
+    ExecClearTuple(scan->copied_row);
+    return passes ? MRL_PEEKED : MRL_GONE;
+}
+
+// A row as it is now, in scan->copy. Returns MRL_UNSEEN where the page cannot say it.
+static MrlPeeked copy_whole(IndexScanDesc desc, const MrlIndex* index, ItemPointer tid,
+                            HeapTuple row) {
     MrlScan* scan = desc->opaque;
     const RelFileLocator* locator = &desc->heapRelation->rd_locator;
     const BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
     const Buffer buffer = buffer_of(index, block);
-    HeapTupleData row = {0, *tid, RelationGetRelid(desc->heapRelation),
-                         (HeapTupleHeader)scan->copy};
     XLogRecPtr lsn;
-    bool null;
     int bytes;
 
     if (buffer <= 0 || !mrl_begin_quiet(locator, block, buffer, &lsn)) return MRL_UNSEEN;
     bytes = copy_row(scan, BufferGetPage(buffer), ItemPointerGetOffsetNumberNoCheck(tid));
     if (bytes < 0 || !mrl_was_quiet(locator, block, buffer, lsn)) return MRL_UNSEEN;
     if (bytes == 0) return MRL_GONE;
+    *row = (HeapTupleData){(uint32)bytes, *tid, RelationGetRelid(desc->heapRelation),
+                           (HeapTupleHeader)scan->copy};
     // What comes after it in its chain may have another vector, if the index is younger.
-    if ((row.t_data->t_infomask2 & HEAP_HOT_UPDATED) != 0) return MRL_UNSEEN;
-    row.t_len = (uint32)bytes;
-    *value = heap_getattr(&row, desc->indexRelation->rd_index->indkey.values[0],
-                          RelationGetDescr(desc->heapRelation), &null);
-    return null ? MRL_GONE : MRL_PEEKED;
+    return (row->t_data->t_infomask2 & HEAP_HOT_UPDATED) != 0 ? MRL_UNSEEN : MRL_PEEKED;
+}
+
+// Of a copied row the vector, which may be toasted.
+static Datum vector_of(IndexScanDesc desc, HeapTuple row, bool* null) {
+    return heap_getattr(row, desc->indexRelation->rd_index->indkey.values[0],
+                        RelationGetDescr(desc->heapRelation), null);
 }
 
 // Begins to fetch a row whose page is on its way.
@@ -132,13 +159,15 @@ static void fetch_row(const MrlAhead* row) {
 // Begins to fetch the toasted vector of a row that is there by now.
 static void fetch_toasted(IndexScanDesc desc, MrlIndex* index, const MrlAhead* row) {
     ItemPointerData tid;
+    HeapTupleData copy;
     Datum value;
+    bool null;
 
     if (row->page == NULL) return;
     mrl_words_to_tid(row->tail.tid, &tid);
-    if (copy_vector(desc, index, &tid, &value) == MRL_PEEKED &&
-        VARATT_IS_EXTERNAL(DatumGetPointer(value)))
-        mrl_fetch_toasted(desc, index, value);
+    if (copy_whole(desc, index, &tid, &copy) != MRL_PEEKED) return;
+    value = vector_of(desc, &copy, &null);
+    if (!null && VARATT_IS_EXTERNAL(DatumGetPointer(value))) mrl_fetch_toasted(desc, index, value);
 }
 
 // Reads the tails of the next candidates, and begins to fetch the pages of their rows.
@@ -180,8 +209,8 @@ void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
         i = scan->next_hit - scan->ahead_of;
         if (scan->next_hit + ROWS_AHEAD < scan->n_hits && i + ROWS_AHEAD < MRL_AHEAD)
             fetch_row(&scan->ahead[i + ROWS_AHEAD]);
-        if (scan->peeks_toast && scan->next_hit + TOASTED_AHEAD < scan->n_hits &&
-            i + TOASTED_AHEAD < MRL_AHEAD)
+        if (scan->peeks_toast && !mrl_note_filters(scan->note) &&
+            scan->next_hit + TOASTED_AHEAD < scan->n_hits && i + TOASTED_AHEAD < MRL_AHEAD)
             fetch_toasted(desc, index, &scan->ahead[i + TOASTED_AHEAD]);
         if (scan->ahead[i].known) {
             *tail = scan->ahead[i].tail;
@@ -191,14 +220,20 @@ void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
     mrl_read_tail(desc->indexRelation, index, scan->hits[scan->next_hit].slot, tail);
 }
 
-MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance) {
+// Reads a candidate: its TID is row->tid.
+MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, Waiting* row) {
     MrlScan* scan = desc->opaque;
-    Datum value;
-    MrlPeeked peeked = copy_vector(desc, index, tid, &value);
+    HeapTupleData copy;
+    MrlPeeked peeked = copy_whole(desc, index, &row->tid, &copy);
     struct varlena* vector;
     MemoryContext before;
+    Datum value;
+    bool null;
 
+    if (peeked == MRL_PEEKED) peeked = ask_filter(desc, &copy);
     if (peeked != MRL_PEEKED) return peeked;
+    value = vector_of(desc, &copy, &null);
+    if (null) return MRL_GONE;
     before = MemoryContextSwitchTo(scan->row_context);
     vector = VARATT_IS_EXTERNAL(DatumGetPointer(value)) ? mrl_peek_toasted(desc, index, value)
                                                         : PG_DETOAST_DATUM(value);
@@ -207,8 +242,9 @@ MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, dou
         mrl_index_type(desc->indexRelation)->dims(vector) != (int)index->meta.dims)
         peeked = MRL_UNSEEN;
     else
-        *distance = DatumGetFloat8(FunctionCall2Coll(scan->distance, scan->collation,
-                                                     PointerGetDatum(vector), scan->query));
+        row->distance = DatumGetFloat8(FunctionCall2Coll(scan->distance, scan->collation,
+                                                         PointerGetDatum(vector), scan->query));
+    row->value = mrl_toasted_value(value);
     MemoryContextSwitchTo(before);
     MemoryContextReset(scan->row_context);
     return peeked;

@@ -13,7 +13,7 @@
 //
 // A note lives as long as its plan's memory. Where there is none (the recheck of a locked row), the
 // scan begins as narrow as ever, and leaves all filtering to the executor.
-#include "filter.h"
+#include "scan.h"
 
 #include <math.h>
 
@@ -30,6 +30,7 @@ typedef struct MrlNote {
     bool filters;             // the scan's filter may be asked by us
     bool has_filter;          // the next is what it is
     MrlFilter* filter;        // what INCLUDE columns answer, or NULL
+    IndexScanDesc running;    // or NULL
     struct MrlNote* next;
 } Note;
 
@@ -140,9 +141,30 @@ void mrl_init_limit(void) {
     ExecutorStart_hook = start;
 }
 
+// The note of a scan that begins, or NULL.
 const MrlNote* mrl_note_of(IndexScanDesc desc) {
-    for (const Note* note = notes; note != NULL; note = note->next)
-        if (note->scan->iss_ScanDesc == desc) return note;
+    for (Note* note = notes; note != NULL; note = note->next) {
+        if (note->scan->iss_ScanDesc != desc) continue;
+        note->running = desc;
+        return note;
+    }
+    return NULL;
+}
+
+void mrl_scan_ends(IndexScanDesc desc) {
+    for (Note* note = notes; note != NULL; note = note->next)
+        if (note->running == desc) note->running = NULL;
+}
+
+// The scan that returned this value of a TOAST table last, or NULL.
+IndexScanDesc mrl_scan_that_returned(Oid toast, Oid value) {
+    for (const Note* note = notes; note != NULL; note = note->next) {
+        IndexScanDesc desc = note->running;
+
+        if (desc != NULL && ((const MrlScan*)desc->opaque)->row_out.value == value &&
+            desc->heapRelation->rd_rel->reltoastrelid == toast)
+            return desc;
+    }
     return NULL;
 }
 
@@ -152,20 +174,20 @@ double mrl_rows_to_visit(double k, double factor) {
     return (k + 2 * sqrt(k * (1 - 1 / factor))) * factor;
 }
 
-// How many of an index's rows will be read, about, or 0 where nothing says so; whether a filter
-// or a join makes it a matter of chance.
-double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance) {
+// How many of an index's rows are expected to be read, or 0 where nothing says so; `most`: where a
+// filter or a join makes it a matter of chance, how many are rarely exceeded, else 0.
+double mrl_rows_asked_for(const MrlNote* note, double slots, double* most) {
     const IndexScanState* scan;
-    double factor;
+    double factor, k;
 
-    *by_chance = false;
+    *most = 0;
     if (note == NULL || note->limit == NULL || note->limit->noCount) return 0;
     scan = note->scan;
     factor = note->factor;
     if (scan->ss.ps.qual != NULL) factor *= Max(1, slots / rows_of(&scan->ss.ps));
-    *by_chance = factor > 1;
-    return Min(mrl_rows_to_visit((double)(note->limit->count + note->limit->offset), factor),
-               slots);
+    k = (double)(note->limit->count + note->limit->offset);
+    if (factor > 1) *most = Min(mrl_rows_to_visit(k, factor), slots);
+    return Min(k * factor, slots);
 }
 
 // What INCLUDE columns answer of the scan's filter, with its values as they are now, or NULL.

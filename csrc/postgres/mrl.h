@@ -183,14 +183,14 @@ void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence);
 // limit.c
 typedef struct MrlNote MrlNote;
 void mrl_init_limit(void);
-const MrlNote* mrl_note_of(IndexScanDesc scan);  // or NULL
+const MrlNote* mrl_note_of(IndexScanDesc scan);
 double mrl_rows_to_visit(double k, double factor);
-double mrl_rows_asked_for(const MrlNote* note, double slots, bool* by_chance);
+double mrl_rows_asked_for(const MrlNote* note, double slots, double* most);
 bool mrl_note_filters(const MrlNote* note);
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
 
-// junk.c
-void mrl_init_junk(void);
+// distances.c
+void mrl_init_distances(void);
 
 // The access method.
 IndexBuildResult* mrl_build(Relation heap, Relation index, struct IndexInfo* info);

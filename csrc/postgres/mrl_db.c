@@ -95,7 +95,7 @@ void _PG_init(void) {
     MarkGUCPrefixReserved("mrl");
     mrl_init_pages();
     mrl_init_limit();
-    mrl_init_junk();
+    mrl_init_distances();
 }
 
 static bytea* options(Datum reloptions, bool validate) {

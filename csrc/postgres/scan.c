@@ -146,8 +146,7 @@ static bool read_candidates(IndexScanDesc desc) {
     while (scan->next_hit < scan->n_hits) {
         const MrlHit* hit = &scan->hits[scan->next_hit];
         struct MrlTail tail;
-        double distance;
-        ItemPointerData tid;
+        Waiting row;
 
         if (scan->phase == BY_LINES
                 ? scan->waiting.n > line_lag(scan)
@@ -156,9 +155,9 @@ static bool read_candidates(IndexScanDesc desc) {
         CHECK_FOR_INTERRUPTS();
         mrl_next_tail(desc, &tail);
         ++scan->read;
-        if (mrl_read_distance(desc, hit->slot, &tail, &distance, &tid)) {
+        if (mrl_read_row(desc, hit->slot, &tail, &row)) {
             ++scan->passed;
-            waiting_push(&scan->waiting, scan->context, (Waiting){distance, tid});
+            waiting_push(&scan->waiting, scan->context, row);
         }
         ++scan->next_hit;
     }
@@ -204,17 +203,19 @@ static bool next_round(IndexScanDesc desc) {
 // where they are very many.
 static void widen_first_walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    bool by_chance;
-    double rows = mrl_rows_asked_for(scan->note, mrl_scan_index(desc)->meta.slots, &by_chance);
+    const size_t effort = scan->effort, keep = scan->keep;
+    double most, rows = mrl_rows_asked_for(scan->note, mrl_scan_index(desc)->meta.slots, &most);
+    bool by_chance = most > 0;
 
     scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
-    if (rows <= scan->sound * scan->keep) return;
-    if (by_chance && rows > scan->sound * MOST_CODES) scan->phase = BY_LINES;
-    scan->keep = Max(scan->keep, (size_t)Min(rows / scan->sound + 1, MOST_CODES));
-    scan->effort = Max(scan->effort, by_chance ? rows : scan->keep);
+    most = Max(most, rows) / scan->sound;
+    if (rows <= MRL_FEW_ANSWERS && most <= keep) return;
+    if (by_chance && most > MOST_CODES) scan->phase = BY_LINES;
+    scan->keep = Max(keep, (size_t)Min(Max(MRL_KEEP_EACH * rows, most) + 1, MOST_CODES));
+    scan->effort = (size_t)Min(mrl_effort_for(effort, rows), scan->slots);
     if (!sees_half(scan)) {
-        scan->keep = Min(scan->keep, MOST_KEEP);
-        scan->effort = Min(scan->effort, MOST_EFFORT);
+        scan->keep = Max(keep, Min(scan->keep, MOST_KEEP));
+        scan->effort = Max(effort, Min(scan->effort, MOST_EFFORT));
     }
     scan->k = (size_t)Min(rows, scan->keep);
 }
@@ -299,28 +300,22 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
     desc->xs_recheck = false;
     desc->xs_recheckorderby = false;
     for (;;) {
-        double distance;
-        ItemPointerData tid;
-
         if (scan->phase == ENDED) return false;
         if (scan->phase == BY_DISTANCE) {
-            if (!mrl_next_sorted(scan, &distance, &tid)) {
+            if (!mrl_next_sorted(scan, &scan->row_out)) {
                 scan->phase = ENDED;
                 return false;
             }
         } else if (read_candidates(desc) && !walked_out(scan)) {
-            Waiting nearest = waiting_pop(&scan->waiting);
-
-            distance = nearest.distance;
-            tid = nearest.tid;
+            scan->row_out = waiting_pop(&scan->waiting);
         } else {
             next_round(desc);
             continue;
         }
-        if (distance < scan->last && mrl_strict_order) continue;
-        scan->last = Max(scan->last, distance);
+        if (scan->row_out.distance < scan->last && mrl_strict_order) continue;
+        scan->last = Max(scan->last, scan->row_out.distance);
         ++scan->returned;
-        desc->xs_heaptid = tid;
+        desc->xs_heaptid = scan->row_out.tid;
         return true;
     }
 }
@@ -347,6 +342,7 @@ void mrl_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, i
                     .fetch = scan->fetch,
                     .row = scan->row,
                     .copy = scan->copy,
+                    .copied_row = scan->copied_row,
                     .info = scan->info,
                     .estate = scan->estate};
 
@@ -364,10 +360,12 @@ void mrl_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, i
 void mrl_endscan(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
 
+    mrl_scan_ends(desc);
     if (scan->sorted != NULL) ExecDropSingleTupleTableSlot(scan->sorted);
     if (scan->sort != NULL) tuplesort_end(scan->sort);
     if (scan->fetch != NULL) table_index_fetch_end(scan->fetch);
     if (scan->row != NULL) ExecDropSingleTupleTableSlot(scan->row);
+    if (scan->copied_row != NULL) ExecDropSingleTupleTableSlot(scan->copied_row);
     if (scan->estate != NULL) FreeExecutorState(scan->estate);
     MemoryContextDelete(scan->row_context);
     MemoryContextDelete(scan->context);

@@ -48,13 +48,16 @@ typedef struct MrlScan {
     uint64* met;  // a bit for each slot that was a candidate before; NULL in the first round
 
     WaitingRows waiting;  // read, not yet returned
+    Waiting row_out;      // the one that was returned last
 
     bool peeks;       // vectors are read in place where that can be (heap.c)
     size_t ahead_of;  // the hit that ahead[0] is of
     MrlAhead ahead[MRL_AHEAD];
-    char* copy;            // of a row
-    bool peeks_toast;      // the same of toasted vectors (toast.c)
-    RelFileLocator toast;  // where they are
+    char* copy;                  // of a row
+    TupleTableSlot* copied_row;  // the same for the plan's filter
+    bool peeks_toast;            // toasted vectors are read in place, too (toast.c)
+    bool has_toast;              // the next is what it is
+    RelFileLocator toast;        // where they are
 
     Tuplesortstate* sort;
     TupleTableSlot* sorted;
@@ -74,15 +77,18 @@ static inline bool was_met(const MrlScan* scan, uint32 slot) {
 // limit.c
 MrlFilter* mrl_filter_of(const MrlNote* note, IndexScanDesc desc);
 double mrl_share_of(const MrlNote* note, double slots);
+IndexScanDesc mrl_scan_that_returned(Oid toast, Oid value);
+void mrl_scan_ends(IndexScanDesc desc);
 
 // heap.c
 typedef enum { MRL_PEEKED, MRL_GONE, MRL_UNSEEN } MrlPeeked;
 bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
-MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, ItemPointer tid, double* distance);
+MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, Waiting* row);
 
 // toast.c
+Oid mrl_toasted_value(Datum vector);
 bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index);
 struct varlena* mrl_peek_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted);
 void mrl_fetch_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted);
@@ -91,7 +97,6 @@ struct varlena* mrl_read_toasted(IndexScanDesc desc, MrlIndex* index, Datum toas
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);
 MrlIndex* mrl_scan_index(IndexScanDesc desc);
-bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail,
-                       double* distance, ItemPointer tid);
+bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, Waiting* row);
 void mrl_sort_rest(IndexScanDesc desc);
-bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid);
+bool mrl_next_sorted(MrlScan* scan, Waiting* row);

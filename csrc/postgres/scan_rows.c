@@ -45,11 +45,10 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
     return values[0];
 }
 
-// The row of a slot with this tail: its TID in the index, and its distance. Returns false when the
-// scan's snapshot surely sees none, or when it does not pass the plan's filter. The executor looks
-// at what is returned by the snapshot itself.
-bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail,
-                       double* distance, ItemPointer tid) {
+// The row of a slot with this tail. Returns false when the scan's snapshot surely sees none, or
+// when it does not pass the plan's filter. The executor looks at what is returned by the snapshot
+// itself.
+bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, Waiting* row) {
     MrlScan* scan = desc->opaque;
     ItemPointerData version;
     bool again = false, null;
@@ -57,14 +56,14 @@ bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* ta
     Datum value;
 
     if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
-    mrl_words_to_tid(tail->tid, tid);
-    version = *tid;
+    mrl_words_to_tid(tail->tid, &row->tid);
+    version = row->tid;
     if (scan->filter != NULL && scan->phase != BY_FILTER &&
         !mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slot))
         return false;
     ++scan->visited;
     if (scan->peeks) {
-        MrlPeeked peeked = mrl_peek_row(desc, mrl_scan_index(desc), tid, distance);
+        MrlPeeked peeked = mrl_peek_row(desc, mrl_scan_index(desc), row);
 
         if (peeked != MRL_UNSEEN) return peeked == MRL_PEEKED;
     }
@@ -74,14 +73,16 @@ bool mrl_read_distance(IndexScanDesc desc, uint32 slot, const struct MrlTail* ta
     if (!mrl_row_passes(scan->note, scan->row)) return false;
     before = MemoryContextSwitchTo(scan->row_context);
     value = read_value(desc, &null);
+    row->value = null ? InvalidOid : mrl_toasted_value(value);
     if (!null && scan->peeks_toast && VARATT_IS_EXTERNAL(DatumGetPointer(value))) {
         struct varlena* vector = mrl_read_toasted(desc, mrl_scan_index(desc), value);
 
         if (vector != NULL) value = PointerGetDatum(vector);
     }
-    *distance = null || scan->unordered ? 0
-                                        : DatumGetFloat8(FunctionCall2Coll(
-                                              scan->distance, scan->collation, value, scan->query));
+    row->distance = null || scan->unordered
+                        ? 0
+                        : DatumGetFloat8(FunctionCall2Coll(scan->distance, scan->collation, value,
+                                                           scan->query));
     MemoryContextSwitchTo(before);
     MemoryContextReset(scan->row_context);
     return !null;
@@ -107,16 +108,15 @@ void mrl_sort_rest(IndexScanDesc desc) {
     in = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
     for (uint32 slot = 0; slot < slots; ++slot) {
         struct MrlTail tail;
-        double distance;
-        ItemPointerData tid;
+        Waiting row;
 
         CHECK_FOR_INTERRUPTS();
         if (was_met(scan, slot)) continue;
         mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), slot, &tail);
-        if (!mrl_read_distance(desc, slot, &tail, &distance, &tid)) continue;
+        if (!mrl_read_row(desc, slot, &tail, &row)) continue;
         ExecClearTuple(in);
-        in->tts_values[0] = Float8GetDatum(distance);
-        in->tts_values[1] = PointerGetDatum(&tid);
+        in->tts_values[0] = Float8GetDatum(row.distance);
+        in->tts_values[1] = PointerGetDatum(&row.tid);
         in->tts_isnull[0] = in->tts_isnull[1] = false;
         ExecStoreVirtualTuple(in);
         tuplesort_puttupleslot(scan->sort, in);
@@ -125,11 +125,12 @@ void mrl_sort_rest(IndexScanDesc desc) {
     MemoryContextSwitchTo(before);
 }
 
-bool mrl_next_sorted(MrlScan* scan, double* distance, ItemPointer tid) {
+bool mrl_next_sorted(MrlScan* scan, Waiting* row) {
     bool null;
 
     if (!tuplesort_gettupleslot(scan->sort, true, false, scan->sorted, NULL)) return false;
-    *distance = DatumGetFloat8(slot_getattr(scan->sorted, 1, &null));
-    *tid = *(ItemPointer)DatumGetPointer(slot_getattr(scan->sorted, 2, &null));
+    row->distance = DatumGetFloat8(slot_getattr(scan->sorted, 1, &null));
+    row->tid = *(ItemPointer)DatumGetPointer(slot_getattr(scan->sorted, 2, &null));
+    row->value = InvalidOid;
     return true;
 }

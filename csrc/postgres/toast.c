@@ -40,13 +40,18 @@ static inline bool is_at(const MrlChunk* place, Oid value, int32 number) {
     return place->value == value && place->number == number && place->buffer > 0;
 }
 
-// Whether values of a table may be read in place; its TOAST table is opened for the search.
-bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index) {
-    MrlScan* scan = desc->opaque;
-    Oid toast = desc->heapRelation->rd_rel->reltoastrelid;
-    Relation rel;
+// The number of a value in its TOAST table, or InvalidOid.
+Oid mrl_toasted_value(Datum vector) {
+    struct varatt_external pointer;
 
-    if (!OidIsValid(toast)) return false;
+    if (!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(vector))) return InvalidOid;
+    VARATT_EXTERNAL_GET_POINTER(pointer, DatumGetPointer(vector));
+    return pointer.va_valueid;
+}
+
+// Whether values of a table may be read in place.
+bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index) {
+    if (!OidIsValid(desc->heapRelation->rd_rel->reltoastrelid)) return false;
     if (index->chunks == NULL) {
         uint32 chunks = LEAST_CHUNKS;
 
@@ -54,9 +59,6 @@ bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index) {
         index->chunks = MemoryContextAllocZero(index->context, sizeof(MrlChunk) * (Size)chunks);
         index->chunk_mask = chunks - 1;
     }
-    rel = table_open(toast, AccessShareLock);
-    scan->toast = rel->rd_locator;
-    table_close(rel, AccessShareLock);
     return true;
 }
 
@@ -65,6 +67,22 @@ static bool is_plain(Datum value, struct varatt_external* pointer) {
     if (!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value))) return false;
     VARATT_EXTERNAL_GET_POINTER(*pointer, DatumGetPointer(value));
     return !VARATT_EXTERNAL_IS_COMPRESSED(*pointer);
+}
+
+// Whether a value may be read in place: a search that meets one asks where its TOAST table is.
+static bool is_peeked_at(IndexScanDesc desc, const MrlIndex* index, Datum value,
+                         struct varatt_external* pointer) {
+    MrlScan* scan = desc->opaque;
+
+    if (!scan->peeks_toast || index->chunks == NULL || !is_plain(value, pointer)) return false;
+    if (!scan->has_toast) {
+        Relation rel = table_open(desc->heapRelation->rd_rel->reltoastrelid, AccessShareLock);
+
+        scan->toast = rel->rd_locator;
+        scan->has_toast = true;
+        table_close(rel, AccessShareLock);
+    }
+    return true;
 }
 
 static struct varlena* new_value(const struct varatt_external* pointer) {
@@ -124,7 +142,7 @@ struct varlena* mrl_peek_toasted(IndexScanDesc desc, MrlIndex* index, Datum toas
     struct varatt_external pointer;
     struct varlena* value;
 
-    if (!scan->peeks_toast || index->chunks == NULL || !is_plain(toasted, &pointer)) return NULL;
+    if (!is_peeked_at(desc, index, toasted, &pointer)) return NULL;
     value = new_value(&pointer);
     for (int32 number = 0; number < chunks_of(&pointer); ++number)
         if (!copy_chunk(scan, place_of(index, pointer.va_valueid, number), &pointer, number,
@@ -135,10 +153,9 @@ struct varlena* mrl_peek_toasted(IndexScanDesc desc, MrlIndex* index, Datum toas
 
 // Begins to fetch the chunks of a vector into the caches.
 void mrl_fetch_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted) {
-    const MrlScan* scan = desc->opaque;
     struct varatt_external pointer;
 
-    if (!scan->peeks_toast || index->chunks == NULL || !is_plain(toasted, &pointer)) return;
+    if (!is_peeked_at(desc, index, toasted, &pointer)) return;
     for (int32 number = 0; number < chunks_of(&pointer); ++number) {
         const MrlChunk* place = place_of(index, pointer.va_valueid, number);
         const ChunkRow* row;
@@ -196,13 +213,12 @@ static int read_chunks(MrlIndex* index, Relation rel, const struct varatt_extern
 // The same value through the TOAST table's index, so that it is read in place the next time. NULL
 // where that is another's business: what is not toasted, or not plain, or not whole.
 struct varlena* mrl_read_toasted(IndexScanDesc desc, MrlIndex* index, Datum toasted) {
-    const MrlScan* scan = desc->opaque;
     struct varatt_external pointer;
     struct varlena* value;
     Relation rel;
     int read;
 
-    if (!scan->peeks_toast || index->chunks == NULL || !is_plain(toasted, &pointer)) return NULL;
+    if (!is_peeked_at(desc, index, toasted, &pointer)) return NULL;
     value = new_value(&pointer);
     rel = table_open(pointer.va_toastrelid, AccessShareLock);
     read = read_chunks(index, rel, &pointer, value);

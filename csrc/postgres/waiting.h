@@ -10,6 +10,7 @@
 typedef struct Waiting {
     double distance;
     ItemPointerData tid;
+    Oid value;  // of the vector in its TOAST table, or InvalidOid
 } Waiting;
 
 typedef struct WaitingRows {

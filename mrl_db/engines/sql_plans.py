@@ -20,7 +20,8 @@ _WIDER = (1.0, 1.4)  # efforts, times the least, for shorter lists
 _WALK_SHARE = 0.6
 _LIKELY = 200  # an effort or a keep that is often enough
 _LIKELY_WALK = 64  # the same of an index of kind mrl: its codes are of all dims
-_LEAST_WALK, _MOST_WALK = 16, 4096  # beyond, a scan of the index walks no further by itself
+# For ten answers: for more the index walks farther by itself, up to the greatest.
+_LEAST_WALK, _MOST_WALK = 16, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class SqlPlanSpace:
         """Returns a dearer (scale > 1) or cheaper form of a plan."""
         if plan.route == "mrl":
             effort = math.ceil(plan.effort * scale)
-            return self._full_walk(min(_MOST_WALK, max(self._least_walk, effort)))
+            return self._full_walk(min(_MOST_WALK, max(_LEAST_WALK, effort)))
         # pgvector begins anew for more rows than the effort.
         effort = min(MAX_EFFORT, math.ceil(plan.effort * scale))
         most = min(self.rows, effort) if plan.walks else self._most_scanned
@@ -136,18 +137,8 @@ class SqlPlanSpace:
     def _most_scanned(self) -> int:
         return min(self.rows, MAX_RANK)
 
-    @property
-    def _least_walk(self) -> int:
-        """The least effort whose walk gives a row more than k; below it, a scan walks again.
-
-        A walk has 10 + effort / 8 candidates, at least 20, and the first six of ten go out
-        (csrc/postgres/scan.c). The row more is there for rows as queries.
-        """
-        candidates = math.ceil((self.k + 1) / 0.6)
-        return _LEAST_WALK if candidates <= 20 else 8 * (candidates - 10)
-
     def _walks(self, ratio: float) -> list[int]:
-        return steps(min(self._least_walk, _MOST_WALK), _MOST_WALK, ratio)
+        return steps(_LEAST_WALK, _MOST_WALK, ratio)
 
     def _full_walk(self, effort: int) -> Plan:
         return Plan("mrl", effort, (Stage(self.dims, Precision.float32, self.k),))

@@ -40,6 +40,14 @@ COMMENT ON FUNCTION mrl_log_change() IS
     'Writes the change log of the schema mrl, for the triggers that mrl.log_changes() makes. Arguments: the key''s column, and '
     'the column of mrl.change for its type';
 
+CREATE FUNCTION mrl_known_distance("any", "any")
+    RETURNS double precision
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_known_distance("any", "any") IS
+    'The function of a distance''s operator, in plans that order by it: an index has it already';
+
 CREATE FUNCTION mrl_vector_cosine(internal)
     RETURNS internal
     LANGUAGE c

@@ -18,21 +18,15 @@ COMMENT ON FUNCTION mrl.default_effort(integer) IS
     'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW '
     'returns no more rows than that, and takes 1,000 at most.';
 
-CREATE OR REPLACE FUNCTION mrl.default_walk(k integer, candidates integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION mrl.default_walk(candidates integer DEFAULT 0)
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    -- A walk of the index has 10 + effort / 8 candidates, at least 20, and the first six of ten go
-    -- out before the scan walks again (csrc/postgres/scan.c): k + 1 shall be among them.
-    RETURN least(
-        100000,
-        greatest(
-            64,
-            CASE WHEN k > 11 THEN 8 * ceil((k::bigint + 1) / 0.6)::bigint - 80 END,
-            8 * candidates::bigint - 80)
-    )::integer;
-COMMENT ON FUNCTION mrl.default_walk(integer, integer) IS
-    'mrl.effort for k answers where nothing was measured, with at least so many candidates that '
-    'are ordered by their full vectors.';
+    -- A walk of the index has 10 + effort / 8 candidates, at least 20, and walks farther by itself
+    -- for many answers (csrc/postgres/engine.h).
+    RETURN least(100000, greatest(64, 8 * candidates::bigint - 80))::integer;
+COMMENT ON FUNCTION mrl.default_walk(integer) IS
+    'mrl.effort where nothing was measured, with at least so many candidates that are ordered by '
+    'their full vectors.';
 
 CREATE OR REPLACE FUNCTION mrl.index_effort(c mrl.collection)
     RETURNS integer
@@ -91,7 +85,7 @@ BEGIN
     IF EXISTS (SELECT FROM mrl.indexes(c) AS i WHERE i.kind = 'mrl') THEN
         RETURN jsonb_build_object(
             'route', 'mrl',
-            'effort', greatest(mrl.index_effort(c), mrl.default_walk(k, coalesce(shortlist, 0))),
+            'effort', greatest(mrl.index_effort(c), mrl.default_walk(coalesce(shortlist, 0))),
             'stages', jsonb_build_array(
                 jsonb_build_object(
                     'space', 'prefix', 'dims', c.dims, 'precision', 'float32', 'keep', k)));

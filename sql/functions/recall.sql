@@ -60,7 +60,7 @@ DECLARE
         coalesce(
             (plan ->> 'effort')::integer,
             CASE plan ->> 'route'
-                WHEN 'mrl' THEN mrl.default_walk(k)
+                WHEN 'mrl' THEN mrl.default_walk()
                 ELSE mrl.default_effort(keep)
             END));
     prefix text := mrl.filled(mrl.stage_distance(c, first), plan, '$1', '$2', '$2');

@@ -276,12 +276,12 @@ AS $$
         VARIADIC ARRAY[
             query, k, filter, '',
             CASE plan ->> 'route'
-                -- 0: as far as the index walks by itself, and for many answers at least so far.
+                -- 0: as far as the index walks by itself; for a long shortlist at least so far.
                 WHEN 'mrl' THEN format(
-                    'CASE WHEN (%1$s > 11 OR %2$s > 0) AND pg_catalog.set_config('
-                    '''mrl.least_effort'', mrl.default_walk(%1$s, %2$s)::text, true) IS NULL '
+                    'CASE WHEN %1$s > 0 AND pg_catalog.set_config('
+                    '''mrl.least_effort'', mrl.default_walk(%1$s)::text, true) IS NULL '
                     'THEN NULL ELSE 0 END',
-                    k, keep)
+                    keep)
                 ELSE format('mrl.default_effort(greatest(%s, %s))', keep, k)
             END
         ] || array_fill(keep, ARRAY[jsonb_array_length(plan -> 'stages')]))

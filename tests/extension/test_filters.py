@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import psycopg
 import pytest
-from extension.tables import clustered, composed, fill, plan, text
+from extension.tables import clustered, composed, fill, plan, recall, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -136,3 +138,63 @@ def test_a_filter_may_search_other_indexes(docs):
     docs.execute("SET enable_indexscan = off; SET enable_seqscan = on")
     assert len(by_index) == 12
     assert by_index == distances(docs, statement)
+
+
+def test_a_filter_is_not_asked_of_rows_that_the_snapshot_does_not_see(docs):
+    """Rows are read in place: their own headers say whether they are seen."""
+    ordered = f"ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 10"
+    statement = f"SELECT id FROM docs WHERE 1000 / (kind - 2000) < 0 {ordered}"
+    dsn = docs.info.dsn
+    with psycopg.connect(dsn, autocommit=True) as writer, psycopg.connect(dsn) as early:
+        early.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM docs LIMIT 1")
+        early.execute("SET LOCAL enable_seqscan = off; SET LOCAL mrl.effort = 4000")
+        expected = docs.execute(statement).fetchall()
+        insert = f"INSERT INTO docs VALUES (9000, 2000, '{text(QUERIES[0])}')"
+        for end in ("ROLLBACK", "COMMIT"):
+            writer.execute(f"BEGIN; {insert}")
+            for _ in range(2):
+                assert docs.execute(statement).fetchall() == expected
+            writer.execute(end)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            docs.execute(statement)
+        for session in (docs, writer):  # whoever looks at a row notes on it that it was committed
+            session.execute("SELECT count(*) FROM docs")
+        for _ in range(3):
+            assert early.execute(statement).fetchall() == expected
+        writer.execute("DELETE FROM docs WHERE kind = 2000")
+        for _ in range(3):
+            assert docs.execute(statement).fetchall() == expected
+            assert early.execute(statement).fetchall() == expected
+
+
+def test_filtered_rows_are_read_in_place_too(docs):
+    """A search asks the buffer manager for the rows that it returns, not for all that it looks at."""
+    statement = (
+        "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) SELECT id FROM docs WHERE kind < 500"
+        f" ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 10"
+    )
+    docs.execute("VACUUM docs")
+    docs.execute("SET mrl.effort = 64")
+    pages = {}
+    for access in ("unpinned", "pinned"):
+        docs.execute(f"SET mrl.page_access = {access}")
+        for _ in range(2):
+            (said,) = docs.execute(statement).fetchone()
+        pages[access] = said[0]["Plan"]["Shared Hit Blocks"] + said[0]["Plan"]["Shared Read Blocks"]
+
+    assert pages["unpinned"] < 10 + 15 < pages["pinned"]
+
+
+def test_as_large_a_share_of_many_rows_is_found_as_of_ten(connection):
+    made = np.random.default_rng(3).standard_normal((30_060, 200)).astype(np.float32)
+    made /= np.sqrt(1 + np.arange(200) / 4)
+    fill(connection, made[60:], column="vector(200)")
+    connection.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)")
+    connection.execute("ANALYZE docs; SET mrl.effort = 64")
+    queries = made[:60]
+
+    ten = recall(connection, queries, 10)
+
+    assert 0.85 < ten < 0.95
+    assert recall(connection, queries, 30) >= ten
+    assert recall(connection, queries, 10, where="kind < 500") >= ten

@@ -96,12 +96,12 @@ def test_candidates_meet_and_the_least_is_tight(name):
     assert not walks or min(plan.effort for plan in walks) <= 60 * 1.11
 
 
-def test_a_walk_of_our_index_finds_all_answers_at_once():
-    """Below that effort a scan walks again, for a row as query sooner than for others."""
-    for k, least_effort in ((10, 16), (11, 16), (12, 96), (100, 1272)):
+def test_a_walk_of_our_index_begins_as_short_for_many_answers():
+    """The index itself walks farther for them."""
+    for k in (10, 100):
         first = next(iter(sql(kinds=("mrl",), k=k).ladder()))
 
-        assert (first.route, first.effort, len(first.stages)) == ("mrl", least_effort, 1)
+        assert (first.route, first.effort, len(first.stages)) == ("mrl", 16, 1)
         assert sql(kinds=("mrl",), k=k).scaled(first, 0.1) == first
 
 
