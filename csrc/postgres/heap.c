@@ -45,8 +45,7 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
         uint32 pages = LEAST_PAGES;
 
         while (pages < MOST_PAGES && pages < index->meta.slots) pages *= 2;
-        index->heap_pages =
-            MemoryContextAllocZero(index->context, sizeof(MrlHeapPage) * (Size)pages);
+        index->heap_pages = mrl_alloc_zeros(index->context, sizeof(MrlHeapPage) * (Size)pages);
         index->heap_mask = pages - 1;
     }
     if (scan->copy == NULL) scan->copy = MemoryContextAlloc(GetMemoryChunkContext(scan), BLCKSZ);

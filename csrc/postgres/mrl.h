@@ -92,6 +92,7 @@ typedef struct MrlIndex {
     MrlReader* reader;
     MrlPageRef* pages[MRL_SECTIONS];
     uint32 known[MRL_SECTIONS];       // pages that are in `pages`
+    int64 shift;                      // from the block of a page that was found to its buffer
     BlockNumber chain[MRL_SECTIONS];  // of the directory: where the last of them is listed
     uint32 entries;                   // of those that the pages list: how many the reader has
     BlockNumber entry_page;           // where the last of them is listed
@@ -105,6 +106,7 @@ typedef struct MrlIndex {
 } MrlIndex;
 
 void mrl_init_pages(void);
+void* mrl_alloc_zeros(MemoryContext context, Size bytes);
 MrlIndex* mrl_open(Relation rel);
 extern uint64 mrl_opens;  // counts them
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);

@@ -139,10 +139,35 @@ MrlIndex* mrl_open(Relation rel) {
     return index;
 }
 
+// Memory of zeros that is had page by page, as it is written to. It is freed with the context.
+void* mrl_alloc_zeros(MemoryContext context, Size bytes) {
+    MemoryContextCallback* callback = MemoryContextAllocZero(context, sizeof *callback);
+    void* memory = calloc(1, bytes);
+
+    if (memory == NULL) ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+    callback->func = free;
+    callback->arg = memory;
+    MemoryContextRegisterResetCallback(context, callback);
+    return memory;
+}
+
 // Reading in place
 
 static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
     return mrl_state_of(&index->locator, ref->block, ref->buffer) != 0;
+}
+
+// Pages that were written one after the other lie so in buffers, mostly: one that was never looked
+// for may be as far from its number as the one that was found last. So a connection's first search
+// asks the table of buffers for few of them.
+static bool is_guessed(const MrlIndex* index, MrlPageRef* ref) {
+    const int64 guess = (int64)ref->block + index->shift;
+
+    if (guess < 1 || guess > NBuffers ||
+        mrl_state_of(&index->locator, ref->block, (Buffer)guess) == 0)
+        return false;
+    ref->buffer = (Buffer)guess;
+    return true;
 }
 
 // Copies a part of a page without a pin. Returns false where the page is not where it was last.
@@ -168,7 +193,8 @@ static uint32 find_pages(void* self, int section, const uint32* pages, uint32 n,
         MrlPageRef* ref = &index->pages[section][pages[i]];
 
         frames[i] = 0;
-        if (pages[i] >= index->known[section] || ref->buffer <= 0 || !is_there(index, ref)) {
+        if (pages[i] >= index->known[section] ||
+            !(ref->buffer > 0 ? is_there(index, ref) : is_guessed(index, ref))) {
             ++missing;
             continue;
         }
@@ -216,9 +242,12 @@ Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number) {
 
     if (number >= index->known[section]) read_directory(rel, index, section);
     ref = ref_of(rel, index, section, number);
+    if (ref->buffer == InvalidBuffer && !RelationUsesLocalBuffers(rel)) is_guessed(index, ref);
     if (ref->buffer == InvalidBuffer ||
-        !ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, ref->block, ref->buffer))
+        !ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, ref->block, ref->buffer)) {
         ref->buffer = ReadBuffer(rel, ref->block);
+        index->shift = (int64)ref->buffer - ref->block;
+    }
     return ref->buffer;
 }
 

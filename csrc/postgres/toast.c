@@ -56,7 +56,7 @@ bool mrl_peeks_at_toast(IndexScanDesc desc, MrlIndex* index) {
         uint32 chunks = LEAST_CHUNKS;
 
         while (chunks < MOST_CHUNKS && chunks / CHUNKS_A_ROW < index->meta.slots) chunks *= 2;
-        index->chunks = MemoryContextAllocZero(index->context, sizeof(MrlChunk) * (Size)chunks);
+        index->chunks = mrl_alloc_zeros(index->context, sizeof(MrlChunk) * (Size)chunks);
         index->chunk_mask = chunks - 1;
     }
     return true;
