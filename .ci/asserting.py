@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    if (folder / "share" / "extension" / "vector.control").exists():
+    if (folder / "share" / "postgresql" / "extension" / "vector.control").exists():
         return
     architecture = run("dpkg", "--print-architecture").strip()
     archive = Archive(folder / ".apt", "deb-src", (STABLE,), architecture)
