@@ -208,9 +208,9 @@ static void widen_first_walk(IndexScanDesc desc) {
     bool by_chance = most > 0;
 
     scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
-    most = Max(most, rows) / scan->sound;
+    most = Min(Max(most, rows) / scan->sound, scan->slots);
     if (rows <= MRL_FEW_ANSWERS && most <= keep) return;
-    if (by_chance && most > MOST_CODES) scan->phase = BY_LINES;
+    if (by_chance && most > Max(keep, MOST_CODES)) scan->phase = BY_LINES;
     scan->keep = Max(keep, (size_t)Min(Max(MRL_KEEP_EACH * rows, most) + 1, MOST_CODES));
     scan->effort = (size_t)Min(mrl_effort_for(effort, rows), scan->slots);
     if (!sees_half(scan)) {

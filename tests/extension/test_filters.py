@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import psycopg
 import pytest
-from extension.tables import clustered, composed, fill, plan, recall, text
+from extension.tables import both_answers, clustered, composed, fill, plan, recall, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -198,3 +198,15 @@ def test_as_large_a_share_of_many_rows_is_found_as_of_ten(connection):
     assert 0.85 < ten < 0.95
     assert recall(connection, queries, 30) >= ten
     assert recall(connection, queries, 10, where="kind < 500") >= ten
+
+
+def test_an_effort_that_looks_at_all_rows_orders_them_whatever_the_planner_expects(connection):
+    """It takes hardly any row to pass, and a third does."""
+    made = np.random.default_rng(3).standard_normal((11_005, 300)).astype(np.float32)
+    fill(connection, made[5:], column="vector(300)")
+    connection.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)")
+    connection.execute("ANALYZE docs; SET mrl.effort = 100000")
+
+    for query in made[:5]:
+        by_index, by_scan = both_answers(connection, query, 200, "id % 3 = 0")
+        assert by_index == by_scan
