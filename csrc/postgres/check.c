@@ -193,7 +193,9 @@ static void check_entries(const Checking* checking) {
     size_t n;
     const uint32_t* slots = mrl_reader_entries(checking->index->reader, &n);
 
-    if (n == 0 && checking->index->meta.linked != 0) DAMAGED(checking, "no walk begins anywhere");
+    // One whose rows had all gone when its graph was made has slots, and nothing to walk to.
+    if (n == 0 && checking->index->meta.fitted >= MRL_LEAST_FITTED)
+        DAMAGED(checking, "no walk begins anywhere");
     for (size_t i = 0; i < n; ++i)
         if (slots[i] >= checking->index->meta.linked ||
             (checking->flags[slots[i]] & MRL_ROW_FREE) != 0)
@@ -256,10 +258,12 @@ static void check_heap(Checking* checking, Relation heap) {
     UnregisterSnapshot(snapshot);
 }
 
-// Opens what a user names as an index of kind mrl.
+// Opens what a user names as an index of kind mrl; NULL where it went meanwhile, as one that is
+// replaced does between its name and its number.
 Relation mrl_open_named(Oid oid, LOCKMODE lock) {
-    Relation rel = relation_open(oid, lock);
+    Relation rel = try_relation_open(oid, lock);
 
+    if (rel == NULL) return NULL;
     if (rel->rd_rel->relkind != RELKIND_INDEX || rel->rd_indam->amgettuple != mrl_gettuple)
         ereport(ERROR,
                 (errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -310,6 +314,8 @@ Datum mrl_check_index(PG_FUNCTION_ARGS) {
     check_owner(oid);
     heap = table_open(IndexGetRelation(oid, false), lock);
     rel = mrl_open_named(oid, lock);
+    if (rel == NULL)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("index %u is gone", oid)));
     // Expressions and predicates are the owner's code.
     owner = heap->rd_rel->relowner;
     GetUserIdAndSecContext(&user, &context);
@@ -327,15 +333,19 @@ Datum mrl_check_index(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(mrl_index_info);
 Datum mrl_index_info(PG_FUNCTION_ARGS) {
     Relation rel = mrl_open_named(PG_GETARG_OID(0), AccessShareLock);
-    MrlIndex* index = mrl_open(rel);
-    const struct MrlMeta* meta = &index->meta;
+    MrlIndex* index;
+    const struct MrlMeta* meta;
     TupleDesc columns;
-    const MrlChosen* chosen = mrl_reader_chosen(index->reader);
+    const MrlChosen* chosen;
     Datum values[14];
     bool nulls[14] = {false};
     size_t entries;
     int n = 0;
 
+    if (rel == NULL) PG_RETURN_NULL();
+    index = mrl_open(rel);
+    meta = &index->meta;
+    chosen = mrl_reader_chosen(index->reader);
     if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "mrl_index_info returns a row");
     mrl_reader_entries(index->reader, &entries);

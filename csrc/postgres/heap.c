@@ -34,6 +34,18 @@ static inline Buffer buffer_of(const MrlIndex* index, BlockNumber block) {
     return place_of(index, block)->buffer;
 }
 
+// Memory of zeros that is had page by page, as it is written to. It is freed with the context.
+void* mrl_alloc_zeros(MemoryContext context, Size bytes) {
+    MemoryContextCallback* callback = MemoryContextAllocZero(context, sizeof *callback);
+    void* memory = calloc(1, bytes);
+
+    if (memory == NULL) ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+    callback->func = free;
+    callback->arg = memory;
+    MemoryContextRegisterResetCallback(context, callback);
+    return memory;
+}
+
 bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
     MrlScan* scan = desc->opaque;
     Relation heap = desc->heapRelation;
@@ -66,6 +78,24 @@ void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index) {
     *place_of(index, ItemPointerGetBlockNumber(&scan->row->tts_tid)) =
         (MrlHeapPage){ItemPointerGetBlockNumber(&scan->row->tts_tid),
                       ((BufferHeapTupleTableSlot*)scan->row)->buffer};
+}
+
+static void fetch_page(const char* page, Buffer buffer, OffsetNumber offset) {
+    __builtin_prefetch(GetBufferDescriptor(buffer - 1));
+    __builtin_prefetch(page);
+    __builtin_prefetch(&((const PageHeaderData*)page)->pd_linp[offset]);
+}
+
+// Begins to fetch the page of a row that a walk has met.
+void mrl_expect_row(const MrlIndex* index, const struct MrlTail* tail) {
+    ItemPointerData tid;
+    Buffer buffer;
+
+    mrl_words_to_tid(tail->tid, &tid);
+    buffer = buffer_of(index, ItemPointerGetBlockNumberNoCheck(&tid));
+    if (buffer > 0)
+        fetch_page(BufferGetPage(buffer), buffer,
+                   Min(ItemPointerGetOffsetNumberNoCheck(&tid), MOST_POINTERS));
 }
 
 // The line pointer of a row, or of the row that it leads to. NULL where there cannot be one: the
@@ -189,9 +219,7 @@ static void look_ahead(IndexScanDesc desc, MrlIndex* index) {
         if (buffer <= 0) continue;
         row->page = BufferGetPage(buffer);
         row->offset = Min(ItemPointerGetOffsetNumberNoCheck(&tid), MOST_POINTERS);
-        __builtin_prefetch(GetBufferDescriptor(buffer - 1));
-        __builtin_prefetch(row->page);
-        __builtin_prefetch(&((const PageHeaderData*)row->page)->pd_linp[row->offset]);
+        fetch_page(row->page, buffer, row->offset);
     }
     for (size_t i = 0; i < Min(n, ROWS_AHEAD); ++i) fetch_row(&scan->ahead[i]);
 }
@@ -217,6 +245,21 @@ void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
         }
     }
     mrl_read_tail(desc->indexRelation, index, scan->hits[scan->next_hit].slot, tail);
+}
+
+// Pins the page of a row that is returned, where it was last: the executor's look at the row begins
+// with the page that the scan's fetch has pinned, and asks the table of buffers for no other.
+void mrl_pin_returned(IndexScanDesc desc, MrlIndex* index, ItemPointer tid) {
+    IndexFetchHeapData* fetch = (IndexFetchHeapData*)desc->xs_heapfetch;
+    const BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+    const Buffer buffer = buffer_of(index, block);
+
+    if (fetch == NULL || buffer <= 0 || buffer == fetch->xs_cbuf ||
+        !ReadRecentBuffer(desc->heapRelation->rd_locator, MAIN_FORKNUM, block, buffer))
+        return;
+    if (BufferIsValid(fetch->xs_cbuf)) ReleaseBuffer(fetch->xs_cbuf);
+    fetch->xs_cbuf = buffer;
+    heap_page_prune_opt(desc->heapRelation, buffer);
 }
 
 // Reads a candidate: its TID is row->tid.

@@ -106,7 +106,6 @@ typedef struct MrlIndex {
 } MrlIndex;
 
 void mrl_init_pages(void);
-void* mrl_alloc_zeros(MemoryContext context, Size bytes);
 MrlIndex* mrl_open(Relation rel);
 extern uint64 mrl_opens;  // counts them
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
@@ -119,6 +118,10 @@ void mrl_init_page(Page page, int section, uint32 number);
 MrlIndex* mrl_search(Relation rel, MrlIndex* index, const float* query, MrlSearch search);
 void mrl_check_status(MrlStatus status, const char* doing);
 void mrl_write_index(Relation rel, ForkNumber fork, const MrlBuild* build);
+
+// heap.c
+void* mrl_alloc_zeros(MemoryContext context, Size bytes);
+void mrl_expect_row(const MrlIndex* index, const struct MrlTail* tail);
 
 // labels.c
 struct MrlLabel* mrl_label(Page page);

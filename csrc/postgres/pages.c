@@ -139,18 +139,6 @@ MrlIndex* mrl_open(Relation rel) {
     return index;
 }
 
-// Memory of zeros that is had page by page, as it is written to. It is freed with the context.
-void* mrl_alloc_zeros(MemoryContext context, Size bytes) {
-    MemoryContextCallback* callback = MemoryContextAllocZero(context, sizeof *callback);
-    void* memory = calloc(1, bytes);
-
-    if (memory == NULL) ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-    callback->func = free;
-    callback->arg = memory;
-    MemoryContextRegisterResetCallback(context, callback);
-    return memory;
-}
-
 // Reading in place
 
 static inline bool is_there(const MrlIndex* index, const MrlPageRef* ref) {
@@ -224,6 +212,10 @@ static bool unmoved_pages(void* self, int section, const uint32* pages, uint32 n
         }
     }
     return true;
+}
+
+static void expect_row(void* self, const struct MrlTail* tail) {
+    mrl_expect_row(((Host*)self)->index, tail);
 }
 
 static MrlPageRef* ref_of(Relation rel, MrlIndex* index, int section, uint32 number) {
@@ -340,7 +332,7 @@ static bool search_once(Relation rel, MrlIndex* index, const float* query, MrlSe
     bool in_place = mrl_reads_in_place(rel) && NBuffers < MOST_FRAMES;
     Host host = {.index = index};
     struct MrlPageHost pages = {&host, (const uint8*)BufferBlocks, in_place ? find_pages : NULL,
-                                unmoved_pages};
+                                unmoved_pages, expect_row};
     MrlAnswer answer = MRL_READ;
     MrlStatus status;
     int attempts = 0;

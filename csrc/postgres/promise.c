@@ -65,10 +65,13 @@ void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence) {
 PG_FUNCTION_INFO_V1(mrl_promise);
 Datum mrl_promise(PG_FUNCTION_ARGS) {
     Relation rel = mrl_open_named(PG_GETARG_OID(0), AccessShareLock);
-    MrlIndex* index = mrl_open(rel);
-    const MrlEvidence* evidence = mrl_reader_evidence(index->reader);
+    const MrlEvidence* evidence;
+    MrlIndex* index;
     StringInfoData json;
 
+    if (rel == NULL) PG_RETURN_NULL();
+    index = mrl_open(rel);
+    evidence = mrl_reader_evidence(index->reader);
     if (evidence->n == 0) {
         index_close(rel, AccessShareLock);
         PG_RETURN_NULL();

@@ -316,6 +316,7 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
         scan->last = Max(scan->last, scan->row_out.distance);
         ++scan->returned;
         desc->xs_heaptid = scan->row_out.tid;
+        if (scan->peeks) mrl_pin_returned(desc, mrl_scan_index(desc), &desc->xs_heaptid);
         return true;
     }
 }

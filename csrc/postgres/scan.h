@@ -86,6 +86,7 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
 MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, Waiting* row);
+void mrl_pin_returned(IndexScanDesc desc, MrlIndex* index, ItemPointer tid);
 
 // toast.c
 Oid mrl_toasted_value(Datum vector);

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct MrlTail;
+
 struct MrlPageHost {
     void* self;
     const uint8_t* base;  // frame f begins at base + (f - 1) * MRL_PAGE_BYTES
@@ -14,6 +16,8 @@ struct MrlPageHost {
     // Whether all still are where they were found.
     bool (*unmoved)(void* self, int section, const uint32_t* pages, uint32_t n,
                     const uint32_t* frames);
+    // A row may be read soon, or NULL.
+    void (*expect)(void* self, const struct MrlTail* tail);
 };
 
 // What a search waits for: that these pages can be found, or, with `copies`, `bytes` bytes of each

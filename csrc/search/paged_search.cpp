@@ -275,6 +275,7 @@ void PagedSearch::use_rows() {
                                      meta_->dims, &product);
         MrlTail tail;
         std::memcpy(&tail, at(i) + mrl_tail_at(meta_, met_[i] % meta_->rows_per_page), sizeof tail);
+        if (host_.expect != nullptr) host_.expect(host_.self, &tail);
         const float base = source_->rows.metric() == Metric::l2 ? 0.5f * tail.square : 0.0f;
         hits[i] = {met_[i],
                    sortable(base - row_query_.scale * tail.scale * static_cast<float>(product)),

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psycopg
 import pytest
-from extension.tables import clustered, exact, fill, nearest, recall
+from extension.conftest import check_indexes
+from extension.tables import both_answers, clustered, exact, fill, nearest, recall
 
 DIMS = 48
 ROWS = clustered(4000, DIMS)
@@ -134,3 +135,23 @@ def test_a_crash_after_slots_were_used_again(extension_server, new_database):
         assert sorted(nearest(session, QUERIES[0], 9000, "<->")) == sorted(
             exact(session, QUERIES[0], 9000, "<->")
         )
+
+
+def test_an_index_whose_rows_have_all_gone_takes_new_ones(connection):
+    fill(connection, clustered(2000, 16, seed=1), column="vector(16)")
+    connection.execute("CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops)")
+    later, made = clustered(2600, 16, seed=2), 0
+
+    connection.execute("DELETE FROM docs")
+    connection.execute("VACUUM docs")
+    check_indexes(connection)
+    for n in (0, 3, 700, 1300, 2600):
+        fill(connection, later[made:n], first=5000 + made)
+        made = n
+        for again in range(2):
+            check_indexes(connection)
+            for query in later[::400]:
+                by_index, by_scan = both_answers(connection, query, 10)
+                assert by_index == by_scan, (n, again)
+            connection.execute("VACUUM docs")
+            connection.execute("VACUUM docs")
