@@ -21,19 +21,6 @@ FLAGS = "-O2 -g -fno-omit-frame-pointer"
 LEFT_OUT = ("icu", "readline")  # nothing here asks for them
 
 
-def source(archive: Archive, name: str) -> Path:
-    """Returns the folder with the sources of a package."""
-    folder = archive.folder / name
-    if not folder.exists():
-        files = archive.folder / "files"
-        files.mkdir(exist_ok=True)
-        archive.run("source", "--download-only", name, folder=files)
-        (tarball,) = files.glob(f"{name}_*.orig.tar.*[!c]")
-        folder.mkdir()
-        run("tar", "xf", tarball, "-C", folder, "--strip-components=1")
-    return folder
-
-
 def main() -> None:
     """Makes the server and its extensions where they were not."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -43,7 +30,7 @@ def main() -> None:
         return
     architecture = run("dpkg", "--print-architecture").strip()
     archive = Archive(folder / ".apt", "deb-src", (STABLE,), architecture)
-    server, vector = (source(archive, name) for name in SOURCES)
+    server, vector = map(archive.source, SOURCES)
     left_out = [f"--without-{name}" for name in LEFT_OUT]
     options = ("-q", f"--prefix={folder}", "--enable-cassert", *left_out, f"CFLAGS={FLAGS}")
     run("env", "-C", server, "./configure", *options)

@@ -42,6 +42,18 @@ class Archive:
         settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         subprocess.run(["apt-get", "-qq", *settings, *arguments], check=True, cwd=folder)
 
+    def source(self, package: str) -> Path:
+        """Returns the folder with the sources of a package."""
+        folder = self.folder / package
+        if not folder.exists():
+            files = self.folder / "files"
+            files.mkdir(exist_ok=True)
+            self.run("source", "--download-only", package, folder=files)
+            (tarball,) = files.glob(f"{package}_*.orig.tar.*[!c]")
+            folder.mkdir()
+            subprocess.run(["tar", "xf", tarball, "-C", folder, "--strip-components=1"], check=True)
+        return folder
+
 
 def mirror() -> str:
     """Returns where this machine has Debian from."""

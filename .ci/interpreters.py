@@ -30,19 +30,6 @@ LIBRARIES = (  # of a Python that is unpacked
 PROBE = "import ssl, ctypes, zlib, sqlite3, sys; print(sys.version.replace(chr(10), ' '))"
 
 
-def sources(archive: Archive, number: str) -> Path:
-    """Returns the folder with the sources of a version, such as 3.14."""
-    folder = archive.folder / number
-    if not folder.exists():
-        files = archive.folder / "files"
-        files.mkdir(exist_ok=True)
-        archive.run("source", "--download-only", f"python{number}", folder=files)
-        (tarball,) = files.glob(f"python{number}_*.orig.tar.xz")
-        folder.mkdir()
-        run("tar", "xf", tarball, "-C", folder, "--strip-components=1")
-    return folder
-
-
 def unpacked(version: str, folder: Path, architecture: str) -> Path:
     """Unpacks the program that the unstable release has of a version; returns it."""
     name = f"python{version}"
@@ -80,7 +67,7 @@ def pip_for(source: Path, folder: Path) -> str:
 
 def compiled(version: str, folder: Path, archive: Archive) -> Path:
     """Compiles and installs a version; returns its program."""
-    source = sources(archive, version.removesuffix("t"))
+    source = archive.source(f"python{version.removesuffix('t')}")
     work = archive.folder / f"build-{version}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

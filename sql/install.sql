@@ -202,14 +202,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/plans'
-        AND checksum = '55d518c860ec83106207550490a66fd70f72b8d7eb28b70cccec682796b79300'
+        AND checksum = '8b76a142ffd9463653d097416e00273ac93fd02f86fbb5f86a2e4f5160418216'
 ) AS missing \gset
 \if :missing
 \ir functions/plans.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/plans',
-    '55d518c860ec83106207550490a66fd70f72b8d7eb28b70cccec682796b79300',
+    '8b76a142ffd9463653d097416e00273ac93fd02f86fbb5f86a2e4f5160418216',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -18,6 +18,14 @@ COMMENT ON FUNCTION mrl.default_effort(integer) IS
     'hnsw.ef_search for a shortlist of this length where nothing was measured: pgvector''s HNSW '
     'returns no more rows than that, and takes 1,000 at most.';
 
+DO $$
+BEGIN
+    IF to_regprocedure('mrl.default_walk(integer, integer)') IS NOT NULL THEN
+        DROP FUNCTION mrl.default_walk(integer, integer);  -- from before indexes saw a LIMIT
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION mrl.default_walk(candidates integer DEFAULT 0)
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
