@@ -11,7 +11,7 @@
 // a sequential scan, is taken where it is cheaper.
 //
 // What INCLUDE columns answer of a filter is asked before the table is looked at: fewer rows come
-// out of the index, and where few do, looking at all values may be cheaper than walking.
+// out of the index, and where few do, looking at all values first may be cheaper (width.c).
 #include "filter.h"
 
 #include <math.h>
@@ -28,6 +28,7 @@
     0.25  // of cpu_operator_cost: a line is scored in some 25 ns, an operator called in some 100
 #define MOST_CODES 2048.0  // read by a first walk
 #define ITEM_COST 0.02     // of cpu_operator_cost: a look at a row's included values
+#define AMONG_EFFORT 2.0   // of a walk among the rows that pass, times that past all others
 #define ROW_OPERATORS 4.0  // a row that is visited: its distance, and its part of the walks
 
 // Pages of the table that so many visits read, beyond what the planner makes of all rows' visits.
@@ -99,9 +100,15 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
         visits = Min(rows * share, mrl_rows_to_visit(root->limit_tuples, share / passing));
     }
     walk = walk_cost(effort, answers, rows, path->indexinfo->pages, page_cost);
-    if (share < 1)
-        walk = Min(walk, rows * (ITEM_COST + share) * cpu_operator_cost +
-                             Min(rows * share, path->indexinfo->pages) * page_cost);
+    if (share < 1) {
+        double index_pages = path->indexinfo->pages;
+        Cost scan = rows * share * LINE_COST * cpu_operator_cost +
+                    Min(rows * share, index_pages) * page_cost,
+             among =
+                 walk_cost(effort * AMONG_EFFORT, answers * share, rows, index_pages, page_cost);
+
+        walk = Min(walk, rows * ITEM_COST * cpu_operator_cost + Min(scan, among));
+    }
     *startup = walk + 10.0 * cpu_operator_cost;
     if (visits > root->limit_tuples) *startup += unshared_pages(root, path, visits) * page_cost;
     *selectivity = costs.indexSelectivity * share;

@@ -127,12 +127,20 @@ typedef enum {
     MRL_SCORE,       // the codes of given slots, all of them
 } MrlSearchKind;
 
+// Slots that a filter lets through: a bit for each of the first `slots`. Without words: all.
+typedef struct {
+    const uint64_t* words;
+    uint32_t slots;
+    uint32_t count;  // bits that are set
+} MrlAllowed;
+
 typedef struct {
     MrlSearchKind kind;
     size_t effort;          // candidates that a walk expands
     size_t keep;            // candidates that come out
     size_t k;               // a walk ends when a candidate is far behind the k-th best
     const uint32_t* slots;  // to be scored, `keep` of them
+    MrlAllowed allowed;     // that may come out
 } MrlSearch;
 
 // What was done about the last request.
@@ -153,6 +161,11 @@ MrlStatus mrl_reader_add_entry(MrlReader* reader, uint32_t slot,
 const uint32_t* mrl_reader_entries(const MrlReader* reader, size_t* n);  // slots
 // How many more entries there should be, for so many live rows.
 size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows);
+// Writes the entries nearest to a query, which walks begin at, and how many; there is room for
+// MRL_MOST_ENTERED. meta: as it is now.
+enum { MRL_MOST_ENTERED = 32 };
+MrlStatus mrl_entries_near(MrlReader* reader, const struct MrlMeta* meta, const float* query,
+                           uint32_t* slots, size_t* n);
 // One search at a time. meta: as it is now. When it gathers, its kind is all that is asked for.
 MrlStatus mrl_search_begin(MrlReader* reader, const struct MrlMeta* meta,
                            const struct MrlPageHost* host, const float* query, MrlSearch search);

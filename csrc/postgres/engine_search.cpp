@@ -49,10 +49,23 @@ size_t mrl_reader_entries_due(const MrlReader* reader, size_t rows) {
 const MrlEvidence* mrl_reader_evidence(const MrlReader* reader) { return &reader->evidence; }
 const MrlChosen* mrl_reader_chosen(const MrlReader* reader) { return &reader->chosen; }
 
+MrlStatus mrl_entries_near(MrlReader* reader, const MrlMeta* meta, const float* query,
+                           uint32_t* slots, size_t* n) {
+    static_assert(PagedSearch::kMostEntered == MRL_MOST_ENTERED);
+    return guarded([&] {
+        reader->meta = *meta;
+        *n = reader->search.entries_near(reader->source, query, slots);
+    });
+}
+
 MrlStatus mrl_search_begin(MrlReader* reader, const MrlMeta* meta, const MrlPageHost* host,
                            const float* query, MrlSearch search) {
     return guarded([&] {
-        const PagedOptions options{search.effort, search.keep, search.k};
+        const PagedOptions options{
+            search.effort,
+            search.keep,
+            search.k,
+            {search.allowed.words, search.allowed.slots, search.allowed.count}};
         reader->meta = *meta;
         if (search.kind == MRL_SCAN || search.kind == MRL_SCAN_CODES) {
             const bool codes = search.kind == MRL_SCAN_CODES;

@@ -43,6 +43,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/distances.c
     csrc/postgres/entries.c
     csrc/postgres/filter.c
+    csrc/postgres/filter_ask.c
     csrc/postgres/heap.c
     csrc/postgres/included.c
     csrc/postgres/insert.c
@@ -61,6 +62,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/toast.c
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
+    csrc/postgres/width.c
     csrc/postgres/write.c)
   set_target_properties(mrl_pg${major} PROPERTIES PREFIX "" OUTPUT_NAME mrl_db SUFFIX ".so" C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/pg${major}/lib)

@@ -18,36 +18,10 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "port/pg_bitutils.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
-
-typedef struct Range {
-    int column, length;
-    int strategy;  // of a B-tree, the column at the left
-    Oid type;      // of the value
-    ExprState* value;
-    int64 low, high;
-} Range;
-
-typedef struct Call {
-    int column;
-    bool at_left;
-    ExprState* value;
-    FunctionCallInfo call;
-} Call;
-
-struct MrlFilter {
-    MrlIncluded included;
-    IndexScanState* scan;
-    Range* ranges;
-    Call* calls;
-    int n_ranges, n_calls;
-    ExprState* rest;  // or NULL
-    bool* in_rest;    // the columns that it needs
-    TupleTableSlot* row;
-    uint8* item;
-};
 
 // Which conditions
 
@@ -109,22 +83,22 @@ static bool add_comparison(MrlFilter* filter, Node* clause) {
     strategy = strategy_of(op, exprType(left), exprType(right));
     if (strategy != 0 && IsA(at_left ? left : right, Var)) {
         filter->ranges[filter->n_ranges++] =
-            (Range){.column = column,
-                    .length = filter->included.columns[column].length,
-                    .strategy = at_left ? strategy : BTMaxStrategyNumber + 1 - strategy,
-                    .type = type,
-                    .value = ExecInitExpr((Expr*)value, NULL)};
+            (MrlRange){.column = column,
+                       .length = filter->included.columns[column].length,
+                       .strategy = at_left ? strategy : BTMaxStrategyNumber + 1 - strategy,
+                       .type = type,
+                       .value = ExecInitExpr((Expr*)value, NULL)};
         return true;
     }
     if (!func_strict(op->opfuncid)) return false;
     {
         FmgrInfo* function = palloc(sizeof *function);
-        Call* call = &filter->calls[filter->n_calls++];
+        MrlCall* call = &filter->calls[filter->n_calls++];
 
         fmgr_info(op->opfuncid, function);
         fmgr_info_set_expr(clause, function);
-        *call = (Call){column, at_left, ExecInitExpr((Expr*)value, NULL),
-                       palloc0(SizeForFunctionCallInfo(2))};
+        *call = (MrlCall){column, at_left, ExecInitExpr((Expr*)value, NULL),
+                          palloc0(SizeForFunctionCallInfo(2))};
         InitFunctionCallInfoData(*call->call, function, 2, op->inputcollid, NULL, NULL);
     }
     return true;
@@ -155,8 +129,8 @@ MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan) 
     filter = palloc0(sizeof *filter);
     filter->included = included;
     filter->scan = scan;
-    filter->ranges = palloc0(sizeof(Range) * list_length(answered));
-    filter->calls = palloc0(sizeof(Call) * list_length(answered));
+    filter->ranges = palloc0(sizeof(MrlRange) * list_length(answered));
+    filter->calls = palloc0(sizeof(MrlCall) * list_length(answered));
     foreach (cell, answered)
         if (!add_comparison(filter, lfirst(cell))) rest = lappend(rest, lfirst(cell));
     filter->rest = ExecInitQual(rest, NULL);
@@ -187,7 +161,7 @@ static int64 integer_of(Datum value, Oid type) {
     }
 }
 
-static void begin_range(Range* range, ExprContext* context) {
+static void begin_range(MrlRange* range, ExprContext* context) {
     bool null;
     Datum datum = ExecEvalExpr(range->value, context, &null);
     int64 value = null ? 0 : integer_of(datum, range->type);
@@ -225,131 +199,10 @@ void mrl_begin_filter(MrlFilter* filter) {
 
     for (int i = 0; i < filter->n_ranges; ++i) begin_range(&filter->ranges[i], context);
     for (int i = 0; i < filter->n_calls; ++i) {
-        Call* call = &filter->calls[i];
+        MrlCall* call = &filter->calls[i];
         NullableDatum* value = &call->call->args[call->at_left ? 1 : 0];
 
         value->value = ExecEvalExpr(call->value, context, &value->isnull);
         call->call->args[call->at_left ? 0 : 1].isnull = false;
     }
-}
-
-// Asking
-
-#define KEEP_IN_RANGE(type)                                                          \
-    for (uint32 i = 0; i < n; ++i) {                                                 \
-        const uint8* item = items + (Size)which[i] * bytes;                          \
-        uint8 state = item[range->column];                                           \
-        type value;                                                                  \
-        memcpy(&value, item + offset, sizeof value);                                 \
-        which[kept] = which[i];                                                      \
-        kept += state == MRL_UNKNOWN ||                                              \
-                (state == MRL_VALUE && low <= (int64)value && (int64)value <= high); \
-    }
-
-static uint32 keep_in_range(const MrlFilter* filter, const Range* range, const uint8* items,
-                            uint32 n, uint32* which) {
-    const Size bytes = filter->included.bytes,
-               offset = filter->included.columns[range->column].offset;
-    const int64 low = range->low, high = range->high;
-    uint32 kept = 0;
-
-    if (range->length == sizeof(int16)) {
-        KEEP_IN_RANGE(int16)
-    } else if (range->length == sizeof(int32)) {
-        KEEP_IN_RANGE(int32)
-    } else {
-        KEEP_IN_RANGE(int64)
-    }
-    return kept;
-}
-
-static bool call_says(const MrlFilter* filter, const Call* call, const uint8* item) {
-    FunctionCallInfo info = call->call;
-    Datum result;
-
-    if (item[call->column] == MRL_UNKNOWN) return true;
-    if (item[call->column] == MRL_NULL || info->args[call->at_left ? 1 : 0].isnull) return false;
-    info->args[call->at_left ? 0 : 1].value =
-        mrl_included_value(&filter->included.columns[call->column], item);
-    info->isnull = false;
-    result = FunctionCallInvoke(info);
-    return !info->isnull && DatumGetBool(result);
-}
-
-static bool rest_says(const MrlFilter* filter, const uint8* item) {
-    ExprContext* context = filter->scan->ss.ps.ps_ExprContext;
-    TupleTableSlot* row = ExecClearTuple(filter->row);
-
-    memset(row->tts_isnull, true, sizeof(bool) * (Size)row->tts_tupleDescriptor->natts);
-    for (int i = 0; i < filter->included.n; ++i) {
-        const MrlColumn* column = &filter->included.columns[i];
-
-        if (!filter->in_rest[i]) continue;
-        if (item[i] == MRL_UNKNOWN) return true;
-        row->tts_isnull[column->attnum - 1] = item[i] == MRL_NULL;
-        if (item[i] == MRL_VALUE)
-            row->tts_values[column->attnum - 1] = mrl_included_value(column, item);
-    }
-    context->ecxt_scantuple = ExecStoreVirtualTuple(row);
-    return ExecQual(filter->rest, context);
-}
-
-// Which of n items may pass, as numbers that rise; returns how many.
-uint32 mrl_filter_items(MrlFilter* filter, const uint8* items, uint32 n, uint32* which) {
-    ExprContext* context = filter->scan->ss.ps.ps_ExprContext;
-    uint32 kept = 0, all = n;
-    MemoryContext before;
-
-    for (uint32 i = 0; i < n; ++i) which[i] = i;
-    for (int i = 0; i < filter->n_ranges; ++i)
-        n = keep_in_range(filter, &filter->ranges[i], items, n, which);
-    if (filter->n_calls != 0 || filter->rest != NULL) {
-        before = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
-        for (uint32 i = 0; i < n; ++i) {
-            const uint8* item = items + (Size)which[i] * filter->included.bytes;
-            bool passes = true;
-
-            for (int c = 0; passes && c < filter->n_calls; ++c)
-                passes = call_says(filter, &filter->calls[c], item);
-            if (passes && filter->rest != NULL) passes = rest_says(filter, item);
-            which[kept] = which[i];
-            kept += passes;
-        }
-        MemoryContextSwitchTo(before);
-        ResetExprContext(context);
-        n = kept;
-    }
-    InstrCountFiltered1(filter->scan, all - n);
-    return n;
-}
-
-bool mrl_slot_may_pass(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 slot) {
-    uint32 which;
-
-    mrl_read_item(rel, index, slot, filter->item);
-    return mrl_filter_items(filter, filter->item, 1, &which) == 1;
-}
-
-// The slots of all rows that may pass, or NULL where they are more than `most`.
-uint32* mrl_gather_passing(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 most,
-                           uint32* n) {
-    uint32 each = mrl_items_per_page(filter->included.bytes), slots = index->meta.slots;
-    uint32 *passing = palloc(sizeof(uint32) * ((Size)most + each)),
-           *which = palloc(sizeof(uint32) * each);
-    PGAlignedBlock page;
-
-    *n = 0;
-    for (uint32 first = 0; first < slots; first += each) {
-        const uint8* items = mrl_read_items(rel, index, first / each, &page);
-        uint32 kept = mrl_filter_items(filter, items, Min(each, slots - first), which);
-
-        CHECK_FOR_INTERRUPTS();
-        for (uint32 i = 0; i < kept; ++i) passing[(*n)++] = first + which[i];
-        if (*n <= most) continue;
-        pfree(passing);
-        passing = NULL;
-        break;
-    }
-    pfree(which);
-    return passing;
 }

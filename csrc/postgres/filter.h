@@ -4,13 +4,45 @@
 #include "included.h"
 
 #include "nodes/bitmapset.h"
+#include "nodes/execnodes.h"
 
-typedef struct MrlFilter MrlFilter;
+// A column compared with a value, integers and dates: low <= column <= high.
+typedef struct MrlRange {
+    int column, length;
+    int strategy;  // of a B-tree, the column at the left
+    Oid type;      // of the value
+    ExprState* value;
+    int64 low, high;
+} MrlRange;
+
+// Any other comparison of a column with a value.
+typedef struct MrlCall {
+    int column;
+    bool at_left;
+    ExprState* value;
+    FunctionCallInfo call;
+} MrlCall;
+
+typedef struct MrlFilter {
+    MrlIncluded included;
+    IndexScanState* scan;
+    MrlRange* ranges;
+    MrlCall* calls;
+    int n_ranges, n_calls;
+    ExprState* rest;  // or NULL
+    bool* in_rest;    // the columns that it needs
+    TupleTableSlot* row;
+    uint8* item;
+} MrlFilter;
+
+// filter.c
 
 bool mrl_is_answered(Node* clause, Index relation, const Bitmapset* included);
 MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan);
 void mrl_begin_filter(MrlFilter* filter);
-uint32 mrl_filter_items(MrlFilter* filter, const uint8* items, uint32 n, uint32* which);
+
+// filter_ask.c
 bool mrl_slot_may_pass(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 slot);
-uint32* mrl_gather_passing(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 most,
-                           uint32* n);
+void mrl_count_filtered(const MrlFilter* filter, double rows);
+double mrl_filter_cost(const MrlFilter* filter);
+MrlAllowed mrl_passing_slots(MrlFilter* filter, Relation rel, MrlIndex* index);

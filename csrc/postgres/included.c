@@ -109,12 +109,3 @@ void mrl_read_item(Relation rel, MrlIndex* index, uint32 slot, uint8* item) {
     memcpy(item, (char*)BufferGetPage(buffer) + offset, bytes);
     UnlockReleaseBuffer(buffer);
 }
-
-// The items of a page.
-const uint8* mrl_read_items(Relation rel, MrlIndex* index, uint32 number, PGAlignedBlock* page) {
-    Buffer buffer = mrl_lock_page(rel, index, MRL_INCLUDED, number);
-
-    memcpy(page->data, BufferGetPage(buffer), BLCKSZ);
-    UnlockReleaseBuffer(buffer);
-    return (const uint8*)page->data + MRL_PAGE_HEAD;
-}

@@ -32,6 +32,5 @@ MrlIncluded mrl_included_of(Relation index);
 Datum mrl_included_value(const MrlColumn* column, const uint8* item);
 void mrl_check_included(Relation rel, const MrlIndex* index, uint32 bytes);
 void mrl_read_item(Relation rel, MrlIndex* index, uint32 slot, uint8* item);
-const uint8* mrl_read_items(Relation rel, MrlIndex* index, uint32 number, PGAlignedBlock* page);
 
 static inline uint32 mrl_items_per_page(uint32 bytes) { return MRL_PAGE_ROOM / bytes; }

@@ -176,15 +176,13 @@ double mrl_rows_to_visit(double k, double factor) {
 
 // How many of an index's rows are expected to be read, or 0 where nothing says so; `most`: where a
 // filter or a join makes it a matter of chance, how many are rarely exceeded, else 0.
-double mrl_rows_asked_for(const MrlNote* note, double slots, double* most) {
-    const IndexScanState* scan;
+// share: of the rows that come to the scan's filter, how many pass it.
+double mrl_rows_asked_for(const MrlNote* note, double slots, double share, double* most) {
     double factor, k;
 
     *most = 0;
     if (note == NULL || note->limit == NULL || note->limit->noCount) return 0;
-    scan = note->scan;
-    factor = note->factor;
-    if (scan->ss.ps.qual != NULL) factor *= Max(1, slots / rows_of(&scan->ss.ps));
+    factor = note->factor / share;
     k = (double)(note->limit->count + note->limit->offset);
     if (factor > 1) *most = Min(mrl_rows_to_visit(k, factor), slots);
     return Min(k * factor, slots);
@@ -203,8 +201,9 @@ MrlFilter* mrl_filter_of(const MrlNote* const_note, IndexScanDesc desc) {
     return note->filter;
 }
 
-// The share of an index's rows that come out of the scan, as the planner estimates it.
+// The share of an index's rows that pass the scan's filter, as the planner estimates it.
 double mrl_share_of(const MrlNote* note, double slots) {
+    if (note == NULL || note->scan->ss.ps.qual == NULL) return 1;
     return Min(1, rows_of(&note->scan->ss.ps) / Max(slots, 1));
 }
 

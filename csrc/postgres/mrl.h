@@ -190,7 +190,6 @@ typedef struct MrlNote MrlNote;
 void mrl_init_limit(void);
 const MrlNote* mrl_note_of(IndexScanDesc scan);
 double mrl_rows_to_visit(double k, double factor);
-double mrl_rows_asked_for(const MrlNote* note, double slots, double* most);
 bool mrl_note_filters(const MrlNote* note);
 bool mrl_row_passes(const MrlNote* note, TupleTableSlot* row);
 

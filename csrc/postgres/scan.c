@@ -20,23 +20,16 @@
 #include "catalog/index.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define LEAST_KEEP 20     // candidates of a walk
-#define LEAST_K 10        // answers that it ends behind
-#define LINE_LAG 64       // rows that wait while lines alone order them: their estimates are coarse
-#define LAG_SHARE 0.25    // of the rows read, too: the farther they are, the closer to each other
-#define MOST_EFFORT 4096  // of a walk
-#define MOST_KEEP 2048    // of the first walk
-#define MOST_CODES 8192   // candidates of any round but the last
-#define FEW_DIMS 16       // rows lie closer to each other there than their codes tell apart
+#define LEAST_KEEP 20   // candidates of a walk
+#define LINE_LAG 64     // rows that wait while lines alone order them: their estimates are coarse
+#define LAG_SHARE 0.25  // of the rows read, too: the farther they are, the closer to each other
+#define FEW_DIMS 16     // rows lie closer to each other there than their codes tell apart
 #define FEW_DIMS_KEEP 256
-#define SOUND_SHARE 0.6    // of a walk's candidates: what comes after them may have been missed
-#define ITEM_COST 0.03     // of a candidate's code: that of a look at a row's included values
-#define VISIT_COST 5       // the same of a hop of a walk whose candidates are filtered
-#define CHANCE_SHARE 0.75  // the same where more were asked for than are expected to be needed
 
 // Candidates
 
@@ -53,10 +46,6 @@ static void remember_hits(MrlScan* scan) {
     for (size_t i = 0; i < scan->next_hit; ++i) set_met(scan, scan->hits[i].slot);
 }
 
-static bool sees_half(const MrlScan* scan) {
-    return scan->effort * MRL_LINES_A_HOP >= scan->slots / 2;
-}
-
 // Takes the hits of a search, without those of earlier rounds.
 static void take_hits(MrlScan* scan, MrlIndex* index) {
     size_t n;
@@ -67,7 +56,7 @@ static void take_hits(MrlScan* scan, MrlIndex* index) {
         scan->hits = MemoryContextAllocHuge(scan->context, sizeof(MrlHit) * n);
         scan->most_hits = n;
     }
-    scan->all_seen = scan->phase == BY_WALK && sees_half(scan) && n < scan->keep;
+    scan->all_seen = scan->phase == BY_WALK && mrl_scans_lines(scan) && n < scan->keep;
     scan->n_hits = scan->next_hit = 0;
     scan->read = scan->passed = 0;
     for (size_t i = 0; i < n; ++i)
@@ -85,10 +74,11 @@ static void walk(IndexScanDesc desc) {
     size_t keep = index->meta.dims <= FEW_DIMS ? Max(scan->keep, FEW_DIMS_KEEP) : scan->keep;
 
     index = mrl_search(desc->indexRelation, index, scan->query_values,
-                       (MrlSearch){.kind = sees_half(scan) ? MRL_SCAN_CODES : MRL_WALK,
+                       (MrlSearch){.kind = mrl_scans_lines(scan) ? MRL_SCAN_CODES : MRL_WALK,
                                    .effort = scan->effort,
                                    .keep = keep,
-                                   .k = Max(LEAST_K, scan->k)});
+                                   .k = Max(MRL_LEAST_K, scan->k),
+                                   .allowed = scan->allowed});
     take_hits(scan, index);
 }
 
@@ -98,39 +88,39 @@ static void scan_lines(IndexScanDesc desc) {
     size_t left = Max(mrl_max_scan_tuples - scan->visited, 0);
 
     // What was met before may be among the best, and is taken out.
-    index = mrl_search(
-        desc->indexRelation, index, scan->query_values,
-        (MrlSearch){.kind = MRL_SCAN, .keep = (size_t)Min(scan->slots, left + scan->visited)});
+    index = mrl_search(desc->indexRelation, index, scan->query_values,
+                       (MrlSearch){.kind = MRL_SCAN,
+                                   .keep = (size_t)Min(scan->slots, left + scan->visited),
+                                   .allowed = scan->allowed});
     take_hits(scan, index);
     scan->n_hits = Min(scan->n_hits, left);
 }
 
-// Whether looking at the included values of all rows, and at the codes of the share that passes,
-// costs less than the next walk.
-static bool passes_few(const MrlScan* scan, double share) {
-    return scan->filter != NULL &&
-           scan->slots * (ITEM_COST + share) <= VISIT_COST * (double)scan->effort;
-}
-
-// Where INCLUDE columns answer of a filter that few rows pass: these are all the candidates, by
-// their codes. Returns false where more than `most` pass.
-static bool score_passing(IndexScanDesc desc, double most) {
+// Where INCLUDE columns answer of the filter: all that pass are candidates, or those of a walk that
+// keeps to them.
+static void search_passing(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_scan_open(desc);
-    uint32 n, *slots = mrl_gather_passing(scan->filter, desc->indexRelation, index,
-                                          (uint32)Min(most, scan->slots), &n);
+    uint32 *slots, n = 0;
+    MrlIndex* index;
 
-    if (slots == NULL) return false;
+    if (!mrl_scores_passing(scan)) {
+        if (scan->phase == BY_LINES)
+            scan_lines(desc);
+        else
+            walk(desc);
+        return;
+    }
     scan->phase = BY_FILTER;
-    if (n != 0)
-        index = mrl_search(desc->indexRelation, index, scan->query_values,
-                           (MrlSearch){.kind = MRL_SCORE, .keep = n, .slots = slots});
+    scan->n_hits = scan->next_hit = 0;
+    if (scan->allowed.count == 0) return;
+    slots = palloc(sizeof(uint32) * scan->allowed.count);
+    for (uint32 i = 0; i <= (scan->allowed.slots - 1) / 64; ++i)
+        for (uint64 word = scan->allowed.words[i]; word != 0; word &= word - 1)
+            slots[n++] = i * 64 + (uint32)pg_rightmost_one_pos64(word);
+    index = mrl_search(desc->indexRelation, mrl_scan_open(desc), scan->query_values,
+                       (MrlSearch){.kind = MRL_SCORE, .keep = n, .slots = slots});
     pfree(slots);
-    if (n == 0)
-        scan->n_hits = scan->next_hit = 0;
-    else
-        take_hits(scan, index);
-    return true;
+    take_hits(scan, index);
 }
 
 // How many of the rows that pass wait while lines alone order them.
@@ -174,10 +164,17 @@ static bool next_round(IndexScanDesc desc) {
             remember_hits(scan);
             scan->effort *= 2;
             scan->keep *= 2;
-            if (passes_few(scan, (scan->passed + 1.0) / (scan->read + 1.0)) &&
-                score_passing(desc, MOST_CODES))
+            scan->share = Min(scan->share, (scan->passed + 1.0) / (scan->read + 1.0));
+            if (mrl_filters_first(scan)) {
+                mrl_filter_first(desc);
+                search_passing(desc);
                 return true;
-            if (scan->effort <= MOST_EFFORT && scan->keep <= MOST_CODES &&
+            }
+            if (mrl_scores_passing(scan)) {
+                search_passing(desc);
+                return true;
+            }
+            if (scan->effort <= MRL_LONGEST_WALK && scan->keep <= MRL_MOST_CODES &&
                 scan->visited < mrl_max_scan_tuples) {
                 walk(desc);
                 return true;
@@ -197,27 +194,6 @@ static bool next_round(IndexScanDesc desc) {
     }
     scan->phase = ENDED;
     return false;
-}
-
-// Makes the first walk wide enough for the rows that the plan's LIMIT asks for, and leaves it out
-// where they are very many.
-static void widen_first_walk(IndexScanDesc desc) {
-    MrlScan* scan = desc->opaque;
-    const size_t effort = scan->effort, keep = scan->keep;
-    double most, rows = mrl_rows_asked_for(scan->note, mrl_scan_index(desc)->meta.slots, &most);
-    bool by_chance = most > 0;
-
-    scan->sound = by_chance ? CHANCE_SHARE : SOUND_SHARE;
-    most = Min(Max(most, rows) / scan->sound, scan->slots);
-    if (rows <= MRL_FEW_ANSWERS && most <= keep) return;
-    if (by_chance && most > Max(keep, MOST_CODES)) scan->phase = BY_LINES;
-    scan->keep = Max(keep, (size_t)Min(Max(MRL_KEEP_EACH * rows, most) + 1, MOST_CODES));
-    scan->effort = (size_t)Min(mrl_effort_for(effort, rows), scan->slots);
-    if (!sees_half(scan)) {
-        scan->keep = Max(keep, Min(scan->keep, MOST_KEEP));
-        scan->effort = Max(effort, Min(scan->effort, MOST_EFFORT));
-    }
-    scan->k = (size_t)Min(rows, scan->keep);
 }
 
 static void begin_search(IndexScanDesc desc) {
@@ -245,14 +221,11 @@ static void begin_search(IndexScanDesc desc) {
         }
         MemoryContextSwitchTo(outer);
     }
-    scan->effort = mrl_effort_of(rel, mrl_scan_open(desc));
-    scan->keep = mrl_keep_of_effort(scan->effort);
+    mrl_scan_open(desc);
     scan->note = mrl_note_of(desc);
     scan->filter = mrl_filter_of(scan->note, desc);
     if (scan->filter != NULL)
         mrl_check_included(rel, mrl_scan_index(desc), mrl_included_of(rel).bytes);
-    scan->phase = BY_WALK;
-    widen_first_walk(desc);
     scan->last = -get_float8_infinity();
     if ((desc->orderByData->sk_flags & SK_ISNULL) != 0) {
         scan->unordered = true;
@@ -268,13 +241,14 @@ static void begin_search(IndexScanDesc desc) {
     }
     scan->peeks = !scan->unordered && mrl_peeks_at_heap(desc, mrl_scan_index(desc));
     scan->peeks_toast = scan->peeks && mrl_peeks_at_toast(desc, mrl_scan_index(desc));
+    mrl_widen_first_walk(desc);
     // Without a projection there is no estimate worth the name, and there are few rows.
     if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
-    } else if (passes_few(scan, scan->filter == NULL ? 1 : mrl_share_of(scan->note, scan->slots)) &&
-               score_passing(desc, MOST_CODES)) {
-        // All that pass are candidates.
+    } else if (mrl_filters_first(scan)) {
+        mrl_filter_first(desc);
+        search_passing(desc);
     } else if (scan->phase == BY_LINES) {
         scan_lines(desc);
     } else {

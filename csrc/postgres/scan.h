@@ -11,6 +11,9 @@ typedef enum { BY_FILTER, BY_WALK, BY_LINES, BY_DISTANCE, ENDED } Phase;
 
 // A candidate that comes soon.
 #define MRL_AHEAD 16
+#define MRL_MOST_CODES 8192    // candidates of any round but the last
+#define MRL_LONGEST_WALK 4096  // hops
+#define MRL_LEAST_K 10         // answers that a walk ends behind
 typedef struct MrlAhead {
     struct MrlTail tail;
     bool known;        // the tail
@@ -24,6 +27,7 @@ typedef struct MrlScan {
     uint64 opened;
     const MrlNote* note;  // what the plan says of it, or NULL
     MrlFilter* filter;    // what INCLUDE columns answer of its filter, or NULL
+    MrlAllowed allowed;   // the slots that it lets through, when all have been asked
     FmgrInfo* distance;
     Oid collation;
     Datum query;
@@ -35,6 +39,7 @@ typedef struct MrlScan {
     uint32 generation;
     size_t effort, keep;
     size_t k;      // answers that a walk ends behind, or 0: few
+    double share;  // of the rows that pass the plan's filter
     double sound;  // share of a walk's candidates that it finds surely
     int64 visited;
     int64 returned;
@@ -77,8 +82,16 @@ static inline bool was_met(const MrlScan* scan, uint32 slot) {
 // limit.c
 MrlFilter* mrl_filter_of(const MrlNote* note, IndexScanDesc desc);
 double mrl_share_of(const MrlNote* note, double slots);
+double mrl_rows_asked_for(const MrlNote* note, double slots, double share, double* most);
 IndexScanDesc mrl_scan_that_returned(Oid toast, Oid value);
 void mrl_scan_ends(IndexScanDesc desc);
+
+// width.c
+void mrl_widen_first_walk(IndexScanDesc desc);
+bool mrl_filters_first(const MrlScan* scan);
+void mrl_filter_first(IndexScanDesc desc);
+bool mrl_scans_lines(const MrlScan* scan);
+bool mrl_scores_passing(const MrlScan* scan);
 
 // heap.c
 typedef enum { MRL_PEEKED, MRL_GONE, MRL_UNSEEN } MrlPeeked;

@@ -45,6 +45,20 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
     return values[0];
 }
 
+// Whether a slot's row may pass the filter, by what INCLUDE columns say.
+static bool may_pass(IndexScanDesc desc, uint32 slot) {
+    MrlScan* scan = desc->opaque;
+
+    if (scan->filter == NULL) return true;
+    if (scan->allowed.words == NULL) {
+        if (mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slot))
+            return true;
+        mrl_count_filtered(scan->filter, 1);
+        return false;
+    }
+    return slot < scan->allowed.slots && (scan->allowed.words[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
 // The row of a slot with this tail. Returns false when the scan's snapshot surely sees none, or
 // when it does not pass the plan's filter. The executor looks at what is returned by the snapshot
 // itself.
@@ -58,9 +72,7 @@ bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, W
     if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
     mrl_words_to_tid(tail->tid, &row->tid);
     version = row->tid;
-    if (scan->filter != NULL && scan->phase != BY_FILTER &&
-        !mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slot))
-        return false;
+    if (!may_pass(desc, slot)) return false;
     ++scan->visited;
     if (scan->peeks) {
         MrlPeeked peeked = mrl_peek_row(desc, mrl_scan_index(desc), row);

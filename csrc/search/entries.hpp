@@ -32,4 +32,18 @@ void add_entry(Entries& entries, const LineCodes& codes, std::uint32_t slot,
 std::size_t read_entries(const Kernels& kernels, const Entries& entries, const LineQuery& query,
                          Pool& pool);
 
+// Puts all entries that allows(slot) into an empty pool with room for all.
+template <class Allows>
+std::size_t read_allowed(const Kernels& kernels, const Entries& entries, const LineQuery& query,
+                         Allows&& allows, Pool& pool) {
+    for (std::size_t i = 0; i < entries.size(); ++i)
+        if (allows(entries.slots[i])) pool.id[pool.size++] = static_cast<std::uint32_t>(i);
+    kernels.score_high(&query, entries.lines.data(), pool.id, pool.size, pool.key);
+    for (std::size_t i = 0; i < pool.size; ++i) {
+        pool.id[i] = entries.slots[pool.id[i]];
+        pool.open[i] = pool.key[i];
+    }
+    return pool.size;
+}
+
 }  // namespace mrl

@@ -1,5 +1,6 @@
 // A look at the lines of all slots, one after another, for a search over pages.
 #include <algorithm>
+#include <bit>
 
 #include "paged_search.hpp"
 
@@ -24,12 +25,20 @@ void PagedSearch::begin_crowd() {
     next_scan();
 }
 
+// The lines of the next pages: those of allowed slots, pages without one left out.
 void PagedSearch::next_scan() {
     const std::uint32_t pages = (meta_->slots + MRL_ITEMS - 1) / MRL_ITEMS;
     std::uint32_t n = 0;
-    for (; n < kScanPages && next_ + n < pages; ++n) {
-        pages_[n] = next_ + n;
-        offsets_[n] = 0;
+    for (n_scanned_ = 0; n < kScanPages && n_scanned_ + MRL_ITEMS <= kScanned && next_ < pages;
+         ++next_) {
+        const std::uint32_t first = next_ * MRL_ITEMS;
+        const std::uint32_t items = std::min<std::uint32_t>(MRL_ITEMS, meta_->slots - first);
+        std::uint64_t bits = options_.allowed.of(first, items);
+        if (bits == 0) continue;
+        pages_[n] = next_;
+        offsets_[n++] = 0;
+        for (; bits != 0; bits &= bits - 1)
+            scanned_[n_scanned_++] = first + static_cast<std::uint32_t>(std::countr_zero(bits));
     }
     if (n == 0) {
         cut_scan();
@@ -49,26 +58,26 @@ void PagedSearch::next_scan() {
 }
 
 void PagedSearch::use_scan() {
-    alignas(64) std::uint32_t ids[kScanPages * MRL_ITEMS] = {};
-    alignas(64) float scores[kScanPages * MRL_ITEMS];
-    const std::uint32_t first = next_ * MRL_ITEMS,
-                        n = std::min(request_.n * MRL_ITEMS, meta_->slots - first);
+    alignas(64) std::uint32_t ids[kScanned + 16] = {};
+    alignas(64) float scores[kScanned + 16];
     const std::uint8_t* base = copied_ ? copies_.data() : host_.base;
-    for (std::uint32_t i = 0; i < n; ++i) {
-        const std::uint32_t page = copied_ ? i / MRL_ITEMS : frames_[i / MRL_ITEMS] - 1;
-        ids[i] = static_cast<std::uint32_t>(page * (MRL_PAGE_BYTES / kLineBytes) +
-                                            (MRL_PAGE_HEAD + i % MRL_ITEMS * MRL_ITEM_BYTES) /
-                                                kLineBytes);
+    for (std::uint32_t i = 0, page = 0; i < n_scanned_; ++i) {
+        while (scanned_[i] / MRL_ITEMS != pages_[page]) ++page;
+        const std::uint32_t frame = copied_ ? page : frames_[page] - 1;
+        ids[i] = static_cast<std::uint32_t>(
+            frame * (MRL_PAGE_BYTES / kLineBytes) +
+            (MRL_PAGE_HEAD + scanned_[i] % MRL_ITEMS * MRL_ITEM_BYTES) / kLineBytes);
+        __builtin_prefetch(base + std::size_t{ids[i]} * kLineBytes);
+        __builtin_prefetch(base + std::size_t{ids[i] + 1} * kLineBytes);
     }
-    kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n, scores);
+    kernels_->score_both(&line_query_, base, base + kLineBytes, ids, n_scanned_, scores);
     if (!still_true()) return;
-    walk_.scored += n;
-    for (std::uint32_t i = 0; i < n; ++i) {
+    walk_.scored += n_scanned_;
+    for (std::uint32_t i = 0; i < n_scanned_; ++i) {
         const float score = sortable(scores[i]);
-        if (score <= worst_) candidates_.push_back({score, first + i});
+        if (score <= worst_) candidates_.push_back({score, scanned_[i]});
     }
     if (candidates_.size() >= full_) cut_scan();
-    next_ += request_.n;
     next_scan();
 }
 

@@ -57,7 +57,8 @@ void PagedSearch::begin_walk() {
               query_unit(lengths_, source_->lines);
     scored_before_ += walk_.scored;
     walk_.prepare(meta_->linked, pool_keep_, source_->entries.size());
-    enter(*kernels_, source_->entries, line_query_, walk_);
+    if (options_.allowed.all() || !enter_allowed())
+        enter(*kernels_, source_->entries, line_query_, walk_);
     // Links may lead to slots that wait already; they are looked at for themselves.
     for (std::uint32_t i = 0; i < meta_->reused; ++i) {
         const std::uint32_t slot = meta_->reused_slots[i];
@@ -93,6 +94,9 @@ Step PagedSearch::step() {
         switch (state_) {
             case State::links:
                 use_links();
+                break;
+            case State::through:
+                use_through();
                 break;
             case State::lines:
             case State::tail:
@@ -184,7 +188,8 @@ void PagedSearch::end_walk() {
         state_ = State::done;
         return;
     }
-    for (std::size_t i = 0; i < pool.size; ++i) candidates_.push_back({pool.key[i], pool.id[i]});
+    for (std::size_t i = 0; i < pool.size; ++i)
+        if (options_.allowed.allows(pool.id[i])) candidates_.push_back({pool.key[i], pool.id[i]});
     next_ = 0;
     if (refine_) {
         end_shortlist();
@@ -220,7 +225,9 @@ float PagedSearch::resolution(float score) const {
 
 crowd::Next PagedSearch::next_look() const {
     const std::uint32_t gone = std::min(meta_->slots, meta_->dead + meta_->free);
-    return crowd::next(candidates_, {keep_, options_.k, wider_, meta_->slots - gone, meta_->slots},
+    const std::size_t allowed =
+        options_.allowed.all() ? meta_->slots - gone : options_.allowed.count;
+    return crowd::next(candidates_, {keep_, options_.k, wider_, allowed, meta_->slots},
                        [this](float worst) { return resolution(worst); });
 }
 

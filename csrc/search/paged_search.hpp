@@ -23,10 +23,34 @@
 
 namespace mrl {
 
+// The slots that a filter lets through: a bit for each of the first `slots`. Without words all are.
+struct AllowedSlots {
+    const std::uint64_t* words = nullptr;
+    std::uint32_t slots = 0;
+    std::uint32_t count = 0;  // bits that are set
+
+    bool all() const { return words == nullptr; }
+    bool allows(std::uint32_t slot) const {
+        return all() || (slot < slots && (words[slot / 64] >> (slot % 64) & 1) != 0);
+    }
+    // Of n <= 64 slots from `first` on: a bit for each.
+    std::uint64_t of(std::uint32_t first, std::uint32_t n) const {
+        const std::uint64_t asked = ~std::uint64_t{0} >> (64 - n);
+        if (all()) return asked;
+        const std::uint32_t word = first / 64, shift = first % 64;
+        std::uint64_t bits = first < slots ? words[word] >> shift : 0;
+        if (shift != 0 && first + 64 - shift < slots) bits |= words[word + 1] << (64 - shift);
+        if (first + n > slots)
+            bits &= first < slots ? ~std::uint64_t{0} >> (64 - (slots - first)) : 0;
+        return bits & asked;
+    }
+};
+
 struct PagedOptions {
     std::size_t effort;  // hops
     std::size_t keep;    // candidates that come out; more where codes cannot tell them apart
     std::size_t k;       // a walk ends when a candidate is far behind the k-th best
+    AllowedSlots allowed = {};
 };
 
 constexpr std::size_t kGathered = kGatherHops + kGatherPool;
@@ -64,6 +88,10 @@ class PagedSearch {
     // Begins to score n slots by their codes, each of them.
     void begin_score(const Source& source, const MrlPageHost& host, const float* query,
                      const std::uint32_t* slots, std::size_t n);
+    // Writes entries that are near the query, those that a walk would begin at, and returns how
+    // many; at most kMostEntered.
+    static constexpr std::size_t kMostEntered = walk_rule::kEntryPool + kPoolTies;
+    std::size_t entries_near(const Source& source, const float* query, std::uint32_t* slots);
     Step step();
     const MrlPageRequest& request() const { return request_; }
     // The copies that were asked for have been made.
@@ -78,11 +106,16 @@ class PagedSearch {
     const std::vector<std::uint32_t>& popped() const { return walk_.popped; }
 
   private:
-    static constexpr std::uint32_t kBatch = 8 * kDegree;             // lines asked for at once
-    static constexpr std::uint32_t kRowBatch = 32;                   // rows
-    static constexpr std::uint32_t kScanPages = kBatch / MRL_ITEMS;  // of lines, end to end
-    static constexpr std::uint32_t kPause = 16;  // batches of a scan or of rows: some .1 ms
-    enum class State { pop, links, lines, tail, both, rows, scan, done };
+    static constexpr std::uint32_t kBatch = 8 * kDegree;  // lines asked for at once
+    static constexpr std::uint32_t kRowBatch = 32;        // rows
+    static constexpr std::uint32_t kScanned =
+        kBatch / MRL_ITEMS * MRL_ITEMS;              // of lines, end to end …
+    static constexpr std::uint32_t kScanPages = 32;  // … of so many pages, where few are allowed
+    static constexpr std::uint32_t kPause = 16;      // batches of a scan or of rows: some .1 ms
+    // Under a filter: the allowed slots that a pop is to meet, and for them the slots at most whose
+    // links are followed though they are not allowed, so many at once.
+    static constexpr std::uint32_t kMeetsAllowed = 31, kMostThrough = kDegree, kThroughAtOnce = 8;
+    enum class State { pop, links, through, lines, tail, both, rows, scan, done };
 
     // What a damaged page says may be no number, and what is sorted must be.
     static float sortable(float score) { return score == score ? score : kInfinity; }
@@ -93,6 +126,7 @@ class PagedSearch {
     void pop();
     void next_tail();
     void begin_walk();
+    bool enter_allowed();
     void end_walk();
     // Cuts what a walk kept; walks again, wider, or looks at all slots where its lines cannot tell
     // it apart (crowd.hpp).
@@ -112,6 +146,9 @@ class PagedSearch {
     const std::uint8_t* at(std::uint32_t i) const;
     void score_lines(std::uint32_t n, bool both, float* scores);
     void use_links();
+    void next_through();
+    void use_through();
+    void ask_for_met();
     void use_lines();
     void use_both();
     void use_rows();
@@ -150,7 +187,10 @@ class PagedSearch {
 
     std::uint32_t popped_[kBatch / kDegree], met_[kBatch + 16];
     alignas(64) std::uint32_t links_[kBatch];
+    std::uint32_t through_[kBatch], n_through_ = 0, next_through_ = 0;  // not allowed, met anew
+    std::uint32_t followed_[kThroughAtOnce], n_followed_ = 0, all_followed_ = 0;  // of these
     std::uint32_t n_popped_ = 0, n_met_ = 0;
+    std::uint32_t scanned_[kScanned], n_scanned_ = 0;  // slots
     std::uint32_t next_ =
         0;  // of what is looked at from end to end: the tail, candidates, all slots
     std::vector<Candidate> candidates_;

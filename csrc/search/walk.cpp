@@ -31,12 +31,17 @@ void Walk::prepare(std::size_t slots, std::size_t pool_keep, std::size_t entries
 }
 
 void enter(const Kernels& kernels, const Entries& entries, const LineQuery& query, Walk& walk) {
+    walk.scored += read_entries(kernels, entries, query, walk.pool);
+    begin_at_best(kernels, walk);
+}
+
+bool begin_at_best(const Kernels& kernels, Walk& walk) {
     Pool& pool = walk.pool;
-    walk.scored += read_entries(kernels, entries, query, pool);
     kernels.pool_cut(&pool, kEntryPool);
     pool.threshold = kInfinity;
     for (std::size_t i = 0; i < pool.size; ++i) walk.first_visit(pool.id[i]);
     walk.met(pool.id, pool.size);
+    return pool.size > 0;
 }
 
 void walk_graph(const Kernels& kernels, const GraphView& graph, const LineQuery& query,

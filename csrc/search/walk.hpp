@@ -88,6 +88,8 @@ constexpr std::size_t kHighKeep = 3;
 
 // Puts the best entries into the empty pool of a walk that was prepared.
 void enter(const Kernels& kernels, const Entries& entries, const LineQuery& query, Walk& walk);
+// The same, where the pool has entries already. Returns whether there are any.
+bool begin_at_best(const Kernels& kernels, Walk& walk);
 
 // What a walk reads.
 struct GraphView {

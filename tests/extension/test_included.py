@@ -264,3 +264,37 @@ def test_after_a_crash_values_are_those_of_their_rows(docs, extension_server, ne
         for query in QUERIES[:3]:
             statement = search("label = 'late' AND kind < 400", query, 20)
             assert distances(session, statement) == by_scan(session, statement)
+
+
+@pytest.mark.parametrize("share", [2, 12])
+def test_a_filter_that_has_to_do_with_the_vectors_costs_no_recall(connection, share):
+    """Half of the queries lie where hardly a row passes, though the planner expects every second or twelfth: all values are asked once."""
+    dims, n = 32, 6000
+    rows = clustered(n, dims)
+    fill(connection, rows, table="plain", column=f"vector({dims})")
+    along = np.argsort(np.argsort(rows @ np.linalg.svd(rows, full_matrices=False)[2][0]))
+    connection.execute("CREATE TABLE place (id integer, along integer)")
+    with connection.cursor().copy("COPY place FROM STDIN") as copy:
+        for i, place in enumerate(along):
+            copy.write_row((i, int(place)))
+    connection.execute(
+        "CREATE TABLE docs AS SELECT * FROM plain JOIN place USING (id);"
+        "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops) INCLUDE (along)"
+    )
+    connection.execute("VACUUM ANALYZE docs")
+    far = rows[np.argsort(-along)[:400:20]] + 0.02
+    where = f"along < {n // share}"
+
+    found, removed = 0, []
+    for query in far:
+        statement = search(where, query)
+        nearest = distances(connection, statement)
+        assert len(nearest) == 10
+        worst = by_scan(connection, statement)[-1]
+        found += sum(distance <= worst for distance in nearest)
+        lines = connection.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}")
+        removed += [int(line.split(":")[1]) for (line,) in lines if "Removed by Filter" in line]
+
+    assert found >= 0.95 * 10 * len(far)
+    assert np.median(removed) == n - n // share
+    assert max(removed) < 1.1 * (n - n // share)

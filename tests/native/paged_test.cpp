@@ -200,6 +200,8 @@ struct Memory {
     }
 };
 
+std::size_t walked = 0, walkable = 0;  // of the best allowed rows, by walks under a filter
+
 struct Answer {
     std::vector<std::uint32_t> popped;
     std::vector<mrl::PagedHit> hits;
@@ -332,15 +334,56 @@ struct Asked {
     MrlSearchKind kind;
     std::size_t effort, keep, k;
     const std::uint32_t* slots = nullptr;
+    MrlAllowed allowed{};
 };
 
 Answer search(MrlReader* reader, const Disk& disk, Frames& frames, const Asked& asked) {
     const MrlPageHost host = frames.host();
     CHECK(mrl_search_begin(reader, &disk.meta, &host, asked.query,
-                           {asked.kind, asked.effort, asked.keep, asked.k, asked.slots}) ==
-          MRL_DONE);
+                           {asked.kind, asked.effort, asked.keep, asked.k, asked.slots,
+                            asked.allowed}) == MRL_DONE);
     frames.run(reader);
     return {reader->search.popped(), reader->search.hits()};
+}
+
+// Under a filter only its slots come out: of a look at all lines the best of them, of a walk most
+// of these, though the allowed slots are the farthest ones.
+void check_filter(MrlReader* reader, const Disk& disk, const float* query, std::size_t q,
+                  std::mt19937& random) {
+    const std::uint32_t slots = disk.meta.slots;
+    Frames steady(disk, Kind::steady, random), copies(disk, Kind::copied, random),
+        moving(disk, Kind::moving, random);
+    const Answer all = search(reader, disk, steady, {query, MRL_SCAN, 1, slots, 10});
+    CHECK(all.hits.size() == slots);
+    const std::size_t share = q % 3 == 0 ? 2 : q % 3 == 1 ? 10 : 50, allow = slots / share;
+    std::vector<std::uint64_t> words(slots / 64 + 1);
+    std::vector<std::uint32_t> best;  // allowed, by their lines
+    for (std::size_t i = 0; i < slots; ++i) {
+        const std::uint32_t slot = all.hits[i].slot;
+        const bool allowed = q % 2 == 0 ? i >= slots - allow : random() % share == 0;
+        if (!allowed) continue;
+        words[slot / 64] |= std::uint64_t{1} << (slot % 64);
+        best.push_back(slot);
+    }
+    const MrlAllowed allowed{words.data(), slots, static_cast<std::uint32_t>(best.size())};
+    for (const MrlSearchKind kind : {MRL_WALK, MRL_SCAN, MRL_SCAN_CODES}) {
+        const Asked asked{query, kind, 100, 20, 10, nullptr, allowed};
+        const Answer in_place = search(reader, disk, steady, asked);
+        std::size_t found = 0;
+        for (const mrl::PagedHit& hit : in_place.hits) {
+            const auto at = std::find(best.begin(), best.end(), hit.slot);
+            CHECK(at != best.end());
+            found += at < best.begin() + 20 ? 1 : 0;
+        }
+        const std::size_t most = std::min<std::size_t>(20, best.size());
+        if (kind == MRL_SCAN) CHECK(found == most);
+        if (kind == MRL_WALK) {
+            walked += found;
+            walkable += most;
+        }
+        CHECK(same(search(reader, disk, copies, asked), in_place));
+        CHECK(same(search(reader, disk, moving, asked), in_place));
+    }
 }
 
 // alike: many rows and all queries are nearly copies of one, and walks are made again, wider, until
@@ -436,6 +479,8 @@ void check_index(MrlMetric metric, std::size_t n, std::size_t dims, std::mt19937
             for (std::size_t i = 0; i < kWaiting; ++i)
                 disk.append(reader, waiting.data() + i * dims);
     }
+    for (std::size_t q = 0; q < asked_for; ++q)
+        check_filter(reader, disk, queries.data() + q * dims, q, random);
     CHECK(moved > 20 && copied > 20);
     // Under l2 a code is off by a share of the distance, and tells copies apart.
     CHECK(!alike || metric == MRL_L2 || (paused > 0 && scanned > 0));
@@ -469,5 +514,7 @@ int main(int argc, char** argv) {
             check_index(metric, 1000, 48, random, Made::lengths);
         }
     }
+    std::printf("under filters walks found %zu of the best %zu\n", walked, walkable);
+    CHECK(static_cast<double>(walked) > 0.9 * static_cast<double>(walkable));
     return 0;
 }
