@@ -234,14 +234,30 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = 'f9040f6ef83b90042c0660dfa89ba9d5ff252b2555cc92af8ebb7d677743cbe4'
+        AND checksum = '2208e76a6160401cec9800151f0e17479698badea1108844135aa89929ca1364'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    'f9040f6ef83b90042c0660dfa89ba9d5ff252b2555cc92af8ebb7d677743cbe4',
+    '2208e76a6160401cec9800151f0e17479698badea1108844135aa89929ca1364',
+    '0.1.0'
+)
+ON CONFLICT (name) DO UPDATE
+SET checksum = excluded.checksum, version = excluded.version, applied_at = now();
+\endif
+
+SELECT NOT EXISTS (
+    SELECT FROM mrl.migration WHERE name = 'functions/searches'
+        AND checksum = 'e227e6a6d7075325c098a8e0fbe610d15f272411b1c2471984190d2f755abf9d'
+) AS missing \gset
+\if :missing
+\ir functions/searches.sql
+INSERT INTO mrl.migration AS m (name, checksum, version)
+VALUES (
+    'functions/searches',
+    'e227e6a6d7075325c098a8e0fbe610d15f272411b1c2471984190d2f755abf9d',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -103,6 +103,7 @@ static void search_passing(IndexScanDesc desc) {
     uint32 *slots, n = 0;
     MrlIndex* index;
 
+    if (scan->allowed.words == NULL) mrl_filter_first(desc);
     if (!mrl_scores_passing(scan)) {
         if (scan->phase == BY_LINES)
             scan_lines(desc);
@@ -165,12 +166,7 @@ static bool next_round(IndexScanDesc desc) {
             scan->effort *= 2;
             scan->keep *= 2;
             scan->share = Min(scan->share, (scan->passed + 1.0) / (scan->read + 1.0));
-            if (mrl_filters_first(scan)) {
-                mrl_filter_first(desc);
-                search_passing(desc);
-                return true;
-            }
-            if (mrl_scores_passing(scan)) {
+            if (mrl_filters_first(scan) || mrl_scores_passing(scan)) {
                 search_passing(desc);
                 return true;
             }
@@ -241,18 +237,18 @@ static void begin_search(IndexScanDesc desc) {
     }
     scan->peeks = !scan->unordered && mrl_peeks_at_heap(desc, mrl_scan_index(desc));
     scan->peeks_toast = scan->peeks && mrl_peeks_at_toast(desc, mrl_scan_index(desc));
-    mrl_widen_first_walk(desc);
     // Without a projection there is no estimate worth the name, and there are few rows.
     if (scan->unordered || mrl_scan_index(desc)->meta.fitted < MRL_LEAST_FITTED) {
         scan->phase = BY_DISTANCE;
         mrl_sort_rest(desc);
-    } else if (mrl_filters_first(scan)) {
-        mrl_filter_first(desc);
-        search_passing(desc);
-    } else if (scan->phase == BY_LINES) {
-        scan_lines(desc);
     } else {
-        walk(desc);
+        mrl_widen_first_walk(desc);
+        if (mrl_filters_first(scan))
+            search_passing(desc);
+        else if (scan->phase == BY_LINES)
+            scan_lines(desc);
+        else
+            walk(desc);
     }
     MemoryContextSwitchTo(before);
 }

@@ -82,10 +82,7 @@ void mrl_widen_first_walk(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
 
     scan->share = mrl_share_of(scan->note, scan->slots);
-    if (scan->filter != NULL && scan->query_values != NULL)
-        widen_walk(desc, share_near(desc));
-    else
-        widen_walk(desc, scan->share);
+    widen_walk(desc, scan->filter == NULL ? scan->share : share_near(desc));
 }
 
 // Of a hop of a walk that keeps to so many of the rows.
@@ -118,8 +115,10 @@ bool mrl_filters_first(const MrlScan* scan) {
 void mrl_filter_first(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     MrlIndex* index = mrl_scan_open(desc);
+    MemoryContext before = MemoryContextSwitchTo(scan->context);
 
     scan->allowed = mrl_passing_slots(scan->filter, desc->indexRelation, index);
+    MemoryContextSwitchTo(before);
     // What is left of the share is what other conditions let through.
     widen_walk(desc, Min(1, scan->share * scan->slots / Max(scan->allowed.count, 1)));
     scan->effort *= ALLOWED_EFFORT;

@@ -3,8 +3,8 @@
 // Under a filter whose slots are known the walk keeps to them: it begins at the entries that are
 // allowed, and slots that are not are never scored. Where few of a slot's neighbours are allowed,
 // those behind the others are met: the graph of the allowed slots alone would fall apart, that of
-// their neighbours' neighbours does not (ACORN, arXiv:2403.04871).
-// So a walk's cost is hardly more than an unfiltered one's, wherever the allowed rows lie.
+// their neighbours' neighbours does not (ACORN, arXiv:2403.04871). It is for many allowed slots:
+// where a look at the lines of all of them costs as much, that finds more.
 #include <algorithm>
 #include <cstring>
 
