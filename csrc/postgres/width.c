@@ -50,7 +50,8 @@ static double share_near(IndexScanDesc desc) {
         passing +=
             mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slots[i]);
     near = (passing + 0.5) / (n + 1);
-    return near < FEWER_NEAR * scan->share ? near * FEWER_BEHIND : scan->share;
+    if (near < FEWER_NEAR * scan->share) return near * FEWER_BEHIND;
+    return Min(near, scan->share);
 }
 
 // Makes a walk wide enough for the rows that the plan's LIMIT asks for, where this share of those
