@@ -17,9 +17,9 @@
 #define SOUND_SHARE 0.6    // of a walk's candidates: what comes after them may have been missed
 #define CHANCE_SHARE 0.75  // the same where more were asked for than are expected to be needed
 #define FEW_PASSING 256    // rows: all are scored by their codes
-// Times the share in all: so few near the query are no accident …
+// Where less than so many times the share in all pass near the query, that is no accident, and on
+// the way to the first that pass they are fewer still.
 #define FEWER_NEAR 0.5
-// … and where they are that few, they are fewer still on the way to the first that pass.
 #define FEWER_BEHIND 0.5
 
 // A walk that keeps to what passes has fewer ways to go, and what it looks for may be far from the
@@ -117,11 +117,13 @@ void mrl_filter_first(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
     MrlIndex* index = mrl_scan_open(desc);
     MemoryContext before = MemoryContextSwitchTo(scan->context);
+    double rest;
 
     scan->allowed = mrl_passing_slots(scan->filter, desc->indexRelation, index);
     MemoryContextSwitchTo(before);
-    // What is left of the share is what other conditions let through.
-    widen_walk(desc, Min(1, scan->share * scan->slots / Max(scan->allowed.count, 1)));
+    // What is left of the share in all is what other conditions let through.
+    rest = mrl_share_of(scan->note, scan->slots) * scan->slots / Max(scan->allowed.count, 1);
+    widen_walk(desc, Min(1, rest));
     scan->effort *= ALLOWED_EFFORT;
     scan->keep *= ALLOWED_KEEP;
 }
