@@ -28,7 +28,6 @@
     0.25  // of cpu_operator_cost: a line is scored in some 25 ns, an operator called in some 100
 #define MOST_CODES 2048.0  // read by a first walk
 #define ITEM_COST 0.02     // of cpu_operator_cost: a look at a row's included values
-#define AMONG_EFFORT 2.0   // of a walk among the rows that pass, times that past all others
 #define ROW_OPERATORS 4.0  // a row that is visited: its distance, and its part of the walks
 
 // Pages of the table that so many visits read, beyond what the planner makes of all rows' visits.
@@ -104,8 +103,8 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
         double index_pages = path->indexinfo->pages;
         Cost scan = rows * share * LINE_COST * cpu_operator_cost +
                     Min(rows * share, index_pages) * page_cost,
-             among =
-                 walk_cost(effort * AMONG_EFFORT, answers * share, rows, index_pages, page_cost);
+             among = walk_cost(effort * MRL_ALLOWED_EFFORT, answers * share, rows, index_pages,
+                               page_cost);
 
         walk = Min(walk, rows * ITEM_COST * cpu_operator_cost + Min(scan, among));
     }

@@ -35,8 +35,10 @@ typedef struct MrlFilter {
     uint8* item;
 } MrlFilter;
 
-// filter.c
+// A walk that keeps to the rows that pass is so many times as long as one past all others.
+#define MRL_ALLOWED_EFFORT 2
 
+// filter.c
 bool mrl_is_answered(Node* clause, Index relation, const Bitmapset* included);
 MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan);
 void mrl_begin_filter(MrlFilter* filter);

@@ -12,9 +12,11 @@
 #define REST_COST 0.1
 
 // What is added to a value's distance from the range's end, so that it is negative when the item
-// passes: an unknown one does, NULL does not.
-static const int64 of_state[] = {
-    [MRL_UNKNOWN] = -(INT64CONST(1) << 40), [MRL_VALUE] = 0, [MRL_NULL] = INT64CONST(1) << 40};
+// passes: an unknown one does, NULL does not, nor what a damaged page says. By a state's two bits.
+static const int64 of_state[4] = {[MRL_UNKNOWN] = -(INT64CONST(1) << 40),
+                                  [MRL_VALUE] = 0,
+                                  [MRL_NULL] = INT64CONST(1) << 40,
+                                  [3] = INT64CONST(1) << 40};
 
 static inline int64 load_int(const uint8* at, int length) {
     int16 two;
@@ -29,7 +31,7 @@ static inline int64 load_int(const uint8* at, int length) {
 }
 
 // A bit for each of n <= 64 items with values of up to 4 bytes, low <= high among these. A filter
-// is asked of all rows: eight instructions an item, no branch, and two chains, as one would wait
+// is asked of all rows: nine instructions an item, no branch, and two chains, as one would wait
 // for itself.
 static inline uint64 ints_in_range(const uint8* values, const uint8* states, Size bytes, uint32 n,
                                    int length, int64 low, int64 high) {
@@ -40,7 +42,7 @@ static inline uint64 ints_in_range(const uint8* values, const uint8* states, Siz
 #define STEP(half, i)                                                                        \
     word[half] = word[half] >> 1 |                                                           \
                  ((uint64)((int64)((uint32)load_int(values + (i) * bytes, length) - first) + \
-                           beyond + of_state[states[(i) * bytes]]) &                         \
+                           beyond + of_state[states[(i) * bytes] & 3]) &                     \
                   ~(~UINT64CONST(0) >> 1))
     for (uint32 i = 0; i < n / 2; ++i) {
         STEP(0, (Size)i);

@@ -23,8 +23,8 @@
 #define FEWER_BEHIND 0.5
 
 // A walk that keeps to what passes has fewer ways to go, and what it looks for may be far from the
-// query: so many times as long, and with so many times the candidates, it finds nearly as much.
-#define ALLOWED_EFFORT 2
+// query: so many times as long (MRL_ALLOWED_EFFORT), and with so many times the candidates, it
+// finds nearly as much.
 #define ALLOWED_KEEP 2
 
 // Costs, in hops of a walk past rows that do not pass: half a microsecond to one. Measured on
@@ -107,7 +107,7 @@ bool mrl_filters_first(const MrlScan* scan) {
 
     if (scan->filter == NULL || scan->allowed.words != NULL) return false;
     passing = scan->slots * scan->share;
-    walk = ALLOWED_EFFORT * MRL_DEFAULT_EFFORT * allowed_hop_cost(passing, scan->slots);
+    walk = MRL_ALLOWED_EFFORT * MRL_DEFAULT_EFFORT * allowed_hop_cost(passing, scan->slots);
     return scan->slots * mrl_filter_cost(scan->filter) + Min(passing * LINE_COST, walk) <=
            scan->effort;
 }
@@ -124,7 +124,7 @@ void mrl_filter_first(IndexScanDesc desc) {
     // What is left of the share in all is what other conditions let through.
     rest = mrl_share_of(scan->note, scan->slots) * scan->slots / Max(scan->allowed.count, 1);
     widen_walk(desc, Min(1, rest));
-    scan->effort *= ALLOWED_EFFORT;
+    scan->effort *= MRL_ALLOWED_EFFORT;
     scan->keep *= ALLOWED_KEEP;
 }
 
