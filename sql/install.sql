@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '80a0218fc4b2fbe5842c65cf1bcf04ed8fa9ecd3ee4cb5a2a4c854d9796f3a44'
+        AND checksum = 'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '80a0218fc4b2fbe5842c65cf1bcf04ed8fa9ecd3ee4cb5a2a4c854d9796f3a44',
+    'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -170,14 +170,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/logging'
-        AND checksum = 'dbe5d08a01849fbf0b28a168c86110be04c2d95211038690ceead8c885d2915e'
+        AND checksum = '41cff7c947440b71a933db3e97cd63c882d55176dce3b0838d8654efcce44c46'
 ) AS missing \gset
 \if :missing
 \ir functions/logging.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/logging',
-    'dbe5d08a01849fbf0b28a168c86110be04c2d95211038690ceead8c885d2915e',
+    '41cff7c947440b71a933db3e97cd63c882d55176dce3b0838d8654efcce44c46',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -282,14 +282,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/text'
-        AND checksum = '9f1d8f7c4b10015c2b792f2deb5a3e315426a689e9354a50ce899027767cb9b0'
+        AND checksum = '451f3835f9dc0f231c41bcce09a792fc134b7c38c74b364c09208e5a166c497f'
 ) AS missing \gset
 \if :missing
 \ir functions/text.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/text',
-    '9f1d8f7c4b10015c2b792f2deb5a3e315426a689e9354a50ce899027767cb9b0',
+    '451f3835f9dc0f231c41bcce09a792fc134b7c38c74b364c09208e5a166c497f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -164,8 +164,10 @@ CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STA
     search_path=pg_catalog, pg_temp AS 'd716851301e96a5aa7d05f9284cb64e5';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
+CREATE FUNCTION mrl.compiled(name text) RETURNS regprocedure LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'ec27b6bad626642426cb9e9407e14bba';
 CREATE FUNCTION mrl.compiled_log() RETURNS regprocedure LANGUAGE sql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'ffc971d0d5c0bdd350560bf35c768b11';
+    search_path=pg_catalog, pg_temp AS '739e8b918582954952fcde5568b0b0c2';
 CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims integer DEFAULT
     NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[], metric text DEFAULT
     'cosine'::text, key_type text DEFAULT 'bigint'::text, columns json DEFAULT NULL::json, schema
@@ -195,7 +197,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'c56536cb27e79051e3927f7d495dd4a4';
+    search_path=pg_catalog, pg_temp AS '822ccd8f4cbdf8b7640188a5162982a5';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -326,7 +328,7 @@ CREATE FUNCTION mrl.prefix_expression(vector text, dims integer, metric text, ve
     SET search_path=pg_catalog, pg_temp AS 'fe8bdb18714ea1b2a11b168b64532c73';
 CREATE FUNCTION mrl.query_words(relation regclass, words_column text, language text, query text,
     every boolean) RETURNS TABLE(word tsquery, weight double precision) LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '2f6a2313bcf97779f51adb32b6e3843f';
+    search_path=pg_catalog, pg_temp AS 'faafdb4049e2f8d2f3db30ce9176f6a3';
 CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries integer DEFAULT 100, given
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double

@@ -63,6 +63,8 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
     csrc/postgres/width.c
+    csrc/postgres/words.c
+    csrc/postgres/words_rows.c
     csrc/postgres/write.c)
   set_target_properties(mrl_pg${major} PROPERTIES PREFIX "" OUTPUT_NAME mrl_db SUFFIX ".so" C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/pg${major}/lib)

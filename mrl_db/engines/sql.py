@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -82,6 +82,7 @@ class SqlEngine(TunableEngine):
         self._statements: dict[tuple[tuple[str, ...], Plan], Statement] = {}
         self._default_plans: dict[tuple[int, int | None], Plan] = {}
         self._misses_for_rows: dict[tuple[str, int], float] = {}
+        self._texts: dict[Hashable, str] = {}
 
     def on(self, session: Session) -> SqlEngine:
         """Returns this engine over another session, with the statements that are ready here."""
@@ -269,6 +270,14 @@ class SqlEngine(TunableEngine):
                 self._statements.clear()
             self._statements[key] = statement
         return statement
+
+    def kept(self, key: Hashable, compose: Callable[[], str]) -> str:
+        """Returns a text of this collection that is composed once: of a search by words, too."""
+        if key not in self._texts:
+            if len(self._texts) >= _KEPT:
+                self._texts.clear()
+            self._texts[key] = compose()
+        return self._texts[key]
 
     def _template(self, connection: Connection, plan: Plan) -> str:
         """Returns the statement of all plans with this route and these widths."""

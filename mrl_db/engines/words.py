@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import errors as pg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from mrl_db.engines.sql import SqlEngine, collect
 from mrl_db.hits import Hits, StageTrace, Trace, joined
+from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan, with_k
 from mrl_db.postgres import rows, statements
 from mrl_db.postgres.catalog import TextColumn
@@ -87,44 +90,78 @@ def search(session: Session, engine: SqlEngine, request: Request, words: Words) 
 def _run(
     connection: Connection, engine: SqlEngine, request: Request, words: Words, number: int
 ) -> list[tuple[Any, ...]]:
-    info = request.info
+    cursor = connection.cursor(binary=True)
+    try:
+        return cursor.execute(*_statement(connection, engine, request, words, number)).fetchall()
+    except (pg.UndefinedFunction, pg.WrongObjectType):  # dropped, or the table has heirs now?
+        if words.column.ranks is None or _has_failed(connection):
+            raise
+        words = replace(words, column=replace(words.column, ranks=None))
+        return cursor.execute(*_statement(connection, engine, request, words, number)).fetchall()
+
+
+def _has_failed(connection: Connection) -> bool:
+    return connection.info.transaction_status is TransactionStatus.INERROR
+
+
+def _statement(
+    connection: Connection, engine: SqlEngine, request: Request, words: Words, number: int
+) -> tuple[str | sql.Composed, list[Any]]:
+    """The statement of one search, and its parameters; kept where there is no filter."""
+    depth = words.k if words.queries is None else max(_LONGER * words.k, _SHORTEST)
+    ranks, column, text = words.column.ranks, words.column, words.texts[number]
+    unfiltered = request.where == AllOf(())
     condition, values = request.filter()
-    part = statements.query
-    alone = words.queries is None
-    depth = words.k if alone else max(_LONGER * words.k, _SHORTEST)
+    parameters: list[Any] = [text, words.exact, request.info.name, *values, depth]
+    if ranks is not None and unfiltered and not words.exact:
+        parameters = [column.words, column.language, text, depth, depth]
+    else:
+        ranks = None
+    nearest = ""
+    if words.queries is not None:
+        query, plan = words.queries[number], with_k(words.plan, depth)
+        ordered = engine.statement(connection, replace(request, columns=()), plan)
+        nearest = ordered.text
+        weights = words.fusion.weights or ()
+        parameters += [*ordered.parameters(query), *weights, words.k, VectorParameter(query)]
+
+    def compose() -> sql.Composed:
+        return _composed(request, words, ranks, condition, nearest)
+
+    if not unfiltered:
+        return compose(), parameters
+    key = request.columns, words.fusion, ranks, nearest
+    return engine.kept(key, lambda: compose().as_string(connection)), parameters
+
+
+def _composed(
+    request: Request, words: Words, ranks: str | None, condition: sql.Composable, nearest: str
+) -> sql.Composed:
+    info = request.info
     names: dict[str, sql.Composable] = {
         "key": statements.identifier(info.key),
         "source": info.relation,
         "columns": rows.further_columns(info, request.columns),
     }
-    by_words = part("rows_by_words").format(
-        key=names["key"],
-        source=info.relation,
-        words=statements.identifier(words.column.words),
-        condition=condition,
-    )
-    parameters: list[Any] = [words.texts[number], words.exact, info.name, *values, depth]
-    if words.queries is None:
-        statement = part("search_by_words").format(by_words=by_words, **names)
+    if ranks is None:
+        by_words = statements.query("rows_by_words").format(
+            words=statements.identifier(words.column.words), condition=condition, **names
+        )
     else:
-        query = words.queries[number]
-        nearest = engine.statement(
-            connection, replace(request, columns=()), with_k(words.plan, depth)
+        table = sql.Literal(info.relation.as_string())
+        by_words = statements.query("rows_by_words_compiled").format(
+            ranks=sql.SQL(ranks), table=sql.SQL("{}::regclass").format(table), **names
         )
-        parameters += nearest.parameters(query)
-        fusion = part("reciprocal_ranks")
-        if words.fusion.weights is not None:
-            fusion = part("weighted_scores")
-            parameters += words.fusion.weights
-        parameters += [words.k, VectorParameter(query)]
-        statement = part("search_by_both").format(
-            by_words=by_words,
-            nearest=sql.SQL(nearest.text),
-            fusion=fusion,
-            vector=statements.identifier(info.vector),
-            vector_schema=statements.identifier(info.vector_schema),
-            vector_type=statements.identifier(info.vector_type),
-            operator=sql.SQL(info.metric.operator),
-            **names,
-        )
-    return connection.cursor(binary=True).execute(statement, parameters).fetchall()
+    if words.queries is None:
+        return statements.query("search_by_words").format(by_words=by_words, **names)
+    weighs = words.fusion.weights is not None
+    return statements.query("search_by_both").format(
+        by_words=by_words,
+        nearest=sql.SQL(nearest),
+        fusion=statements.query("weighted_scores" if weighs else "reciprocal_ranks"),
+        vector=statements.identifier(info.vector),
+        vector_schema=statements.identifier(info.vector_schema),
+        vector_type=statements.identifier(info.vector_type),
+        operator=sql.SQL(info.metric.operator),
+        **names,
+    )

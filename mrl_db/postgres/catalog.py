@@ -56,11 +56,14 @@ class TextColumn:
         column: The text.
         words: The generated tsvector.
         language: The text search configuration.
+        ranks: The function of the extension that finds rows by words; None where it is not, or
+            not for this table.
     """
 
     column: str
     words: str
     language: str
+    ranks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

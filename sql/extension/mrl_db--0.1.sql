@@ -40,6 +40,16 @@ COMMENT ON FUNCTION mrl_log_change() IS
     'Writes the change log of the schema mrl, for the triggers that mrl.log_changes() makes. Arguments: the key''s column, and '
     'the column of mrl.change for its type';
 
+CREATE FUNCTION mrl_rows_by_words(relation regclass, words_column text, language text, query text, places integer)
+    RETURNS TABLE (place tid, score double precision)
+    LANGUAGE c STABLE STRICT ROWS 30
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION mrl_rows_by_words(regclass, text, text, text, integer) IS
+    'The rows of a table that have words of a query in a column of type tsvector, the best first: where they lie, and the sum of '
+    'what their words weigh (mrl.query_words). As many as there are places, and those that weigh as much as the last';
+
 CREATE FUNCTION mrl_known_distance("any", "any")
     RETURNS double precision
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

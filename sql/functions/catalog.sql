@@ -11,6 +11,21 @@ CREATE OR REPLACE FUNCTION mrl.vector_schema()
     );
 COMMENT ON FUNCTION mrl.vector_schema() IS 'The schema that pgvector lives in.';
 
+CREATE OR REPLACE FUNCTION mrl.compiled(name text)
+    RETURNS regprocedure
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.oid::regprocedure
+    FROM pg_extension AS e
+    JOIN pg_depend AS d
+        ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+    WHERE e.extname = 'mrl_db' AND p.proname = compiled.name
+$$;
+COMMENT ON FUNCTION mrl.compiled(text) IS
+    'A function of the extension mrl_db; NULL where the extension is not, or is of before it had it.';
+
 CREATE OR REPLACE FUNCTION mrl.find(collection text, whole boolean DEFAULT false)
     RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -271,7 +286,11 @@ BEGIN
             ),
             'text', (
                 SELECT json_build_object(
-                    'column', t.text_column, 'words', t.words_column, 'language', t.language)
+                    'column', t.text_column, 'words', t.words_column, 'language', t.language,
+                    'ranks', CASE
+                        WHEN r.relkind = 'r' AND NOT r.relhassubclass
+                        THEN mrl.compiled('mrl_rows_by_words')::regproc::text
+                    END)
                 FROM mrl.text_search AS t
                 WHERE t.collection = c.name
             )

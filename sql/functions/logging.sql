@@ -93,12 +93,7 @@ CREATE OR REPLACE FUNCTION mrl.compiled_log()
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT p.oid::regprocedure
-    FROM pg_extension AS e
-    JOIN pg_depend AS d
-        ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
-    JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
-    WHERE e.extname = 'mrl_db' AND p.proname = 'mrl_log_change'
+    SELECT mrl.compiled('mrl_log_change')
 $$;
 COMMENT ON FUNCTION mrl.compiled_log() IS
     'The function of the extension mrl_db that logs writes; NULL where the extension is not, or is '

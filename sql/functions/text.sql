@@ -59,7 +59,7 @@ COMMENT ON FUNCTION mrl.add_text(text, text, text) IS
 -- Frequent words cost much and say little: of a query the rarest are taken, as many as a
 -- thousand rows have (or a fiftieth of all), and always one.
 -- PL/pgSQL, which plans it once a session. A weight is a multiple of 2^-24, so that sums of them
--- are exact, whatever their order.
+-- are exact, whatever their order. The extension has the same in C (csrc/postgres/words.c).
 CREATE OR REPLACE FUNCTION mrl.query_words(
     relation regclass, words_column text, language text, query text, every boolean
 )
@@ -100,8 +100,8 @@ BEGIN
     rising AS (
         SELECT
             g.lexeme, g.share,
-            row_number() OVER (ORDER BY g.share, g.lexeme) AS place,
-            sum(g.share) OVER (ORDER BY g.share, g.lexeme) AS share_so_far
+            row_number() OVER (ORDER BY g.share, g.lexeme COLLATE "C") AS place,
+            sum(g.share) OVER (ORDER BY g.share, g.lexeme COLLATE "C") AS share_so_far
         FROM given AS g
     )
     SELECT

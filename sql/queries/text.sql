@@ -33,6 +33,20 @@ by_words AS MATERIALIZED (
     ) AS best
 )
 
+-- The same by the extension, of a table without a filter. What weighs the same goes by key, so that
+-- all of it comes.
+-- name: rows_by_words_compiled
+by_words AS MATERIALIZED (
+    SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id) AS rank
+    FROM (
+        SELECT row_.{key} AS id, hit.score
+        FROM {ranks}({table}, %s, %s, %s, %s) AS hit
+        JOIN {source} AS row_ ON row_.ctid = hit.place
+        ORDER BY hit.score DESC, row_.{key}
+        LIMIT %s
+    ) AS best
+)
+
 -- name: search_by_words
 WITH {by_words}
 SELECT row_.{key} AS id, 'NaN'::double precision AS distance, best.score{columns}

@@ -89,7 +89,9 @@ def fused(near, alike, weights, k):
 @given(
     query=st.tuples(*[st.integers(-3, 3)] * DIMS),
     words=st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=4, unique=True),
-    where=st.sampled_from([None, {"year": {"$gte": 2002}}, {"content": {"$like": "%w3%"}}]),
+    where=st.sampled_from(
+        [None, {"year": {"$gte": 0}}, {"year": {"$gte": 2002}}, {"content": {"$like": "%w3%"}}]
+    ),
     weights=st.sampled_from([None, (0.5, 0.5), (0.9, 0.1), (1, 0)]),
     k=st.integers(1, 40),
     exact=st.booleans(),
@@ -202,6 +204,27 @@ def test_a_table_is_attached_with_its_text_and_left_as_it_was(db, execute):
                    "AND attnum > 0 AND NOT attisdropped ORDER BY attnum") == [
         ("id",), ("embedding",), ("odd %s",)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DROP EXTENSION mrl_db CASCADE", "CREATE TABLE heirs () INHERITS (docs)"],
+)
+def test_what_the_extension_no_longer_says_the_statement_does(db, execute, change):
+    docs = db.create_collection("docs", dims=2, text="content")
+    docs.add([1, 2, 3], [[1, 0], [0, 1], [1, 1]], content=["a cat", "a dog", "two dogs"])
+    assert docs.search([1, 0], text="dogs", k=3).ids.tolist() == [2, 3, 1]
+    assert execute("SELECT (mrl.describe('docs')::json #>> '{text,ranks}') IS NOT NULL") == [
+        (True,)
+    ]
+
+    execute(change)
+
+    assert docs.search([1, 0], text="dogs", k=3).ids.tolist() == [2, 3, 1]
+    assert docs.search(text="dogs", k=3).ids.tolist() == [2, 3]
+    if "heirs" in change:
+        execute("INSERT INTO heirs (id, embedding, content) VALUES (4, '[0,1]', 'a third dog')")
+        assert docs.search(text="dogs", k=3).ids.tolist() == [2, 3, 4]
 
 
 def test_sql_adds_a_text_to_a_collection_that_is_open(db, execute):
