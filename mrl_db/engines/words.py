@@ -28,6 +28,7 @@ from mrl_db.postgres.session import Connection, Session
 from mrl_db.postgres.vectors import VectorParameter
 
 _LONGER, _SHORTEST = 3, 30  # times k, and rows at least, of each list that is fused
+_ALL = 2**31 - 1  # rows, before a filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,13 @@ def _statement(
     ranks, column, text = words.column.ranks, words.column, words.texts[number]
     unfiltered = request.where == AllOf(())
     condition, values = request.filter()
-    parameters: list[Any] = [text, words.exact, request.info.name, *values, depth]
-    if ranks is not None and unfiltered and not words.exact:
-        parameters = [column.words, column.language, text, depth, depth]
-    else:
+    if words.exact:
         ranks = None
+    if ranks is None:
+        parameters = [text, words.exact, request.info.name, *values, depth]
+    else:
+        places = depth if unfiltered else _ALL
+        parameters = [column.words, column.language, text, places, *values, depth]
     nearest = ""
     if words.queries is not None:
         query, plan = words.queries[number], with_k(words.plan, depth)
@@ -141,11 +144,12 @@ def _composed(
     names: dict[str, sql.Composable] = {
         "key": statements.identifier(info.key),
         "source": info.relation,
+        "condition": condition,
         "columns": rows.further_columns(info, request.columns),
     }
     if ranks is None:
         by_words = statements.query("rows_by_words").format(
-            words=statements.identifier(words.column.words), condition=condition, **names
+            words=statements.identifier(words.column.words), **names
         )
     else:
         table = sql.Literal(info.relation.as_string())

@@ -33,16 +33,20 @@ by_words AS MATERIALIZED (
     ) AS best
 )
 
--- The same by the extension, of a table without a filter. What weighs the same goes by key, so that
--- all of it comes.
+-- The same by the extension. Rows that weigh as much as the last go by key, so that all of them
+-- come; before a filter, all rows do.
 -- name: rows_by_words_compiled
 by_words AS MATERIALIZED (
     SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id) AS rank
     FROM (
-        SELECT row_.{key} AS id, hit.score
+        SELECT row_.id, hit.score
         FROM {ranks}({table}, %s, %s, %s, %s) AS hit
-        JOIN {source} AS row_ ON row_.ctid = hit.place
-        ORDER BY hit.score DESC, row_.{key}
+        CROSS JOIN LATERAL (
+            SELECT row_.{key} AS id
+            FROM {source} AS row_
+            WHERE row_.ctid = hit.place AND {condition}
+        ) AS row_
+        ORDER BY hit.score DESC, row_.id
         LIMIT %s
     ) AS best
 )

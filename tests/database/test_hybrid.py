@@ -227,6 +227,17 @@ def test_what_the_extension_no_longer_says_the_statement_does(db, execute, chang
         assert docs.search(text="dogs", k=3).ids.tolist() == [2, 3, 4]
 
 
+def test_a_filter_is_on_the_columns_of_the_table(db):
+    """The names are also those of what the extension returns."""
+    columns = {"place": "integer", "score": "integer"}
+    docs = db.create_collection("docs", dims=2, columns=columns, text="content")
+    docs.add(range(9), np.ones((9, 2)), content=["a cat"] * 9, place=range(9), score=range(9))
+    where = {"$or": [{"place": {"$gt": 7}}, {"score": {"$lt": 1}}]}
+
+    assert docs.search(text="cats", where=where).ids.tolist() == [0, 8]
+    assert docs.search([1, 1], text="cats", where=where).ids.tolist() == [0, 8]
+
+
 def test_sql_adds_a_text_to_a_collection_that_is_open(db, execute):
     docs = db.create_collection("docs", dims=2, columns={"title": "text"})
     docs.add([1, 2], np.eye(2), title=["one", "two"])
