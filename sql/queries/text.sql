@@ -74,7 +74,7 @@ by_vector AS MATERIALIZED (
     ) AS hit
 ),
 fused AS MATERIALIZED (
-    SELECT id, {fusion} AS score
+    SELECT id, {fusion} AS score, by_vector.distance
     FROM by_vector
     FULL JOIN by_words USING (id)
     ORDER BY score DESC, id
@@ -83,7 +83,9 @@ fused AS MATERIALIZED (
 SELECT
     row_.{key} AS id,
     coalesce(
-        row_.{vector} OPERATOR({vector_schema}.{operator}) %s::{vector_schema}.{vector_type}, 'NaN'
+        fused.distance,
+        row_.{vector} OPERATOR({vector_schema}.{operator}) %s::{vector_schema}.{vector_type},
+        'NaN'
     ) AS distance,
     fused.score{columns}
 FROM fused
