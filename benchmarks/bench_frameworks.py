@@ -83,7 +83,7 @@ def stores(db: mrl_db.Database, vectors: np.ndarray) -> dict[str, tuple[Any, Sea
         ),
         "llama_index": (
             nodes.client,
-            lambda query, k: nodes.query(VectorStoreQuery(query, similarity_top_k=k)).ids,
+            lambda query, k: nodes.query(VectorStoreQuery(query, similarity_top_k=k)).ids or [],
         ),
         "haystack": (
             documents.collection,
