@@ -208,7 +208,10 @@ def test_a_table_is_attached_with_its_text_and_left_as_it_was(db, execute):
 
 @pytest.mark.parametrize(
     "change",
-    ["DROP EXTENSION mrl_db CASCADE", "CREATE TABLE heirs () INHERITS (docs)"],
+    [
+        pytest.param("DROP EXTENSION mrl_db CASCADE", marks=pytest.mark.superuser),
+        "CREATE TABLE heirs () INHERITS (docs)",
+    ],
 )
 def test_what_the_extension_no_longer_says_the_statement_does(db, execute, change):
     docs = db.create_collection("docs", dims=2, text="content")
