@@ -125,16 +125,20 @@ static bool report_progress(void* state, double done, double total) {
 
 MrlBuild* mrl_begin_build(Relation index, int workers) {
     const MrlOptions* options = (const MrlOptions*)index->rd_options;
-    MrlBuildOptions with = {mrl_index_type(index)->metric,
-                            mrl_index_width(index),
-                            options == NULL ? 0 : options->prefix,
-                            workers + 1,
-                            options == NULL ? 0 : (float)options->recall,
-                            mrl_included_of(index).bytes,
-                            options == NULL || options->effort == 0};
+    MrlIncluded* included = palloc(sizeof *included);
+    MrlBuildOptions with = {.metric = mrl_index_type(index)->metric,
+                            .dims = mrl_index_width(index),
+                            .prefix = options == NULL ? 0 : options->prefix,
+                            .threads = workers + 1,
+                            .recall = options == NULL ? 0 : (float)options->recall,
+                            .chooses = options == NULL || options->effort == 0};
     MemoryContextCallback* callback = palloc0(sizeof *callback);
     MrlBuild* build;
 
+    *included = mrl_included_of(index);
+    with.included_bytes = included->bytes;
+    with.n_pieces = (uint32)included->pieces.n;
+    with.pieces = included->pieces.of;
     if (with.prefix > with.dims)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("the index was asked for dims = %u of vectors of %u dimensions",

@@ -34,7 +34,8 @@ typedef struct Checking {
     Placed* rows;  // those that live, by their TIDs then
     uint32 live, dead, free;
     float* vector;
-    uint8* item;  // of INCLUDE columns
+    MrlIncluded included;
+    uint8* item;
 } Checking;
 
 #define DAMAGED(checking, ...)                                                           \
@@ -50,7 +51,7 @@ static int compare_rows(const void* a, const void* b) {
 
 static void check_meta(const Checking* checking) {
     const struct MrlMeta* meta = &checking->index->meta;
-    uint32 bytes = mrl_included_of(checking->rel).bytes;
+    uint32 bytes = checking->included.bytes;
     uint32 each[MRL_SECTIONS] = {MRL_ITEMS, MRL_ITEMS, meta->rows_per_page,
                                  bytes == 0 ? 0 : mrl_items_per_page(bytes)};
 
@@ -208,7 +209,8 @@ static void check_item(const Checking* checking, const Placed* row, const Datum*
     uint8* should = mrl_form_item(checking->rel, values, isnull);
 
     if (should == NULL) return;
-    mrl_read_item(checking->rel, checking->index, row->slot, checking->item);
+    mrl_read_item(checking->rel, checking->index, &checking->included.pieces, row->slot,
+                  checking->item);
     if (memcmp(should, checking->item, checking->index->meta.included_bytes) != 0)
         DAMAGED(checking, "the included columns of slot %u are not those of row (%u,%u)", row->slot,
                 ItemPointerGetBlockNumber(&row->tid), ItemPointerGetOffsetNumber(&row->tid));
@@ -253,7 +255,7 @@ static void check_heap(Checking* checking, Relation heap) {
     info->ii_Unique = false;
     info->ii_ExclusionOps = NULL;
     checking->vector = palloc(sizeof(float) * MRL_MOST_DIMS);
-    checking->item = palloc(Max(checking->index->meta.included_bytes, 1));
+    checking->item = palloc0(Max(checking->index->meta.included_bytes, 1));
     table_index_build_scan(heap, checking->rel, info, true, false, find_row, checking, scan);
     UnregisterSnapshot(snapshot);
 }
@@ -286,7 +288,7 @@ static void check_owner(Oid oid) {
 }
 
 static Checking check(Relation rel, Relation heap, bool with_heap) {
-    Checking checking = {.rel = rel, .index = mrl_open(rel)};
+    Checking checking = {.rel = rel, .index = mrl_open(rel), .included = mrl_included_of(rel)};
 
     check_meta(&checking);
     check_pages(&checking);

@@ -40,9 +40,11 @@ typedef struct {
     uint32_t dims;
     uint32_t prefix;  // dims that lines are made from, or 0
     uint32_t threads;
-    float recall;             // that the index is to reach: walks are measured; or 0
-    uint32_t included_bytes;  // of an item of INCLUDE columns, or 0
-    bool chooses;             // how far searches walk where nobody says it
+    float recall;  // that the index is to reach: walks are measured; or 0
+    // Of an item of INCLUDE columns, its bytes and pieces, which outlive the build; or 0.
+    uint32_t included_bytes, n_pieces;
+    const struct MrlPiece* pieces;
+    bool chooses;  // how far searches walk where nobody says it
 } MrlBuildOptions;
 
 // What walks of rising efforts found when they were measured, for rows as queries that are hidden

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "../graph/build.hpp"
@@ -207,13 +208,13 @@ struct MrlBuild {
         meta.pages[MRL_ROWS] = pages(meta.rows_per_page);
         meta.included_bytes = options.included_bytes;
         meta.pages[MRL_INCLUDED] =
-            meta.included_bytes == 0 ? 0 : pages(MRL_PAGE_ROOM / meta.included_bytes);
+            meta.included_bytes == 0 ? 0 : pages(mrl_items_per_page(meta.included_bytes));
     }
 
     void items(int section, std::uint32_t number, std::uint8_t* page) const {
         const std::uint32_t bytes = options.included_bytes;
         const std::uint32_t each = section == MRL_ROWS       ? meta.rows_per_page
-                                   : section == MRL_INCLUDED ? MRL_PAGE_ROOM / bytes
+                                   : section == MRL_INCLUDED ? mrl_items_per_page(bytes)
                                                              : std::uint32_t{MRL_ITEMS};
         const std::uint32_t first = number * each, end = std::min(meta.slots, first + each);
         if (section == MRL_LINKS) std::memset(page + MRL_PAGE_HEAD, 0xff, MRL_PAGE_ROOM);
@@ -236,8 +237,10 @@ struct MrlBuild {
                 std::memcpy(item + kLineBytes, built.codes.low() + std::size_t{node} * kLineBytes,
                             kLineBytes);
             } else if (section == MRL_INCLUDED) {
-                std::memcpy(page + MRL_PAGE_HEAD + std::size_t{place} * bytes,
-                            included.data() + std::size_t{row} * bytes, bytes);
+                const std::uint8_t* from = included.data() + std::size_t{row} * bytes;
+                for (const MrlPiece& piece : std::span{options.pieces, options.n_pieces})
+                    std::memcpy(page + MRL_PAGE_HEAD + mrl_piece_at(each, piece, place),
+                                from + piece.offset, piece.bytes);
             } else {
                 MrlTail tail{rows.scale(row), rows.square(row), {}, 0};
                 std::memcpy(tail.tid, tids.data() + std::size_t{row} * 3, sizeof tail.tid);

@@ -104,6 +104,20 @@ static bool add_comparison(MrlFilter* filter, Node* clause) {
     return true;
 }
 
+// The columns that are asked: of an item, these alone are read.
+static void note_asked(MrlFilter* filter) {
+    bool asked[INDEX_MAX_KEYS] = {0};
+
+    for (int i = 0; i < filter->n_ranges; ++i) asked[filter->ranges[i].column] = true;
+    for (int i = 0; i < filter->n_calls; ++i) asked[filter->calls[i].column] = true;
+    for (int i = 0; i < filter->included.n; ++i) {
+        if (!asked[i] && !filter->in_rest[i]) continue;
+        filter->asked.of[filter->asked.n++] = mrl_state_piece(i);
+        if (filter->included.columns[i].kept)
+            filter->asked.of[filter->asked.n++] = filter->included.columns[i].value;
+    }
+}
+
 // The filter of a scan as far as it is answered, or NULL.
 MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan) {
     const MrlIncluded included = mrl_included_of(index);
@@ -139,10 +153,11 @@ MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan) 
     for (int i = 0; i < included.n; ++i)
         filter->in_rest[i] =
             bms_is_member(included.columns[i].attnum - FirstLowInvalidHeapAttributeNumber, used);
+    note_asked(filter);
     // A copy, as nobody would give back a reference to the table's own.
     filter->row =
         MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(heap)), &TTSOpsVirtual);
-    filter->item = palloc(included.bytes);
+    filter->item = palloc0(included.bytes);
     MemoryContextSwitchTo(before);
     return filter;
 }

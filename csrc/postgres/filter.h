@@ -32,6 +32,7 @@ typedef struct MrlFilter {
     ExprState* rest;  // or NULL
     bool* in_rest;    // the columns that it needs
     TupleTableSlot* row;
+    MrlPieces asked;  // what is read of an item
     uint8* item;
 } MrlFilter;
 
@@ -44,6 +45,7 @@ MrlFilter* mrl_make_filter(Relation index, Relation heap, IndexScanState* scan);
 void mrl_begin_filter(MrlFilter* filter);
 
 // filter_ask.c
+void mrl_expect_asked(const MrlFilter* filter, const MrlIndex* index, uint32 slot);
 bool mrl_slot_may_pass(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 slot);
 void mrl_count_filtered(const MrlFilter* filter, double rows);
 double mrl_filter_cost(const MrlFilter* filter);

@@ -199,20 +199,27 @@ static void fetch_toasted(IndexScanDesc desc, MrlIndex* index, const MrlAhead* r
     if (!null && VARATT_IS_EXTERNAL(DatumGetPointer(value))) mrl_fetch_toasted(desc, index, value);
 }
 
-// Reads the tails of the next candidates, and begins to fetch the pages of their rows.
-static void look_ahead(IndexScanDesc desc, MrlIndex* index) {
+// Reads the tails of the next candidates that pass the filter, as far as the index knows, and
+// begins to fetch the pages of their rows.
+static void look_ahead(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
+    MrlIndex* index = mrl_scan_index(desc);
+    const MrlHit* hits = &scan->hits[scan->next_hit];
     const size_t n = Min(MRL_AHEAD, scan->n_hits - scan->next_hit);
 
     scan->ahead_of = scan->next_hit;
+    if (scan->filter != NULL && scan->allowed.words == NULL)
+        for (size_t i = 0; i < n; ++i) mrl_expect_asked(scan->filter, index, hits[i].slot);
+    for (size_t i = 0; i < n; ++i) scan->ahead[i].passes = mrl_may_pass(desc, hits[i].slot);
+    index = mrl_scan_index(desc);  // whatever the filter did
     for (size_t i = 0; i < n; ++i) {
         MrlAhead* row = &scan->ahead[i];
         ItemPointerData tid;
         Buffer buffer;
 
         row->page = NULL;
-        row->known = mrl_peek_tail(desc->indexRelation, index, scan->hits[scan->next_hit + i].slot,
-                                   &row->tail);
+        row->known =
+            row->passes && mrl_peek_tail(desc->indexRelation, index, hits[i].slot, &row->tail);
         if (!row->known) continue;
         mrl_words_to_tid(row->tail.tid, &tid);
         buffer = buffer_of(index, ItemPointerGetBlockNumberNoCheck(&tid));
@@ -224,27 +231,30 @@ static void look_ahead(IndexScanDesc desc, MrlIndex* index) {
     for (size_t i = 0; i < Min(n, ROWS_AHEAD); ++i) fetch_row(&scan->ahead[i]);
 }
 
-// The tail of the next candidate, and what comes after it on its way to the caches.
-void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
+// The tail of the next candidate, and what comes after it on its way to the caches. Returns false
+// when it does not pass the filter, by what INCLUDE columns say.
+bool mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_scan_index(desc);
     size_t i;
 
     if (scan->peeks) {
-        if (scan->next_hit == 0 || scan->next_hit >= scan->ahead_of + MRL_AHEAD)
-            look_ahead(desc, index);
+        if (scan->next_hit == 0 || scan->next_hit >= scan->ahead_of + MRL_AHEAD) look_ahead(desc);
         i = scan->next_hit - scan->ahead_of;
         if (scan->next_hit + ROWS_AHEAD < scan->n_hits && i + ROWS_AHEAD < MRL_AHEAD)
             fetch_row(&scan->ahead[i + ROWS_AHEAD]);
         if (scan->peeks_toast && !mrl_note_filters(scan->note) &&
             scan->next_hit + TOASTED_AHEAD < scan->n_hits && i + TOASTED_AHEAD < MRL_AHEAD)
-            fetch_toasted(desc, index, &scan->ahead[i + TOASTED_AHEAD]);
+            fetch_toasted(desc, mrl_scan_index(desc), &scan->ahead[i + TOASTED_AHEAD]);
         if (scan->ahead[i].known) {
             *tail = scan->ahead[i].tail;
-            return;
+            return true;
         }
+        if (!scan->ahead[i].passes) return false;
+    } else if (!mrl_may_pass(desc, scan->hits[scan->next_hit].slot)) {
+        return false;
     }
-    mrl_read_tail(desc->indexRelation, index, scan->hits[scan->next_hit].slot, tail);
+    mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), scan->hits[scan->next_hit].slot, tail);
+    return true;
 }
 
 // Pins the page of a row that is returned, where it was last: the executor's look at the row begins

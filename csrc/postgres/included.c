@@ -19,11 +19,13 @@ MrlIncluded mrl_included_of(Relation index) {
     MrlIncluded included = {.n = index->rd_index->indnatts - index->rd_index->indnkeyatts};
     Size at = (Size)included.n, largest = 1;
 
+    for (int i = 0; i < included.n; ++i)
+        included.pieces.of[included.pieces.n++] = mrl_state_piece(i);
     for (int i = 0; i < included.n; ++i) {
         MrlColumn* column = &included.columns[i];
         int which = index->rd_index->indnkeyatts + i;
         Form_pg_attribute attribute = TupleDescAttr(columns, which);
-        Size aligned;
+        Size room;
 
         column->attnum = index->rd_index->indkey.values[which];
         column->length = attribute->attlen;
@@ -31,11 +33,16 @@ MrlIncluded mrl_included_of(Relation index) {
         column->kept = attribute->attlen > 0 ||
                        (attribute->attlen == -1 && attribute->attstorage != TYPSTORAGE_PLAIN);
         if (!column->kept) continue;
-        aligned = attribute->attlen < 0 ? at : att_align_nominal(at, attribute->attalign);
-        if (attribute->attlen > 0)
+        // Values follow one another in a page: each takes up a multiple of its alignment.
+        room = TEXT_BYTES;
+        if (attribute->attlen > 0) {
+            room = att_align_nominal((Size)attribute->attlen, attribute->attalign);
+            at = att_align_nominal(at, attribute->attalign);
             largest = Max(largest, att_align_nominal((Size)1, attribute->attalign));
-        column->offset = (int)aligned;
-        at = aligned + (attribute->attlen < 0 ? TEXT_BYTES : attribute->attlen);
+        }
+        column->value = (struct MrlPiece){(uint16)Min(at, MRL_PAGE_ROOM), (uint16)room};
+        included.pieces.of[included.pieces.n++] = column->value;
+        at += room;
     }
     if (included.n != 0) included.bytes = (uint32)TYPEALIGN(largest, at);
     if (included.bytes > MRL_PAGE_ROOM)
@@ -56,7 +63,7 @@ uint8* mrl_form_item(Relation index, const Datum* values, const bool* isnull) {
     for (int i = 0; i < included.n; ++i) {
         const MrlColumn* column = &included.columns[i];
         Datum value = values[first + i];
-        uint8* to = item + column->offset;
+        uint8* to = item + column->value.offset;
 
         if (!column->kept) continue;
         if (isnull[first + i]) {
@@ -84,8 +91,15 @@ uint8* mrl_form_item(Relation index, const Datum* values, const bool* isnull) {
     return item;
 }
 
-Datum mrl_included_value(const MrlColumn* column, const uint8* item) {
-    return fetch_att(item + column->offset, column->by_value, column->length);
+void mrl_put_item(const MrlIncluded* included, char* page, uint32 place, const uint8* item) {
+    uint32 each = mrl_items_per_page(included->bytes);
+
+    for (int i = 0; i < included->pieces.n; ++i) {
+        struct MrlPiece piece = included->pieces.of[i];
+
+        memcpy(page + MRL_PAGE_HEAD + mrl_piece_at(each, piece, place), item + piece.offset,
+               piece.bytes);
+    }
 }
 
 // Whether the index's items are what its definition says.
@@ -97,15 +111,42 @@ void mrl_check_included(Relation rel, const MrlIndex* index, uint32 bytes) {
                         errhint("REINDEX it.")));
 }
 
-// Without a pin where that goes: an item that is being written meanwhile is of a row that the
-// reader's snapshot does not see, and each of its lengths is a byte, the old one or the new.
-void mrl_read_item(Relation rel, MrlIndex* index, uint32 slot, uint8* item) {
-    uint32 bytes = index->meta.included_bytes, each = mrl_items_per_page(bytes);
-    Size offset = MRL_PAGE_HEAD + (Size)(slot % each) * bytes;
+static void take_pieces(const char* page, uint32 each, const MrlPieces* pieces, uint32 place,
+                        uint8* item) {
+    for (int i = 0; i < pieces->n; ++i) {
+        struct MrlPiece piece = pieces->of[i];
+
+        memcpy(item + piece.offset, page + MRL_PAGE_HEAD + mrl_piece_at(each, piece, place),
+               piece.bytes);
+    }
+}
+
+// Some pieces of an item, to their places in it. Without a pin where that goes: an item that is
+// being written meanwhile is of a row that the reader's snapshot does not see, and each of its
+// lengths is a byte, the old one or the new.
+void mrl_read_item(Relation rel, MrlIndex* index, const MrlPieces* pieces, uint32 slot,
+                   uint8* item) {
+    uint32 each = mrl_items_per_page(index->meta.included_bytes);
+    const char* page = mrl_begin_peek(rel, index, MRL_INCLUDED, slot / each);
     Buffer buffer;
 
-    if (mrl_peek(rel, index, MRL_INCLUDED, slot / each, offset, bytes, item)) return;
+    if (page != NULL) {
+        take_pieces(page, each, pieces, slot % each, item);
+        if (mrl_end_peek(index, MRL_INCLUDED, slot / each)) return;
+    }
     buffer = mrl_lock_page(rel, index, MRL_INCLUDED, slot / each);
-    memcpy(item, (char*)BufferGetPage(buffer) + offset, bytes);
+    take_pieces(BufferGetPage(buffer), each, pieces, slot % each, item);
     UnlockReleaseBuffer(buffer);
+}
+
+// Begins to fetch them from where they were last.
+void mrl_expect_item(const MrlIndex* index, const MrlPieces* pieces, uint32 slot) {
+    uint32 each = mrl_items_per_page(index->meta.included_bytes), number = slot / each;
+    Buffer buffer =
+        number < index->known[MRL_INCLUDED] ? index->pages[MRL_INCLUDED][number].buffer : 0;
+
+    if (buffer <= 0) return;
+    for (int i = 0; i < pieces->n; ++i)
+        __builtin_prefetch((const char*)BufferGetPage(buffer) + MRL_PAGE_HEAD +
+                           mrl_piece_at(each, pieces->of[i], slot % each));
 }

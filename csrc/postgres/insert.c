@@ -71,6 +71,7 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8*
     struct MrlTail* row_tail;
     bool again;  // a slot that is used again
     uint32 slot, items = 0;
+    MrlIncluded columns = {0};
     char* page;
 
     meta_buffer = ReadBuffer(rel, 0);
@@ -82,7 +83,8 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8*
         index = mrl_open(rel);
     }
     copy_meta(index, meta_buffer);
-    mrl_check_included(rel, index, item == NULL ? 0 : mrl_included_of(rel).bytes);
+    if (item != NULL) columns = mrl_included_of(rel);
+    mrl_check_included(rel, index, columns.bytes);
     mrl_tid_to_words(tid, tail.tid);
     again = index->meta.first_free != 0 && index->meta.reused < MRL_MOST_REUSED;
     slot = again ? index->meta.first_free - 1 : index->meta.slots;
@@ -121,11 +123,9 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8*
     *row_tail = tail;
     page = (char*)GenericXLogRegisterBuffer(log, lines, 0);
     memcpy(page + MRL_PAGE_HEAD + (Size)(slot % MRL_ITEMS) * MRL_ITEM_BYTES, line, sizeof line);
-    if (item != NULL) {
-        page = (char*)GenericXLogRegisterBuffer(log, included, 0);
-        memcpy(page + MRL_PAGE_HEAD + (Size)(slot % items) * meta->included_bytes, item,
-               meta->included_bytes);
-    }
+    if (item != NULL)
+        mrl_put_item(&columns, (char*)GenericXLogRegisterBuffer(log, included, 0), slot % items,
+                     item);
     index->meta.slots = meta->slots;
     index->meta.reused = meta->reused;
     GenericXLogFinish(log);

@@ -110,8 +110,8 @@ MrlIndex* mrl_open(Relation rel);
 extern uint64 mrl_opens;  // counts them
 Buffer mrl_lock_page(Relation rel, MrlIndex* index, int section, uint32 number);
 Buffer mrl_pin_page(Relation rel, MrlIndex* index, int section, uint32 number);
-bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, Size offset,
-              Size bytes, void* to);
+const char* mrl_begin_peek(Relation rel, const MrlIndex* index, int section, uint32 number);
+bool mrl_end_peek(const MrlIndex* index, int section, uint32 number);
 bool mrl_peek_tail(Relation rel, const MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_read_tail(Relation rel, MrlIndex* index, uint32 slot, struct MrlTail* tail);
 void mrl_init_page(Page page, int section, uint32 number);

@@ -158,18 +158,21 @@ static bool is_guessed(const MrlIndex* index, MrlPageRef* ref) {
     return true;
 }
 
-// Copies a part of a page without a pin. Returns false where the page is not where it was last.
-bool mrl_peek(Relation rel, const MrlIndex* index, int section, uint32 number, Size offset,
-              Size bytes, void* to) {
+// A page of a section where it was last, or NULL. What is read of it counts if it is still there
+// afterwards.
+const char* mrl_begin_peek(Relation rel, const MrlIndex* index, int section, uint32 number) {
     const MrlPageRef* ref = &index->pages[section][number];
 
     if (!mrl_reads_in_place(rel) || number >= index->known[section] || ref->buffer <= 0 ||
         !is_there(index, ref))
-        return false;
+        return NULL;
     pg_read_barrier();
-    memcpy(to, (char*)BufferGetPage(ref->buffer) + offset, bytes);
+    return (const char*)BufferGetPage(ref->buffer);
+}
+
+bool mrl_end_peek(const MrlIndex* index, int section, uint32 number) {
     pg_read_barrier();
-    return is_there(index, ref);
+    return is_there(index, &index->pages[section][number]);
 }
 
 static uint32 find_pages(void* self, int section, const uint32* pages, uint32 n, uint32* frames) {

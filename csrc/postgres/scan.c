@@ -144,9 +144,8 @@ static bool read_candidates(IndexScanDesc desc) {
                 : scan->waiting.n > 0 && scan->waiting.rows[0].distance <= hit->nearest)
             break;
         CHECK_FOR_INTERRUPTS();
-        mrl_next_tail(desc, &tail);
         ++scan->read;
-        if (mrl_read_row(desc, hit->slot, &tail, &row)) {
+        if (mrl_next_tail(desc, &tail) && mrl_read_row(desc, &tail, &row)) {
             ++scan->passed;
             waiting_push(&scan->waiting, scan->context, row);
         }

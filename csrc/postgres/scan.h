@@ -19,6 +19,7 @@ typedef struct MrlAhead {
     bool known;        // the tail
     const char* page;  // of the table, or NULL
     OffsetNumber offset;
+    bool passes;  // the filter, by what INCLUDE columns say
 } MrlAhead;
 
 typedef struct MrlScan {
@@ -97,7 +98,7 @@ bool mrl_scores_passing(const MrlScan* scan);
 typedef enum { MRL_PEEKED, MRL_GONE, MRL_UNSEEN } MrlPeeked;
 bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index);
 void mrl_remember_heap(IndexScanDesc desc, MrlIndex* index);
-void mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
+bool mrl_next_tail(IndexScanDesc desc, struct MrlTail* tail);
 MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, Waiting* row);
 void mrl_pin_returned(IndexScanDesc desc, MrlIndex* index, ItemPointer tid);
 
@@ -111,6 +112,7 @@ struct varlena* mrl_read_toasted(IndexScanDesc desc, MrlIndex* index, Datum toas
 // scan_rows.c
 MrlIndex* mrl_scan_open(IndexScanDesc desc);
 MrlIndex* mrl_scan_index(IndexScanDesc desc);
-bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, Waiting* row);
+bool mrl_may_pass(IndexScanDesc desc, uint32 slot);
+bool mrl_read_row(IndexScanDesc desc, const struct MrlTail* tail, Waiting* row);
 void mrl_sort_rest(IndexScanDesc desc);
 bool mrl_next_sorted(MrlScan* scan, Waiting* row);

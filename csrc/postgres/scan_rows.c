@@ -46,7 +46,7 @@ static Datum read_value(IndexScanDesc desc, bool* null) {
 }
 
 // Whether a slot's row may pass the filter, by what INCLUDE columns say.
-static bool may_pass(IndexScanDesc desc, uint32 slot) {
+bool mrl_may_pass(IndexScanDesc desc, uint32 slot) {
     MrlScan* scan = desc->opaque;
 
     if (scan->filter == NULL) return true;
@@ -59,10 +59,9 @@ static bool may_pass(IndexScanDesc desc, uint32 slot) {
     return slot < scan->allowed.slots && (scan->allowed.words[slot / 64] >> (slot % 64) & 1) != 0;
 }
 
-// The row of a slot with this tail. Returns false when the scan's snapshot surely sees none, or
-// when it does not pass the plan's filter. The executor looks at what is returned by the snapshot
-// itself.
-bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, Waiting* row) {
+// The row with this tail. Returns false when the scan's snapshot surely sees none, or when it does
+// not pass the plan's filter. The executor looks at what is returned by the snapshot itself.
+bool mrl_read_row(IndexScanDesc desc, const struct MrlTail* tail, Waiting* row) {
     MrlScan* scan = desc->opaque;
     ItemPointerData version;
     bool again = false, null;
@@ -72,7 +71,6 @@ bool mrl_read_row(IndexScanDesc desc, uint32 slot, const struct MrlTail* tail, W
     if ((tail->flags & (MRL_ROW_DEAD | MRL_ROW_FREE)) != 0) return false;
     mrl_words_to_tid(tail->tid, &row->tid);
     version = row->tid;
-    if (!may_pass(desc, slot)) return false;
     ++scan->visited;
     if (scan->peeks) {
         MrlPeeked peeked = mrl_peek_row(desc, mrl_scan_index(desc), row);
@@ -123,9 +121,9 @@ void mrl_sort_rest(IndexScanDesc desc) {
         Waiting row;
 
         CHECK_FOR_INTERRUPTS();
-        if (was_met(scan, slot)) continue;
+        if (was_met(scan, slot) || !mrl_may_pass(desc, slot)) continue;
         mrl_read_tail(desc->indexRelation, mrl_scan_index(desc), slot, &tail);
-        if (!mrl_read_row(desc, slot, &tail, &row)) continue;
+        if (!mrl_read_row(desc, &tail, &row)) continue;
         ExecClearTuple(in);
         in->tts_values[0] = Float8GetDatum(row.distance);
         in->tts_values[1] = PointerGetDatum(&row.tid);

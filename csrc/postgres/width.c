@@ -46,6 +46,7 @@ static double share_near(IndexScanDesc desc) {
 
     mrl_check_status(mrl_entries_near(index->reader, &index->meta, scan->query_values, slots, &n),
                      "looking for entries");
+    for (size_t i = 0; i < n; ++i) mrl_expect_asked(scan->filter, index, slots[i]);
     for (size_t i = 0; i < n; ++i)
         passing +=
             mrl_slot_may_pass(scan->filter, desc->indexRelation, mrl_scan_index(desc), slots[i]);

@@ -1,4 +1,4 @@
-// Format 3 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
+// Format 4 of an index in pages of 8 kB: what lies where. C, as the extension's C files read it
 // too.
 //
 //   page         24 bytes that are PostgreSQL's, 40 that say what the page is (MrlLabel), then
@@ -14,7 +14,7 @@
 //   links        63 items of 128 bytes: the links of a slot
 //   lines        63 items of 128 bytes: the high line of a slot, its low line beside it
 //   rows         as many int8 codes as fit, then a tail (MrlTail) for each
-//   included     the values of INCLUDE columns, as many items as fit
+//   included     the values of INCLUDE columns, as many items as fit, column after column
 //
 // A slot (a row's place in the graph) has the same number in links, lines, rows and included.
 // Nothing that was read is believed: every link is compared with the number of slots, every page
@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define MRL_MAGIC 0x6d726c31u  // "mrl1"
-#define MRL_FORMAT 3
+#define MRL_FORMAT 4
 
 enum {
     MRL_PAGE_BYTES = 8192,
@@ -74,6 +74,13 @@ enum {
     MRL_ROW_FREE = 2,  // nothing leads to it: the slot may be used again
 };
 
+// Of an item of INCLUDE columns: what is known of a value, or the value. A page has all items'
+// first pieces, then all second ones, so that a condition is asked of many rows at once. Pieces
+// keep their order and their alignment.
+struct MrlPiece {
+    uint16_t offset, bytes;  // in the item
+};
+
 struct MrlMeta {
     uint32_t magic;
     uint16_t format;
@@ -120,4 +127,11 @@ static inline uint32_t mrl_rows_per_page(uint32_t code_stride) {
 static inline uint32_t mrl_tail_at(const struct MrlMeta* meta, uint32_t place) {
     return MRL_PAGE_HEAD + meta->rows_per_page * meta->code_stride +
            place * (uint32_t)sizeof(struct MrlTail);
+}
+static inline uint32_t mrl_items_per_page(uint32_t item_bytes) {
+    return MRL_PAGE_ROOM / item_bytes;
+}
+// Where a piece of an item lies, from the first byte of a page's `each` items, or of one alone.
+static inline uint32_t mrl_piece_at(uint32_t each, struct MrlPiece piece, uint32_t place) {
+    return each * piece.offset + place * (uint32_t)piece.bytes;
 }

@@ -113,7 +113,9 @@ def damage_flags(data):
 
 
 def damage_item(data):
-    struct.pack_into("<i", data, page_of(data, INCLUDED, 0) + HEAD + 7 * 8 + 4, -1)  # its kind
+    # Of items of 8 bytes all states come first, of 4 bytes each with what aligns the values.
+    kinds = page_of(data, INCLUDED, 0) + HEAD + (PAGE - HEAD) // 8 * 4
+    struct.pack_into("<i", data, kinds + 7 * 4, -1)
     return "the included columns of slot 7 are not those of row"
 
 

@@ -14,12 +14,13 @@ ROWS = clustered(2000, DIMS)
 QUERIES = clustered(2000, DIMS, seed=0)[::200] + 0.05
 CREATE = (
     "CREATE INDEX docs_mrl ON docs USING mrl (embedding vector_cosine_ops) "
-    "INCLUDE (kind, small, large, day, label, ident, score, flag, tags)"
+    "INCLUDE (kind, small, large, day, label, ident, score, flag, tags, zone, mac)"
 )
 # Every type that is kept in its own way, NULL in some rows, text that is short and too long.
 COLUMNS = """
     ALTER TABLE docs ADD small smallint, ADD large bigint, ADD day date, ADD label text,
-        ADD ident uuid, ADD score real, ADD flag boolean, ADD tags text[];
+        ADD ident uuid, ADD score real, ADD flag boolean, ADD tags text[],
+        ADD zone timetz, ADD mac macaddr;
     UPDATE docs SET
         small = (id * 31 % 500 - 250)::smallint,
         large = CASE WHEN id % 9 > 0 THEN (id::bigint - 1000) * 3000000000 END,
@@ -29,7 +30,9 @@ COLUMNS = """
         ident = md5((id % 300)::text)::uuid,
         score = (id % 77) / 7.0,
         flag = CASE WHEN id % 3 > 0 THEN id % 2 = 0 END,
-        tags = ARRAY['a' || id % 5, 'b' || id % 7]
+        tags = ARRAY['a' || id % 5, 'b' || id % 7],
+        zone = timetz '00:00+00' + id % 90 * interval '1 minute',
+        mac = ('08:00:2b:01:02:' || lpad(to_hex(id % 50), 2, '0'))::macaddr
 """
 
 integers = st.sampled_from(["<", "<=", "=", ">=", ">", "<>"])
@@ -47,6 +50,8 @@ comparisons = st.one_of(
     st.builds("label {} '{}'".format, integers, st.sampled_from(["group 4", "long ", "", "x"])),
     st.builds("label {} repeat('long ', 9) || {}".format, integers, st.integers(0, 40)),
     st.builds("ident = md5('{}')::uuid".format, st.integers(0, 310)),
+    st.builds("zone {} timetz '00:40+00'".format, integers),
+    st.builds("mac {} macaddr '08:00:2b:01:02:1{}'".format, integers, st.integers(0, 9)),
     st.builds("score {} {}::real".format, integers, st.integers(0, 12)),
     st.builds("kind = ANY ('{{{},{},{}}}')".format, *[st.integers(0, 1000)] * 3),
     st.builds(

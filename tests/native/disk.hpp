@@ -51,7 +51,8 @@ inline std::vector<float> vectors(std::size_t n, std::size_t dims, std::mt19937&
 
 // An index as the extension builds and writes it; TIDs count the rows.
 inline Disk build(MrlMetric metric, const std::vector<float>& rows, std::size_t dims) {
-    const MrlBuildOptions options{metric, static_cast<std::uint32_t>(dims), 0, 2, 0.0f, 0, false};
+    const MrlBuildOptions options{
+        .metric = metric, .dims = static_cast<std::uint32_t>(dims), .threads = 2};
     MrlBuild* build;
     CHECK(mrl_build_begin(&options, &build) == MRL_DONE);
     for (std::size_t i = 0; i < rows.size() / dims; ++i) {
