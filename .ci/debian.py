@@ -48,7 +48,13 @@ class Archive:
         if not folder.exists():
             files = self.folder / "files"
             files.mkdir(exist_ok=True)
-            self.run("source", "--download-only", package, folder=files)
+            try:
+                self.run("source", "--download-only", package, folder=files)
+            except subprocess.CalledProcessError:
+                raise SystemExit(
+                    f"the mirror has not all of {package} that its list names, as for days after a "
+                    f"release; an older one's sources, unpacked in {folder}, do as well"
+                ) from None
             (tarball,) = files.glob(f"{package}_*.orig.tar.*[!c]")
             folder.mkdir()
             subprocess.run(["tar", "xf", tarball, "-C", folder, "--strip-components=1"], check=True)
