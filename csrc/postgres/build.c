@@ -72,7 +72,7 @@ static void insert_row(const Building* building, ItemPointer tid, const uint8* i
     MemoryContext before = MemoryContextSwitchTo(building->row);
 
     CHECK_FOR_INTERRUPTS();
-    mrl_append(building->index, building->values, tid, item);
+    mrl_append(building->index, building->values, building->width, tid, item);
     MemoryContextSwitchTo(before);
     MemoryContextReset(building->row);
     if (building->rows % CHECKED_ROWS == 0)
@@ -123,12 +123,12 @@ static bool report_progress(void* state, double done, double total) {
     return InterruptPending && (QueryCancelPending || ProcDiePending);
 }
 
-MrlBuild* mrl_begin_build(Relation index, int workers) {
+MrlBuild* mrl_begin_build(Relation index, uint32 dims, uint32 prefix, int workers) {
     const MrlOptions* options = (const MrlOptions*)index->rd_options;
     MrlIncluded* included = palloc(sizeof *included);
     MrlBuildOptions with = {.metric = mrl_index_type(index)->metric,
-                            .dims = mrl_index_width(index),
-                            .prefix = options == NULL ? 0 : options->prefix,
+                            .dims = dims,
+                            .prefix = prefix,
                             .threads = workers + 1,
                             .recall = options == NULL ? 0 : (float)options->recall,
                             .chooses = options == NULL || options->effort == 0};
@@ -139,10 +139,6 @@ MrlBuild* mrl_begin_build(Relation index, int workers) {
     with.included_bytes = included->bytes;
     with.n_pieces = (uint32)included->pieces.n;
     with.pieces = included->pieces.of;
-    if (with.prefix > with.dims)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("the index was asked for dims = %u of vectors of %u dimensions",
-                               with.prefix, with.dims)));
     mrl_check_status(mrl_build_begin(&with, &build), "beginning to build");
     callback->func = free_build;
     callback->arg = build;
@@ -151,18 +147,23 @@ MrlBuild* mrl_begin_build(Relation index, int workers) {
 }
 
 static void begin_building(Relation index, Building* building, int workers) {
+    uint32 prefix = mrl_index_prefix(index);
     MemoryContext before;
 
     building->index = index;
     building->type = mrl_index_type(index);
     building->width = mrl_index_width(index);
+    if (prefix > (uint32)building->width)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("the index was asked for dims = %u of vectors of %d dimensions",
+                               prefix, building->width)));
     building->values = palloc(sizeof(float) * building->width);
     building->thread = pthread_self();
     building->row = AllocSetContextCreate(CurrentMemoryContext, "mrl insert", ALLOCSET_SMALL_SIZES);
     building->context =
         AllocSetContextCreate(CurrentMemoryContext, "mrl graph", ALLOCSET_SMALL_SIZES);
     before = MemoryContextSwitchTo(building->context);
-    building->build = mrl_begin_build(index, workers);
+    building->build = mrl_begin_build(index, (uint32)building->width, prefix, workers);
     MemoryContextSwitchTo(before);
 }
 

@@ -28,7 +28,8 @@ typedef struct Placed {
 
 typedef struct Checking {
     Relation rel;
-    MrlIndex* index;
+    MrlIndex* index;  // as long as `opened` is the count of mrl_opens
+    uint64 opened;
     uint8* flags;  // of each slot
     uint32* next;  // of each free slot
     Placed* rows;  // those that live, by their TIDs then
@@ -204,11 +205,15 @@ static void check_entries(const Checking* checking) {
 }
 
 // Whether the item of a row says what the table does.
-static void check_item(const Checking* checking, const Placed* row, const Datum* values,
+static void check_item(Checking* checking, const Placed* row, const Datum* values,
                        const bool* isnull) {
     uint8* should = mrl_form_item(checking->rel, values, isnull);
 
     if (should == NULL) return;
+    if (checking->opened != mrl_opens) {  // by an expression of this index or its predicate
+        checking->index = mrl_open(checking->rel);
+        checking->opened = mrl_opens;
+    }
     mrl_read_item(checking->rel, checking->index, &checking->included.pieces, row->slot,
                   checking->item);
     if (memcmp(should, checking->item, checking->index->meta.included_bytes) != 0)
@@ -220,7 +225,7 @@ static void check_item(const Checking* checking, const Placed* row, const Datum*
 // A row of the table.
 static void find_row(Relation rel, ItemPointer tid, Datum* values, bool* isnull, bool alive,
                      void* state) {
-    const Checking* checking = state;
+    Checking* checking = state;
     const MrlType* type = mrl_index_type(rel);
     const Placed key = {.tid = *tid}, *row;
     struct varlena* value;
@@ -289,6 +294,8 @@ static void check_owner(Oid oid) {
 
 static Checking check(Relation rel, Relation heap, bool with_heap) {
     Checking checking = {.rel = rel, .index = mrl_open(rel), .included = mrl_included_of(rel)};
+
+    checking.opened = mrl_opens;
 
     check_meta(&checking);
     check_pages(&checking);

@@ -20,10 +20,12 @@
 #include "catalog/pg_type_d.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "optimizer/planner.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -87,6 +89,14 @@ static Oid find_known_distance(Oid method) {
     return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("mrl_known_distance"),
                            PointerGetDatum(buildoidvector(any, lengthof(any))),
                            ObjectIdGetDatum(space));
+}
+
+static bool may_execute(Oid function) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+#else
+    return pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+#endif
 }
 
 static bool ask_scans(Node* node, void* context) {
@@ -198,7 +208,10 @@ static PlannedStmt* plan(Query* query, const char* text, int options, ParamListI
     Look look = {0};
 
     visit_statement(planned, visit_scan, &look);
+    // The executor asks whether the role may call what stands in a plan.
     if (look.operators != NIL) look.known_distance = find_known_distance(look.method);
+    if (OidIsValid(look.known_distance) && !may_execute(look.known_distance))
+        look.known_distance = InvalidOid;
     if (OidIsValid(look.known_distance)) visit_statement(planned, visit_columns, &look);
     list_free(look.operators);
     return planned;

@@ -63,6 +63,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/types.c
     csrc/postgres/vacuum.c
     csrc/postgres/width.c
+    csrc/postgres/volatile.c
     csrc/postgres/words.c
     csrc/postgres/words_rows.c
     csrc/postgres/write.c)

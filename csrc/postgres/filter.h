@@ -49,4 +49,4 @@ void mrl_expect_asked(const MrlFilter* filter, const MrlIndex* index, uint32 slo
 bool mrl_slot_may_pass(MrlFilter* filter, Relation rel, MrlIndex* index, uint32 slot);
 void mrl_count_filtered(const MrlFilter* filter, double rows);
 double mrl_filter_cost(const MrlFilter* filter);
-MrlAllowed mrl_passing_slots(MrlFilter* filter, Relation rel, MrlIndex* index);
+MrlAllowed mrl_passing_slots(IndexScanDesc desc);

@@ -1,5 +1,6 @@
 // Asking a filter of items: of one, or of those of all rows.
 #include "filter.h"
+#include "scan.h"
 
 #include "access/tupmacs.h"
 #include "executor/executor.h"
@@ -178,8 +179,10 @@ double mrl_filter_cost(const MrlFilter* filter) {
 }
 
 // The slots of all rows that may pass.
-MrlAllowed mrl_passing_slots(MrlFilter* filter, Relation rel, MrlIndex* index) {
-    uint32 each = mrl_items_per_page(filter->included.bytes), slots = index->meta.slots;
+MrlAllowed mrl_passing_slots(IndexScanDesc desc) {
+    MrlFilter* filter = ((MrlScan*)desc->opaque)->filter;
+    uint32 each = mrl_items_per_page(filter->included.bytes),
+           slots = mrl_scan_open(desc)->meta.slots;
     uint64 of_page[MRL_PAGE_ROOM / WORD + 1];
     uint64* words =
         MemoryContextAllocExtended(CurrentMemoryContext, sizeof(uint64) * ((Size)slots / 64 + 2),
@@ -196,7 +199,8 @@ MrlAllowed mrl_passing_slots(MrlFilter* filter, Relation rel, MrlIndex* index) {
         const char* page;
 
         CHECK_FOR_INTERRUPTS();
-        buffer = mrl_lock_page(rel, index, MRL_INCLUDED, first / each);
+        buffer =
+            mrl_lock_page(desc->indexRelation, mrl_scan_index(desc), MRL_INCLUDED, first / each);
         page = (const char*)BufferGetPage(buffer);
         if (copies) {
             page = memcpy(copy.data, page, BLCKSZ);

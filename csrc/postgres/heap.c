@@ -14,6 +14,7 @@
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "utils/memutils.h"
 
 #define ROWS_AHEAD 4       // candidates whose rows are fetched, of those whose pages are
@@ -53,6 +54,8 @@ bool mrl_peeks_at_heap(IndexScanDesc desc, MrlIndex* index) {
     if (!mrl_reads_in_place(heap) || !RelationNeedsWAL(heap) ||
         heap->rd_tableam != GetHeapamTableAmRoutine() || scan->info != NULL)
         return false;
+    // A row that is read in place, and does not pass the filter, would be locked by nobody.
+    if (IsolationIsSerializable()) return false;
     if (index->heap_pages == NULL) {
         uint32 pages = LEAST_PAGES;
 
@@ -284,6 +287,7 @@ MrlPeeked mrl_peek_row(IndexScanDesc desc, MrlIndex* index, Waiting* row) {
 
     if (peeked == MRL_PEEKED) peeked = ask_filter(desc, &copy);
     if (peeked != MRL_PEEKED) return peeked;
+    index = mrl_scan_index(desc);  // whatever the filter did
     value = vector_of(desc, &copy, &null);
     if (null) return MRL_GONE;
     before = MemoryContextSwitchTo(scan->row_context);

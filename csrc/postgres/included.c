@@ -11,6 +11,7 @@
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
+#include "utils/lsyscache.h"
 
 #define TEXT_BYTES 40  // of a value of any length, its head included: a UUID as text fits
 
@@ -30,8 +31,9 @@ MrlIncluded mrl_included_of(Relation index) {
         column->attnum = index->rd_index->indkey.values[which];
         column->length = attribute->attlen;
         column->by_value = attribute->attbyval;
+        // By the type: ALTER TABLE … SET STORAGE makes no index anew.
         column->kept = attribute->attlen > 0 ||
-                       (attribute->attlen == -1 && attribute->attstorage != TYPSTORAGE_PLAIN);
+                       (attribute->attlen == -1 && TypeIsToastable(attribute->atttypid));
         if (!column->kept) continue;
         // Values follow one another in a page: each takes up a multiple of its alignment.
         room = TEXT_BYTES;

@@ -60,8 +60,9 @@ static void copy_meta(MrlIndex* index, Buffer meta_buffer) {
 }
 
 // Puts a row behind the others, and links some of those that wait when they are many.
-// item: of its INCLUDE columns, or NULL.
-void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8* item) {
+// item: of its INCLUDE columns, or NULL. How wide vectors are was settled when the index was made:
+// its parameters, and the column's type, may have changed since.
+void mrl_append(Relation rel, const float* vector, int dims, ItemPointer tid, const uint8* item) {
     MrlIndex* index = mrl_open(rel);
     struct MrlTail tail = {0};
     uint8 *code = palloc(index->meta.code_stride), line[MRL_ITEM_BYTES];
@@ -74,6 +75,7 @@ void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8*
     MrlIncluded columns = {0};
     char* page;
 
+    mrl_check_width((int)index->meta.dims, dims);
     meta_buffer = ReadBuffer(rel, 0);
     for (;;) {
         mrl_check_status(mrl_encode(index->reader, vector, code, line, &tail), "inserting");
@@ -150,11 +152,10 @@ bool mrl_insert(Relation rel, Datum* values, bool* isnull, ItemPointer tid, Rela
     context = AllocSetContextCreate(CurrentMemoryContext, "mrl insert", ALLOCSET_SMALL_SIZES);
     before = MemoryContextSwitchTo(context);
     value = PG_DETOAST_DATUM(values[0]);
-    mrl_check_width(mrl_index_width(rel), type->dims(value));
     vector = palloc(sizeof(float) * type->dims(value));
     type->read(value, vector);
     if (type->metric != MRL_COSINE || mrl_has_direction(vector, type->dims(value)))
-        mrl_append(rel, vector, tid, mrl_form_item(rel, values, isnull));
+        mrl_append(rel, vector, type->dims(value), tid, mrl_form_item(rel, values, isnull));
     MemoryContextSwitchTo(before);
     MemoryContextDelete(context);
     return false;

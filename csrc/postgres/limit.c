@@ -57,7 +57,7 @@ static void add_note(IndexScanState* scan) {
     const List* qual = scan->ss.ps.plan->qual;
 
     *note = (Note){.scan = scan,
-                   .filters = qual != NIL && !contain_volatile_functions((Node*)qual),
+                   .filters = qual != NIL && !mrl_is_volatile((Node*)qual, scan->ss.ps.state),
                    .next = notes};
     notes = note;
     callback->func = forget_note;

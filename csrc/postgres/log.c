@@ -180,13 +180,23 @@ static Relation open_log(void) {
     return table_open(log, RowExclusiveLock);
 }
 
+static bool is_log(Relation log) {
+    static const Oid types[] = {OIDOID, XID8OID, INT8ARRAYOID, UUIDARRAYOID, TEXTARRAYOID};
+    TupleDesc columns = RelationGetDescr(log);
+
+    if (log->rd_rel->relkind != RELKIND_RELATION || columns->natts != lengthof(types)) return false;
+    for (int i = 0; i < columns->natts; ++i)
+        if (TupleDescAttr(columns, i)->atttypid != types[i]) return false;
+    return true;
+}
+
 static void write_row(Oid relation, const Keys* keys) {
     Relation log = open_log();
     EState* state = CreateExecutorState();
     ResultRelInfo* target = makeNode(ResultRelInfo);
     TupleTableSlot* row = ExecInitExtraTupleSlot(state, RelationGetDescr(log), &TTSOpsVirtual);
 
-    if (RelationGetDescr(log)->natts != COLUMNS)
+    if (!is_log(log))
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                         errmsg("table mrl.change is not of this version of the extension")));
     memset(row->tts_isnull, true, COLUMNS * sizeof(bool));

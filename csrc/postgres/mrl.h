@@ -61,6 +61,7 @@ typedef struct MrlType {
 } MrlType;
 const MrlType* mrl_index_type(Relation index);
 int mrl_index_width(Relation index);
+uint32 mrl_index_prefix(Relation index);
 void mrl_check_width(int width, int dims);
 
 // pages.c: an index as this backend knows it. Valid until the next mrl_open of any index.
@@ -131,7 +132,7 @@ void mrl_copy_page(Relation rel, BlockNumber block, int section, uint32 number, 
 
 // build.c: an empty build for the columns of an index. It is freed with the current memory context,
 // so on errors too.
-MrlBuild* mrl_begin_build(Relation index, int workers);
+MrlBuild* mrl_begin_build(Relation index, uint32 dims, uint32 prefix, int workers);
 
 // space.c: pages that come and go, and what the first page says.
 typedef struct MrlMetaChange {
@@ -169,7 +170,7 @@ bool mrl_refit_due(const struct MrlMeta* meta, bool vacuum);
 bool mrl_refit(Relation rel, int workers);
 
 // insert.c
-void mrl_append(Relation rel, const float* vector, ItemPointer tid, const uint8* item);
+void mrl_append(Relation rel, const float* vector, int dims, ItemPointer tid, const uint8* item);
 
 // included.c: NULL where no columns are included.
 uint8* mrl_form_item(Relation index, const Datum* values, const bool* isnull);

@@ -321,9 +321,13 @@ bool mrl_refit(Relation rel, int workers) {
         AllocSetContextCreate(CurrentMemoryContext, "mrl refit", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(context);
     Refit refit = {.rel = rel, .index = mrl_open(rel), .lines = palloc(MRL_ITEM_BYTES)};
+    const struct MrlMeta* meta = &refit.index->meta;
+    uint32 prefix = mrl_index_prefix(rel);
     bool fits;
 
-    refit.build = mrl_begin_build(rel, workers);
+    // What ALTER INDEX said since then holds as far as vectors of the index's width can be had so.
+    if (prefix > meta->dims) prefix = meta->prefix;
+    refit.build = mrl_begin_build(rel, meta->dims, prefix, workers);
     fits =
         mrl_build_bytes(refit.build, refit.index->meta.slots) <= (Size)maintenance_work_mem * 1024;
     if (fits) {

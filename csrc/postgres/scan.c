@@ -261,13 +261,23 @@ static bool walked_out(const MrlScan* scan) {
            scan->returned >= scan->sound * share * scan->keep;
 }
 
+// What is known of the keys of a row that goes out: the first, and of others a bound.
+static void put_order(IndexScanDesc desc, double distance) {
+    const MrlScan* scan = desc->opaque;
+    const double least = -get_float8_infinity();
+
+    for (int i = 0; i < desc->numberOfOrderBys; ++i)
+        desc->xs_orderbyvals[i] = Float8GetDatum(i == 0 && !scan->unordered ? distance : least);
+}
+
 bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
     MrlScan* scan = desc->opaque;
 
     Assert(ScanDirectionIsForward(direction));
     if (!scan->started) begin_search(desc);
     desc->xs_recheck = false;
-    desc->xs_recheckorderby = false;
+    // By a second key the executor sorts those that are as near.
+    desc->xs_recheckorderby = desc->numberOfOrderBys > 1;
     for (;;) {
         if (scan->phase == ENDED) return false;
         if (scan->phase == BY_DISTANCE) {
@@ -285,6 +295,7 @@ bool mrl_gettuple(IndexScanDesc desc, ScanDirection direction) {
         scan->last = Max(scan->last, scan->row_out.distance);
         ++scan->returned;
         desc->xs_heaptid = scan->row_out.tid;
+        if (desc->xs_recheckorderby) put_order(desc, scan->row_out.distance);
         if (scan->peeks) mrl_pin_returned(desc, mrl_scan_index(desc), &desc->xs_heaptid);
         return true;
     }
@@ -300,6 +311,10 @@ IndexScanDesc mrl_beginscan(Relation index, int nkeys, int norderbys) {
     scan->distance = index_getprocinfo(index, 1, MRL_DISTANCE_PROC);
     scan->collation = index->rd_indcollation[0];
     desc->opaque = scan;
+    if (norderbys > 1) {
+        desc->xs_orderbyvals = palloc0(sizeof(Datum) * (Size)norderbys);
+        desc->xs_orderbynulls = palloc0(sizeof(bool) * (Size)norderbys);
+    }
     return desc;
 }
 

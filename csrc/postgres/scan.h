@@ -87,6 +87,9 @@ double mrl_rows_asked_for(const MrlNote* note, double slots, double share, doubl
 IndexScanDesc mrl_scan_that_returned(Oid toast, Oid value);
 void mrl_scan_ends(IndexScanDesc desc);
 
+// volatile.c
+bool mrl_is_volatile(Node* condition, const EState* state);
+
 // width.c
 void mrl_widen_first_walk(IndexScanDesc desc);
 bool mrl_filters_first(const MrlScan* scan);

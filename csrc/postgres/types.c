@@ -68,15 +68,23 @@ int mrl_index_width(Relation index) {
                  errmsg("the column has %d dimensions, and the index was asked for width = %d",
                         typmod, width)));
     if (typmod <= 0 && width == 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("column does not have dimensions"),
-                        errhint("Say them: CREATE INDEX … USING mrl (…) WITH (width = 1536).")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("column does not have dimensions"),
+             errhint("Say them: CREATE INDEX ... USING mrl (...) WITH (width = 1536).")));
     width = typmod > 0 ? typmod : width;
     if (width > MRL_MOST_DIMS)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("the column has %d dimensions, and an mrl index holds at most %d",
                                width, MRL_MOST_DIMS)));
     return width;
+}
+
+// The dims that lines are made from, by the parameter `dims`, or 0.
+uint32 mrl_index_prefix(Relation index) {
+    const MrlOptions* options = (const MrlOptions*)index->rd_options;
+
+    return options == NULL ? 0 : (uint32)options->prefix;
 }
 
 void mrl_check_width(int width, int dims) {

@@ -116,11 +116,10 @@ bool mrl_filters_first(const MrlScan* scan) {
 // Asks it, and makes the next walk as wide as those that pass need it.
 void mrl_filter_first(IndexScanDesc desc) {
     MrlScan* scan = desc->opaque;
-    MrlIndex* index = mrl_scan_open(desc);
     MemoryContext before = MemoryContextSwitchTo(scan->context);
     double rest;
 
-    scan->allowed = mrl_passing_slots(scan->filter, desc->indexRelation, index);
+    scan->allowed = mrl_passing_slots(desc);
     MemoryContextSwitchTo(before);
     // What is left of the share in all is what other conditions let through.
     rest = mrl_share_of(scan->note, scan->slots) * scan->slots / Max(scan->allowed.count, 1);
