@@ -52,6 +52,8 @@ def test_serializable_transactions_that_would_not_have_seen_each_other_fail(
 ):
     """Rows that a filter rejects are locked as well: each session makes one of them pass."""
     docs.execute("DROP INDEX docs_mrl; UPDATE docs SET kind = id % 2")
+    docs.execute("ALTER TABLE docs SET (fillfactor = 50)")  # room for versions beside their rows
+    docs.execute("VACUUM FULL docs")
     docs.execute(f"CREATE INDEX ON docs USING mrl (embedding vector_cosine_ops) {included}")
     docs.execute("VACUUM ANALYZE docs")
     rejected = nearest(docs, ROWS[3], k=2, where="kind = 0")
@@ -100,17 +102,15 @@ def test_a_second_key_orders_rows_that_are_as_near(connection):
         "ARRAY[x - 5, y - 5, z - 5]::vector(3) AS v FROM generate_series(0, 9) AS x, "
         "generate_series(0, 9) AS y, generate_series(0, 9) AS z"
     )
-    connection.execute("SET enable_sort = off")
     for opclass, operator in (("l2", "<->"), ("ip", "<#>"), ("cosine", "<=>")):
         connection.execute(f"CREATE INDEX grid_mrl ON grid USING mrl (v vector_{opclass}_ops)")
         keys = f"v {operator} '[1,2,3]', v {operator} '[3,1,0]'"
         statement = f"SELECT {keys} FROM grid WHERE id <> 555 ORDER BY {keys} LIMIT 60"
-        assert "grid_mrl" in plan(connection, statement)
-        connection.execute("SET mrl.effort = 2000")
+        connection.execute("SET mrl.effort = 200; SET enable_sort = off")
+        assert "Sort" not in plan(connection, statement)
         by_index = connection.execute(statement).fetchall()
-        connection.execute("RESET mrl.effort; SET enable_indexscan = off")
+        connection.execute("DROP INDEX grid_mrl; RESET enable_sort")
         assert by_index == connection.execute(statement).fetchall()
-        connection.execute("RESET enable_indexscan; DROP INDEX grid_mrl")
 
 
 def test_a_width_of_the_index_that_was_altered_holds_from_its_next_build(connection):
