@@ -248,8 +248,9 @@ EffortRecalls measure_efforts(const Store& store, const EffortOptions& options) 
     std::vector<float> recalls(n);
     measured.queries = static_cast<std::uint32_t>(n);
     for (const std::uint32_t effort : options.efforts) {
-        const bool scans = effort == kScanEffort;
-        const std::size_t keep = options.keep(scans ? options.scan_effort : effort);
+        const bool named = effort == kScanEffort;
+        const bool scans = named || (options.scan_effort != 0 && effort > options.scan_effort);
+        const std::size_t keep = options.keep(named ? options.scan_effort : effort);
         parallel_for(threads, n, [&](std::size_t q, std::size_t worker) {
             if (worker == 0) options.tick();
             const Detour* detour = detours[q].slots.empty() ? nullptr : &detours[q];

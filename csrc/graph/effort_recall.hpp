@@ -25,10 +25,10 @@ struct EffortRecalls {
 };
 
 struct EffortOptions {
-    std::size_t queries;                                 // rows that are asked for, at most
-    std::vector<std::uint32_t> efforts;                  // rising
-    std::size_t (*keep)(std::size_t effort);             // how many candidates come out
-    std::size_t scan_effort = 0;                         // by which `keep` is asked for scans
+    std::size_t queries;                      // rows that are asked for, at most
+    std::vector<std::uint32_t> efforts;       // rising
+    std::size_t (*keep)(std::size_t effort);  // how many candidates come out
+    std::size_t scan_effort = 0;  // by which `keep` is asked for scans; what is above scans; or 0
     std::function<bool(const EffortRecall&)> is_enough;  // no further effort is measured
     std::size_t threads = 1;
     std::function<void()> tick;  // may throw to stop

@@ -41,7 +41,7 @@ static void write_graph(Building* building) {
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_GRAPH);
     mrl_check_status(mrl_build_graph(building->build, report_progress, building),
                      "building the graph");
-    mrl_warn_of_recall(building->index, mrl_build_evidence(building->build));
+    mrl_warn_of_recall(building->index, building->build);
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_PAGES);
     mrl_write_index(building->index, MAIN_FORKNUM, building->build);
     building->build = NULL;

@@ -62,7 +62,8 @@ typedef struct {
 
 // How far searches walk where nobody says it: the least effort, MRL_DEFAULT_EFFORT or more, whose
 // mean recall was enough (MrlEvidence says of what); where so long a walk costs as much as a look
-// at all lines, these.
+// at all lines, these. Where these are not enough, an effort by which they are looked at anyway,
+// and so many candidates come out.
 typedef struct {
     uint32_t queries;  // 0: nothing was measured
     uint32_t effort;
@@ -110,6 +111,7 @@ MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n);
 const struct MrlMeta* mrl_build_meta(const MrlBuild* build);
 const uint8_t* mrl_build_blob(const MrlBuild* build);
 const MrlEvidence* mrl_build_evidence(const MrlBuild* build);
+const MrlChosen* mrl_build_chosen(const MrlBuild* build);
 void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page);
 
 // Searching

@@ -9,6 +9,7 @@
 
 #include "../graph/build.hpp"
 #include "../graph/effort_recall.hpp"
+#include "../search/crowd.hpp"
 #include "../store/line_spread.hpp"
 #include "../store/projection_fit.hpp"
 #include "../system/thread_pool.hpp"
@@ -29,6 +30,7 @@ static_assert(std::size(kEfforts) <= MRL_MOST_EFFORTS);
 // A session may ask for more than the index was made for: measured at least up to here.
 constexpr float kMeasuredRecall = 0.99f;
 constexpr std::size_t kPromisedQueries = 2000;  // .995 and more can be proven by so many
+constexpr std::size_t kEffortOfCandidate = 8;   // beyond the least, of mrl_keep_of_effort
 constexpr float kBeyond = 0.0005f;  // the bound is that far above the target: no need to go on
 
 // A backend's signals are handled in its own thread: helpers start with all of them blocked, and
@@ -154,12 +156,19 @@ struct MrlBuild {
         const std::size_t n = store.rows.size();
         const std::size_t queries = default_effort_queries(n, options.dims);
         if (queries == 0) return;
+        const std::size_t scan_effort = n / (2 * MRL_LINES_A_HOP) + 1;
+        std::vector<std::uint32_t> efforts = default_efforts(MRL_DEFAULT_EFFORT, n);
+        // Where lines tell rows badly apart, more and more of their codes are looked at.
+        for (std::size_t share = 64; n <= crowd::kMostScanned && share != 0; share /= 4) {
+            const std::size_t effort = kEffortOfCandidate * (n / share);
+            if (effort > scan_effort) efforts.push_back(static_cast<std::uint32_t>(effort));
+        }
         const EffortRecalls measured = measure_efforts(
             store,
             {.queries = queries,
-             .efforts = default_efforts(MRL_DEFAULT_EFFORT, n),
+             .efforts = efforts,
              .keep = mrl_keep_of_effort,
-             .scan_effort = n / (2 * MRL_LINES_A_HOP) + 1,
+             .scan_effort = scan_effort,
              .is_enough = [](const EffortRecall& each) { return each.mean >= kEnoughRecall; },
              .threads = options.threads,
              .tick = tick});
@@ -297,6 +306,7 @@ MrlStatus mrl_build_place(MrlBuild* build, const uint32_t* slots, uint32_t n) {
 const MrlMeta* mrl_build_meta(const MrlBuild* build) { return &build->meta; }
 const uint8_t* mrl_build_blob(const MrlBuild* build) { return build->blob.data(); }
 const MrlEvidence* mrl_build_evidence(const MrlBuild* build) { return &build->evidence; }
+const MrlChosen* mrl_build_chosen(const MrlBuild* build) { return &build->chosen; }
 void mrl_build_page(const MrlBuild* build, int section, uint32_t number, uint8_t* page) {
     build->items(section, number, page);
 }

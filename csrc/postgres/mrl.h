@@ -184,7 +184,7 @@ Relation mrl_open_named(Oid oid, LOCKMODE lock);
 // promise.c
 size_t mrl_default_effort(const MrlIndex* index);
 size_t mrl_effort_of(Relation rel, const MrlIndex* index);
-void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence);
+void mrl_warn_of_recall(Relation rel, const MrlBuild* build);
 
 // limit.c
 typedef struct MrlNote MrlNote;

@@ -48,10 +48,27 @@ size_t mrl_effort_of(Relation rel, const MrlIndex* index) {
                (size_t)mrl_least_effort);
 }
 
-void mrl_warn_of_recall(Relation rel, const MrlEvidence* evidence) {
+// Lines that do not tell rows apart are of no use: searches look at whole codes then.
+static void warn_of_codes(Relation rel, const MrlChosen* chosen, uint32 slots) {
+    if (chosen->effort <= MRL_DEFAULT_EFFORT || chosen->effort < slots / (2 * MRL_LINES_A_HOP) + 1)
+        return;
+    ereport(WARNING,
+            (errmsg("index \"%s\" cannot tell rows apart by the short codes that it walks by: a "
+                    "search looks at all of these, and at %zu long ones",
+                    RelationGetRelationName(rel), Min(mrl_keep_of_effort(chosen->effort), slots)),
+             errdetail("Measured by %u rows, it finds %.3f of the ten nearest.", chosen->queries,
+                       chosen->recall),
+             errhint("One row that lies far away from all others can be the reason: without it, "
+                     "REINDEX.")));
+}
+
+// Of a graph that was made just now: whether it finds as much as it should.
+void mrl_warn_of_recall(Relation rel, const MrlBuild* build) {
+    const MrlEvidence* evidence = mrl_build_evidence(build);
     double recall = promised_recall(rel);
     const MrlEffortRecall* best = effort_for(evidence, recall);
 
+    warn_of_codes(rel, mrl_build_chosen(build), mrl_build_meta(build)->slots);
     if (best == NULL || best->lower >= recall) return;
     ereport(
         WARNING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from extension.tables import clustered, fill
+from extension.tables import clustered, fill, recall
 
 DIMS = 64
 FRIENDLY = clustered(1500, 30, seed=4) @ np.random.default_rng(1).standard_normal((30, DIMS))
@@ -101,3 +101,33 @@ def test_an_index_whose_default_is_a_scan_goes_on_scanning_as_it_grows(docs):
     fill(docs, HARD[3000:], first=3000)
 
     assert info(docs)[1] == 4000 // 40 + 1
+
+
+@pytest.mark.parametrize("kind", ["one row far away", "waves"])
+def test_where_short_codes_say_little_long_ones_are_looked_at_and_it_is_said(connection, kind):
+    if kind == "one row far away":
+        rows = np.random.default_rng(5).uniform(-1, 1, (3000, 16)).astype(np.float32)
+        rows[7] *= 1e6
+        operator, create = "<->", CREATE
+    else:  # a projection keeps those of high frequency, and they do not say what is near
+        rows = np.sin(np.outer(np.arange(1, 1501), np.arange(1, 701))).astype(np.float32)
+        rows[:, 2::3] = 0.5
+        operator, create = "<=>", CREATE.replace("l2", "cosine")
+    fill(connection, rows, column=f"vector({rows.shape[1]})")
+    said = []
+    connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
+    connection.execute(create)
+
+    effort, default, measured, _ = info(connection)
+    assert effort == default > 64
+    assert measured >= 0.96
+    assert "cannot tell rows apart" in said[0]
+    assert recall(connection, rows[100:130], operator=operator) >= 0.95
+
+    if kind == "one row far away":
+        said.clear()
+        connection.execute("DELETE FROM docs WHERE id = 7")
+        connection.execute("VACUUM docs")
+        connection.execute("REINDEX INDEX docs_mrl")
+        assert info(connection)[1] == 64
+        assert not said
