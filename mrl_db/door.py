@@ -48,6 +48,8 @@ class _Column(Protocol):
     @property
     def type(self) -> str: ...
     @property
+    def wire_type(self) -> str: ...
+    @property
     def generated(self) -> bool: ...
 
 
@@ -326,9 +328,10 @@ def checked_columns(
             raise ShapeError(
                 f"column {name!r} has {len(values)} values for {count} rows, wanted one each"
             )
-        plain = column_values(values, column.type)
+        wire_type = column.wire_type
+        plain = column_values(values, wire_type)
         for row, value in enumerate(plain):
-            wanted = None if value is None else misfit(value, column.type)
+            wanted = None if value is None else misfit(value, wire_type)
             if wanted is not None:
                 raise DtypeError(
                     f"column {name!r} is {column.type}, row {row} has {shown(value)}; "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_db.model import texts
 from mrl_db.model.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ def _arrow(values: Any, sql_type: str) -> pa.Array:
 def _texts(values: list[Any]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array(
+        [None if value is None else texts.written(value) for value in values], pa.string()
+    )
 
 
 def _arrow_type(sql_type: str) -> pa.DataType | None:
@@ -133,7 +136,10 @@ def _arrow_type(sql_type: str) -> pa.DataType | None:
         "character varying": pa.string(),
         "character": pa.string(),
         "date": pa.date32(),
+        "time without time zone": pa.time64("us"),
+        "interval": pa.duration("us"),
         "timestamp without time zone": pa.timestamp("us"),
         "timestamp with time zone": pa.timestamp("us", "UTC"),
         "bytea": pa.binary(),
+        "oid": pa.int64(),
     }.get(sql_type)

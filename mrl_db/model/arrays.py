@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
+from mrl_db.model.texts import read, reads
 from mrl_db.model.values import is_missing, plain_array, plain_value
 
 _INTEGERS = ("smallint", "integer", "bigint")
@@ -148,10 +149,13 @@ def column_values(values: Any, sql_type: str) -> list[Any]:
     """Returns the values of a metadata column as Python's.
 
     In a column of a pandas frame NaN, NaT and NA stand for NULL, and whole floats for the integers
-    that they were before NULLs came. Arrays may be tuples, and NumPy's.
+    that they were before NULLs came. Arrays may be tuples, and NumPy's; addresses, ranges, times
+    and intervals their text.
     """
     plain = _plain_values(values, sql_type)
-    return [plain_array(value) for value in plain] if sql_type.endswith("[]") else plain
+    if sql_type.endswith("[]"):
+        plain = [plain_array(value) for value in plain]
+    return [read(value, sql_type) for value in plain] if reads(sql_type) else plain
 
 
 def _plain_values(values: Any, sql_type: str) -> list[Any]:

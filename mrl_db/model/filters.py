@@ -23,7 +23,7 @@ from typing import Any
 from mrl_db.model import json_filters
 from mrl_db.model.errors import FilterError
 from mrl_db.model.json_filters import JsonCondition, JsonNull
-from mrl_db.model.values import is_text, knows, misfit, plain_value
+from mrl_db.model.values import has_text_form, is_text, knows, misfit, plain_value
 
 COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
@@ -321,9 +321,13 @@ def _is_list(value: Any) -> bool:
 
 
 def _value(name: str, value: Any, sql_type: str) -> Any:
-    """Returns a value that fits the column, as plain Python; unknown types take their text form."""
+    """Returns a value that fits the column, as plain Python.
+
+    Types that Python has none for, or that psycopg reads the text of, take their text form.
+    """
     plain = plain_value(value)
-    wanted = misfit(plain, sql_type if knows(sql_type) else "text")
+    by_text = not knows(sql_type) or (isinstance(plain, str) and has_text_form(sql_type))
+    wanted = misfit(plain, "text" if by_text else sql_type)
     if wanted is None and isinstance(plain, float) and math.isnan(plain):
         wanted = "a number that is not NaN, which compares with nothing"
     if wanted is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from psycopg import adapters, sql
 from psycopg import errors as pg
-from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from mrl_db import door
@@ -46,6 +46,14 @@ class Column:
     array_oid: int
     as_text: bool
     generated: bool
+
+    @property
+    def wire_type(self) -> str:
+        """The name of the type whose binary form its values have; its own where none is known."""
+        known = adapters.types.get(self.wire_oid)
+        if known is None:
+            return self.type
+        return known.regtype if known.oid == self.wire_oid else f"{known.regtype}[]"
 
 
 @dataclass(frozen=True, slots=True)

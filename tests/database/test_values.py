@@ -1,0 +1,151 @@
+"""Values of every type: what goes in comes out, and what does not fit is refused by its row."""
+
+import datetime as dt
+import ipaddress
+import uuid
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
+
+import mrl_db
+
+DIMS = 4
+TZ = dt.timezone(dt.timedelta(hours=2))
+COLUMNS = {
+    "iv": "interval",
+    "t": "time",
+    "tz": "timetz",
+    "b": "bytea",
+    "o": "oid",
+    "ip": "inet",
+    "net": "cidr",
+    "r": "int4range",
+    "dr": "daterange",
+    "mr": "int8multirange",
+    "ivs": "interval[]",
+}
+ROW = {
+    "iv": dt.timedelta(days=1, seconds=2, microseconds=3),
+    "t": dt.time(10, 30),
+    "tz": dt.time(10, 30, 0, 5, TZ),
+    "b": b"\0\1",
+    "o": 2**32 - 1,
+    "ip": ipaddress.ip_address("10.0.0.1"),
+    "net": ipaddress.ip_network("10.0.0.0/8"),
+    "r": Range(1, 10),
+    "dr": Range(dt.date(2020, 1, 1), dt.date(2020, 2, 1)),
+    "mr": Multirange([Range(1, 3), Range(2**40, None)]),
+    "ivs": [dt.timedelta(days=-1, seconds=520), None],
+}
+
+
+def vectors(n):
+    return np.arange(1, n * DIMS + 1, dtype=np.float32).reshape(n, DIMS)
+
+
+@pytest.fixture
+def docs(db):
+    return db.create_collection("docs", dims=DIMS, columns=COLUMNS)
+
+
+STRANGE = [
+    5,
+    1.5,
+    True,
+    "soon",
+    dt.date(2020, 1, 1),
+    dt.datetime(2020, 1, 1),
+    {"a": 1},
+    (1, 2),
+    [7],
+    object(),
+    uuid.UUID(int=1),
+    2**40,
+]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_no_value_of_another_type_is_stored(docs, name):
+    for value in STRANGE:
+        if (name, value) == ("o", 5):
+            continue
+        with pytest.raises(mrl_db.DtypeError, match=f"column '{name}' is .*, row 1"):
+            docs.add([1, 2], vectors(2), **{name: [None, value]})
+        with pytest.raises(mrl_db.DtypeError, match=f"column '{name}' is .*, row 0"):
+            docs.add([{"id": 1, "embedding": vectors(1)[0], name: value}])
+        with pytest.raises(mrl_db.DtypeError, match=f"column '{name}' is"):
+            docs.update(where={}, **{name: value})
+
+    assert docs.count() == 0
+
+
+@pytest.mark.parametrize("form", ["to_list", "to_pandas", "to_polars", "to_arrow"])
+def test_what_comes_out_of_any_type_goes_in_again(docs, execute, form):
+    docs.add([1, 2], vectors(2), **{name: [value, None] for name, value in ROW.items()})
+    before = execute("SELECT docs::text FROM docs ORDER BY id")
+
+    records = docs.get([1, 2])
+    assert records.columns == {name: [value, None] for name, value in ROW.items()}
+    docs.upsert(getattr(records, form)())
+
+    assert execute("SELECT docs::text FROM docs ORDER BY id") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("iv", "1 day", dt.timedelta(days=1)),
+        ("iv", "-1 days +00:08:40.5", dt.timedelta(days=-1, seconds=520.5)),
+        ("iv", "2 days, 3:04:05", dt.timedelta(days=2, hours=3, minutes=4, seconds=5)),
+        ("iv", "-00:00:01", dt.timedelta(seconds=-1)),
+        ("t", "10:00", dt.time(10)),
+        ("tz", "10:00:00+02:00", dt.time(10, tzinfo=TZ)),
+        ("ip", "10.0.0.1/24", ipaddress.ip_interface("10.0.0.1/24")),
+        ("net", "::/0", ipaddress.ip_network("::/0")),
+        ("r", "[1,3)", Range(1, 3)),
+        ("mr", "{[1,3)}", Multirange([Range(1, 3)])),
+    ],
+)
+def test_text_is_read_where_it_says_a_value(docs, name, text, value):
+    docs.add([1], vectors(1), **{name: [text]})
+    docs.upsert(pl.DataFrame({"id": [2], "embedding": vectors(1).tolist(), name: [text]}))
+    docs.add([3], vectors(1))
+    docs.update([3], **{name: text})
+
+    assert docs.get([1, 2, 3]).columns[name] == [value] * 3
+    assert docs.count({name: text}) == docs.count({name: value}) == 3
+    assert docs.count({name: {"$in": [value]}}) == 3
+
+
+@pytest.mark.parametrize("text", ["", "1 month", "1 day ago", "day", "1 day 5", "P1D", "24:61"])
+def test_intervals_that_python_cannot_read_are_refused(docs, text):
+    with pytest.raises(mrl_db.DtypeError, match=r"wanted a datetime.timedelta, or its text"):
+        docs.add([1], vectors(1), iv=[text])
+
+
+@pytest.mark.parametrize(
+    ("base", "value"), [("integer", 2**40), ("interval", "x"), ("bytea", 5), ("oid[]", [-1])]
+)
+def test_domains_are_checked_as_what_they_are_made_of(db, execute, base, value):
+    execute(f"CREATE DOMAIN kind AS {base}")
+    execute(f"CREATE TABLE docs (id bigint PRIMARY KEY, embedding vector({DIMS}), x kind)")
+    docs = db.attach("docs")
+
+    with pytest.raises(mrl_db.DtypeError, match="is public.kind, row 0 has"):
+        docs.add([1], vectors(1), x=[value])
+
+
+def test_arrow_has_types_of_its_own_for_times_and_durations(docs):
+    docs.add([1], vectors(1), **{name: [value] for name, value in ROW.items()})
+
+    schema = docs.get([1]).to_arrow().schema
+
+    assert schema.field("iv").type == pa.duration("us")
+    assert schema.field("t").type == pa.time64("us")
+    assert schema == docs.get([]).to_arrow().schema
+    assert pd.DataFrame(docs.get([1]).to_pandas())["iv"].tolist() == [ROW["iv"]]
