@@ -319,7 +319,8 @@ def checked_columns(
         column = info.columns.get(name) or _no_column(name, info)
         if column.generated:
             raise ValueRangeError(f"column {name!r} is computed by the server; leave it out")
-        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        unordered = isinstance(values, (str, bytes, Mapping, set, frozenset))
+        if unordered or not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
             raise ShapeError(
                 f"column {name!r} is a {type(values).__name__}, wanted a list or an array of "
                 f"{count} values"
