@@ -21,6 +21,7 @@ from mrl_db.model.errors import (
 )
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
+from mrl_db.model.values import misfit
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
 
@@ -228,7 +229,7 @@ def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
 
 def find_table(session: Session, table: str) -> tuple[int, int]:
     """Returns (oid, bytes) of a table named as SQL would; raises CollectionNotFoundError."""
-    if not isinstance(table, str) or "\0" in table:
+    if misfit(table, "text") is not None:
         raise ValueRangeError(
             f"the table is {table!r}, wanted its name as SQL writes it, such as 'public.articles'"
         )

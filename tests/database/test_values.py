@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from psycopg import sql
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
@@ -149,3 +150,72 @@ def test_arrow_has_types_of_its_own_for_times_and_durations(docs):
     assert schema.field("t").type == pa.time64("us")
     assert schema == docs.get([]).to_arrow().schema
     assert pd.DataFrame(docs.get([1]).to_pandas())["iv"].tolist() == [ROW["iv"]]
+
+
+def test_update_gives_values_of_every_type(docs, execute):
+    docs.add([1, 2, 3], vectors(3))
+
+    docs.update([1], **{name: [value] for name, value in ROW.items() if name != "ivs"})
+    docs.update(1, ivs=ROW["ivs"])
+    docs.update(where={"id": 2}, **ROW)
+    docs.upsert([3], vectors(3)[2:], **{name: [value] for name, value in ROW.items()})
+
+    columns = ", ".join(COLUMNS)
+    rows = execute(f"SELECT {columns} FROM docs")
+    assert rows[0] == rows[1] == rows[2]
+
+
+NO_JSON = [
+    {"a": np.int64(1)},
+    {"a": dt.date(2020, 1, 1)},
+    {"a": uuid.UUID(int=1)},
+    {"a": b""},
+    {"a": {1}},
+    {"a": float("nan")},
+    object(),
+]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb", "jsonb[]"])
+@pytest.mark.parametrize("value", NO_JSON, ids=repr)
+def test_update_refuses_what_is_no_json(db, kind, value):
+    docs = db.create_collection("docs", dims=DIMS, columns={"meta": kind})
+    docs.add([1, 2], vectors(2))
+    given = [value] if kind == "jsonb[]" else value
+
+    with pytest.raises(mrl_db.DtypeError, match=r"column 'meta' is json.*, row 0 .*no JSON"):
+        docs.update(where={}, meta=given)
+    with pytest.raises(mrl_db.DtypeError, match=r"column 'meta' is json.*, row 1 .*no JSON"):
+        docs.update([1, 2], meta=[None, given])
+
+
+def test_update_gives_arrays_of_json(db):
+    docs = db.create_collection("docs", dims=DIMS, columns={"meta": "jsonb[]"})
+    docs.add([1, 2], vectors(2))
+
+    docs.update(1, meta=[{"a": 1}, None, "x"])
+    docs.update(where={"id": 2}, meta=[])
+
+    assert docs.get([1, 2]).columns["meta"] == [[{"a": 1}, None, "x"], []]
+
+
+def test_values_that_nobody_sends_are_refused_in_words(db):
+    docs = db.create_collection("docs", dims=DIMS, columns={"p": "point", "n": "text"}, text="n")
+    docs.add([1], vectors(1))
+
+    with pytest.raises(mrl_db.DtypeError, match="cannot adapt type 'object'"):
+        docs.update(1, p=object())
+    with pytest.raises(mrl_db.DtypeError, match="column 'p' is point.*valid Unicode"):
+        docs.update(1, p="\ud800")
+    with pytest.raises(mrl_db.ValueRangeError, match="text is .*valid Unicode"):
+        docs.search(text="\ud800", k=1)
+    with pytest.raises(mrl_db.ValueRangeError, match="the table is"):
+        db.attach("\ud800")
+
+
+@pytest.mark.parametrize(
+    "value", [pd.NA, pd.NaT, [pd.NaT], object(), {1}, {"a": 1}, "\ud800"], ids=repr
+)
+def test_raw_refuses_parameters_that_are_not_sent(value):
+    with pytest.raises(mrl_db.FilterError, match="as parameter 1; wanted a value that psycopg"):
+        mrl_db.raw(sql.SQL("row_.n = %s OR row_.n = %s"), "x", value)
