@@ -10,6 +10,8 @@ from typing import Any
 
 from psycopg import adapters, sql
 from psycopg import errors as pg
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import Format
 from psycopg.types.json import Json, Jsonb
 
 from mrl_db import door
@@ -36,8 +38,8 @@ class Column:
         oid: Of the type.
         wire_oid: Of the type whose binary form its values have.
         array_oid: Of the type of its arrays, out of which rows can be made; 0 where they cannot.
-        as_text: Whether its values, which psycopg does not know, are read as text.
         generated: Whether the server computes it.
+        as_text: Whether its values are read as text, as psycopg has no loader for them.
     """
 
     name: str
@@ -45,8 +47,8 @@ class Column:
     oid: int
     wire_oid: int
     array_oid: int
-    as_text: bool
     generated: bool
+    as_text: bool
 
     @property
     def wire_type(self) -> str:
@@ -130,7 +132,7 @@ def describe(session: Session, name: str) -> CollectionInfo:
 def describe_in(connection: Connection, name: str) -> CollectionInfo:
     """The same, in a transaction of the caller's."""
     door.checked_collection_name(name)
-    return _info(_call(connection, "collection_describe", (name,)))
+    return _info(_call(connection, "collection_describe", (name,)), connection.adapters)
 
 
 # What may not change under an index: with it, all that is there would be another thing.
@@ -335,7 +337,23 @@ def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequenc
     return None if row is None else row[0]
 
 
-def _info(entry: Any) -> CollectionInfo:
+def _is_text_only(oid: int, wire_oid: int, known: AdaptersMap) -> bool:
+    """Whether there is no loader for a type, nor for what a domain is made of.
+
+    Where it has the form of text without being it, as enums have, its values come as its own type.
+    """
+    oids = (oid,) if wire_oid == adapters.types["text"].oid else (oid, wire_oid)
+    return not any(_is_loaded(each, known) for each in oids)
+
+
+def _is_loaded(oid: int, known: AdaptersMap) -> bool:
+    """Whether psycopg makes values of a type, or of an array's elements, which it may not know."""
+    info = known.types.get(oid)
+    element = oid if info is None or info.array_oid != oid else info.oid
+    return all(known.get_loader(each, Format.BINARY) is not None for each in {oid, element})
+
+
+def _info(entry: Any, known: AdaptersMap) -> CollectionInfo:
     fields = entry if isinstance(entry, dict) else json.loads(entry)
     return CollectionInfo(
         name=fields["name"],
@@ -357,7 +375,12 @@ def _info(entry: Any) -> CollectionInfo:
         index=fields["index"],
         index_kinds=tuple(fields["index_kinds"]),
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
-        columns={each["name"]: Column(**each) for each in fields["columns"]},
+        columns={
+            each["name"]: Column(
+                **each, as_text=_is_text_only(each["oid"], each["wire_oid"], known)
+            )
+            for each in fields["columns"]
+        },
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
         partitioned=fields["partitioned"],
         key_indexed=fields["key_indexed"],

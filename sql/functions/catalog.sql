@@ -267,9 +267,6 @@ BEGIN
                             'array_oid', CASE
                                 WHEN t.typtype IN ('c', 'd') THEN 0 ELSE t.typarray::bigint
                             END,
-                            'as_text', t.typtype = 'e'
-                                OR (t.typcategory = 'S' AND t.typnamespace <> 'pg_catalog'::regnamespace
-                                    AND t.typtype = 'b'),
                             'generated', a.attgenerated <> '')
                         ORDER BY a.attnum),
                     '[]')

@@ -219,3 +219,51 @@ def test_values_that_nobody_sends_are_refused_in_words(db):
 def test_raw_refuses_parameters_that_are_not_sent(value):
     with pytest.raises(mrl_db.FilterError, match="as parameter 1; wanted a value that psycopg"):
         mrl_db.raw(sql.SQL("row_.n = %s OR row_.n = %s"), "x", value)
+
+
+WITHOUT_LOADER = {
+    "point": "(1,2)",
+    "box": "(3,4),(1,2)",
+    "circle": "<(1,2),3>",
+    "bit(3)": "101",
+    "varbit": "10",
+    "money": "$1.50",
+    "macaddr": "08:00:2b:01:02:03",
+    "tsvector": "'a':1 'b':2",
+    "tsquery": "'a' & 'b'",
+    "regclass": "pg_class",
+    "pg_lsn": "16/B374D848",
+    "jsonpath": '$."a"',
+    "xid": "7",
+    "pair": "(1,x)",
+    "mood": "sad",
+    "feeling": "sad",
+    "sparsevec(3)": "{1:1,3:2}/3",
+}
+
+
+@pytest.mark.parametrize("sql_type", WITHOUT_LOADER)
+def test_types_that_psycopg_does_not_know_are_read_as_their_text(db, execute, sql_type):
+    execute(
+        "CREATE TYPE pair AS (a integer, b text); CREATE TYPE mood AS ENUM ('happy', 'sad'); "
+        "CREATE DOMAIN feeling AS mood"
+    )
+    execute(
+        f"CREATE TABLE docs (id bigint PRIMARY KEY, embedding vector({DIMS}), "
+        f"x {sql_type}, xs {sql_type}[])"
+    )
+    text = WITHOUT_LOADER[sql_type]
+    row = (str(vectors(1)[0].tolist()), text, [text])
+    execute(f"INSERT INTO docs VALUES (1, %s, %s::{sql_type}, %s::{sql_type}[])", row)
+    docs = db.attach("docs")
+
+    want = {"x": [text], "xs": [[text]]}
+    assert docs.get([1]).columns == want
+    assert docs.scan().records().columns == want
+    hits = docs.search(vectors(1)[0], k=1, columns=["x", "xs"])
+    assert {name: each.tolist() for name, each in hits.columns.items()} == want
+    assert docs.get([1]).to_arrow().drop(["id", "embedding"]).to_pydict() == want
+    if sql_type not in ("mood", "feeling"):
+        for name, value in (("x", text), ("xs", [text])):
+            with pytest.raises(mrl_db.DtypeError, match="are not sent .*write it by SQL"):
+                docs.add([2], vectors(1), **{name: [value]})
