@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 import psycopg
+from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
@@ -226,23 +226,28 @@ def fetched(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     try:
         return cursor.fetchall()
     except psycopg.DataError as error:
-        result = cursor.pgresult
-        assert result is not None
-        transformer = Transformer(cursor.connection)
-        for row in range(result.ntuples):
-            for column in range(result.nfields):
-                wire, name = result.get_value(row, column), result.fname(column) or b""
-                loader = transformer.get_loader(result.ftype(column), Format.BINARY)
-                try:
-                    value = None if wire is None else loader.load(wire)
-                except psycopg.DataError as reason:
-                    raise ValueRangeError(
-                        f"column {name.decode()!r} of the row with key {key!r} has a value that "
-                        f"Python has none for ({reason}); leave the column out with columns=, or "
-                        "read it as text by SQL"
-                    ) from None
-                key = value if column == 0 else key
-        raise ValueRangeError(str(error)) from None
+        raise ValueRangeError(_unreadable(cursor) or str(error)) from None
+
+
+def _unreadable(cursor: psycopg.Cursor[tuple[Any, ...]]) -> str | None:
+    """Says which value of a binary result cannot be read: each is, by itself."""
+    result, transformer = cursor.pgresult, Transformer(cursor.connection)
+    assert result is not None
+    for row in range(result.ntuples):
+        key: Any = None
+        for column in range(result.nfields):
+            wire, name = result.get_value(row, column), result.fname(column) or b""
+            loader = transformer.get_loader(result.ftype(column), Format.BINARY)
+            try:
+                value = None if wire is None else loader.load(wire)
+            except psycopg.DataError as error:
+                return (
+                    f"column {name.decode()!r} of the row with key {key!r} has a value that Python "
+                    f"has none for ({error}); leave the column out with columns=, or read it as "
+                    "text by SQL"
+                )
+            key = value if column == 0 else key
+    return None
 
 
 def _delete(

@@ -267,3 +267,58 @@ def test_types_that_psycopg_does_not_know_are_read_as_their_text(db, execute, sq
         for name, value in (("x", text), ("xs", [text])):
             with pytest.raises(mrl_db.DtypeError, match="are not sent .*write it by SQL"):
                 docs.add([2], vectors(1), **{name: [value]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t", "24:00"),
+        ("iv", "178000000 years"),
+        ("dr", "[0044-03-15 BC,2020-01-01)"),
+        ("dr", "[2020-01-01,10000-01-01)"),
+        ("ivs", "{1000000000 days}"),
+    ],
+)
+def test_a_value_that_python_has_none_for_is_named(docs, execute, name, text):
+    docs.add([1, 7], vectors(2))
+    execute(f"UPDATE docs SET {name} = %s WHERE id = 7", (text,))
+    said = rf"column '{name}' of the row with key 7 has a value .*columns=.* by SQL"
+
+    calls = (
+        lambda: docs.get([1, 7]),
+        lambda: docs.scan().to_list(),
+        lambda: docs.search(vectors(1)[0], k=2, columns=[name]),
+        lambda: docs.search(vectors(2), k=2, columns=[name]),
+        lambda: docs.search(vectors(1)[0], k=2, columns=[name], exact=True),
+    )
+    for call in calls:
+        with pytest.raises(mrl_db.ValueRangeError, match=said):
+            call()
+    assert docs.get([1, 7], columns=["b"]).ids.tolist() == [1, 7]
+
+
+def test_what_has_no_end_is_pythons_last_and_first(docs, execute):
+    ends = [dt.timedelta.max, dt.timedelta.min]
+    days = Range(dt.date(2020, 1, 1), dt.date.max)
+    docs.add([1, 2], vectors(2), iv=ends, dr=[days, None])
+    docs.add([3, 4], vectors(2))
+    docs.update([3, 4], iv=ends, dr=[days, None])
+    docs.update(where={"id": 4}, iv=ends[1])
+
+    assert docs.get([1, 2, 3, 4]).columns["iv"] == ends * 2
+    assert docs.get([1, 3]).columns["dr"] == [days] * 2
+    assert docs.count({"dr": days}) == 2
+    assert execute("SELECT DISTINCT upper(dr)::text FROM docs WHERE dr IS NOT NULL") == [
+        ("infinity",)
+    ]
+    if execute("SHOW server_version_num")[0][0] >= "170000":
+        assert (
+            execute("SELECT iv::text FROM docs ORDER BY id")
+            == [
+                ("infinity",),
+                ("-infinity",),
+            ]
+            * 2
+        )
+    with pytest.raises(mrl_db.ValueRangeError, match="column of interval.*to_list"):
+        docs.get([1]).to_arrow()
