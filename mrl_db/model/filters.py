@@ -31,6 +31,7 @@ PATTERNS = ("$like", "$ilike")
 OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS, "$contains")
 VECTOR = "vectors"
 """The type of the column that is searched: a filter asks whether a row has one."""
+_WITHOUT_EQUALITY = ("json", "json[]", "jsonpath", "point", "polygon", "xml")
 JUNCTIONS = ("$and", "$or", "$not")
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "date": datetime.date.fromisoformat,
@@ -254,6 +255,13 @@ def _operator(place: Place, operator: object, value: Any) -> Node:
         if not isinstance(value, bool):
             raise FilterError(f"$exists on column {name!r} is {value!r}, wanted True or False")
         return Not(place.null) if value else place.null
+    compares = operator in COMPARISONS or operator in MEMBERSHIPS
+    if compares and value is not None and not place.path and place.sql_type in _WITHOUT_EQUALITY:
+        way_out = "make it jsonb" if place.sql_type.startswith("json") else "compare by raw()"
+        raise FilterError(
+            f"{operator} on column {name!r}: PostgreSQL has no equality for {place.sql_type}; "
+            f"{way_out}, or ask with $exists"
+        )
     if operator in MEMBERSHIPS:
         if not _is_list(value):
             raise FilterError(

@@ -322,3 +322,17 @@ def test_what_has_no_end_is_pythons_last_and_first(docs, execute):
         )
     with pytest.raises(mrl_db.ValueRangeError, match="column of interval.*to_list"):
         docs.get([1]).to_arrow()
+
+
+@pytest.mark.parametrize(("kind", "text"), [("json", "1"), ("json[]", "{1}"), ("point", "(1,2)")])
+def test_types_without_equality_are_not_compared(db, kind, text):
+    docs = db.create_collection("docs", dims=DIMS, columns={"x": kind})
+    docs.add([1], vectors(1))
+
+    for where in ({"x": text}, {"x": {"$ne": text}}, {"x": {"$in": [text]}}, {"x": {"$lt": text}}):
+        if "[]" in kind and "$in" in str(where):
+            continue  # refused as all arrays are
+        with pytest.raises(mrl_db.FilterError, match="PostgreSQL has no equality"):
+            docs.count(where)
+    assert docs.count({"x": None}) == docs.count({"x": {"$exists": False}}) == 1
+    assert docs.count({"x": {"$ne": None}}) == 0
