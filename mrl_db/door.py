@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import _kernels
-from mrl_db.door_keys import checked_keys, shown
+from mrl_db.door_keys import check_key_length, checked_keys, shown
 from mrl_db.model import filters
 from mrl_db.model.arrays import column_values, float_array, parted, single_precision
 from mrl_db.model.errors import DtypeError, PlanError, ShapeError, ValueRangeError
@@ -66,6 +66,8 @@ class Described(Protocol):
     def key(self) -> str: ...  # noqa: D102
     @property
     def key_type(self) -> str: ...  # noqa: D102
+    @property
+    def key_length(self) -> int | None: ...  # noqa: D102
     @property
     def vector(self) -> str: ...  # noqa: D102
     @property
@@ -357,6 +359,7 @@ def checked_rows(ids: Any, vectors: Any, columns: Mapping[str, Any], info: Descr
     else:
         single = _vectors_or_nan(vectors, info)
         keys = checked_keys(ids, info.key_type, len(single))
+    check_key_length(keys, info.key_length)
     further = checked_columns(columns, info, len(keys))
     return Batch(encode(keys, info.key_type), single, further, left_out=vectors is None)
 

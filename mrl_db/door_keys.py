@@ -45,6 +45,22 @@ def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]
     return values
 
 
+def check_key_length(keys: Sequence[Any], longest: int | None) -> None:
+    """Raises ValueRangeError for a string that PostgreSQL refuses, or cuts where spaces end it.
+
+    Args:
+        keys: Values of the key's type.
+        longest: Characters at most, of a varchar(n); None: any.
+    """
+    if longest is None:
+        return
+    for position, key in enumerate(keys):
+        if len(key) > longest:
+            raise ValueRangeError(
+                f"ids[{position}] is {key!r:.60}, of {len(key)} characters; the key holds {longest}"
+            )
+
+
 def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
     """Returns keys where one alone may be given as it is."""
     several = [ids] if is_alone(ids) else _listed(ids)

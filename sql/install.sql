@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'f4a566c80fb68d91ba019e39de48df69ba0e598abb32cc4ff92a4efd74a601d2'
+        AND checksum = 'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'f4a566c80fb68d91ba019e39de48df69ba0e598abb32cc4ff92a4efd74a601d2',
+    'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
