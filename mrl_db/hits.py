@@ -338,7 +338,7 @@ class Records:
         vectors: (n, dims) float32, of NaN for a row without a vector; (n, 0) where they were not
             asked for.
         columns: Metadata columns as lists of n values.
-        types: The SQL types of the columns.
+        types: The SQL types of the columns, of a domain the one that it is made of.
         names: What key and vector are called in the table.
     """
 

@@ -222,7 +222,7 @@ class Opened:
             id or info.key,
             vector or info.vector,
             info.key_type,
-            self.column_types,
+            info.wire_types,
             info.vectors_required,
         )
 

@@ -82,7 +82,7 @@ class Scan:
         if info.vector in self._request.columns:
             vectors = stacked(further.pop(info.vector), info.dims)
         ids = id_array([row[0] for row in rows], info.key_type)
-        types = self._request.column_types
+        types = info.wire_types
         return Records(ids, vectors, further, types, (info.key, info.vector))
 
 

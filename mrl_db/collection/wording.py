@@ -70,7 +70,7 @@ def search(
         hits = hits.reordered([slice(offset, None)] * len(texts))
     if vectors:
         hits.take_vectors(opened.info.vector, opened.info.dims)
-    hits.typed(request.column_types)
+    hits.typed(request.info.wire_types)
     return hits[0] if single else hits
 
 

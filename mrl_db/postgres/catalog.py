@@ -112,6 +112,11 @@ class CollectionInfo:
         """The table, qualified."""
         return statements.identifier(self.schema, self.table)
 
+    @property
+    def wire_types(self) -> dict[str, str]:
+        """The type of each metadata column's values, a domain's base: as frames have them."""
+        return {name: column.wire_type for name, column in self.columns.items()}
+
     def is_of(self, schema: str, table: str) -> bool:
         """Whether this is the table's name."""
         return self.schema == schema and self.table == table

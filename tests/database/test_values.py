@@ -336,3 +336,24 @@ def test_types_without_equality_are_not_compared(db, kind, text):
             docs.count(where)
     assert docs.count({"x": None}) == docs.count({"x": {"$exists": False}}) == 1
     assert docs.count({"x": {"$ne": None}}) == 0
+
+
+@pytest.mark.parametrize("form", ["to_list", "to_pandas", "to_polars", "to_arrow"])
+def test_domains_come_out_as_what_they_are_made_of_and_go_in_again(db, execute, form):
+    bases = {"i": "integer", "u": "uuid", "j": "jsonb", "iv": "interval", "r": "int4range"}
+    values = [7, uuid.UUID(int=1), {"a": 1}, dt.timedelta(1), Range(1, 3)]
+    for name, base in bases.items():
+        execute(f"CREATE DOMAIN of_{name} AS {base}")
+    listed = ", ".join(f"{name} of_{name}" for name in bases)
+    execute(f"CREATE TABLE docs (id bigint PRIMARY KEY, embedding vector({DIMS}), {listed})")
+    docs = db.attach("docs")
+    docs.add([1], vectors(1))
+    docs.update(1, **dict(zip(bases, values, strict=True)))
+
+    docs.upsert(getattr(docs.get([1]), form)())
+
+    want = {name: [value] for name, value in zip(bases, values, strict=True)}
+    assert docs.get([1]).columns == want
+    assert docs.scan().to_arrow().schema.field("i").type == pa.int32()
+    hits = docs.search(vectors(1)[0], k=1, columns=["i", "j"])
+    assert hits.to_arrow().schema.field("i").type == pa.int32()
