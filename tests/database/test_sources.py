@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import mrl_db
+from mrl_db.faces import sources
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_arrays_of_every_kind_come_out_and_go_in_again(db, form):
 def test_no_rows_are_none(docs, method):
     docs.add([1], np.ones((1, 3), np.float32))
     records = docs.get([])
-    sources = [
+    empty = [
         [],
         pd.DataFrame({"id": [], "embedding": []}),
         pl.DataFrame({"id": [], "embedding": []}),
@@ -95,7 +97,7 @@ def test_no_rows_are_none(docs, method):
         records.to_polars(),
     ]
 
-    assert [getattr(docs, method)(source) for source in sources] == [0] * len(sources)
+    assert [getattr(docs, method)(source) for source in empty] == [0] * len(empty)
     assert docs.ingest([[], ([9], [[1.0, 2, 3]]), records.to_pandas()]) == 1
     assert docs.count() == 2
 
@@ -169,3 +171,16 @@ def test_ingest_refuses_the_containers_that_add_refuses(docs, ids, vectors, colu
         said.add(re.sub("0x[0-9a-f]+", "", str(error.value)))
 
     assert len(said) == 1
+
+
+def test_a_file_with_two_columns_of_one_name_is_refused(docs, tmp_path):
+    table = pa.table([[1], [[1.0, 2, 3]], [5], [6]], ["id", "embedding", "year", "year"])
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table, path)
+
+    for read in (
+        lambda: docs.ingest(path),
+        lambda: sources.parquet_schema(path, "id", "embedding"),
+    ):
+        with pytest.raises(mrl_db.ValueRangeError, match="two columns 'year'"):
+            read()
