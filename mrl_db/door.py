@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrl_db import _kernels
-from mrl_db.door_keys import checked_keys, shown
+from mrl_db.door_keys import check_key_length, checked_keys, shown
 from mrl_db.model import filters
 from mrl_db.model.arrays import column_values, float_array, parted, single_precision
 from mrl_db.model.errors import DtypeError, PlanError, ShapeError, ValueRangeError
@@ -48,6 +48,8 @@ class _Column(Protocol):
     @property
     def type(self) -> str: ...
     @property
+    def wire_type(self) -> str: ...
+    @property
     def generated(self) -> bool: ...
 
 
@@ -64,6 +66,8 @@ class Described(Protocol):
     def key(self) -> str: ...  # noqa: D102
     @property
     def key_type(self) -> str: ...  # noqa: D102
+    @property
+    def key_length(self) -> int | None: ...  # noqa: D102
     @property
     def vector(self) -> str: ...  # noqa: D102
     @property
@@ -317,7 +321,8 @@ def checked_columns(
         column = info.columns.get(name) or _no_column(name, info)
         if column.generated:
             raise ValueRangeError(f"column {name!r} is computed by the server; leave it out")
-        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        unordered = isinstance(values, (str, bytes, Mapping, set, frozenset))
+        if unordered or not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
             raise ShapeError(
                 f"column {name!r} is a {type(values).__name__}, wanted a list or an array of "
                 f"{count} values"
@@ -326,9 +331,10 @@ def checked_columns(
             raise ShapeError(
                 f"column {name!r} has {len(values)} values for {count} rows, wanted one each"
             )
-        plain = column_values(values, column.type)
+        wire_type = column.wire_type
+        plain = column_values(values, wire_type)
         for row, value in enumerate(plain):
-            wanted = None if value is None else misfit(value, column.type)
+            wanted = None if value is None else misfit(value, wire_type)
             if wanted is not None:
                 raise DtypeError(
                     f"column {name!r} is {column.type}, row {row} has {shown(value)}; "
@@ -353,6 +359,7 @@ def checked_rows(ids: Any, vectors: Any, columns: Mapping[str, Any], info: Descr
     else:
         single = _vectors_or_nan(vectors, info)
         keys = checked_keys(ids, info.key_type, len(single))
+    check_key_length(keys, info.key_length)
     further = checked_columns(columns, info, len(keys))
     return Batch(encode(keys, info.key_type), single, further, left_out=vectors is None)
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.arrays import listed
+from mrl_db.model.arrays import check_unmasked, first_missing, listed
 from mrl_db.model.errors import DtypeError, DuplicateKeyError, ShapeError, ValueRangeError
 from mrl_db.model.key import KEY_TYPES
 
 
 def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]:
     """Returns keys as Python values of the key's type, all different; `count` of them if given."""
-    ids = listed(ids)
+    ids = _listed(ids)
     several = isinstance(ids, (Sequence, np.ndarray)) and not isinstance(ids, (str, bytes))
     if not several or getattr(ids, "ndim", 1) != 1:
         shape = f" of shape {ids.shape}" if hasattr(ids, "shape") else ""
@@ -45,9 +45,25 @@ def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]
     return values
 
 
+def check_key_length(keys: Sequence[Any], longest: int | None) -> None:
+    """Raises ValueRangeError for a string that PostgreSQL refuses, or cuts where spaces end it.
+
+    Args:
+        keys: Values of the key's type.
+        longest: Characters at most, of a varchar(n); None: any.
+    """
+    if longest is None:
+        return
+    for position, key in enumerate(keys):
+        if len(key) > longest:
+            raise ValueRangeError(
+                f"ids[{position}] is {key!r:.60}, of {len(key)} characters; the key holds {longest}"
+            )
+
+
 def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
     """Returns keys where one alone may be given as it is."""
-    several = [ids] if is_alone(ids) else listed(ids)
+    several = [ids] if is_alone(ids) else _listed(ids)
     is_listed = isinstance(several, (Sequence, np.ndarray))
     return checked_keys(several if is_listed else list(several), key_type)
 
@@ -55,6 +71,15 @@ def checked_keys_or_key(ids: Any, key_type: str) -> list[Any]:
 def is_alone(value: Any) -> bool:
     """Whether it is one value, not several of them."""
     return isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Iterable, np.ndarray))
+
+
+def _listed(ids: Any) -> Any:
+    """Returns ids out of a column of a frame, or a tensor; raises where one of them is missing."""
+    check_unmasked(ids, "ids")
+    missing = first_missing(ids)
+    if missing is not None:
+        raise DtypeError(f"ids[{missing}] is missing; each row needs an id: leave those rows out")
+    return listed(ids)
 
 
 def _instances(ids: Sequence[Any], kind: type, key_type: str, way_out: str) -> list[Any]:

@@ -149,6 +149,13 @@ class Hits:
         self.certified = certified
         self.missing: tuple[int, ...] = ()
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        """For pickle: with the trace, which may be made only here, by now."""
+        trace = self.trace  # which takes the promise
+        state = {name: getattr(self, name) for name in self.__slots__}
+        plain = {"columns": dict(self.columns), "_types": dict(self._types)}
+        return None, {**state, **plain, "_trace": trace}
+
     def __repr__(self) -> str:
         missing = f", missing={self.missing}" if self.missing else ""
         return f"Hits(ids={self.ids!r}, distances={self.distances!r}{missing})"
@@ -331,7 +338,7 @@ class Records:
         vectors: (n, dims) float32, of NaN for a row without a vector; (n, 0) where they were not
             asked for.
         columns: Metadata columns as lists of n values.
-        types: The SQL types of the columns.
+        types: The SQL types of the columns, of a domain the one that it is made of.
         names: What key and vector are called in the table.
     """
 

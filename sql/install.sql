@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5'
+        AND checksum = 'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5',
+    'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

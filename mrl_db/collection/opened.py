@@ -222,7 +222,7 @@ class Opened:
             id or info.key,
             vector or info.vector,
             info.key_type,
-            self.column_types,
+            info.wire_types,
             info.vectors_required,
         )
 
@@ -246,6 +246,17 @@ class Opened:
         vectors = np.full_like(batch.vectors, np.nan)
         vectors[present] = self.adaptor.apply(batch.vectors[present])
         return replace(batch, vectors=vectors)
+
+    def columns_of(self, source: Any) -> tuple[Any, dict[str, Any]]:
+        """Returns (ids, {column: values}) of a frame or a list of dicts without vectors."""
+        fields = replace(self.fields(), vectors_required=False)
+        ids, vectors, columns = frames.whole(source, fields)
+        if vectors is not None:
+            raise ValueRangeError(
+                f"the rows have the column {fields.vector!r}, and update() leaves vectors as they "
+                "are; leave it out, or replace whole rows with upsert()"
+            )
+        return ids, dict(columns)
 
     def vectors(self, keys: list[Any]) -> tuple[list[Any], NDArray[np.float32]]:
         """Returns the rows with these keys that have a vector: keys, and vectors (n, dims)."""
@@ -306,7 +317,7 @@ def by_its_name_now(method: Method) -> Method:
     """
 
     @wraps(method)
-    def call(self: Face, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Face, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except CollectionNotFoundError:

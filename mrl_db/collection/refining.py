@@ -16,7 +16,7 @@ from mrl_db.hits import Hits, StageTrace, Trace, joined
 from mrl_db.model.diversity import marginal_order
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import id_array
-from mrl_db.model.values import knows
+from mrl_db.model.values import has_text_form, knows
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.groups import nearest_groups
@@ -75,7 +75,7 @@ def checked(
     if group_by is not None:
         (group_by,) = opened.checked(partial(door.checked_column_names, group_by))
         sql_type = opened.info.columns[group_by].type
-        if not knows(sql_type):
+        if not knows(sql_type) or has_text_form(sql_type):
             raise ValueRangeError(
                 f"group_by is {group_by!r}, a column of {sql_type}; wanted one of numbers, text, "
                 "dates, uuids or booleans"

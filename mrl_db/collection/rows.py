@@ -11,7 +11,7 @@ import numpy as np
 
 from mrl_db import door, door_keys
 from mrl_db.collection.opened import Face, Where, by_its_name_now
-from mrl_db.faces import exports
+from mrl_db.faces import exports, frames
 from mrl_db.hits import Records
 from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import id_array
@@ -82,7 +82,7 @@ class Scan:
         if info.vector in self._request.columns:
             vectors = stacked(further.pop(info.vector), info.dims)
         ids = id_array([row[0] for row in rows], info.key_type)
-        types = self._request.column_types
+        types = info.wire_types
         return Records(ids, vectors, further, types, (info.key, info.vector))
 
 
@@ -143,7 +143,8 @@ def update(
     """Changes metadata columns of rows that are there; their vectors stay.
 
     Args:
-        ids: Keys, or one alone.
+        ids: Keys, or one alone; or, without columns, a frame or a list of dicts that has the key
+            and the columns, which may be named like an argument.
         where: A filter that selects the rows instead.
         batch_id: As above.
         connection: As above.
@@ -158,6 +159,8 @@ def update(
         raise ValueRangeError(
             "update() takes ids or where=, one of the two; where={} changes all rows"
         )
+    if not columns and (frames.is_frame(ids) or frames.is_rows(ids)):
+        ids, columns = opened.columns_of(ids)
     if not columns:
         raise ValueRangeError("update() got no columns; wanted name=value for each that changes")
     if ids is None:

@@ -47,7 +47,7 @@ def get(
     keys = door_keys.checked_keys_or_key(ids, info.key_type)
     present, vectors, values = rows.get(opened.session, info, keys, names, every=True)
     ids = id_array(present, info.key_type)
-    return Records(ids, vectors, values, opened.column_types, (info.key, info.vector))
+    return Records(ids, vectors, values, opened.info.wire_types, (info.key, info.vector))
 
 
 @by_its_name_now
@@ -285,7 +285,7 @@ def _search(
         hits = refining.search(opened, request, queries, k, run, asked, exact=exact)
     else:
         hits = run(request, k)
-    hits.typed(request.column_types)
+    hits.typed(request.info.wire_types)
     if own_plan and group_by is None and like is None:
         opened.promised(hits, runner)
     if where is None and usual:

@@ -17,6 +17,7 @@ from mrl_db.engines.words import Fusion, Words
 from mrl_db.hits import Hits
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.plan import Plan
+from mrl_db.model.values import misfit
 
 FusionChoice = Literal["rrf"] | Sequence[float]
 
@@ -69,7 +70,7 @@ def search(
         hits = hits.reordered([slice(offset, None)] * len(texts))
     if vectors:
         hits.take_vectors(opened.info.vector, opened.info.dims)
-    hits.typed(request.column_types)
+    hits.typed(request.info.wire_types)
     return hits[0] if single else hits
 
 
@@ -98,6 +99,7 @@ def _texts(text: object) -> tuple[list[str], bool]:
     if not texts or not all(isinstance(each, str) for each in texts):
         raise ShapeError(f"text is {text!r:.60}, wanted a string, or one for each query")
     for each in texts:
-        if "\0" in each:
-            raise ValueRangeError("text contains a NUL character, which PostgreSQL cannot hold")
+        wanted = misfit(each, "text")
+        if wanted is not None:
+            raise ValueRangeError(f"text is {each!r:.60}; wanted {wanted}")
     return texts, not several

@@ -330,7 +330,7 @@ def _execute(
     """Runs a statement for each query: one message for one, a pipeline for many."""
     if len(queries) == 1:
         cursor = connection.cursor(binary=True)
-        return [cursor.execute(statement.text, statement.parameters(queries[0])).fetchall()]
+        return [rows.fetched(cursor.execute(statement.text, statement.parameters(queries[0])))]
     results = []
     for begin in range(0, len(queries), _PIPELINE):
         with connection.pipeline():
@@ -338,7 +338,7 @@ def _execute(
                 connection.cursor(binary=True).execute(statement.text, statement.parameters(query))
                 for query in queries[begin : begin + _PIPELINE]
             ]
-        results += [cursor.fetchall() for cursor in cursors]
+        results += [rows.fetched(cursor) for cursor in cursors]
     return results
 
 

@@ -93,12 +93,12 @@ def _run(
 ) -> list[tuple[Any, ...]]:
     cursor = connection.cursor(binary=True)
     try:
-        return cursor.execute(*_statement(connection, engine, request, words, number)).fetchall()
+        return rows.fetched(cursor.execute(*_statement(connection, engine, request, words, number)))
     except (pg.UndefinedFunction, pg.WrongObjectType):  # dropped, or the table has heirs now?
         if words.column.ranks is None or _has_failed(connection):
             raise
         words = replace(words, column=replace(words.column, ranks=None))
-        return cursor.execute(*_statement(connection, engine, request, words, number)).fetchall()
+        return rows.fetched(cursor.execute(*_statement(connection, engine, request, words, number)))
 
 
 def _has_failed(connection: Connection) -> bool:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.errors import MissingDependencyError
+from mrl_db.model import texts
+from mrl_db.model.errors import MissingDependencyError, ValueRangeError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+_JSON = ("json", "jsonb", "json[]", "jsonb[]")
 
 Column = tuple[str, Any, str]
 """A name, values (n,) or vectors (n, dims), and the SQL type; "" where the values say it."""
@@ -57,8 +60,10 @@ def to_pandas(self: Exported) -> pd.DataFrame:
             "to_pandas() needs pandas; pip install pandas, or use to_list()"
         ) from None
     frame = {}
-    for name, values, _ in self._columns():
+    for name, values, sql_type in self._columns():
         listed = listed_vectors(values) if getattr(values, "ndim", 1) == 2 else values
+        if sql_type in _JSON:
+            listed = _json_texts(listed, sql_type)
         holes = isinstance(listed, list) and any(value is None for value in listed)
         frame[name] = pd.Series(listed, dtype=object if holes else None)  # integers stay integers
     return pd.DataFrame(frame)
@@ -101,21 +106,45 @@ def _arrow(values: Any, sql_type: str) -> pa.Array:
     listed = list(values)
     if not sql_type and listed and not isinstance(listed[0], uuid.UUID):
         return pa.array(listed)
+    kind = _arrow_type(sql_type.removesuffix("[]"))
+    if sql_type in _JSON:
+        listed = _json_texts(listed, sql_type)
+    elif kind is None:
+        listed = [_text(value) for value in listed]
+    kind = kind or pa.string()
+    for _ in range(_axes(listed) if sql_type.endswith("[]") else 0):
+        kind = pa.list_(kind)
+    try:
+        return pa.array(listed, kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueRangeError(
+            f"a column of {sql_type} has values that Arrow's {kind} does not hold ({error}); read "
+            "it by to_list(), or leave it out with columns="
+        ) from None
+
+
+def _axes(arrays: list[Any]) -> int:
+    """Returns how many axes arrays of a column have; their SQL type does not say it."""
+    most = 1
+    for array in arrays:
+        axes, first = 0, array
+        while isinstance(first, list):
+            axes, first = axes + 1, first[0] if first else None
+        most = max(most, axes)
+    return most
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(each) for each in value]
+    return None if value is None else texts.written(value)
+
+
+def _json_texts(values: Iterable[Any], sql_type: str) -> list[Any]:
+    """Returns JSON as its text; of an array of JSON, that of its elements."""
     if sql_type.endswith("[]"):
-        kind = _arrow_type(sql_type[:-2])
-        return _texts(listed) if kind is None else pa.array(listed, pa.list_(kind))
-    if sql_type in ("json", "jsonb"):
-        return pa.array(
-            [None if value is None else json.dumps(value) for value in listed], "string"
-        )
-    kind = _arrow_type(sql_type)
-    return _texts(listed) if kind is None else pa.array(listed, kind)
-
-
-def _texts(values: list[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
+        return [None if each is None else _json_texts(each, sql_type[:-2]) for each in values]
+    return [None if value is None else json.dumps(value) for value in values]
 
 
 def _arrow_type(sql_type: str) -> pa.DataType | None:
@@ -133,7 +162,10 @@ def _arrow_type(sql_type: str) -> pa.DataType | None:
         "character varying": pa.string(),
         "character": pa.string(),
         "date": pa.date32(),
+        "time without time zone": pa.time64("us"),
+        "interval": pa.duration("us"),
         "timestamp without time zone": pa.timestamp("us"),
         "timestamp with time zone": pa.timestamp("us", "UTC"),
         "bytea": pa.binary(),
+        "oid": pa.int64(),
     }.get(sql_type)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.arrays import Parted, fitted, unmarked
+from mrl_db.model.arrays import Parted, column_values, fitted, unmarked
 from mrl_db.model.errors import DtypeError, MissingDependencyError, ShapeError, ValueRangeError
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ RawBatch = tuple[Any, Any, Mapping[str, Any]]
 """(ids, vectors, {column: values}), not yet checked."""
 
 BATCH_ROWS = 8192
+# What Arrow raises of a value, or its own errors derive from; KeyError: of a time zone.
+_UNREADABLE = (ValueError, OverflowError, NotImplementedError, KeyError)
+
+
+_NO_ROWS: RawBatch = ([], [], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,13 @@ def is_rows(source: Any) -> bool:
 
 
 def whole(source: Any, fields: Fields) -> RawBatch:
-    """Returns all rows of a frame, or of a list of dicts, as one batch.
+    """Returns all rows of a frame, or of a list of dicts, as one batch; none where it has none.
 
     Raises:
-        ShapeError: It is neither, or has no rows.
+        ShapeError: It is neither.
     """
+    if isinstance(source, Sequence) and len(source) == 0:
+        return _NO_ROWS
     if is_rows(source):
         return dicts(source, fields)
     if not is_frame(source):
@@ -81,7 +89,7 @@ def whole(source: Any, fields: Fields) -> RawBatch:
 
     batches = list(_record_batches(source))
     if not batches:
-        raise ShapeError("the frame has no rows, wanted at least one")
+        return _NO_ROWS
     joined = pa.Table.from_batches(batches).combine_chunks().to_batches()
     if len(joined) > 1:  # a column of more than 2 GB stays in pieces
         raise ShapeError("the frame is too large to be added at once; use ingest()")
@@ -144,7 +152,7 @@ def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
                 f"column {name!r} has {array.null_count} NULLs in one batch; filter them out before"
             )
     further = {
-        name: _values(batch.column(position), fields.columns[name])
+        name: _values(batch.column(position), name, fields.columns[name])
         for position, name in enumerate(names)
         if name in fields.columns and name not in (fields.id, fields.vector)
     }
@@ -162,7 +170,15 @@ def check_names(names: Sequence[str], fields: Fields) -> None:
                 f"the data has no column {name!r} for the {what}; it has "
                 f"{', '.join(map(str, names))}; rename it, or name it with ingest({what}=)"
             )
+    check_once([name for name in names if name in (fields.id, fields.vector, *fields.columns)])
     _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)
+
+
+def check_once(names: Sequence[str]) -> None:
+    """Raises ValueRangeError where two columns have one name."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueRangeError(f"the data has two columns {twice!r}; rename one of them, or drop it")
 
 
 def _warn_of_others(names: Sequence[str], fields: Fields) -> None:
@@ -193,7 +209,7 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
         frame = frame.reset_index()
     check_names(list(frame.columns), fields)
     if len(frame) == 0:
-        raise ShapeError("the frame has no rows, wanted at least one")
+        return _NO_ROWS
     for _, name in fields.required:
         missing = int(frame[name].isna().sum())
         if missing:
@@ -204,7 +220,11 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
     ids = frame[fields.id]
     if fields.key_type == "uuid":
         ids = [fitted(value, "uuid") for value in ids]
-    columns = {name: frame[name] for name in fields.columns if name in frame.columns}
+    columns = {
+        name: of_json(column_values(frame[name], sql_type), name, sql_type)
+        for name, sql_type in fields.columns.items()
+        if name in frame.columns
+    }
     return ids, frame[fields.vector] if fields.vector in frame.columns else None, columns
 
 
@@ -215,15 +235,25 @@ def _record_batches(source: Any) -> Iterator[pa.RecordBatch]:
         raise MissingDependencyError(
             "frames that export Arrow need pyarrow; pip install 'mrl_db[arrow]'"
         ) from None
+    try:
+        yield from (batch for batch in _reader(source) if batch.num_rows)
+    except pa.ArrowException as error:
+        raise DtypeError(
+            f"the frame cannot be read as Arrow ({error}); cast the column to another type, or "
+            "leave it out"
+        ) from None
+
+
+def _reader(source: Any) -> Iterable[pa.RecordBatch]:
+    import pyarrow as pa
+
     if hasattr(source, "read_next_batch"):
-        reader = source
-    elif hasattr(source, "to_batches"):
-        reader = source.to_batches(max_chunksize=BATCH_ROWS)
-    elif hasattr(source, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(source)
-    else:
-        reader = [pa.record_batch(source)]
-    return (batch for batch in reader if batch.num_rows)
+        return source  # type: ignore[no-any-return]
+    if hasattr(source, "to_batches"):
+        return source.to_batches(max_chunksize=BATCH_ROWS)  # type: ignore[no-any-return]
+    if hasattr(source, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(source)  # type: ignore[no-any-return]
+    return [pa.record_batch(source)]
 
 
 def _ids(ids: pa.Array, key_type: str) -> Any:
@@ -231,34 +261,58 @@ def _ids(ids: pa.Array, key_type: str) -> Any:
 
     if pa.types.is_integer(ids.type):
         return ids.to_numpy(zero_copy_only=False)
-    return [fitted(value, key_type) for value in ids.to_pylist()]
+    return [fitted(value, key_type) for value in _listed(ids, "ids")]
 
 
-def _values(array: pa.Array, sql_type: str) -> list[Any]:
+def _values(array: pa.Array, name: str, sql_type: str) -> list[Any]:
     import pyarrow as pa
 
     kind = array.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":  # PostgreSQL counts microseconds
         array = array.cast(pa.timestamp("us", kind.tz), safe=False)
-    if sql_type in ("json", "jsonb") and _is_text(kind):
-        return [None if text is None else _json(text) for text in array.to_pylist()]
-    return [fitted(value, sql_type) for value in array.to_pylist()]
+    return of_json([fitted(value, sql_type) for value in _listed(array, name)], name, sql_type)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    stored = getattr(kind, "storage_type", kind)  # of Arrow's own type for JSON
-    return any(test(stored) for test in (pa.types.is_string, pa.types.is_large_string))
-
-
-def _json(text: str) -> Any:
-    """Returns what JSON means, which Arrow has as its text."""
+def _listed(array: pa.Array, what: str) -> list[Any]:
+    """Returns Python's values; raises ValueRangeError where Python has none for one."""
     try:
-        return json.loads(text)
+        return list(array.to_pylist())
+    except _UNREADABLE:
+        for row, value in enumerate(array):
+            try:
+                value.as_py()
+            except _UNREADABLE as error:
+                raise ValueRangeError(
+                    f"column {what!r} is {array.type}, row {row} of a batch has a value that "
+                    f"Python cannot hold ({error}); replace it, or leave the column out"
+                ) from None
+        raise
+
+
+def of_json(values: list[Any], name: str, sql_type: str) -> list[Any]:
+    """Returns what the values of a frame's column mean, of JSON, which frames have as its text.
+
+    Where a frame holds what JSON means, it stays as it is.
+    """
+    if sql_type in ("json", "jsonb"):
+        return [_json(value, name, row) for row, value in enumerate(values)]
+    if sql_type in ("json[]", "jsonb[]"):
+        return [
+            None if several is None else [_json(value, name, row) for value in several]
+            for row, several in enumerate(values)
+        ]
+    return values
+
+
+def _json(value: Any, name: str, row: int) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
     except ValueError:
         raise DtypeError(
-            f"a column of JSON has the text {text!r:.60}, which is none; json.dumps makes it"
+            f"column {name!r} is JSON, row {row} has the text {value!r:.60}, which is none; "
+            "json.dumps makes it"
         ) from None
 
 

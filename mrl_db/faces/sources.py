@@ -36,7 +36,7 @@ def open_source(
         The number of rows, None where unknown, and the batches.
     """
     if vectors is not None:
-        return len(vectors), _slices(source, vectors, columns)
+        return _length(vectors), _slices(source, vectors, columns)
     if columns:
         raise ShapeError(
             f"columns {', '.join(columns)} were given without vectors; "
@@ -68,19 +68,29 @@ def _of_dicts(rows: Iterator[Mapping[str, Any]], fields: Fields) -> Iterator[Raw
 
 def _slices(ids: Any, vectors: Any, columns: Mapping[str, Any]) -> Iterator[RawBatch]:
     """Cuts arrays into batches; what does not fit goes through whole, for the door to refuse."""
-    lengths = {
-        len(ids),
-        len(vectors),
-        *(len(values) for values in columns.values() if hasattr(values, "__len__")),
-    }
-    step = BATCH_ROWS if len(lengths) == 1 else max(lengths)
-    for begin in range(0, max(1, len(vectors)), max(1, step)):
-        end = begin + step
+    lengths = [_length(values) for values in (ids, vectors, *columns.values())]
+    count = lengths[0]
+    if not count or any(length != count for length in lengths):
+        yield ids, vectors, columns
+        return
+    for begin in range(0, count, BATCH_ROWS):
+        end = begin + BATCH_ROWS
         yield (
             ids[begin:end],
             vectors[begin:end],
             {name: values[begin:end] for name, values in columns.items()},
         )
+
+
+def _length(values: Any) -> int | None:
+    """Returns how many values there are; None for what cannot be cut by positions."""
+    if isinstance(values, (str, bytes, Mapping)):
+        return None
+    try:
+        values[:0]
+        return len(values)
+    except (TypeError, IndexError):  # a generator, a set, an array without an axis
+        return None
 
 
 def _batches(item: Any, fields: Fields) -> Iterator[RawBatch]:
@@ -89,6 +99,8 @@ def _batches(item: Any, fields: Fields) -> Iterator[RawBatch]:
         yield from frames.batches(item, fields)
     elif frames.is_rows(item):
         yield frames.dicts(item, fields)
+    elif isinstance(item, list) and not item:
+        return
     elif isinstance(item, tuple) and len(item) == 2:
         yield item[0], item[1], {}
     elif isinstance(item, tuple) and len(item) == 3 and isinstance(item[2], Mapping):
@@ -116,6 +128,8 @@ def _parquet(path: str | os.PathLike[str], fields: Fields) -> tuple[int, Iterato
             f"{os.fspath(path)!r} is not a Parquet file that can be read: {error}"
         ) from None
     names = file.schema_arrow.names
+    if not fields.columns:  # a collection is made of all of them
+        frames.check_once(names)
     frames.check_names(names, fields)
     kept = (fields.id, fields.vector, *fields.columns)
     batches = file.iter_batches(

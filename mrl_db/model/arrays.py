@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.model.errors import DtypeError, ShapeError, ValueRangeError
+from mrl_db.model.texts import read, reads
 from mrl_db.model.values import is_missing, plain_array, plain_value
 
 _INTEGERS = ("smallint", "integer", "bigint")
@@ -82,6 +83,7 @@ def float_array(values: Any, what: str) -> NDArray[Any]:
         ShapeError: Rows differ in length.
         DtypeError: No floats.
     """
+    check_unmasked(values, what)
     try:
         array = _array(values)
     except (ValueError, TypeError) as error:
@@ -103,6 +105,20 @@ def float_array(values: Any, what: str) -> NDArray[Any]:
     return array
 
 
+def check_unmasked(values: Any, what: str) -> None:
+    """Raises ValueRangeError where a masked array of NumPy's hides values, alone or in a list."""
+    rows = values if isinstance(values, (list, tuple)) else ()
+    several = rows if rows and isinstance(rows[0], np.ndarray) else [values]
+    for row, each in enumerate(several):
+        if isinstance(each, np.ma.MaskedArray) and np.ma.getmaskarray(each).any():
+            first = np.argwhere(np.ma.getmaskarray(each))[0].tolist()
+            position = "".join(f"[{place}]" for place in ([row] if rows else []) + first)
+            raise ValueRangeError(
+                f"{what}{position} is masked, so nothing is there; leave such rows out, or fill "
+                "them: .filled(…)"
+            )
+
+
 def single_precision(array: NDArray[Any], what: str) -> NDArray[np.float32]:
     """Returns it in the machine's order; a finite float64 must not become infinite."""
     if array.dtype.itemsize == 8:
@@ -121,6 +137,15 @@ def listed(values: Any) -> Any:
     if isinstance(values, (np.ndarray, Sequence)):
         return values
     return _array(values) if _is_column(values) else values
+
+
+def first_missing(values: Any) -> int | None:
+    """Returns where the first value of a frame's column is missing; None: nowhere, or no column."""
+    test = getattr(values, "isna", None) or getattr(values, "is_null", None)  # polars, Arrow
+    if test is None:
+        return None
+    missing = np.flatnonzero(np.asarray(test()))
+    return int(missing[0]) if len(missing) else None
 
 
 def arrays_of_file(data: bytes, what: str, *names: str) -> dict[str, NDArray[Any]]:
@@ -148,10 +173,13 @@ def column_values(values: Any, sql_type: str) -> list[Any]:
     """Returns the values of a metadata column as Python's.
 
     In a column of a pandas frame NaN, NaT and NA stand for NULL, and whole floats for the integers
-    that they were before NULLs came. Arrays may be tuples, and NumPy's.
+    that they were before NULLs came. Arrays may be tuples, and NumPy's; addresses, ranges, times
+    and intervals their text.
     """
     plain = _plain_values(values, sql_type)
-    return [plain_array(value) for value in plain] if sql_type.endswith("[]") else plain
+    if sql_type.endswith("[]"):
+        plain = [plain_array(value) for value in plain]
+    return [read(value, sql_type) for value in plain] if reads(sql_type) else plain
 
 
 def _plain_values(values: Any, sql_type: str) -> list[Any]:
@@ -188,6 +216,8 @@ def fitted(value: Any, sql_type: str) -> Any:
     >>> fitted(2020.0, "integer"), fitted(2020.5, "integer")
     (2020, 2020.5)
     """
+    if sql_type.endswith("[]") and isinstance(value, (list, np.ndarray)):
+        return [fitted(each, sql_type[:-2]) for each in value]
     if sql_type in _INTEGERS and isinstance(value, float):
         exact = value.is_integer() and abs(value) < _EXACT  # else it may have been another one
         return int(value) if exact else value

@@ -208,6 +208,9 @@ _OF_SQLSTATE: dict[str, type[MrlDbError]] = {  # raised by functions of schema m
 }
 
 
+_NOT_ADAPTED = "cannot adapt type"
+
+
 def from_psycopg(error: psycopg.Error, standby: bool | None = None) -> MrlDbError:
     """Returns our error for one of psycopg's, by SQLSTATE.
 
@@ -256,4 +259,9 @@ def from_psycopg(error: psycopg.Error, standby: bool | None = None) -> MrlDbErro
         return ConnectError(
             said or f"the connection failed ({type(error).__name__}); the server may have stopped"
         )
-    return DatabaseError(f"{said} (SQLSTATE {error.sqlstate})")
+    if error.sqlstate is not None:
+        return DatabaseError(f"{said} (SQLSTATE {error.sqlstate})")
+    own_words = str(error)  # psycopg's own; others may quote a connection string
+    if own_words.startswith(_NOT_ADAPTED):
+        return DtypeError(f"{own_words}: a value has a type that is not sent to PostgreSQL")
+    return DatabaseError(f"psycopg refused a statement ({type(error).__name__})")

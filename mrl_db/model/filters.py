@@ -23,7 +23,7 @@ from typing import Any
 from mrl_db.model import json_filters
 from mrl_db.model.errors import FilterError
 from mrl_db.model.json_filters import JsonCondition, JsonNull
-from mrl_db.model.values import is_text, knows, misfit, plain_value
+from mrl_db.model.values import has_text_form, is_text, knows, misfit, plain_value
 
 COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
@@ -31,6 +31,7 @@ PATTERNS = ("$like", "$ilike")
 OPERATORS = (*COMPARISONS, *MEMBERSHIPS, "$exists", *PATTERNS, "$contains")
 VECTOR = "vectors"
 """The type of the column that is searched: a filter asks whether a row has one."""
+_WITHOUT_EQUALITY = ("json", "json[]", "jsonpath", "point", "polygon", "xml")
 JUNCTIONS = ("$and", "$or", "$not")
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "date": datetime.date.fromisoformat,
@@ -254,6 +255,13 @@ def _operator(place: Place, operator: object, value: Any) -> Node:
         if not isinstance(value, bool):
             raise FilterError(f"$exists on column {name!r} is {value!r}, wanted True or False")
         return Not(place.null) if value else place.null
+    compares = operator in COMPARISONS or operator in MEMBERSHIPS
+    if compares and value is not None and not place.path and place.sql_type in _WITHOUT_EQUALITY:
+        way_out = "make it jsonb" if place.sql_type.startswith("json") else "compare by raw()"
+        raise FilterError(
+            f"{operator} on column {name!r}: PostgreSQL has no equality for {place.sql_type}; "
+            f"{way_out}, or ask with $exists"
+        )
     if operator in MEMBERSHIPS:
         if not _is_list(value):
             raise FilterError(
@@ -321,9 +329,13 @@ def _is_list(value: Any) -> bool:
 
 
 def _value(name: str, value: Any, sql_type: str) -> Any:
-    """Returns a value that fits the column, as plain Python; unknown types take their text form."""
+    """Returns a value that fits the column, as plain Python.
+
+    Types that Python has none for, or that psycopg reads the text of, take their text form.
+    """
     plain = plain_value(value)
-    wanted = misfit(plain, sql_type if knows(sql_type) else "text")
+    by_text = not knows(sql_type) or (isinstance(plain, str) and has_text_form(sql_type))
+    wanted = misfit(plain, "text" if by_text else sql_type)
     if wanted is None and isinstance(plain, float) and math.isnan(plain):
         wanted = "a number that is not NaN, which compares with nothing"
     if wanted is not None:

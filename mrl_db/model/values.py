@@ -1,17 +1,24 @@
 """Which Python values a column of an SQL type takes, for writing and for filters alike.
 
-psycopg's binary dumpers are fast and trusting: an int beyond int4 is cut in silence. So values are
-checked before they reach one.
+psycopg's binary dumpers are fast and trusting: an int beyond int4 is cut in silence, and of a date
+in a column of times they read whatever stands where a time has its hour. So values are checked
+before they reach one.
 """
 
 from __future__ import annotations
 
 import datetime
 import decimal
+import ipaddress
 import math
 import uuid
 from collections.abc import Callable
 from typing import Any
+
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
+
+from mrl_db.model.texts import RANGES, reads
 
 
 def misfit(value: Any, sql_type: str) -> str | None:
@@ -28,8 +35,7 @@ def misfit(value: Any, sql_type: str) -> str | None:
         return "a value, or None for NULL"
     if sql_type.endswith("[]"):
         return _misfit_in(value, sql_type.removesuffix("[]"))
-    check = _CHECKS.get(sql_type)
-    return None if check is None else check(value)
+    return _CHECKS.get(sql_type, _of_any_type)(value)
 
 
 def _misfit_in(value: Any, element: str) -> str | None:
@@ -55,6 +61,11 @@ def knows(sql_type: str) -> bool:
     return sql_type in _CHECKS
 
 
+def has_text_form(sql_type: str) -> bool:
+    """Whether a filter may compare with the text of a value, which the server reads."""
+    return reads(sql_type) or sql_type in ("bytea", "oid")
+
+
 def plain_value(value: Any) -> Any:
     """Returns a NumPy scalar as the Python value that it holds, an array of NumPy's as a list.
 
@@ -78,11 +89,19 @@ def is_text(sql_type: str) -> bool:
     return sql_type in ("text", "character varying", "character")
 
 
-def _integer(limit: int) -> Callable[[Any], str | None]:
+def _of_any_type(value: Any) -> str | None:
+    """What is wanted of a type without a rule: its strings have to reach the server."""
+    reaches = not isinstance(value, str) or _encodable(value)
+    return None if reaches else "a string that is valid Unicode"
+
+
+def _integer(limit: int, least: int | None = None) -> Callable[[Any], str | None]:
+    smallest = -limit if least is None else least
+
     def check(value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int):
             return "an integer"
-        return None if -limit <= value < limit else f"an integer from {-limit} to {limit - 1}"
+        return None if smallest <= value < limit else f"an integer from {smallest} to {limit - 1}"
 
     return check
 
@@ -125,6 +144,42 @@ def _timestamp(aware: bool) -> Callable[[Any], str | None]:
     return check
 
 
+def _time(aware: bool) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if isinstance(value, datetime.time) and (
+            value.utcoffset() is not None if aware else value.tzinfo is None
+        ):
+            return None
+        zone, text = ("an offset from UTC", "+02:00") if aware else ("no time zone", "")
+        return f"a datetime.time with {zone}, or its text, such as '10:30:00{text}'"
+
+    return check
+
+
+def _range(bounds: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, Range):
+            return "a psycopg.types.range.Range"
+        for bound in (value.lower, value.upper):
+            wanted = None if bound is None else misfit(bound, bounds)
+            if wanted is not None:
+                return f"a Range, each bound of it {wanted}"
+        return None
+
+    return check
+
+
+def _multirange(bounds: str) -> Callable[[Any], str | None]:
+    of_each = _range(bounds)
+
+    def check(value: Any) -> str | None:
+        if not isinstance(value, Multirange):
+            return "a psycopg.types.multirange.Multirange"
+        return next((wanted for each in value if (wanted := of_each(each)) is not None), None)
+
+    return check
+
+
 def _text(value: Any) -> str | None:
     if not isinstance(value, str):
         return "a string"
@@ -162,7 +217,28 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "date": _instance(datetime.date, "a datetime.date", datetime.datetime),
     "timestamp without time zone": _timestamp(aware=False),
     "timestamp with time zone": _timestamp(aware=True),
+    "time without time zone": _time(aware=False),
+    "time with time zone": _time(aware=True),
+    "interval": _instance(
+        datetime.timedelta, "a datetime.timedelta, or its text, such as '1 day 02:03:04'"
+    ),
     "text": _text,
     "character varying": _text,
     "character": _text,
+    "bytea": _instance((bytes, bytearray, memoryview), "bytes"),
+    "oid": _integer(2**32, least=0),
+    "inet": _instance(
+        (
+            ipaddress.IPv4Address,
+            ipaddress.IPv6Address,
+            ipaddress.IPv4Interface,
+            ipaddress.IPv6Interface,
+        ),
+        "an address or an interface of ipaddress, or its text",
+    ),
+    "cidr": _instance(
+        (ipaddress.IPv4Network, ipaddress.IPv6Network), "a network of ipaddress, or its text"
+    ),
+    **{name: _range(bounds) for name, bounds in RANGES.items()},
+    **{name.replace("range", "multirange"): _multirange(bounds) for name, bounds in RANGES.items()},
 }

@@ -60,7 +60,7 @@ class ServersRows:
             id_array(there, info.key_type),
             rows.stacked([row_of[key][0] for key in there], info.dims),
             {name: [row_of[key][place] for key in there] for place, name in enumerate(names, 1)},
-            opened.column_types,
+            info.wire_types,
             (info.key, info.vector),
         )
 

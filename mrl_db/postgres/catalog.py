@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from psycopg import adapters, sql
 from psycopg import errors as pg
-from psycopg import sql
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import Format
 from psycopg.types.json import Json, Jsonb
 
 from mrl_db import door
@@ -21,6 +23,7 @@ from mrl_db.model.errors import (
 )
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
+from mrl_db.model.values import misfit
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, Session
 
@@ -35,8 +38,8 @@ class Column:
         oid: Of the type.
         wire_oid: Of the type whose binary form its values have.
         array_oid: Of the type of its arrays, out of which rows can be made; 0 where they cannot.
-        as_text: Whether its values, which psycopg does not know, are read as text.
         generated: Whether the server computes it.
+        as_text: Whether its values are read as text, as psycopg has no loader for them.
     """
 
     name: str
@@ -44,8 +47,16 @@ class Column:
     oid: int
     wire_oid: int
     array_oid: int
-    as_text: bool
     generated: bool
+    as_text: bool
+
+    @property
+    def wire_type(self) -> str:
+        """The name of the type whose binary form its values have; its own where none is known."""
+        known = adapters.types.get(self.wire_oid)
+        if known is None:
+            return self.type
+        return known.regtype if known.oid == self.wire_oid else f"{known.regtype}[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class CollectionInfo:
     table: str
     key: str
     key_type: str
+    key_length: int | None
     vector: str
     vector_type: str
     vectors_required: bool
@@ -100,6 +112,11 @@ class CollectionInfo:
         """The table, qualified."""
         return statements.identifier(self.schema, self.table)
 
+    @property
+    def wire_types(self) -> dict[str, str]:
+        """The type of each metadata column's values, a domain's base: as frames have them."""
+        return {name: column.wire_type for name, column in self.columns.items()}
+
     def is_of(self, schema: str, table: str) -> bool:
         """Whether this is the table's name."""
         return self.schema == schema and self.table == table
@@ -121,7 +138,7 @@ def describe(session: Session, name: str) -> CollectionInfo:
 def describe_in(connection: Connection, name: str) -> CollectionInfo:
     """The same, in a transaction of the caller's."""
     door.checked_collection_name(name)
-    return _info(_call(connection, "collection_describe", (name,)))
+    return _info(_call(connection, "collection_describe", (name,)), connection.adapters)
 
 
 # What may not change under an index: with it, all that is there would be another thing.
@@ -220,7 +237,7 @@ def adaptor_of(session: Session, info: CollectionInfo) -> bytes | None:
 
 def find_table(session: Session, table: str) -> tuple[int, int]:
     """Returns (oid, bytes) of a table named as SQL would; raises CollectionNotFoundError."""
-    if not isinstance(table, str) or "\0" in table:
+    if misfit(table, "text") is not None:
         raise ValueRangeError(
             f"the table is {table!r}, wanted its name as SQL writes it, such as 'public.articles'"
         )
@@ -326,7 +343,23 @@ def _call(connection: Connection, name: str, values: Mapping[str, Any] | Sequenc
     return None if row is None else row[0]
 
 
-def _info(entry: Any) -> CollectionInfo:
+def _is_text_only(oid: int, wire_oid: int, known: AdaptersMap) -> bool:
+    """Whether there is no loader for a type, nor for what a domain is made of.
+
+    Where it has the form of text without being it, as enums have, its values come as its own type.
+    """
+    oids = (oid,) if wire_oid == adapters.types["text"].oid else (oid, wire_oid)
+    return not any(_is_loaded(each, known) for each in oids)
+
+
+def _is_loaded(oid: int, known: AdaptersMap) -> bool:
+    """Whether psycopg makes values of a type, or of an array's elements, which it may not know."""
+    info = known.types.get(oid)
+    element = oid if info is None or info.array_oid != oid else info.oid
+    return all(known.get_loader(each, Format.BINARY) is not None for each in {oid, element})
+
+
+def _info(entry: Any, known: AdaptersMap) -> CollectionInfo:
     fields = entry if isinstance(entry, dict) else json.loads(entry)
     return CollectionInfo(
         name=fields["name"],
@@ -334,6 +367,7 @@ def _info(entry: Any) -> CollectionInfo:
         table=fields["table"],
         key=fields["key"],
         key_type=fields["key_type"],
+        key_length=fields["key_length"],
         vector=fields["vector"],
         vector_type=fields["vector_type"],
         vectors_required=fields["vectors_required"],
@@ -348,7 +382,12 @@ def _info(entry: Any) -> CollectionInfo:
         index=fields["index"],
         index_kinds=tuple(fields["index_kinds"]),
         plan=None if fields["plan"] is None else Plan.from_json(fields["plan"]),
-        columns={each["name"]: Column(**each) for each in fields["columns"]},
+        columns={
+            each["name"]: Column(
+                **each, as_text=_is_text_only(each["oid"], each["wire_oid"], known)
+            )
+            for each in fields["columns"]
+        },
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
         partitioned=fields["partitioned"],
         key_indexed=fields["key_indexed"],

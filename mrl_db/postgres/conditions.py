@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
+import psycopg
 from psycopg import sql
+from psycopg.adapt import PyFormat, Transformer
 
 from mrl_db.model.errors import FilterError
 from mrl_db.model.filters import PATTERNS, AllOf, AnyOf, Node, Not, Null, Raw
 from mrl_db.model.json_filters import JsonCondition, JsonNull
-from mrl_db.model.values import is_text
+from mrl_db.model.values import is_missing, is_text
 from mrl_db.postgres import statements
 
 
@@ -44,7 +47,24 @@ def raw(condition: sql.Composable, *parameters: Any) -> Raw:
         raise FilterError(
             f"raw() has {places} marks %s and {len(parameters)} parameters; wanted one each"
         )
+    for number, parameter in enumerate(parameters):
+        if not _is_sent(parameter):
+            raise FilterError(
+                f"raw() got {parameter!r:.60} ({type(parameter).__name__}) as parameter {number}; "
+                "wanted a value that psycopg sends to PostgreSQL, or None for NULL"
+            )
     return Raw(condition, parameters)
+
+
+def _is_sent(value: Any) -> bool:
+    """Whether psycopg has a form for a value; NaT, which passes for a datetime, has none."""
+    if any(is_missing(each) for each in (value if isinstance(value, (list, tuple)) else [value])):
+        return False
+    try:
+        Transformer().dump_sequence([value], [PyFormat.AUTO])
+    except (psycopg.Error, TypeError, ValueError, AttributeError, ArithmeticError, struct.error):
+        return False
+    return True
 
 
 def compile_condition(

@@ -57,4 +57,4 @@ def _page(session: Session, request: Request, after: Any, size: int) -> list[tup
     )
     with session.connection() as connection:
         cursor = connection.cursor(binary=True)
-        return cursor.execute(statement, [*parameters, size]).fetchall()
+        return rows.fetched(cursor.execute(statement, [*parameters, size]))

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.adapt import Transformer
+from psycopg.pq import Format
 
+from mrl_db.model.errors import ValueRangeError
 from mrl_db.model.key import Encoded, encode
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
@@ -46,7 +50,7 @@ def get(
         source=info.relation,
     )
     with session.connection() as connection:
-        present = {row[0]: row for row in _execute(connection, statement, [keys]).fetchall()}
+        present = {row[0]: row for row in fetched(_execute(connection, statement, [keys]))}
     rows = [
         present[key] for key in keys if key in present and (every or present[key][1] is not None)
     ]
@@ -189,7 +193,7 @@ def columns_in(
         source=request.info.relation,
     )
     keys = ids.ravel().tolist()
-    rows = _execute(connection, statement, [list(set(keys))]).fetchall()
+    rows = fetched(_execute(connection, statement, [list(set(keys))]))
     of_key = {row[0]: row[1:] for row in rows}
     nothing = (None,) * len(request.columns)
     columns = {}
@@ -205,11 +209,45 @@ def further_columns(info: CollectionInfo, columns: Sequence[str]) -> sql.Compose
 
     def further(name: str) -> sql.Composed:
         column = info.columns.get(name)  # the vector is none of them
-        as_text = column is not None and column.as_text
-        part = statements.query("further_as_text" if as_text else "further")
-        return part.format(column=statements.identifier(name))
+        part = "further"
+        if column is not None and column.as_text:
+            part = "further_as_texts" if column.type.endswith("[]") else "further_as_text"
+        return statements.query(part).format(column=statements.identifier(name))
 
     return sql.SQL("").join([further(name) for name in columns])
+
+
+def fetched(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Returns the rows of a statement whose first column is the key.
+
+    Raises:
+        ValueRangeError: A column has a value that Python has none for, as a year beyond 9999.
+    """
+    try:
+        return cursor.fetchall()
+    except psycopg.DataError as error:
+        raise ValueRangeError(_unreadable(cursor) or str(error)) from None
+
+
+def _unreadable(cursor: psycopg.Cursor[tuple[Any, ...]]) -> str | None:
+    """Says which value of a binary result cannot be read: each is, by itself."""
+    result, transformer = cursor.pgresult, Transformer(cursor.connection)
+    assert result is not None
+    for row in range(result.ntuples):
+        key: Any = None
+        for column in range(result.nfields):
+            wire, name = result.get_value(row, column), result.fname(column) or b""
+            loader = transformer.get_loader(result.ftype(column), Format.BINARY)
+            try:
+                value = None if wire is None else loader.load(wire)
+            except psycopg.DataError as error:
+                return (
+                    f"column {name.decode()!r} of the row with key {key!r} has a value that Python "
+                    f"has none for ({error}); leave the column out with columns=, or read it as "
+                    "text by SQL"
+                )
+            key = value if column == 0 else key
+    return None
 
 
 def _delete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -9,16 +10,15 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
+from mrl_db.model.errors import DtypeError
 from mrl_db.postgres import statements
-from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.catalog import CollectionInfo, Column
 from mrl_db.postgres.conditions import type_name
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection
 
 _ROWS = 1000  # of a statement
 _PARAMETERS = 60_000  # PostgreSQL takes 65,535
-
-_JSON = {"json": Json, "jsonb": Jsonb}
 
 
 def update_where(
@@ -48,8 +48,9 @@ def update_where(
         assignments=sql.SQL(", ").join(assignments),
         condition=condition,
     )
-    given = [_parameter(value, types[name]) for name, value in values.items()]
-    given += [Jsonb(dict(keys)) for keys in merged.values()]
+    columns = request.info.columns
+    given = [_parameter(value, columns[name], 0) for name, value in values.items()]
+    given += [_parameter(dict(keys), columns[name], 0) for name, keys in merged.items()]
     return connection.execute(statement, [*given, *parameters]).rowcount
 
 
@@ -64,7 +65,7 @@ def update_keys(
     types = [info.key_type, *(info.columns[name].type for name in columns)]
     rows = list(zip(keys, *columns.values(), strict=True))
     return sum(
-        _update(connection, info, tuple(columns), types, rows[begin : begin + step])
+        _update(connection, info, tuple(columns), types, rows[begin : begin + step], begin)
         for begin in range(0, len(rows), step)
     )
 
@@ -75,6 +76,7 @@ def _update(
     names: Sequence[str],
     types: Sequence[str],
     rows: Sequence[Sequence[Any]],
+    first: int,
 ) -> int:
     comma = sql.SQL(", ")
     assignment, typed = statements.query("set_column"), statements.query("typed_value")
@@ -91,14 +93,30 @@ def _update(
         key=statements.identifier(info.key),
         number=numbers[0],
     )
-    values = [
-        _parameter(value, sql_type)
-        for row_values in rows
-        for value, sql_type in zip(row_values, types, strict=True)
-    ]
+    columns = [info.columns[name] for name in names]
+    values: list[Any] = []
+    for number, (key, *row_values) in enumerate(rows, first):
+        pairs = zip(row_values, columns, strict=True)
+        values += [key, *(_parameter(value, column, number) for value, column in pairs)]
     return connection.execute(statement, values).rowcount
 
 
-def _parameter(value: Any, sql_type: str) -> Any:
-    wrap = _JSON.get(sql_type)
-    return value if wrap is None or value is None else wrap(value)
+def _parameter(value: Any, column: Column, row: int) -> Any:
+    """Returns what stands for a value that passed the door; JSON as its text."""
+    if column.wire_type not in ("json", "jsonb", "json[]", "jsonb[]"):
+        return value
+    try:
+        return _text(value, column.wire_type.endswith("[]"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DtypeError(
+            f"column {column.name!r} is {column.type}, row {row} has {value!r:.60}, which is no "
+            f"JSON ({error}); wanted dicts, lists, strings, numbers, True, False and None"
+        ) from None
+
+
+def _text(value: Any, is_array: bool) -> Any:
+    if value is None:
+        return None
+    if is_array and isinstance(value, list):
+        return [_text(each, is_array) for each in value]
+    return json.dumps(value.obj if isinstance(value, (Json, Jsonb)) else value, allow_nan=False)

@@ -230,6 +230,11 @@ BEGIN
             'key_indexed', r.relkind <> 'p' OR mrl.key_is_indexed(c.relation, c.key_column),
             'key', c.key_column,
             'key_type', mrl.type_of(c.relation, c.key_column),
+            'key_length', (
+                SELECT a.atttypmod - 4  -- VARHDRSZ, as varchartypmodout() has it
+                FROM pg_attribute AS a
+                WHERE a.attrelid = r.oid AND a.attname = c.key_column AND a.atttypmod >= 4
+            ),
             'vector', c.vector_column,
             'vector_type', mrl.vector_type(c),
             'vector_oid', (
@@ -267,9 +272,6 @@ BEGIN
                             'array_oid', CASE
                                 WHEN t.typtype IN ('c', 'd') THEN 0 ELSE t.typarray::bigint
                             END,
-                            'as_text', t.typtype = 'e'
-                                OR (t.typcategory = 'S' AND t.typnamespace <> 'pg_catalog'::regnamespace
-                                    AND t.typtype = 'b'),
                             'generated', a.attgenerated <> '')
                         ORDER BY a.attnum),
                     '[]')

@@ -194,6 +194,8 @@ SELECT pg_catalog.row_security_active(%s::pg_catalog.text)
 , row_.{column}
 -- name: further_as_text
 , row_.{column}::text AS {column}
+-- name: further_as_texts
+, row_.{column}::text[] AS {column}
 
 -- A page of rows in the order of their keys.
 -- name: rows_page

@@ -171,6 +171,18 @@ def test_no_value_is_cut_to_fit(db, execute, sql_type, value):
     assert docs.count() == 0
 
 
+def test_no_key_is_cut_to_fit(db, execute):
+    execute(f"CREATE TABLE docs (id varchar(3) PRIMARY KEY, embedding vector({DIMS}))")
+    docs = db.attach("docs")
+
+    for method in (docs.add, docs.upsert, docs.ingest):
+        for key in ("abc  ", "abcd"):
+            with pytest.raises(mrl_db.ValueRangeError, match=r"ids\[1\] .*the key holds 3"):
+                method(["a", key], vectors(2))
+    assert docs.add(["äöü", "a  "], vectors(2)) == 2
+    assert docs.get(["äöü", "a  ", "abc  "]).ids.tolist() == ["äöü", "a  "]
+
+
 @pytest.mark.parametrize(
     "key_type", ["smallint", "integer", "bigint", "uuid", "text", "varchar(9)"]
 )

@@ -216,8 +216,46 @@ def test_vectors_as_people_hold_them(docs, vectors):
         ([1, 2], mrl_db.ShapeError, "without vectors; wanted"),
         (pd.DataFrame({"id": [1]}), mrl_db.ValueRangeError, "no column 'embedding'.*it has id"),
         (pl.DataFrame({"embedding": [[1.0]]}), mrl_db.ValueRangeError, "no column 'id'"),
-        (pl.DataFrame({"id": [], "embedding": []}), mrl_db.ShapeError, "no rows"),
-        (pd.DataFrame({"id": [], "embedding": []}), mrl_db.ShapeError, "no rows"),
+        (
+            pa.table([[1], [[1.0, 2, 3]], [1], [2]], ["id", "embedding", "year", "year"]),
+            mrl_db.ValueRangeError,
+            "two columns 'year'",
+        ),
+        (
+            pd.DataFrame([[1, 1, [1.0, 2, 3]]], columns=["id", "id", "embedding"]),
+            mrl_db.ValueRangeError,
+            "two columns 'id'",
+        ),
+        (
+            pa.table(
+                {"id": [1], "embedding": [[1.0, 2, 3]], "day": pa.array([2**30], pa.date32())}
+            ),
+            mrl_db.ValueRangeError,
+            r"column 'day' is date32\[day\], row 0 of a batch",
+        ),
+        (
+            pa.table(
+                {"id": [1], "embedding": [[1.0, 2, 3]]}
+                | {"title": pa.array([b"\xff"]).view(pa.string())}
+            ),
+            mrl_db.ValueRangeError,
+            "column 'title' is string, row 0 of a batch",
+        ),
+        (
+            pa.table(
+                {"id": [1], "embedding": [[1.0, 2, 3]]}
+                | {"day": pa.array([0], pa.timestamp("us", "Mars/Olympus"))}
+            ),
+            mrl_db.ValueRangeError,
+            "column 'day' is timestamp.*row 0 of a batch",
+        ),
+        (
+            pl.DataFrame({"id": [1], "embedding": [[1.0, 2, 3]]}).with_columns(
+                pl.Series("year", [1], dtype=pl.Int128)
+            ),
+            mrl_db.DtypeError,
+            "cannot be read as Arrow.*cast the column",
+        ),
         (
             pd.DataFrame({"id": [1, 2], "embedding": [[1, 2, 3], None]}),
             mrl_db.ValueRangeError,

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import pickle
 import uuid
 
 import duckdb
@@ -124,3 +125,20 @@ def test_a_promise_in_a_notebook():
 
     assert "&lt;i&gt;drift&lt;/i&gt;" in shown
     assert "mean recall 0.98 at k = 2, 95% confidence" in shown
+
+
+def test_hits_come_back_from_pickle_with_their_trace(docs):
+    docs.load()
+    asked = [
+        docs.search([1, 0, 0], k=2, columns=["title", "meta"], vectors=True),
+        docs.search(np.eye(3, dtype=np.float32), k=2),
+        docs.search(np.eye(3, dtype=np.float32)[0], k=2),
+        docs.search([1, 0, 0], k=2, engine="sql", columns=["price"]),
+        docs.search([1, 0, 0], k=2, exact=True),
+    ]
+
+    for hits in asked:
+        again = pickle.loads(pickle.dumps(hits))
+        assert again.to_arrow() == hits.to_arrow()
+        assert again.trace == hits.trace
+        assert again.certified == hits.certified

@@ -297,3 +297,26 @@ def test_a_database_is_asked_like_a_dict(db, execute):
         db["plain"]
     with pytest.raises(mrl_db.CollectionExistsError, match="relation"):
         db.create_collection("plain", dims=3, if_exists="open")
+
+
+ARGUMENTS = ("self", "ids", "vectors", "source", "where", "connection", "batch_id", "columns")
+
+
+def test_columns_that_are_named_like_arguments_come_in_frames(db):
+    docs = db.create_collection("docs", dims=3, columns=dict.fromkeys(ARGUMENTS, "integer"))
+    rows = [{"id": n, "embedding": [1, 2, 3], **dict.fromkeys(ARGUMENTS, n)} for n in range(3)]
+    others = [{"id": n, **dict.fromkeys(ARGUMENTS, n + 10)} for n in range(4)]
+
+    assert docs.add(rows[:1]) + docs.ingest(rows[1:]) == 3
+    assert docs.update(others) == docs.update(pl.DataFrame(others)) == 3
+    assert docs.get(range(3)).columns == {name: [10, 11, 12] for name in ARGUMENTS}
+    assert docs.update(1, self=5) == docs.update(where={"id": 1}, self=5) == 1
+    assert docs.get(1).columns["self"] == [5]
+    assert docs.add([9], [[1, 2, 3]], self=[6]) == 1
+
+    with pytest.raises(mrl_db.ValueRangeError, match=r"column 'embedding'.*upsert\(\)"):
+        docs.update(rows)
+    with pytest.raises(mrl_db.ValueRangeError, match="no columns"):
+        docs.update([{"id": 1}])
+    with pytest.raises(mrl_db.ValueRangeError, match="row 1 has no 'id'"):
+        docs.update([{"id": 1, "self": 2}, {"self": 3}])

@@ -5,6 +5,7 @@ import pickle
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import mrl_db
@@ -55,3 +56,22 @@ def test_an_error_passes_from_process_to_process_whole(name):
     assert type(arrived) is OURS[name]
     assert str(arrived) == "said"
     assert vars(arrived) == vars(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.ProgrammingError("cannot adapt type 'object' using placeholder '%s'"),
+        psycopg.ProgrammingError('missing "=" after "secret" in connection info string'),
+        psycopg.NotSupportedError("secret"),
+        psycopg.InternalError(),
+    ],
+    ids=repr,
+)
+def test_an_error_of_psycopgs_own_has_words_and_no_connection_string(error):
+    ours = errors.from_psycopg(error)
+
+    adapting = str(error).startswith("cannot adapt")
+    assert type(ours) is (errors.DtypeError if adapting else errors.DatabaseError)
+    assert (str(error) if adapting else type(error).__name__) in str(ours)
+    assert "secret" not in str(ours)

@@ -12,7 +12,8 @@ import mrl_db
 LAYERS = """
 lifetime model.errors
 tasks
-model model.html model.precision model.pca model.values
+model model.html model.precision model.pca model.texts
+model.values
 model.json_filters
 model.arrays model.filters model.key model.metric model.plan
 model.promise model.diversity
