@@ -22,12 +22,15 @@ def check_options(options: Mapping[str, tuple[object, type | tuple[type, ...]]])
             )
 
 
-def check_unmistaken(batch_id: object, info: Described) -> None:
+_INSIDE = "give the rows as a frame or a list of dicts, which have their columns inside"
+
+
+def check_unmistaken(batch_id: object, info: Described, way_out: str = _INSIDE) -> None:
     """Raises ValueRangeError where batch_id= may be meant for a column of that name."""
     if batch_id is not None and "batch_id" in info.columns:
         raise ValueRangeError(
             f'collection "{info.name}" has a column batch_id, and batch_id= is an option here; '
-            "give the rows as a frame or a list of dicts, which have their columns inside"
+            f"{way_out}"
         )
 
 

@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5'
+        AND checksum = '4447c687bca604e5981f941c47820a51ba6255b48c9bb5d8d7447643bedb5417'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'e4ae18d5fca7ba63a73a9d035a3cc680aaab6204409cf794449aae36795b44f5',
+    '4447c687bca604e5981f941c47820a51ba6255b48c9bb5d8d7447643bedb5417',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -152,6 +152,8 @@ CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE p
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
     json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     'ab908cedf04895f5329cebdf19ccfc5d';
+CREATE FUNCTION mrl.check_columns(c mrl.collection, relation text) RETURNS void LANGUAGE plpgsql
+    STABLE SET search_path=pg_catalog, pg_temp AS '45df1a684dfb25b42a335bc53ad1b873';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
     search_path=pg_catalog, pg_temp AS '8346b92df105b1c7aae6cd84c53647f2';
@@ -197,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '822ccd8f4cbdf8b7640188a5162982a5';
+    search_path=pg_catalog, pg_temp AS '4f1800dc56f50a1fb62a3c664d37ed2e';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -223,7 +225,7 @@ CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep t
     '8d3057587b067c2e65b95178b014987b';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
-    '0aba36b047ae2139eb74b484c1bc3d7e';
+    '97ad1ac5211ff48605f00934625a5ad6';
 CREATE FUNCTION mrl.follow(relation oid, lease interval) RETURNS TABLE(id uuid, token uuid, seen
     text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '475cfacced770042b64346991293a763';
@@ -334,6 +336,8 @@ CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries intege
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '85e43c9e0b475c9fc41110f5ba815bf1';
+CREATE FUNCTION mrl.refuse_another(collection text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET
+    search_path=pg_catalog, pg_temp AS '3c25a5244bf3fdc0e5083cd4ed3a752e';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql

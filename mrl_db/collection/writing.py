@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from mrl_db import clashes, door, door_keys
-from mrl_db.collection.opened import Face, Opened, Where, by_its_name_now
+from mrl_db.collection.opened import Face, Opened, Where, as_it_is_now, has_columns_inside
 from mrl_db.door import Batch
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
@@ -20,7 +20,7 @@ IndexKind = Literal["auto", "mrl", "hnsw"]
 _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchmarks/record)
 
 
-@by_its_name_now
+@as_it_is_now
 def add(
     self: Face,
     /,
@@ -55,7 +55,7 @@ def add(
     """
     opened = self._opened.on(connection)
     door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
-    if vectors is not None:
+    if not has_columns_inside(ids, vectors):
         clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
@@ -64,7 +64,7 @@ def add(
     )
 
 
-@by_its_name_now
+@as_it_is_now
 def upsert(
     self: Face,
     /,
@@ -80,7 +80,7 @@ def upsert(
     Vectors stay, too, where they are left out; a None in a list takes a row's away.
     """
     opened = self._opened.on(connection)
-    if vectors is not None:
+    if not has_columns_inside(ids, vectors):
         clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
@@ -140,6 +140,7 @@ def ingest(
             "progress": (callable(progress) or progress, bool),
         }
     )
+    opened.describe()  # many rows are to come, and nothing of them could be repeated
     if vectors is not None:
         clashes.check_unmistaken(batch_id, opened.info)
     fields = opened.fields(id, vector)
@@ -210,7 +211,7 @@ def _beyond(progress: Callable[[int], None], before: int) -> Callable[[int], Non
     return lambda done: progress(before + done)
 
 
-@by_its_name_now
+@as_it_is_now
 def delete(
     self: Face,
     ids: Any = None,

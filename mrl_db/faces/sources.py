@@ -116,7 +116,7 @@ def _parquet(path: str | os.PathLike[str], fields: Fields) -> tuple[int, Iterato
             f"{os.fspath(path)!r} is not a Parquet file that can be read: {error}"
         ) from None
     names = file.schema_arrow.names
-    frames.check_names(names, fields)
+    fields = frames.check_names(names, fields)
     kept = (fields.id, fields.vector, *fields.columns)
     batches = file.iter_batches(
         batch_size=BATCH_ROWS, columns=[name for name in names if name in kept]

@@ -94,6 +94,7 @@ class CollectionInfo:
     partitioned: bool = False
     key_indexed: bool = True
     part: tuple[int, int] | None = None
+    search_oid: int | None = None
 
     @property
     def relation(self) -> sql.Identifier:
@@ -352,4 +353,5 @@ def _info(entry: Any) -> CollectionInfo:
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
         partitioned=fields["partitioned"],
         key_indexed=fields["key_indexed"],
+        search_oid=fields.get("search_oid"),
     )

@@ -130,6 +130,21 @@ def present(column: str) -> sql.Composable:
     return statements.fragments("filter")["present"].format(column=statements.identifier(column))
 
 
+def same(name: str, search_oid: int) -> sql.Composable:
+    """Returns a condition that is true; an error where a collection was made anew since.
+
+    Args:
+        name: Of the collection.
+        search_oid: Of its search function, as it was described.
+    """
+    function = statements.identifier("mrl", f"search_{name}").as_string(None)
+    return statements.fragments("filter")["same"].format(
+        search=sql.Literal(function),
+        oid=sql.Literal(search_oid),
+        collection=sql.Literal(name.replace("%", "%%")),
+    )
+
+
 def in_part(key: str, part: int, parts: int) -> sql.Composable:
     """Returns the condition that a row is in one part of its table, of so many, by its key's hash.
 

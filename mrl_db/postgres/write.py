@@ -74,14 +74,17 @@ def write(
             progress(count)
         return written if on_conflict == "skip" else count
     stream = itertools.chain(few, stream)
-    if on_conflict == "error" and info.key_indexed and not _is_under_policies(connection, info):
-        return _copy(connection, info.relation, columns, stream, progress)
+    if on_conflict == "error" and info.key_indexed and not _look(connection, info, names):
+        count = _copy(connection, info.relation, columns, stream, progress)
+        _look(connection, info, names)  # which stays so: the COPY has locked the table
+        return count
     create = statements.query("staging_create").format(
         staging=statements.identifier(_STAGING),
         columns=sql.SQL(", ").join(columns),
         target=info.relation,
     )
     connection.execute(create, ())
+    _look(connection, info, names)
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
     written = _merge(connection, info, updated, columns, staging, (), on_conflict, count)
@@ -192,10 +195,29 @@ def _wait_for_turn(connection: Connection, info: CollectionInfo) -> None:
         )
 
 
-def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:
+def _look(connection: Connection, info: CollectionInfo, names: Sequence[str]) -> bool:
+    """Returns whether policies bind this role, which then may not COPY into the table.
+
+    Raises:
+        ConflictError: A column has another type than it was described with: COPY would take the
+            bytes of the one for a value of the other.
+    """
     name = info.relation.as_string(connection).replace("%%", "%")  # it is a value here
-    row = connection.execute(statements.query("row_security_active"), (name,)).fetchone()
-    return row is not None and bool(row[0])
+    described = {
+        info.key: adapters.types[info.key_type].oid,
+        info.vector: info.vector_oid,
+        **{name: info.columns[name].oid for name in names},
+    }
+    values = {"table": name, "columns": list(described)}
+    row = connection.execute(statements.query("copy_look"), values).fetchone()
+    assert row is not None
+    under_policies, oids = row
+    if oids != list(described.values()):
+        raise ConflictError(
+            f'the columns of table "{info.schema}.{info.table}" were changed by another client; '
+            "nothing was written, and the same call may succeed now"
+        )
+    return bool(under_policies)
 
 
 def _copy(

@@ -177,9 +177,18 @@ unnest(%s::{key_type}[], %s::{vector_schema}.{vector_type}[]{further}) AS given 
 -- name: array_given
 , %s
 
--- Where policies bind this role, it may not COPY into the table.
--- name: row_security_active
-SELECT pg_catalog.row_security_active(%s::pg_catalog.text)
+-- Before a COPY: whether policies bind this role, which then may not; and what types columns have.
+-- name: copy_look
+SELECT
+    pg_catalog.row_security_active(%(table)s::pg_catalog.text),
+    ARRAY(
+        SELECT a.atttypid::pg_catalog.int8
+        FROM unnest(%(columns)s::pg_catalog.text[]) WITH ORDINALITY AS c (name, position)
+        LEFT JOIN pg_catalog.pg_attribute AS a
+            ON a.attrelid = %(table)s::pg_catalog.regclass AND a.attname = c.name
+                AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY c.position
+    )
 
 -- One column of a list of updates.
 -- name: update
