@@ -362,7 +362,7 @@ def open_database(
         session = _installed(kind(dsn, **options))
         return Database(session, None, query_log=query_log), session
     server = embedded.EmbeddedServer(
-        embedded.default_home() if home is None else Path(home),
+        embedded.default_home() if home is None else home,
         version=postgres_version,
         settings=settings,
     )
