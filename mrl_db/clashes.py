@@ -34,8 +34,21 @@ def check_unmistaken(batch_id: object, info: Described, way_out: str = _INSIDE) 
         )
 
 
-def check_beside_hits(columns: Sequence[str], own: Sequence[str] = ("id", "distance")) -> None:
-    """Raises ValueRangeError for a column that would stand where what a hit has of its own does."""
+def check_beside_hits(
+    columns: Sequence[str], *, single: bool, vectors: bool, scored: bool = False
+) -> None:
+    """Raises ValueRangeError for a column that would stand where what a hit has of its own does.
+
+    Args:
+        columns: Of the table, which come along.
+        single: Whether the hits are of one query; those of a batch are numbered in frames.
+        vectors: Whether they bring their vectors.
+        scored: Whether they have scores.
+    """
+    own = ["id", "distance"]
+    own += ["score"] if scored else []
+    own += [] if single else ["query", "rank"]
+    own += ["vector"] if vectors else []
     for name in columns:
         if name in own:
             raise ValueRangeError(

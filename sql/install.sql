@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '4447c687bca604e5981f941c47820a51ba6255b48c9bb5d8d7447643bedb5417'
+        AND checksum = 'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '4447c687bca604e5981f941c47820a51ba6255b48c9bb5d8d7447643bedb5417',
+    'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -154,14 +154,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d'
+        AND checksum = '339f0f9b740b4dd0c1bdcb1de42e1e28551e096032f243de5d43871e10e0a796'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d',
+    '339f0f9b740b4dd0c1bdcb1de42e1e28551e096032f243de5d43871e10e0a796',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195'
+        AND checksum = '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195',
+    '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -267,7 +267,8 @@ def _search(
     request = ahead
     if request is None or opened.info is not described:
         request = opened.request(where, columns, runner)
-    clashes.check_beside_hits(request.columns)
+    grouped = (group_by,) if isinstance(group_by, str) else ()
+    clashes.check_beside_hits((*request.columns, *grouped), single=single, vectors=bool(vectors))
 
     def run(request: Request, rows: int) -> Hits:
         return runner.search(

@@ -118,14 +118,18 @@ renewed AS (
     FROM waiting AS new_
     WHERE row_.{key} = new_.{key}
     RETURNING row_.{key} AS key
+),
+added AS (
+    INSERT INTO {target} ({columns})
+    OVERRIDING SYSTEM VALUE
+    SELECT {columns}
+    FROM waiting AS new_
+    WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
+    ON CONFLICT ({key}) DO UPDATE
+    SET {updates}
+    RETURNING 1
 )
-INSERT INTO {target} ({columns})
-OVERRIDING SYSTEM VALUE
-SELECT {columns}
-FROM waiting AS new_
-WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
-ON CONFLICT ({key}) DO UPDATE
-SET {updates}
+SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM added)
 
 -- Where no index says that a key is unique: one writer at a time, who sees what others committed.
 -- name: keys_turn

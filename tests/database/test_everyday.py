@@ -263,3 +263,61 @@ def test_a_table_of_another_name_or_schema_is_searched_by_psql_as_before(db, exe
     assert docs.search(vectors(50)[7], k=5).ids.tolist() == [row[0] for row in before]
     docs.upsert([7], vectors(1))
     assert docs.count() == 50
+
+
+@pytest.mark.parametrize("rows", [2, 3000])
+@pytest.mark.parametrize("commit_every", [None, 2])
+def test_rows_that_a_trigger_keeps_out_are_not_counted(db, execute, rows, commit_every):
+    docs = db.create_collection("docs", dims=DIMS, columns={"a": "integer", "b": "integer"})
+    execute(
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RETURN CASE WHEN NEW.id > 0 THEN NEW END; END $$; "
+        "CREATE TRIGGER keep_out BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION keep_out()"
+    )
+    if commit_every is not None:
+        assert docs.ingest(range(5), vectors(5), commit_every=commit_every, batch_id="n") == 4
+    else:
+        assert docs.add(range(rows), vectors(rows), a=[1] * rows, b=[1] * rows) == rows - 1
+        assert docs.upsert(range(rows), vectors(rows), a=[1] * rows, b=[1] * rows) == rows - 1
+        assert docs.upsert(range(rows), vectors(rows), a=[1] * rows) == rows - 1  # b is left out
+        assert docs.add(range(rows + 1), vectors(rows + 1), on_conflict="skip") == 1
+
+
+def test_a_column_where_a_hit_has_its_own_is_refused(db):
+    names = ("query", "rank", "vector", "distance")
+    docs = db.create_collection("docs", dims=DIMS, columns=dict.fromkeys(names, "text"))
+    docs.add([1], vectors(1), **{name: ["x"] for name in names})
+    one, batch = vectors(1)[0], vectors(1)
+
+    for query, options, name in (
+        (batch, {"columns": ["query"]}, "query"),
+        (batch, {"columns": ["rank"]}, "rank"),
+        (batch, {"group_by": "rank"}, "rank"),
+        (one, {"columns": ["vector"], "vectors": True}, "vector"),
+        (one, {"group_by": "distance"}, "distance"),
+    ):
+        with pytest.raises(mrl_db.ValueRangeError, match=f"a hit has its own '{name}'"):
+            docs.search(query, k=1, **options)
+
+    hits = docs.search(one, k=1, columns=["query", "rank", "vector"])
+    assert hits.to_list()[0]["vector"] == hits.to_list()[0]["rank"] == "x"
+
+
+@pytest.mark.parametrize("concurrently", [False, True])
+def test_an_index_does_not_wait_without_end_for_a_session_that_wrote(dsn, concurrently):
+    with mrl_db.connect(f"{dsn} options='-c lock_timeout=200ms'") as db:
+        docs = db.create_collection("docs", dims=DIMS)
+        with psycopg.connect(dsn) as idle:
+            idle.execute("INSERT INTO docs (id, embedding) VALUES (1, '[1,2,3,4]')")
+            with pytest.raises(mrl_db.ConflictError, match="another session holds the table"):
+                docs.create_index(kind="hnsw", concurrently=concurrently)
+        docs.create_index(kind="hnsw", concurrently=concurrently)
+        assert docs.indexed
+
+
+def test_an_index_waits_for_a_table_as_long_as_whoever_makes_or_drops_one(db, sent):
+    db.create_collection("docs", dims=DIMS).create_index(kind="hnsw")
+
+    texts = [each if isinstance(each, str) else each.as_string(None) for each in sent]
+    limit = next(number for number, text in enumerate(texts) if "mrl.wait_briefly" in text)
+    assert any("CREATE INDEX" in text for text in texts[limit:])
