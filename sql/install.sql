@@ -138,14 +138,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886'
+        AND checksum = '4832b8aa750a9aa9c5043d2e43ce01888082727fd4b7d7dcd51e4e4fdaa58ab1'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886',
+    '4832b8aa750a9aa9c5043d2e43ce01888082727fd4b7d7dcd51e4e4fdaa58ab1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

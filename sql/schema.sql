@@ -144,7 +144,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text, key_unique boolean
     DEFAULT false) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'e19629f6cf16404d89f962095b4af23e';
+    '59555150a6a055d1ad2ffb92a5648f13';
 CREATE FUNCTION mrl.began_in_recovery() RETURNS boolean LANGUAGE sql STABLE AS
     '13c3975eb519d07f577a9e9343cdf0f1';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET

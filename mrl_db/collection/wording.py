@@ -58,6 +58,7 @@ def search(
             )
     runner = opened.engines["sql"]
     assert isinstance(runner, SqlEngine)
+    door.checked_count(k + offset, "k + offset")
     used = opened.plan_of(runner, k + offset, shortlist, plan)
     request = opened.request(where, columns)
     clashes.check_beside_hits(request.columns, single=single, vectors=bool(vectors), scored=True)

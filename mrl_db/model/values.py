@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import reprlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -166,3 +167,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "character varying": _text,
     "character": _text,
 }
+
+
+def brief(value: object) -> str:
+    """Returns a value as messages show it, however deep it nests."""
+    return reprlib.repr(value) if isinstance(value, (Mapping, list, tuple)) else repr(value)

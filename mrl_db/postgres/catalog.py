@@ -258,6 +258,7 @@ def attach(
 ) -> str:
     """Makes a collection of a table with data (mrl.attach, mrl.add_text); returns its name."""
     check_text(text, language)
+    widths = None if nesting_dims is None else door.checked_widths(nesting_dims)
     values = {
         "relation": relation,
         "name": None if name is None else door.checked_collection_name(name),
@@ -265,8 +266,8 @@ def attach(
         "key": door.checked_name(key, "the key column"),
         "dims": None if dims is None else door.checked_dims(dims),
         "nesting_dims": None
-        if nesting_dims is None
-        else list(door.checked_nesting_dims(nesting_dims, nesting_dims[-1])),
+        if widths is None
+        else list(door.checked_nesting_dims(widths, widths[-1])),
         "shortlist_dims": None
         if shortlist_dims is None
         else door.checked_dims(shortlist_dims, "shortlist_dims"),

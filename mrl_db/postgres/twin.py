@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from mrl_db.model.errors import DatabaseError, ValueRangeError
+from mrl_db.model.errors import ConnectError, DatabaseError, ValueRangeError
 
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 Face = TypeVar("Face", bound=AnyConnection)
@@ -52,8 +52,11 @@ def is_before_transaction(connection: AnyConnection) -> bool:
     With autocommit there is none unless the owner began it; then each call is one of its own.
 
     Raises:
+        ConnectError: It is closed.
         DatabaseError: It cannot take a statement now.
     """
+    if connection.closed:
+        raise ConnectError("the connection that was given is closed; give one that is open")
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
         raise DatabaseError(
             "the connection is in pipeline mode, in which PostgreSQL takes no COPY; leave the "

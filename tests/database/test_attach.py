@@ -98,6 +98,12 @@ def test_a_table_with_data_becomes_a_collection(db, execute, rng, key_type, vect
             {},
             "1 keys stand on several rows.*inherit from it included",
         ),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, a real[], "
+            "embedding vector(3) GENERATED ALWAYS AS (a::vector(3)) STORED)",
+            {"low_dim": "column"},
+            'is generated.*low_dim="index"',
+        ),
         ("CREATE VIEW t AS SELECT 1 AS id, '[1]'::vector(1) AS embedding", {}, "not a table"),
         (
             "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",

@@ -166,6 +166,15 @@ def test_a_connection_of_the_callers_in_another_encoding_is_refused(db, dsn):
         mrl_db.connect(pool=pool)
 
 
+def test_a_closed_connection_of_the_callers_is_called_closed(db, dsn):
+    docs = db.create_collection("docs", dims=DIMS)
+    connection = psycopg.connect(dsn)
+    connection.close()
+
+    with pytest.raises(mrl_db.ConnectError, match="the connection that was given is closed"):
+        docs.count(connection=connection)
+
+
 @pytest.mark.superuser
 def test_a_database_of_another_encoding_is_refused_with_the_way_out(server):
     with psycopg.connect(server.dsn, autocommit=True) as session:
