@@ -24,10 +24,10 @@ from mrl_db.learn.transform import transform_from_bytes
 from mrl_db.model.errors import (
     CollectionNotFoundError,
     ConflictError,
-    ConnectError,
     DatabaseError,
     DtypeError,
     FilterError,
+    MrlDbError,
     NotLoadedError,
     PlanError,
     ShapeError,
@@ -74,7 +74,7 @@ class Opened:
         self.engines: dict[str, TunableEngine] = {}
         self.describe(info)
         self.log = log
-        self.learn()
+        self.learn(session)
         self.tried: tuple[Measured, ...] = ()
         self.embedding: Embedding | None = None
 
@@ -85,25 +85,32 @@ class Opened:
         self.engines["sql"] = self.sql
         self.exact = ExactEngine(self.session, self.info)
 
-    def is_renewed(self, before: CollectionInfo) -> bool:
+    def is_renewed(self, before: CollectionInfo, connection: object | None = None) -> bool:
         """Takes the collection as it is now; returns whether it was described otherwise before.
+
+        Args:
+            before: The description.
+            connection: The caller's, which sees more than others do: they may all be in use.
 
         Raises:
             CollectionNotFoundError: It is gone, or has lost its keys or vectors.
         """
         try:
-            info = catalog.describe(self.own, self.info.name)
-        except ConnectError:  # what went wrong before says more
+            session = self.on(connection).session
+            info = catalog.describe(session, self.info.name)
+            if info != self.info:
+                self.describe(info)
+                self.learn(session)
+        except MrlDbError as error:  # what went wrong before says more
+            if isinstance(error, CollectionNotFoundError) and connection is None:
+                raise
             return False
-        if info != self.info:
-            self.describe(info)
-            self.learn()
         return self.info != before
 
-    def learn(self) -> None:
+    def learn(self, session: Session) -> None:
         """Reads what the catalogue has besides the description: promises, and the adaptor."""
-        self.promises = promises.stored(self.own, self.info.name)
-        adaptor = catalog.adaptor_of(self.own, self.info)
+        self.promises = promises.stored(session, self.info.name)
+        adaptor = catalog.adaptor_of(session, self.info)
         self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)
 
     def on(self, connection: object | None) -> Opened:
@@ -356,7 +363,8 @@ def as_it_is_now(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except OUTDATED:
-            if not self._opened.is_renewed(before) or kwargs.get("connection") is not None:
+            connection = kwargs.get("connection")
+            if not self._opened.is_renewed(before, connection) or connection is not None:
                 raise
         return method(self, *args, **kwargs)
 

@@ -341,6 +341,7 @@ def _value(name: str, value: Any, sql_type: str) -> Any:
         wanted = "a number that is not NaN, which compares with nothing"
     if wanted is not None:
         raise FilterError(
-            f"column {name!r} is {sql_type}, the filter compares it with {brief(plain)}; wanted {wanted}"
+            f"column {name!r} is {sql_type}, the filter compares it with {brief(plain)}; wanted "
+            f"{wanted}"
         )
     return plain

@@ -1,7 +1,9 @@
 """Tables that another client changes under open collections: types, columns, the whole table."""
 
 import numpy as np
+import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 import mrl_db
 
@@ -174,3 +176,28 @@ def test_a_key_or_a_vector_column_with_another_name_is_named_with_the_way_out(
 
     execute(f"ALTER TABLE docs RENAME {other} TO {column}")
     assert docs.get([1]).ids.tolist() == [1]
+
+
+def test_in_a_transaction_of_the_callers_the_next_call_goes_by_the_new_types(db, dsn, execute):
+    docs = db.create_collection("docs", dims=DIMS, columns={"year": "integer"})
+    execute("ALTER TABLE docs ALTER year TYPE real")
+
+    with psycopg.connect(dsn) as connection:
+        with pytest.raises(mrl_db.ConflictError, match="the same call may succeed now"):
+            docs.add(range(3000), vectors(3000), year=[2020] * 3000, connection=connection)
+        assert docs.add(range(3000), vectors(3000), year=[2020] * 3000, connection=connection)
+
+    assert execute("SELECT DISTINCT year FROM docs") == [(2020.0,)]
+
+
+def test_an_error_asks_for_no_connection_of_a_pool_that_is_in_use(dsn):
+    with (
+        ConnectionPool(dsn, min_size=1, max_size=1, timeout=1, open=True) as pool,
+        mrl_db.connect(pool=pool) as db,
+    ):
+        docs = db.create_collection("docs", dims=DIMS)
+        with pool.connection() as connection:
+            queued = pool.get_stats().get("requests_queued", 0)
+            with pytest.raises(mrl_db.ShapeError):
+                docs.add([1], vectors(2), connection=connection)
+            assert pool.get_stats().get("requests_queued", 0) == queued
