@@ -22,17 +22,33 @@ def check_options(options: Mapping[str, tuple[object, type | tuple[type, ...]]])
             )
 
 
-def check_unmistaken(batch_id: object, info: Described) -> None:
+_INSIDE = "give the rows as a frame or a list of dicts, which have their columns inside"
+
+
+def check_unmistaken(batch_id: object, info: Described, way_out: str = _INSIDE) -> None:
     """Raises ValueRangeError where batch_id= may be meant for a column of that name."""
     if batch_id is not None and "batch_id" in info.columns:
         raise ValueRangeError(
             f'collection "{info.name}" has a column batch_id, and batch_id= is an option here; '
-            "give the rows as a frame or a list of dicts, which have their columns inside"
+            f"{way_out}"
         )
 
 
-def check_beside_hits(columns: Sequence[str], own: Sequence[str] = ("id", "distance")) -> None:
-    """Raises ValueRangeError for a column that would stand where what a hit has of its own does."""
+def check_beside_hits(
+    columns: Sequence[str], *, single: bool, vectors: bool, scored: bool = False
+) -> None:
+    """Raises ValueRangeError for a column that would stand where what a hit has of its own does.
+
+    Args:
+        columns: Of the table, which come along.
+        single: Whether the hits are of one query; those of a batch are numbered in frames.
+        vectors: Whether they bring their vectors.
+        scored: Whether they have scores.
+    """
+    own = ["id", "distance"]
+    own += ["score"] if scored else []
+    own += [] if single else ["query", "rank"]
+    own += ["vector"] if vectors else []
     for name in columns:
         if name in own:
             raise ValueRangeError(

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 from mrl_db import rewriting
 from mrl_db.collection import Collection, embedding, open_collection
 from mrl_db.collection.opened import Embed
-from mrl_db.door import checked_choice
+from mrl_db.door import checked_choice, checked_widths
 from mrl_db.learn.layer_norm import LayerNorm
 from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.lifetime import let_out_at_exit
@@ -154,6 +154,9 @@ class Database:
             ValueRangeError: An argument cannot be meant.
         """
         embedding.checked(embed, embed_query)
+        catalog.check_text(text, language)
+        if nesting_dims is not None:
+            nesting_dims = checked_widths(nesting_dims)
         if model is not None:
             dims, nesting_dims = dims_of(model, dims, nesting_dims, shortlist_dims)
             if rule_of(model).layer_norm:
@@ -166,10 +169,15 @@ class Database:
             raise ValueRangeError("create_collection() takes dims= or model=, one at least")
         if not isinstance(columns, Mapping | None):
             raise ValueRangeError(f"columns is {columns!r:.60}, wanted a dict of name and SQL type")
+        if metadata and (columns or {}).get("meta", "jsonb") != "jsonb":
+            raise ValueRangeError(
+                "metadata=True makes a column meta of type jsonb, and columns= has another one of "
+                "that name; leave one of them out"
+            )
         definition = catalog.Definition(
             name,
             dims,
-            None if nesting_dims is None else tuple(nesting_dims),
+            nesting_dims,
             shortlist_dims,
             Metric.of(metric),
             key_type,
@@ -362,7 +370,7 @@ def open_database(
         session = _installed(kind(dsn, **options))
         return Database(session, None, query_log=query_log), session
     server = embedded.EmbeddedServer(
-        embedded.default_home() if home is None else Path(home),
+        embedded.default_home() if home is None else home,
         version=postgres_version,
         settings=settings,
     )

@@ -33,14 +33,15 @@ MAX_COLLECTION_NAME_BYTES = MAX_NAME_BYTES - len("search_")
 MAX_BATCH_ID_BYTES = 200
 MOST_PARTS = 65_536
 _SQUARES = (1e-30, 1e37)  # well inside float32, in which pgvector sums the squares of cosine
+_LENGTH = 4
 _FAULTS = {
     1: "a NaN or an infinity; pgvector stores finite numbers only",
     2: "a zero vector, which has no direction; cosine needs one: leave the row out, or use metric "
     "l2 or inner_product",
     3: f"a value beyond {MAX_HALFVEC_VALUE:.0f}, the largest half-precision float of the low-dim "
     "column; scale the vectors down",
-    4: "its length is {length:.2g}, whose square is beyond what PostgreSQL's distances hold; under "
-    "cosine only the direction counts: scale it",
+    _LENGTH: "its length is {length:.2g}, whose square is beyond what PostgreSQL's distances hold; "
+    "scale it, and under another metric than cosine all rows alike",
 }
 
 
@@ -198,7 +199,7 @@ def checked_column_names(columns: Sequence[str], info: Described) -> tuple[str, 
         raise ValueRangeError(f"columns is {columns!r:.60}, wanted names; () for none")
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     for name in names:
-        if name not in info.columns:
+        if not isinstance(name, str) or name not in info.columns:
             _no_column(name, info)
     return names
 
@@ -213,6 +214,8 @@ def checked_filter(where: Mapping[str, Any] | filters.Raw | None, info: Describe
 
 def checked_index(m: int, ef_construction: int) -> None:
     """Checks what pgvector builds an HNSW index with."""
+    checked_count(m, "m")
+    checked_count(ef_construction, "ef_construction")
     if not 2 <= m <= 100 or not max(4, 2 * m) <= ef_construction <= 1000:
         taken = "pgvector takes 2 to 100, and 2 * m to 1000"
         raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, {taken}")
@@ -230,20 +233,28 @@ def checked_dims(dims: object, what: str = "dims") -> int:
     return int(dims)
 
 
+def checked_widths(widths: object, what: str = "nesting_dims") -> tuple[int, ...]:
+    """Returns widths as integers, at least one; `what` is the argument's name."""
+    listed = tuple(widths) if isinstance(widths, Iterable) else ()
+    if isinstance(widths, (str, bytes)) or not listed:
+        raise ValueRangeError(f"{what} is {widths!r:.60}, wanted rising widths, as (64, 768)")
+    for width in listed:
+        if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
+            raise ValueRangeError(f"{what} holds {width!r:.60}, wanted integers")
+    return tuple(int(width) for width in listed)
+
+
 def checked_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, ...]:
     """Returns the nesting dims as a tuple when they rise and end with the full dims.
 
     >>> checked_nesting_dims((64, 768), 768)
     (64, 768)
     """
-    for width in nesting_dims:
-        if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
-            raise ValueRangeError(f"nesting_dims holds {width!r}, wanted integers")
-    widths = tuple(int(width) for width in nesting_dims)
+    widths = checked_widths(nesting_dims)
     rising = all(a < b for a, b in pairwise((0, *widths)))
-    if not widths or not rising or widths[-1] != dims:
+    if not rising or widths[-1] != dims:
         raise ValueRangeError(
-            f"nesting_dims is {tuple(nesting_dims)}, wanted rising widths from at least 1 to the "
+            f"nesting_dims is {widths}, wanted rising widths from at least 1 to the "
             f"full {dims} dims"
         )
     return widths
@@ -285,17 +296,27 @@ def checked_vectors(
     single = single_precision(array, what)
     cosine = info.metric is Metric.cosine
     halves = info.vector_type == "halfvec" or not cosine
-    row, fault = _kernels.first_bad_row(
-        single,
-        cosine,
-        MAX_HALFVEC_VALUE if halves else float("inf"),
-        *(_SQUARES if cosine else ()),
-    )
+    largest = MAX_HALFVEC_VALUE if halves else float("inf")
+    squares = _SQUARES if cosine or what == "vectors" else ()
+    row, fault = _first_bad_row(single, cosine, largest, *squares)
     if fault:
         length = float(np.linalg.norm(single[row].astype(np.float64)))
         number = row if numbers is None else numbers[row]
         raise ValueRangeError(f"{what}, row {number}: {_FAULTS[fault].format(length=length)}")
     return single
+
+
+def _first_bad_row(
+    rows: NDArray[np.float32], zero_forbidden: bool, largest: float, *squares: float
+) -> tuple[int, int]:
+    """Returns the kernels' answer; a zero vector, where it may be, is not too short."""
+    begin = 0
+    while True:
+        row, fault = _kernels.first_bad_row(rows[begin:], zero_forbidden, largest, *squares)
+        begin += row
+        if fault != _LENGTH or rows[begin].any():
+            return begin, fault
+        begin += 1
 
 
 def checked_queries(query: ArrayLike, info: Described) -> tuple[NDArray[np.float32], bool]:
@@ -380,6 +401,6 @@ def _vectors_or_nan(vectors: Any, info: Described) -> NDArray[np.float32]:
     return every
 
 
-def _no_column(name: str, info: Described) -> NoReturn:
+def _no_column(name: object, info: Described) -> NoReturn:
     there = ", ".join(info.columns) or "none"
     raise ValueRangeError(f'collection "{info.name}" has no column {name!r}; there are: {there}')

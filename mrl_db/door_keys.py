@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mrl_db.model.arrays import check_unmasked, first_missing, listed
 from mrl_db.model.errors import DtypeError, DuplicateKeyError, ShapeError, ValueRangeError
 from mrl_db.model.key import KEY_TYPES
+from mrl_db.model.values import brief
 
 
 def checked_keys(ids: Any, key_type: str, count: int | None = None) -> list[Any]:
@@ -123,4 +124,4 @@ def _text_keys(ids: Sequence[Any]) -> list[str]:
 
 def shown(value: Any) -> str:
     """Returns a value as a message shows it."""
-    return f"{value!r:.60} ({type(value).__name__})"
+    return f"{brief(value):.60} ({type(value).__name__})"

@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205'
+        AND checksum = 'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'bb61aa24215becaa345172e7f7567a81aba9749325bcdd4e50834d62d2f18205',
+    'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -138,14 +138,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/collections'
-        AND checksum = '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886'
+        AND checksum = '4832b8aa750a9aa9c5043d2e43ce01888082727fd4b7d7dcd51e4e4fdaa58ab1'
 ) AS missing \gset
 \if :missing
 \ir functions/collections.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/collections',
-    '32f297b85ea6c1456850713a7e48f64ec81ecb75141d6917daf8b9e6ef5db886',
+    '4832b8aa750a9aa9c5043d2e43ce01888082727fd4b7d7dcd51e4e4fdaa58ab1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -154,14 +154,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/indexes'
-        AND checksum = '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d'
+        AND checksum = '339f0f9b740b4dd0c1bdcb1de42e1e28551e096032f243de5d43871e10e0a796'
 ) AS missing \gset
 \if :missing
 \ir functions/indexes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/indexes',
-    '1e56aed2d2ab4322c53f7f3d5e0746c7ada1df2e0618451739bd45267343c99d',
+    '339f0f9b740b4dd0c1bdcb1de42e1e28551e096032f243de5d43871e10e0a796',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195'
+        AND checksum = '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '3ef3afd773d1e88ca960013f252b3e54341c72c66b15db2e78c14750e741d195',
+    '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -144,7 +144,7 @@ CREATE FUNCTION mrl.attach(relation regclass, name text DEFAULT NULL::text, vect
     shortlist_dims integer DEFAULT NULL::integer, nesting_dims integer[] DEFAULT NULL::integer[],
     metric text DEFAULT 'cosine'::text, low_dim text DEFAULT 'column'::text, key_unique boolean
     DEFAULT false) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
-    'e19629f6cf16404d89f962095b4af23e';
+    '59555150a6a055d1ad2ffb92a5648f13';
 CREATE FUNCTION mrl.began_in_recovery() RETURNS boolean LANGUAGE sql STABLE AS
     '13c3975eb519d07f577a9e9343cdf0f1';
 CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE plpgsql VOLATILE SET
@@ -152,6 +152,8 @@ CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE p
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
     json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     'ab908cedf04895f5329cebdf19ccfc5d';
+CREATE FUNCTION mrl.check_columns(c mrl.collection, relation text) RETURNS void LANGUAGE plpgsql
+    STABLE SET search_path=pg_catalog, pg_temp AS '45df1a684dfb25b42a335bc53ad1b873';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
     integer, metric text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET
     search_path=pg_catalog, pg_temp AS '8346b92df105b1c7aae6cd84c53647f2';
@@ -159,7 +161,7 @@ CREATE FUNCTION mrl.check_index(index regclass, heap boolean DEFAULT false) RETU
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS 'c1dbfa59ea9c0b8e02f45542b2ca0603';
 CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '8c20c1704078e5847b82d149a38a81f7';
+    '5c3d2a286a7fd177ed18dee7d1b8759c';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
     search_path=pg_catalog, pg_temp AS 'd716851301e96a5aa7d05f9284cb64e5';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -176,7 +178,7 @@ CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims in
     '582b687c6f01d73d220a143975ba264b';
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64, kind text DEFAULT 'auto'::text) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
-    search_path=pg_catalog, pg_temp AS '8ce2b5d70996756fe37379f831fe9b91';
+    search_path=pg_catalog, pg_temp AS '6eefd65b9497a1819ac54ac4217c9ea6';
 CREATE FUNCTION mrl.default_effort(keep integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'f112aa9514ec256335a46af19bb5a7f5';
 CREATE FUNCTION mrl.default_keep(k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL
@@ -197,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '09c69ca865ba9ec88db913cb36935099';
+    search_path=pg_catalog, pg_temp AS '296743eb04a4bbde24e0fd062c2a06cc';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -223,7 +225,7 @@ CREATE FUNCTION mrl.filled(template text, plan jsonb, query text, k text, keep t
     '8d3057587b067c2e65b95178b014987b';
 CREATE FUNCTION mrl.find(collection text, whole boolean DEFAULT false) RETURNS mrl.collection
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
-    '0aba36b047ae2139eb74b484c1bc3d7e';
+    '97ad1ac5211ff48605f00934625a5ad6';
 CREATE FUNCTION mrl.follow(relation oid, lease interval) RETURNS TABLE(id uuid, token uuid, seen
     text) LANGUAGE sql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '475cfacced770042b64346991293a763';
@@ -234,6 +236,8 @@ CREATE FUNCTION mrl.full_distance(c mrl.collection) RETURNS text LANGUAGE sql ST
     search_path=pg_catalog, pg_temp AS 'fb58a0cda71cf95dadcecf75d695469a';
 CREATE FUNCTION mrl.full_operator_class(c mrl.collection) RETURNS text LANGUAGE sql STABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '20b4101279dba3f84925947d2500bdee';
+CREATE FUNCTION mrl.has_heirs(relation regclass) RETURNS boolean LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '8ff8181876eaa8bd1d01ed61e55ffcb2';
 CREATE FUNCTION mrl.has_replayed(wanted pg_lsn, seconds double precision) RETURNS boolean LANGUAGE
     plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS '4f5cccfc6dc366bd8f1258809ee7dc38';
 CREATE FUNCTION mrl.has_standbys() RETURNS boolean LANGUAGE sql STABLE SET search_path=pg_catalog,
@@ -265,7 +269,7 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
     timestamp with time zone LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     '583550c1cc12f462079799986acd0a2e';
 CREATE FUNCTION mrl.key_is_indexed(relation regclass, key text) RETURNS boolean LANGUAGE sql STABLE
-    SET search_path=pg_catalog, pg_temp AS 'f407be9b59f4428fc158f1d34239e4a7';
+    SET search_path=pg_catalog, pg_temp AS '8930d1ca99ae1e18bd25891918e43e31';
 CREATE FUNCTION mrl.log_arguments(c mrl.collection, arguments text[]) RETURNS bytea LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'b558863aa1f8e33edb9b663195c96f37';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
@@ -334,6 +338,8 @@ CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries intege
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '85e43c9e0b475c9fc41110f5ba815bf1';
+CREATE FUNCTION mrl.refuse_another(collection text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET
+    search_path=pg_catalog, pg_temp AS '3c25a5244bf3fdc0e5083cd4ed3a752e';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS 'd40926a29f33c5db3f54422b4f6d684a';
 CREATE FUNCTION mrl.route_settings(c mrl.collection, plan jsonb) RETURNS text LANGUAGE plpgsql

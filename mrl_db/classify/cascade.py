@@ -31,7 +31,7 @@ from mrl_db.classify.heads import (
 )
 from mrl_db.classify.stopping import pareto
 from mrl_db.classify.targets import Judged
-from mrl_db.door import checked_nesting_dims
+from mrl_db.door import checked_nesting_dims, checked_widths
 from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import NotFittedError, ShapeError, ValueRangeError
 
@@ -77,9 +77,8 @@ class Cascade:
         Raises:
             ValueRangeError: an argument is out of its range; the message says which.
         """
-        if not len(dims):
-            raise ValueRangeError("dims is empty, wanted at least one width")
-        self.dims = checked_nesting_dims(dims, int(dims[-1]))
+        widths = checked_widths(dims, "dims")
+        self.dims = checked_nesting_dims(widths, widths[-1])
         if head not in HEADS:
             raise ValueRangeError(f"head is {head!r}, wanted one of {', '.join(map(repr, HEADS))}")
         if not l2 >= 0 or neighbours < 1:
@@ -217,6 +216,14 @@ class Cascade:
         """
         if sum(target is not None for target in (max_loss, max_cost, max_error)) > 1:
             raise ValueRangeError("max_loss, max_cost, max_error are three ways to stop; give one")
+        for name, value in (
+            ("max_loss", max_loss),
+            ("max_cost", max_cost),
+            ("max_error", max_error),
+        ):
+            number = isinstance(value, (int, float, np.integer, np.floating))
+            if value is not None and not (number and value == value):
+                raise ValueRangeError(f"{name} is {value!r:.60}, wanted a number")
         if not 0.5 <= confidence < 1:
             raise ValueRangeError(f"confidence is {confidence}, wanted at least 0.5 and below 1")
         numbers = {label: number for number, label in enumerate(self._fitted().tolist())}

@@ -17,7 +17,7 @@ from mrl_db.classify.answers import Answer, joined
 from mrl_db.classify.cascade import Cascade
 from mrl_db.door import checked_name
 from mrl_db.engines.native.engine import Coordinates, NativeEngine
-from mrl_db.model.errors import NotFittedError, ShapeError
+from mrl_db.model.errors import DtypeError, NotFittedError, ShapeError
 from mrl_db.model.key import decode, id_array
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
@@ -149,16 +149,26 @@ class _ReplacedError(Exception):
 
 
 def check_cascade(cascade: Cascade, info: CollectionInfo) -> None:
-    """Raises ShapeError when the cascade is for vectors of other dims."""
+    """Raises DtypeError for what is no cascade, ShapeError for one of vectors of other dims."""
+    _check_kind(cascade)
     if cascade.dims[-1] != info.dims:
         raise ShapeError(
             f'the cascade ends at {cascade.dims[-1]} dims, collection "{info.name}" has {info.dims}'
         )
 
 
+def _check_kind(cascade: object) -> None:
+    if not isinstance(cascade, Cascade):
+        raise DtypeError(
+            f"the classifier is {cascade!r:.60} ({type(cascade).__name__}), wanted a Cascade, or "
+            "the name of one that is stored"
+        )
+
+
 def save(session: Session, collection: str, name: str, cascade: Cascade) -> None:
     """Stores a fitted cascade under a name, in place of one that is there."""
     checked_name(name, "the classifier's name")
+    _check_kind(cascade)
     about = {} if cascade.report is None else asdict(cascade.report)
     with session.transaction() as connection:
         values = (collection, name, list(cascade.dims), Jsonb(about), cascade.to_bytes())
@@ -167,6 +177,7 @@ def save(session: Session, collection: str, name: str, cascade: Cascade) -> None
 
 def load(session: Session, collection: str, name: str) -> Cascade:
     """Returns a stored cascade; raises NotFittedError when there is none of this name."""
+    checked_name(name, "the classifier's name")
     with session.connection() as connection:
         row = connection.execute(statements.query("classifier_load"), (collection, name)).fetchone()
     if row is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def add_texts(
         How many rows were written.
     """
     opened = self._opened
-    listed = [texts] if isinstance(texts, str) else list(texts)
+    listed = list(texts) if isinstance(texts, Iterable) else [texts]
     if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
         raise ShapeError(f"texts is {texts!r:.60}, wanted a list of strings")
     embedding = _embedding(opened)
@@ -74,7 +74,7 @@ def search_text(
     """
     opened = self._opened
     single = isinstance(text, str)
-    listed = [text] if isinstance(text, str) else list(text)
+    listed: list[Any] = list(text) if isinstance(text, Iterable) and not single else [text]
     if not listed or not all(isinstance(each, str) for each in listed):
         raise ShapeError(f"text is {text!r:.60}, wanted a string, or a list of them")
     vectors = _embedded(opened, _embedding(opened).of_queries, listed)

@@ -23,7 +23,11 @@ from mrl_db.hits import Hits
 from mrl_db.learn.transform import transform_from_bytes
 from mrl_db.model.errors import (
     CollectionNotFoundError,
+    ConflictError,
+    DatabaseError,
+    DtypeError,
     FilterError,
+    MrlDbError,
     NotLoadedError,
     PlanError,
     ShapeError,
@@ -70,9 +74,7 @@ class Opened:
         self.engines: dict[str, TunableEngine] = {}
         self.describe(info)
         self.log = log
-        self.promises = promises.stored(session, info.name)
-        adaptor = catalog.adaptor_of(session, info)
-        self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)
+        self.learn(session)
         self.tried: tuple[Measured, ...] = ()
         self.embedding: Embedding | None = None
 
@@ -82,6 +84,34 @@ class Opened:
         self.sql = SqlEngine(self.session, self.info)
         self.engines["sql"] = self.sql
         self.exact = ExactEngine(self.session, self.info)
+
+    def is_renewed(self, before: CollectionInfo, connection: object | None = None) -> bool:
+        """Takes the collection as it is now; returns whether it was described otherwise before.
+
+        Args:
+            before: The description.
+            connection: The caller's, which sees more than others do: they may all be in use.
+
+        Raises:
+            CollectionNotFoundError: It is gone, or has lost its keys or vectors.
+        """
+        try:
+            session = self.on(connection).session
+            info = catalog.describe(session, self.info.name)
+            if info != self.info:
+                self.describe(info)
+                self.learn(session)
+        except MrlDbError as error:  # what went wrong before says more
+            if isinstance(error, CollectionNotFoundError) and connection is None:
+                raise
+            return False
+        return self.info != before
+
+    def learn(self, session: Session) -> None:
+        """Reads what the catalogue has besides the description: promises, and the adaptor."""
+        self.promises = promises.stored(session, self.info.name)
+        adaptor = catalog.adaptor_of(session, self.info)
+        self.adaptor = None if adaptor is None else transform_from_bytes(adaptor)
 
     def on(self, connection: object | None) -> Opened:
         """Returns the collection as a connection of the caller's sees it; None: as it is."""
@@ -157,7 +187,7 @@ class Opened:
             return None
         try:
             hits = engine.search_one(query, k, max_staleness)
-        except CollectionNotFoundError:  # by_its_name_now
+        except CollectionNotFoundError:  # as_it_is_now
             return None
         if hits is not None:
             self.log.pass_by(query, hits, k)
@@ -226,17 +256,21 @@ class Opened:
             info.vectors_required,
         )
 
+    def fields_now(self) -> Fields:
+        """The same, as the collection is described now."""
+        self.describe()
+        return self.fields()
+
     def batch(self, ids: Any, vectors: Any, columns: Mapping[str, Any]) -> door.Batch:
         """Returns rows, checked, as they are stored; those of a frame come without vectors."""
-        if vectors is None and (
-            self.info.vectors_required or frames.is_frame(ids) or frames.is_rows(ids)
-        ):
+        if vectors is None and (self.info.vectors_required or has_columns_inside(ids, vectors)):
             if columns:
                 raise ShapeError(
                     f"columns {', '.join(columns)} were given without vectors; a frame brings its "
                     "own columns"
                 )
-            ids, vectors, columns = frames.whole(ids, self.fields())
+            fields = replace(self.fields(), renewed=self.fields_now)
+            ids, vectors, columns = frames.whole(ids, fields)
         batch = self.checked(partial(door.checked_rows, ids, vectors, columns))
         if self.adaptor is None:
             return batch
@@ -301,6 +335,11 @@ class Opened:
         return str(replace(promise, stale=promise.stale or promises.drift_since(promise, self.log)))
 
 
+def has_columns_inside(ids: Any, vectors: Any) -> bool:
+    """Whether rows are given as a frame, or a list of dicts."""
+    return vectors is None and (frames.is_frame(ids) or frames.is_rows(ids))
+
+
 class Face(Protocol):
     """Whatever has an open collection: the functions of this package are methods of it."""
 
@@ -310,24 +349,34 @@ class Face(Protocol):
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def by_its_name_now(method: Method) -> Method:
-    """Calls a method again where another client gave the table another name, or schema, before.
+OUTDATED = (
+    CollectionNotFoundError,
+    ConflictError,
+    DatabaseError,
+    DtypeError,
+    FilterError,
+    ShapeError,
+    ValueRangeError,
+)
+"""What a call may fail by that goes by an outdated description. Nothing was written then."""
 
-    Not in a transaction of the caller's, which the first call has ended.
+
+def as_it_is_now(method: Method) -> Method:
+    """Calls a method again where it failed, and another client has changed the table before.
+
+    Its name or its schema, columns and their types, or the whole collection. Not in a transaction
+    of the caller's, which the first call may have ended: there the next call goes by what is there.
     """
 
     @wraps(method)
     def call(self: Face, /, *args: Any, **kwargs: Any) -> Any:
+        before = self._opened.info
         try:
             return method(self, *args, **kwargs)
-        except CollectionNotFoundError:
-            opened = self._opened
-            before = opened.info.relation
-            if kwargs.get("connection") is not None:
+        except OUTDATED:
+            connection = kwargs.get("connection")
+            if not self._opened.is_renewed(before, connection) or connection is not None:
                 raise
-            opened.describe()
-            if opened.info.relation == before:
-                raise
-            return method(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
 
     return cast(Method, call)

@@ -174,6 +174,7 @@ def report(
         The page's path.
     """
     opened = self._opened
+    target = pages.checked_folder(folder)
     given = None if queries is None else opened.queries(queries)[0]
     k = checked_count(k, "k")
     seconds = checked_seconds(budget_seconds, "budget_seconds")
@@ -187,4 +188,4 @@ def report(
         promise(self),
         scope,
     )
-    return pages.write(gathered, Path(folder))
+    return pages.write(gathered, target)

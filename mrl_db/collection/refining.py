@@ -65,6 +65,7 @@ def checked(
     offset: int,
 ) -> Further:
     """Returns what is asked for; raises ValueRangeError."""
+    door.checked_count(k + offset + (own is not None), "k + offset")
     if mmr is None and candidates is not None:
         raise ValueRangeError("candidates= is how many hits mmr= chooses from; give both")
     if mmr is not None:
@@ -73,7 +74,10 @@ def checked(
         if door.checked_count(candidates, "candidates") < k:
             raise ValueRangeError(f"candidates is {candidates}, wanted at least k, {k}")
     if group_by is not None:
-        (group_by,) = opened.checked(partial(door.checked_column_names, group_by))
+        names = opened.checked(partial(door.checked_column_names, group_by))
+        if len(names) != 1:
+            raise ValueRangeError(f"group_by is {group_by!r:.60}, wanted the name of one column")
+        (group_by,) = names
         sql_type = opened.info.columns[group_by].type
         if not knows(sql_type) or has_text_form(sql_type):
             raise ValueRangeError(

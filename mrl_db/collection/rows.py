@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrl_db import door, door_keys
-from mrl_db.collection.opened import Face, Where, by_its_name_now
+from mrl_db import clashes, door, door_keys
+from mrl_db.collection.opened import OUTDATED, Face, Where, as_it_is_now
 from mrl_db.faces import exports, frames
 from mrl_db.hits import Records
 from mrl_db.model.errors import ValueRangeError
@@ -35,20 +36,27 @@ class Scan:
     with one page in memory. It may be read several times, and reads anew each time.
     """
 
-    def __init__(self, session: Session, request: Request, window: Window) -> None:
+    def __init__(
+        self,
+        session: Session,
+        request: Request,
+        window: Window,
+        renewed: Callable[[Request], Request | None],
+    ) -> None:
         """Not for callers: use `Collection.scan`."""
         self._session = session
         self._request = request
         self._window = window
+        self._renewed = renewed
 
     def __iter__(self) -> Iterator[Records]:
-        for page in pages(self._session, self._request, self._window):
+        for page in self._pages():
             yield self._records(page)
 
     def records(self) -> Records:
         """Returns all rows at once."""
-        every = pages(self._session, self._request, self._window)
-        return self._records([row for page in every for row in page])
+        rows = [row for page in self._pages() for row in page]
+        return self._records(rows)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Returns a dict for each row."""
@@ -58,8 +66,14 @@ class Scan:
         """Returns a reader of Arrow batches, which asks for the next page when it is read."""
         import pyarrow as pa
 
+        every = self._pages()
+        first = next(every, [])  # it may have renewed what columns there are
         schema = self._records([]).to_arrow().schema
-        batches = (batch for page in self for batch in page.to_arrow().to_batches())
+        batches = (
+            batch
+            for page in chain([first] if first else [], every)
+            for batch in self._records(page).to_arrow().to_batches()
+        )
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -71,6 +85,22 @@ class Scan:
     to_arrow = exports.to_arrow
     to_pandas = exports.to_pandas
     to_polars = exports.to_polars
+
+    def _pages(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Yields pages; begins once more where another client has changed the table before."""
+        every = pages(self._session, self._request, self._window)
+        try:
+            first = next(every, None)
+        except OUTDATED:
+            request = self._renewed(self._request)
+            if request is None:
+                raise
+            self._request = request
+            every = pages(self._session, request, self._window)
+            first = next(every, None)
+        if first is not None:
+            yield first
+        yield from every
 
     def _records(self, rows: Sequence[tuple[Any, ...]]) -> Records:
         info = self._request.info
@@ -115,21 +145,29 @@ def scan(
         connection: As above; each page is read in the transaction that it is in then.
     """
     opened = self._opened.on(connection)
-    names = tuple(opened.info.columns) if columns is None else columns
-    request = opened.request(where, names)
+
+    def asked() -> Request:
+        names = tuple(opened.info.columns) if columns is None else columns
+        request = opened.request(where, names)
+        if vectors:
+            request = replace(request, columns=(*request.columns, request.info.vector))
+        return request
+
+    def renewed(before: Request) -> Request | None:
+        return asked() if opened.is_renewed(before.info) and connection is None else None
+
+    request = asked()
     info = request.info
-    if vectors:
-        request = replace(request, columns=(*request.columns, info.vector))
     usual = block_rows(info.dims) if vectors else _PAGE_ROWS
     window = Window(
         None if after is None else door_keys.checked_keys([after], info.key_type)[0],
         None if limit is None else door.checked_count(limit, "limit"),
         usual if page is None else door.checked_count(page, "page"),
     )
-    return Scan(opened.session, request, window)
+    return Scan(opened.session, request, window, renewed)
 
 
-@by_its_name_now
+@as_it_is_now
 def update(
     self: Face,
     /,
@@ -163,6 +201,7 @@ def update(
         ids, columns = opened.columns_of(ids)
     if not columns:
         raise ValueRangeError("update() got no columns; wanted name=value for each that changes")
+    clashes.check_unmistaken(batch_id, opened.info, "that column is changed by SQL")
     if ids is None:
         of_one = {name: [value] for name, value in columns.items()}
         lists = opened.checked(lambda info: door.checked_columns(of_one, info, 1))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from mrl_db import clashes, door, door_keys
 from mrl_db.collection import refining, replaying, wording
-from mrl_db.collection.opened import EngineChoice, Face, Where, by_its_name_now
+from mrl_db.collection.opened import EngineChoice, Face, Where, as_it_is_now
 from mrl_db.hits import Hits, Records, Trace
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.key import id_array
@@ -22,7 +22,7 @@ from mrl_db.recall import fates
 _LOADED = ("auto", "native")  # choices that mean the rows in this process, where they are
 
 
-@by_its_name_now
+@as_it_is_now
 def get(
     self: Face,
     ids: Any,
@@ -40,17 +40,17 @@ def get(
         connection: As above.
     """
     opened = self._opened.on(connection)
-    info = opened.info
-    names = tuple(info.columns)
+    names = tuple(opened.info.columns)
     if columns is not None:
         names = opened.checked(partial(door.checked_column_names, columns))
+    info = opened.info
     keys = door_keys.checked_keys_or_key(ids, info.key_type)
     present, vectors, values = rows.get(opened.session, info, keys, names, every=True)
     ids = id_array(present, info.key_type)
     return Records(ids, vectors, values, opened.info.wire_types, (info.key, info.vector))
 
 
-@by_its_name_now
+@as_it_is_now
 def count(self: Face, where: Where | None = None, *, connection: object | None = None) -> int:
     """Returns the number of rows that pass the filter, those without a vector included."""
     opened = self._opened.on(connection)
@@ -174,7 +174,7 @@ def search(
     )
 
 
-@by_its_name_now
+@as_it_is_now
 def _search(
     self: Face,
     query: ArrayLike | None,
@@ -267,7 +267,8 @@ def _search(
     request = ahead
     if request is None or opened.info is not described:
         request = opened.request(where, columns, runner)
-    clashes.check_beside_hits(request.columns)
+    grouped = (group_by,) if isinstance(group_by, str) else ()
+    clashes.check_beside_hits((*request.columns, *grouped), single=single, vectors=bool(vectors))
 
     def run(request: Request, rows: int) -> Hits:
         return runner.search(
@@ -302,7 +303,7 @@ def _wait_for(self: Face, position: str, timeout: float, connection: object | No
     replaying.wait_for(self, position, timeout)
 
 
-@by_its_name_now
+@as_it_is_now
 def explain(
     self: Face,
     query: ArrayLike,

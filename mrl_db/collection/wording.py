@@ -59,9 +59,10 @@ def search(
             )
     runner = opened.engines["sql"]
     assert isinstance(runner, SqlEngine)
+    door.checked_count(k + offset, "k + offset")
     used = opened.plan_of(runner, k + offset, shortlist, plan)
     request = opened.request(where, columns)
-    clashes.check_beside_hits(request.columns, ("id", "distance", "score"))
+    clashes.check_beside_hits(request.columns, single=single, vectors=bool(vectors), scored=True)
     if vectors:
         request = replace(request, columns=(*request.columns, opened.info.vector))
     asked = Words(column, texts, queries, k + offset, used, checked_fusion(fusion), exact)

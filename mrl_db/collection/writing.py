@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from mrl_db import clashes, door, door_keys
-from mrl_db.collection.opened import Face, Opened, Where, by_its_name_now
+from mrl_db.collection.opened import Face, Opened, Where, as_it_is_now, has_columns_inside
 from mrl_db.door import Batch
 from mrl_db.faces import sources
 from mrl_db.faces.progress import Progress, reporting
@@ -20,7 +20,7 @@ IndexKind = Literal["auto", "mrl", "hnsw"]
 _INDEX_WORTH_ROWS = 10_000  # below, a scan takes no longer than a walk (benchmarks/record)
 
 
-@by_its_name_now
+@as_it_is_now
 def add(
     self: Face,
     /,
@@ -55,7 +55,7 @@ def add(
     """
     opened = self._opened.on(connection)
     door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
-    if vectors is not None:
+    if not has_columns_inside(ids, vectors):
         clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
@@ -64,7 +64,7 @@ def add(
     )
 
 
-@by_its_name_now
+@as_it_is_now
 def upsert(
     self: Face,
     /,
@@ -80,7 +80,7 @@ def upsert(
     Vectors stay, too, where they are left out; a None in a list takes a row's away.
     """
     opened = self._opened.on(connection)
-    if vectors is not None:
+    if not has_columns_inside(ids, vectors):
         clashes.check_unmistaken(batch_id, opened.info)
     batch = opened.batch(ids, vectors, columns)
     return opened.write(
@@ -140,6 +140,7 @@ def ingest(
             "progress": (callable(progress) or progress, bool),
         }
     )
+    opened.describe()  # many rows are to come, and nothing of them could be repeated
     if vectors is not None:
         clashes.check_unmistaken(batch_id, opened.info)
     fields = opened.fields(id, vector)
@@ -193,9 +194,10 @@ def _by_parts(
         source = counted()
         name = None if batch_id is None else f"{batch_id} {number}"
         count = opened.write(name, partial(send, batches=source, progress=each))
-        for _ in source:  # it was committed before
+        again = passed == 0  # it was committed before
+        for _ in source:
             pass
-        if count != passed:
+        if again and count != passed:
             raise ValueRangeError(
                 f"batch_id {batch_id!r}, part {number} had {count} rows when it was committed, and "
                 f"has {passed} now; go on with the same rows and commit_every={size} as before"
@@ -210,7 +212,7 @@ def _beyond(progress: Callable[[int], None], before: int) -> Callable[[int], Non
     return lambda done: progress(before + done)
 
 
-@by_its_name_now
+@as_it_is_now
 def delete(
     self: Face,
     ids: Any = None,

@@ -254,7 +254,7 @@ class SqlEngine(TunableEngine):
         unfiltered = request.where == AllOf(())
         if unfiltered and key in self._statements:
             return self._statements[key]
-        condition, values = request.filter()
+        condition, values = request.filter_of_search()
         columns = statements.query("rows_in") + rows.further_columns(request.info, request.columns)
         texts = [
             "%s",

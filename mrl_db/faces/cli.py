@@ -170,7 +170,12 @@ def _query(docs: Collection, like: str | None, vector: Path | None) -> Any:
     if (like is None) == (vector is None):
         raise ValueRangeError("give --like or --vector, one of the two")
     if vector is not None:
-        return _queries(vector)
+        query = _queries(vector)
+        if query.ndim != 1:
+            raise ValueRangeError(
+                f"{vector} has an array of shape {query.shape}, wanted one vector: ({docs.dims},)"
+            )
+        return query
     rows = docs.get(docs.parse_key(str(like)))
     if not len(rows):
         raise ValueRangeError(f'collection "{docs.name}" has no row {like!r}')

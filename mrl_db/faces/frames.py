@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class Fields:
         key_type: SQL type of the key.
         columns: The metadata columns with their SQL types.
         vectors_required: Whether every row has a vector.
+        renewed: Asks the database again, where a frame has columns that the collection has not:
+            another client may have added them. None: it was asked just before.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Fields:
     key_type: str
     columns: Mapping[str, str]
     vectors_required: bool = True
+    renewed: Callable[[], Fields] | None = None
 
     @property
     def required(self) -> tuple[tuple[str, str], ...]:
@@ -128,7 +131,7 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
                 there = ", ".join(map(str, row)) or "nothing"
                 raise ValueRangeError(f"row {number} has no {name!r} for the {what}: {there}")
     names = dict.fromkeys(name for row in rows for name in row)
-    _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)
+    fields = _known(names, fields)
     columns = {
         name: unmarked([row.get(name) for row in rows], sql_type)
         for name, sql_type in fields.columns.items()
@@ -144,7 +147,7 @@ def dicts(rows: Sequence[Mapping[str, Any]], fields: Fields) -> RawBatch:
 def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
     """Takes one Arrow batch apart; vectors come without a copy where they lie in one piece."""
     names = batch.schema.names
-    check_names(names, fields)
+    fields = check_names(names, fields)
     for _, name in fields.required:
         array = batch.column(names.index(name))
         if array.null_count:
@@ -162,16 +165,21 @@ def arrow(batch: pa.RecordBatch, fields: Fields) -> RawBatch:
     return ids, vectors, further
 
 
-def check_names(names: Sequence[str], fields: Fields) -> None:
-    """Raises ValueRangeError when the key's or the vectors' column is not among the names."""
+def check_names(names: Sequence[str], fields: Fields) -> Fields:
+    """Returns what is taken of columns with these names.
+
+    Raises:
+        ValueRangeError: The key's or the vectors' column is not among them.
+    """
     for what, name in fields.required:
         if name not in names:
             raise ValueRangeError(
                 f"the data has no column {name!r} for the {what}; it has "
                 f"{', '.join(map(str, names))}; rename it, or name it with ingest({what}=)"
             )
+    fields = _known(names, fields)
     check_once([name for name in names if name in (fields.id, fields.vector, *fields.columns)])
-    _warn_of_others([name for name in names if name not in (fields.id, fields.vector)], fields)
+    return fields
 
 
 def check_once(names: Sequence[str]) -> None:
@@ -181,9 +189,12 @@ def check_once(names: Sequence[str]) -> None:
         raise ValueRangeError(f"the data has two columns {twice!r}; rename one of them, or drop it")
 
 
-def _warn_of_others(names: Sequence[str], fields: Fields) -> None:
-    """Warns where columns are left out while some of the collection's are not there: misspelt."""
-    others = [str(name) for name in names if name not in fields.columns]
+def _known(names: Iterable[str], fields: Fields) -> Fields:
+    """Returns what is taken; warns where columns are left out while others lack: misspelt."""
+    taken = (fields.id, fields.vector)
+    others = [str(name) for name in names if name not in fields.columns and name not in taken]
+    if others and fields.renewed is not None:
+        return _known(names, fields.renewed())
     lacking = [name for name in fields.columns if name not in names]
     if others and lacking:
         warnings.warn(
@@ -191,6 +202,7 @@ def _warn_of_others(names: Sequence[str], fields: Fields) -> None:
             f"{', '.join(lacking)} are not in the data; rename them if they are the same",
             stacklevel=2,
         )
+    return fields
 
 
 def _is_pandas(source: Any) -> bool:
@@ -207,7 +219,7 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
     """Takes a frame apart by its own columns, which hold what Arrow could not: any object."""
     if fields.id not in frame.columns and fields.id in frame.index.names:
         frame = frame.reset_index()
-    check_names(list(frame.columns), fields)
+    fields = check_names(list(frame.columns), fields)
     if len(frame) == 0:
         return _NO_ROWS
     for _, name in fields.required:

@@ -130,7 +130,7 @@ def _parquet(path: str | os.PathLike[str], fields: Fields) -> tuple[int, Iterato
     names = file.schema_arrow.names
     if not fields.columns:  # a collection is made of all of them
         frames.check_once(names)
-    frames.check_names(names, fields)
+    fields = frames.check_names(names, fields)
     kept = (fields.id, fields.vector, *fields.columns)
     batches = file.iter_batches(
         batch_size=BATCH_ROWS, columns=[name for name in names if name in kept]

@@ -50,6 +50,8 @@ def parted(values: Any) -> Parted | None:
     """
     if isinstance(values, Parted):
         return values
+    if isinstance(values, memoryview):
+        return None
     if hasattr(values, "isna") and values.ndim == 1:
         missing, values = values.isna().tolist(), values.tolist()
     else:
@@ -86,7 +88,7 @@ def float_array(values: Any, what: str) -> NDArray[Any]:
     check_unmasked(values, what)
     try:
         array = _array(values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         if not isinstance(values, (Sequence, np.ndarray)):
             kind = f"{type(values).__module__}.{type(values).__name__}"
             raise DtypeError(
@@ -233,6 +235,8 @@ def fitted(value: Any, sql_type: str) -> Any:
 
 
 def _array(values: Any) -> NDArray[Any]:
+    if isinstance(values, memoryview):
+        values = np.asarray(values)
     if isinstance(values, np.ndarray):
         return _stacked(list(values)) if _holds_vectors(values) else values
     if hasattr(values, "detach"):  # a tensor: of any device, with gradients or without

@@ -23,7 +23,7 @@ from typing import Any
 from mrl_db.model import json_filters
 from mrl_db.model.errors import FilterError
 from mrl_db.model.json_filters import JsonCondition, JsonNull
-from mrl_db.model.values import has_text_form, is_text, knows, misfit, plain_value
+from mrl_db.model.values import brief, has_text_form, is_text, knows, misfit, plain_value
 
 COMPARISONS = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte")
 MEMBERSHIPS = ("$in", "$nin")
@@ -135,12 +135,18 @@ def is_of_row(node: Node) -> bool:
     return not isinstance(node, Raw)
 
 
-def parse(where: Mapping[str, Any] | Raw | None, column_types: Mapping[str, str]) -> Node:
+_MOST_LEVELS = 100  # of filters in filters: the tree is walked by functions that call themselves
+
+
+def parse(
+    where: Mapping[str, Any] | Raw | None, column_types: Mapping[str, str], level: int = 0
+) -> Node:
     """Returns the tree of a filter.
 
     Args:
         where: A dict, or a condition in SQL; None: no filter.
         column_types: The SQL type of each column, as `format_type` writes it.
+        level: How many filters it is inside of.
 
     Raises:
         FilterError: A name, an operator or a value cannot be meant.
@@ -157,12 +163,13 @@ def parse(where: Mapping[str, Any] | Raw | None, column_types: Mapping[str, str]
             f"a filter is a {type(where).__name__}, wanted a dict such as "
             "{'year': {'$gte': 2020}}"
         )
+    _check_level(level)
     parts = []
     for name, value in where.items():
         if not isinstance(name, str):
             raise FilterError(f"a filter names {name!r}, wanted a column or an operator")
         if name in JUNCTIONS:
-            parts.append(_junction(name, value, column_types))
+            parts.append(_junction(name, value, column_types, level + 1))
         elif name in column_types:
             parts.append(_column(Place(name, name, column_types[name]), value))
         elif name.startswith("$"):
@@ -215,21 +222,27 @@ def _from_json(value: Any, sql_type: str) -> Any:
         return value
 
 
-def _junction(name: str, value: Any, column_types: Mapping[str, str]) -> Node:
+def _check_level(level: int) -> None:
+    if level > _MOST_LEVELS:
+        raise FilterError(f"the filter nests more than {_MOST_LEVELS} levels deep; flatten it")
+
+
+def _junction(name: str, value: Any, column_types: Mapping[str, str], level: int) -> Node:
     if name == "$not":
         if not isinstance(value, (Mapping, Raw)):
             raise FilterError(f"$not holds a {type(value).__name__}, wanted one filter (a dict)")
-        return Not(parse(value, column_types))
+        return Not(parse(value, column_types, level))
     if not _is_list(value):
         raise FilterError(f"{name} holds a {type(value).__name__}, wanted a list of filters")
-    parts = tuple(parse(part, column_types) for part in value)
+    parts = tuple(parse(part, column_types, level) for part in value)
     return AllOf(parts) if name == "$and" else AnyOf(parts)
 
 
-def _column(place: Place, value: Any) -> Node:
+def _column(place: Place, value: Any, level: int = 0) -> Node:
+    _check_level(level)
     if not isinstance(value, Mapping):
         return _operator(place, "$eq", value)
-    parts = tuple(_operator(place, operator, operand) for operator, operand in value.items())
+    parts = tuple(_operator(place, each, operand, level) for each, operand in value.items())
     if not parts:
         raise FilterError(
             f"column {place.name!r} has an empty condition, wanted an operator such as {{'$eq': …}}"
@@ -237,10 +250,10 @@ def _column(place: Place, value: Any) -> Node:
     return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def _operator(place: Place, operator: object, value: Any) -> Node:
+def _operator(place: Place, operator: object, value: Any, level: int = 0) -> Node:
     name = place.name
     if operator == "$not":
-        return Not(_column(place, value))
+        return Not(_column(place, value, level + 1))
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise FilterError(
             f"operator {operator!r} on column {name!r} is not known; choose one of "
@@ -253,7 +266,7 @@ def _operator(place: Place, operator: object, value: Any) -> Node:
         )
     if operator == "$exists":
         if not isinstance(value, bool):
-            raise FilterError(f"$exists on column {name!r} is {value!r}, wanted True or False")
+            raise FilterError(f"$exists on column {name!r} is {brief(value)}, wanted True or False")
         return Not(place.null) if value else place.null
     compares = operator in COMPARISONS or operator in MEMBERSHIPS
     if compares and value is not None and not place.path and place.sql_type in _WITHOUT_EQUALITY:
@@ -340,6 +353,7 @@ def _value(name: str, value: Any, sql_type: str) -> Any:
         wanted = "a number that is not NaN, which compares with nothing"
     if wanted is not None:
         raise FilterError(
-            f"column {name!r} is {sql_type}, the filter compares it with {plain!r}; wanted {wanted}"
+            f"column {name!r} is {sql_type}, the filter compares it with {brief(plain)}; wanted "
+            f"{wanted}"
         )
     return plain

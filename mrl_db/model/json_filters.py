@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrl_db.model.errors import FilterError
-from mrl_db.model.values import misfit, plain_value
+from mrl_db.model.values import brief, misfit, plain_value
 
 ORDERS = ("$lt", "$lte", "$gt", "$gte")
 PATTERNS = ("$like", "$ilike")
+_MOST_LEVELS = 100  # of lists and dicts in each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +92,23 @@ def condition(
     plain = plain_value(value)
     if isinstance(plain, bool) or not isinstance(plain, (int, float, decimal.Decimal, str)):
         raise FilterError(
-            f"{operator} on {name!r} compares with {plain!r}, wanted a number or a string"
+            f"{operator} on {name!r} compares with {brief(plain)}, wanted a number or a string"
         )
     kind = "string" if isinstance(plain, str) else "number"
     return JsonCondition(column, path, operator, text, kind)
 
 
-def _text(name: str, value: Any) -> str:
+def _text(name: str, value: Any, level: int = 0) -> str:
     """Returns a value as JSON, numbers as they are."""
+    if level > _MOST_LEVELS:
+        raise FilterError(
+            f"what the filter compares {name!r} with nests more than {_MOST_LEVELS} levels deep"
+        )
     plain = plain_value(value)
     if isinstance(plain, str):
         wanted = misfit(plain, "text")
         if wanted is not None:
-            raise FilterError(f"the filter compares {name!r} with {plain!r}; wanted {wanted}")
+            raise FilterError(f"the filter compares {name!r} with {brief(plain)}; wanted {wanted}")
         return json.dumps(plain)
     if isinstance(plain, decimal.Decimal) and plain.is_finite():
         return str(plain)
@@ -112,12 +117,14 @@ def _text(name: str, value: Any) -> str:
     if isinstance(plain, float) and math.isfinite(plain):
         return json.dumps(plain)
     if isinstance(plain, Mapping) and all(isinstance(key, str) for key in plain):
-        pairs = (f"{_text(name, key)}: {_text(name, each)}" for key, each in plain.items())
+        pairs = (
+            f"{_text(name, key)}: {_text(name, each, level + 1)}" for key, each in plain.items()
+        )
         return "{" + ", ".join(pairs) + "}"
     if isinstance(plain, Sequence) and not isinstance(plain, bytes):
-        return "[" + ", ".join(_text(name, each) for each in plain) + "]"
+        return "[" + ", ".join(_text(name, each, level + 1) for each in plain) + "]"
     raise FilterError(
-        f"the filter compares {name!r} with {plain!r} ({type(plain).__name__}); wanted what JSON "
-        "has: finite numbers, strings, True, False, lists and dicts; dates as the strings that are "
+        f"the filter compares {name!r} with {brief(plain)} ({type(plain).__name__}); wanted what "
+        "JSON has: finite numbers, strings, True, False, lists and dicts; dates as the strings that are "
         "stored"
     )

@@ -140,11 +140,11 @@ def rule_of(model: str) -> Rule:
     Raises:
         ValueRangeError: The model is not known here.
     """
-    found = RULES.get(model.rsplit("/", 1)[-1].lower())
+    found = RULES.get(model.rsplit("/", 1)[-1].lower()) if isinstance(model, str) else None
     if found is None:
         raise ValueRangeError(
-            f"no rule for model {model!r} is known; there are: {', '.join(RULES)}. Without model= "
-            "vectors are cut anywhere"
+            f"no rule for model {model!r:.60} is known; there are: {', '.join(RULES)}. Without "
+            "model= vectors are cut anywhere"
         )
     return found
 

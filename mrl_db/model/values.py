@@ -11,8 +11,9 @@ import datetime
 import decimal
 import ipaddress
 import math
+import reprlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from psycopg.types.multirange import Multirange
@@ -242,3 +243,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     **{name: _range(bounds) for name, bounds in RANGES.items()},
     **{name.replace("range", "multirange"): _multirange(bounds) for name, bounds in RANGES.items()},
 }
+
+
+def brief(value: object) -> str:
+    """Returns a value as messages show it, however deep it nests."""
+    return reprlib.repr(value) if isinstance(value, (Mapping, list, tuple)) else repr(value)

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_db.collection import loading
-from mrl_db.collection.opened import Opened
+from mrl_db.collection.opened import OUTDATED, Opened
 from mrl_db.engines.engine import Engine, EngineName
 from mrl_db.engines.native.engine import NativeEngine
 from mrl_db.hits import Hits, Trace
-from mrl_db.model.errors import CollectionNotFoundError, FilterError
 from mrl_db.model.filters import AllOf, Node
 from mrl_db.model.plan import Plan
 from mrl_db.postgres.request import Request
@@ -207,11 +206,10 @@ class OpenedPart:
 
     def _by_what_is_there(self, ask: Ask, run: Callable[[Engine], Any]) -> Any:
         """Runs once more where another client has renamed the table, or added a column, before."""
+        before = self.opened.info
         try:
             return run(self._engine(ask))
-        except (CollectionNotFoundError, FilterError, KeyError):
-            before = self.opened.info.relation, self.opened.info.columns
-            self.opened.describe()
-            if (self.opened.info.relation, self.opened.info.columns) == before:
+        except (*OUTDATED, KeyError):
+            if not self.opened.is_renewed(before):
                 raise
             return run(self._engine(ask))

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db import door, door_keys
+from mrl_db import clashes, door, door_keys
 from mrl_db.collection import searching, writing
-from mrl_db.collection.opened import Face, Where
+from mrl_db.collection.opened import Face, Where, has_columns_inside
 from mrl_db.door import Batch
 from mrl_db.hits import Records
 from mrl_db.model.errors import CommitUncertain, MrlDbError, PartlyWrittenError, ValueRangeError
@@ -85,6 +85,7 @@ class ServersRows:
     ) -> int:
         """See `Collection.add`."""
         door.checked_choice(on_conflict, "on_conflict", ("error", "skip"))
+        _check_unmistaken(face, ids, vectors, batch_id)
         batch = face._opened.batch(ids, vectors, columns)
         return self._write(batch_id, self._by_home(batch, on_conflict))
 
@@ -92,6 +93,7 @@ class ServersRows:
         self, face: Face, ids: Any, vectors: Any, *, batch_id: str | None, **columns: Any
     ) -> int:
         """See `Collection.upsert`."""
+        _check_unmistaken(face, ids, vectors, batch_id)
         batch = face._opened.batch(ids, vectors, columns)
         return self._write(batch_id, self._by_home(batch, "replace"))
 
@@ -156,6 +158,11 @@ class ServersRows:
             name,
             tuple(failed),
         ) from first
+
+
+def _check_unmistaken(face: Face, ids: Any, vectors: Any, batch_id: str | None) -> None:
+    if not has_columns_inside(ids, vectors):
+        clashes.check_unmistaken(batch_id, face._opened.info)
 
 
 def _taken(batch: Batch, positions: NDArray[np.int64]) -> Batch:

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from mrl_db.model.errors import ConnectError, ValueRangeError, from_psycopg
 from mrl_db.postgres import required, vectors
 from mrl_db.postgres.session import Connection, OwnSession, Session, Theirs
-from mrl_db.postgres.twin import Twin, second_face
+from mrl_db.postgres.twin import Twin, check_encoding, second_face
 
 Twins = weakref.WeakKeyDictionary[Theirs, Twin]
 
@@ -44,6 +44,7 @@ class Borrowed(Session):
     @contextmanager
     def _lend(self) -> Iterator[Connection]:
         with self._session.theirs(self._given) as theirs:
+            check_encoding(theirs)
             twin = self._twins.get(theirs) or self._new_twin(theirs)
             with twin.transaction():
                 yield twin
@@ -94,6 +95,7 @@ class BorrowedPool(OwnSession):
         self._held: dict[Connection, psycopg.Connection[Any]] = {}
         try:
             with pool.connection() as first:
+                check_encoding(first)
                 twin = second_face(Twin, first.pgconn)
                 twin.autocommit = True
                 self.server = required.look(twin)
@@ -113,6 +115,7 @@ class BorrowedPool(OwnSession):
             raise ConnectError("the pool had no connection to give in time") from None
 
     def _twin(self, first: psycopg.Connection[Any]) -> Twin:
+        check_encoding(first)
         twin = self._twins.get(first)
         if twin is None:
             twin = self._twins[first] = self.twin(first)

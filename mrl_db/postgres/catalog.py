@@ -106,6 +106,7 @@ class CollectionInfo:
     partitioned: bool = False
     key_indexed: bool = True
     part: tuple[int, int] | None = None
+    search_oid: int | None = None
 
     @property
     def relation(self) -> sql.Identifier:
@@ -274,6 +275,7 @@ def attach(
 ) -> str:
     """Makes a collection of a table with data (mrl.attach, mrl.add_text); returns its name."""
     check_text(text, language)
+    widths = None if nesting_dims is None else door.checked_widths(nesting_dims)
     values = {
         "relation": relation,
         "name": None if name is None else door.checked_collection_name(name),
@@ -281,8 +283,8 @@ def attach(
         "key": door.checked_name(key, "the key column"),
         "dims": None if dims is None else door.checked_dims(dims),
         "nesting_dims": None
-        if nesting_dims is None
-        else list(door.checked_nesting_dims(nesting_dims, nesting_dims[-1])),
+        if widths is None
+        else list(door.checked_nesting_dims(widths, widths[-1])),
         "shortlist_dims": None
         if shortlist_dims is None
         else door.checked_dims(shortlist_dims, "shortlist_dims"),
@@ -391,4 +393,5 @@ def _info(entry: Any, known: AdaptersMap) -> CollectionInfo:
         text=None if fields["text"] is None else TextColumn(**fields["text"]),
         partitioned=fields["partitioned"],
         key_indexed=fields["key_indexed"],
+        search_oid=fields.get("search_oid"),
     )

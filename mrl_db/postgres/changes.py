@@ -292,7 +292,10 @@ class ChangeLog:
     def told(self, entry: dict[str, Any], replayed: str = "0/0") -> News:
         """Returns what an entry of `mrl.news` says."""
         if entry["fingerprint"] is None:
-            raise CollectionNotFoundError("the collection is gone: it or its table was dropped")
+            raise CollectionNotFoundError(
+                "the collection that was loaded is gone: it or its table was dropped; where one of "
+                'its name was made since, load() that, or search with engine="sql"'
+            )
         position = Position(
             entry["snapshot"],
             entry["started"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any
 
 import psycopg
@@ -17,6 +16,8 @@ from mrl_db.model.filters import PATTERNS, AllOf, AnyOf, Node, Not, Null, Raw
 from mrl_db.model.json_filters import JsonCondition, JsonNull
 from mrl_db.model.values import is_missing, is_text
 from mrl_db.postgres import statements
+
+_MOST_VALUES = 65_000  # PostgreSQL takes 65,535, a few of which are a statement's own
 
 
 def raw(condition: sql.Composable, *parameters: Any) -> Raw:
@@ -76,7 +77,12 @@ def compile_condition(
 
     def joined(name: str, nodes: tuple[Node, ...]) -> sql.Composable:
         compiled = [visit(each) for each in nodes]
-        return reduce(lambda left, right: parts[name].format(left=left, right=right), compiled)
+        while len(compiled) > 1:  # by pairs, which nest no deeper than their number has digits
+            compiled = [
+                parts[name].format(left=pair[0], right=pair[1]) if len(pair) == 2 else pair[0]
+                for pair in (compiled[at : at + 2] for at in range(0, len(compiled), 2))
+            ]
+        return compiled[0]
 
     def visit(node: Node) -> sql.Composable:
         if isinstance(node, Raw):
@@ -101,7 +107,13 @@ def compile_condition(
             column=statements.identifier(node.column), type=type_name(column_types[node.column])
         )
 
-    return visit(node), parameters
+    condition = visit(node)
+    if len(parameters) > _MOST_VALUES:
+        raise FilterError(
+            f"the filter has {len(parameters)} values, PostgreSQL takes {_MOST_VALUES} with a "
+            "statement; $in takes any number as one, and raw() an array with = ANY(%s)"
+        )
+    return condition, parameters
 
 
 def _in_json(node: JsonCondition | JsonNull) -> tuple[sql.Composable, list[Any]]:
@@ -148,6 +160,21 @@ def other(column: str, sql_type: str) -> sql.Composable:
 def present(column: str) -> sql.Composable:
     """Returns the condition that a column is not NULL."""
     return statements.fragments("filter")["present"].format(column=statements.identifier(column))
+
+
+def same(name: str, search_oid: int) -> sql.Composable:
+    """Returns a condition that is true; an error where a collection was made anew since.
+
+    Args:
+        name: Of the collection.
+        search_oid: Of its search function, as it was described.
+    """
+    function = statements.identifier("mrl", f"search_{name}").as_string(None)
+    return statements.fragments("filter")["same"].format(
+        search=sql.Literal(function),
+        oid=sql.Literal(search_oid),
+        collection=sql.Literal(name.replace("%", "%%")),
+    )
 
 
 def in_part(key: str, part: int, parts: int) -> sql.Composable:

@@ -111,6 +111,7 @@ def _create(
         try:
             if not concurrently:
                 connection.execute(statements.query("collection_turn"), (info.name,))
+                connection.execute(statements.query("wait_briefly"))
             _drop_halves(connection, info, concurrently)
             row = connection.execute(statements.query("index_statement"), values).fetchone()
             if row is None:  # it is there

@@ -10,7 +10,14 @@ from psycopg import sql
 
 from mrl_db.model.filters import Node
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.conditions import among, compile_condition, conjunction, in_part, present
+from mrl_db.postgres.conditions import (
+    among,
+    compile_condition,
+    conjunction,
+    in_part,
+    present,
+    same,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +38,19 @@ class Request:
         types = {self.info.key: self.info.key_type, **self.column_types}
         return compile_condition(self.where, types)
 
+    def filter_of_search(self) -> tuple[sql.Composable, list[Any]]:
+        """The same; an error where the collection was made anew, whose metric may be another."""
+        condition, parameters = self.filter()
+        if self.info.search_oid is not None:
+            condition = conjunction(same(self.info.name, self.info.search_oid), condition)
+        return condition, parameters
+
     def condition(self) -> tuple[sql.Composable, list[Any]]:
         """The condition of the rows with a vector that pass the filter, with its parameters.
 
         Of a part of the table, where the collection is one.
         """
-        condition, parameters = self.filter()
+        condition, parameters = self.filter_of_search()
         condition = conjunction(present(self.info.vector), condition)
         if self.info.part is not None:
             condition = conjunction(in_part(self.info.key, *self.info.part), condition)

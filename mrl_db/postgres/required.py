@@ -46,6 +46,12 @@ def look(connection: Connection) -> ServerFacts:
     version = connection.info.server_version // 10000
     if version < MIN_POSTGRES:
         raise ServerError(f"PostgreSQL here is {version}, wanted {MIN_POSTGRES} or later")
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", "SQL_ASCII", None):
+        raise ServerError(
+            f"the database's encoding is {encoding}, wanted UTF8; make another one: "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
     pgvector, extension = _ensure_pgvector(connection), _ensure_extension(connection)
     return ServerFacts(version, pgvector, extension, *identity(connection))
 

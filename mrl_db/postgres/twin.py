@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from mrl_db.model.errors import DatabaseError
+from mrl_db.model.errors import ConnectError, DatabaseError, ValueRangeError
 
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 Face = TypeVar("Face", bound=AnyConnection)
@@ -33,14 +33,30 @@ def second_face(kind: type[Face], pgconn: PGconn) -> Face:
     return face
 
 
+def check_encoding(connection: AnyConnection) -> None:
+    """Raises ValueRangeError where a connection of the caller's is not in UTF-8, as keys are.
+
+    It costs no round trip: the server tells it when it changes.
+    """
+    encoding = connection.info.parameter_status("client_encoding")
+    if encoding not in ("UTF8", None):
+        raise ValueRangeError(
+            f"the connection's client_encoding is {encoding}, wanted UTF8; SET client_encoding TO "
+            "'UTF8', or client_encoding=UTF8 in its connection string"
+        )
+
+
 def is_before_transaction(connection: AnyConnection) -> bool:
     """Returns whether a transaction of its owner's is still to begin, by its next statement.
 
     With autocommit there is none unless the owner began it; then each call is one of its own.
 
     Raises:
+        ConnectError: It is closed.
         DatabaseError: It cannot take a statement now.
     """
+    if connection.closed:
+        raise ConnectError("the connection that was given is closed; give one that is open")
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
         raise DatabaseError(
             "the connection is in pipeline mode, in which PostgreSQL takes no COPY; leave the "

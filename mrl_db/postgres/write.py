@@ -53,7 +53,8 @@ def write(
         progress: Gets the number of rows sent so far.
 
     Returns:
-        The number of rows, without those that were skipped.
+        The number of rows that the server wrote, without those that were skipped, or that a trigger
+        of the table's kept out.
     """
     iterator = iter(batches)
     first = next(iterator, None)
@@ -72,22 +73,25 @@ def write(
         written = _merge(connection, info, updated, columns, source, parameters, on_conflict, count)
         if progress is not None:
             progress(count)
-        return written if on_conflict == "skip" else count
+        return written
     stream = itertools.chain(few, stream)
-    if on_conflict == "error" and info.key_indexed and not _is_under_policies(connection, info):
-        return _copy(connection, info.relation, columns, stream, progress)
+    if on_conflict == "error" and info.key_indexed and not _look(connection, info, names):
+        count = _copy(connection, info.relation, columns, stream, progress)
+        _look(connection, info, names)  # which stays so: the COPY has locked the table
+        return count
     create = statements.query("staging_create").format(
         staging=statements.identifier(_STAGING),
         columns=sql.SQL(", ").join(columns),
         target=info.relation,
     )
     connection.execute(create, ())
+    _look(connection, info, names)
     staging = statements.identifier("pg_temp", _STAGING)
     count = _copy(connection, staging, columns, stream, progress)
     written = _merge(connection, info, updated, columns, staging, (), on_conflict, count)
     if isinstance(connection, Twin):  # the caller's transaction goes on, perhaps to another merge
         connection.execute(statements.query("staging_drop").format(staging=staging))
-    return written if on_conflict == "skip" else count
+    return written
 
 
 def _few(
@@ -169,17 +173,20 @@ def _merge(
         assignments=listed("assignment"),
     )
     cursor = connection.execute(statement, parameters)
-    if info.key_indexed:
-        return cursor.rowcount
+    if kind != "rows_renew" and info.key_indexed:
+        as_they_are = on_conflict == "replace" and not updated  # rows that are there count, too
+        return count if as_they_are else cursor.rowcount
     row = cursor.fetchone()
     assert row is not None
+    if info.key_indexed:
+        return int(row[0])
     waiting, added = row
     if on_conflict != "skip" and (added if on_conflict == "error" else waiting) < count:
         raise DuplicateKeyError(
             f'a key stands twice, or is in table "{info.schema}.{info.table}" already: upsert() '
             'replaces rows, on_conflict="skip" leaves them; nothing was written'
         )
-    return int(added)
+    return count if on_conflict == "replace" else int(added)
 
 
 def _wait_for_turn(connection: Connection, info: CollectionInfo) -> None:
@@ -192,10 +199,29 @@ def _wait_for_turn(connection: Connection, info: CollectionInfo) -> None:
         )
 
 
-def _is_under_policies(connection: Connection, info: CollectionInfo) -> bool:
+def _look(connection: Connection, info: CollectionInfo, names: Sequence[str]) -> bool:
+    """Returns whether policies bind this role, which then may not COPY into the table.
+
+    Raises:
+        ConflictError: A column has another type than it was described with: COPY would take the
+            bytes of the one for a value of the other.
+    """
     name = info.relation.as_string(connection).replace("%%", "%")  # it is a value here
-    row = connection.execute(statements.query("row_security_active"), (name,)).fetchone()
-    return row is not None and bool(row[0])
+    described = {
+        info.key: adapters.types[info.key_type].oid,
+        info.vector: info.vector_oid,
+        **{name: info.columns[name].oid for name in names},
+    }
+    values = {"table": name, "columns": list(described)}
+    row = connection.execute(statements.query("copy_look"), values).fetchone()
+    assert row is not None
+    under_policies, oids = row
+    if oids != list(described.values()):
+        raise ConflictError(
+            f'the columns of table "{info.schema}.{info.table}" were changed by another client; '
+            "nothing was written, and the same call may succeed now"
+        )
+    return bool(under_policies)
 
 
 def _copy(
@@ -205,23 +231,25 @@ def _copy(
     stream: Iterator[tuple[int, bytes]],
     progress: Callable[[int], None] | None,
 ) -> int:
-    """Sends the pieces by as many COPY statements as their size takes; returns the rows."""
+    """Sends the pieces by as many COPY statements as their size takes; returns the rows written."""
     statement = statements.without_parameters(
         statements.query("copy_in").format(target=target, columns=sql.SQL(", ").join(columns)),
         connection,
     )
-    count = 0
+    count = written = 0
     piece = next(stream, None)
     while piece is not None:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(_kernels.copy_header())
-            sent = 0
-            while piece is not None and sent < _STATEMENT_BYTES:
-                copy.write(piece[1])
-                sent += len(piece[1])
-                count += piece[0]
-                if progress is not None:
-                    progress(count)
-                piece = next(stream, None)
-            copy.write(_kernels.copy_trailer())
-    return count
+        with connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                copy.write(_kernels.copy_header())
+                sent = 0
+                while piece is not None and sent < _STATEMENT_BYTES:
+                    copy.write(piece[1])
+                    sent += len(piece[1])
+                    count += piece[0]
+                    if progress is not None:
+                        progress(count)
+                    piece = next(stream, None)
+                copy.write(_kernels.copy_trailer())
+            written += cursor.rowcount
+    return written

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrl_db.model.errors import MissingDependencyError
+from mrl_db.model.errors import MissingDependencyError, ValueRangeError
 from mrl_db.recall.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#1f5fa8", "#d8701a", "#2f8f4e", "#8a8f98"
 _SIZE = (7.2, 4.2)  # inches, at 130 dots each: legible at 1,280 pixels, two beside each other
+
+
+def checked_folder(value: object) -> Path:
+    """Returns where a report is to be written: before it is measured for long."""
+    if not isinstance(value, (str, Path)):
+        raise ValueRangeError(f"folder is {value!r:.60}, wanted a path: a str or a pathlib.Path")
+    folder = Path(value)
+    if "\0" in str(folder) or (folder.exists() and not folder.is_dir()):
+        raise ValueRangeError(f"folder is {str(folder)!r:.60}, which is none; choose another one")
+    return folder
 
 
 def write(evidence: Evidence, folder: Path) -> Path:
@@ -43,7 +53,10 @@ def write(evidence: Evidence, folder: Path) -> Path:
         raise MissingDependencyError(
             "the report needs matplotlib and Jinja2; pip install 'mrl_db[report]'"
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueRangeError(f"cannot make the folder {folder}: {error.strerror}") from None
     images = {}
     for name, draw in _FIGURES.items():
         png = _figure(evidence, draw)

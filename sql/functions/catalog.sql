@@ -41,14 +41,57 @@ BEGIN
                 HINT = 'SELECT name FROM mrl.collection lists those that are there';
     END IF;
     IF whole THEN
-        PERFORM mrl.table_of(c);
+        PERFORM mrl.check_columns(c, mrl.table_of(c));
     END IF;
     RETURN c;
 END
 $$;
 COMMENT ON FUNCTION mrl.find(text, boolean) IS
     'The catalogue row of a collection, or an error that names it. whole: its table must be there, '
-    'too.';
+    'too, with the columns of its keys and vectors.';
+
+CREATE OR REPLACE FUNCTION mrl.check_columns(c mrl.collection, relation text)
+    RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lost text;
+BEGIN
+    SELECT n.name INTO lost
+    FROM unnest(ARRAY[c.key_column, c.vector_column]) AS n (name)
+    WHERE mrl.type_of(c.relation, n.name) IS NULL;
+    IF lost IS NOT NULL THEN
+        RAISE EXCEPTION 'collection "%" lost its column "%": it was renamed or dropped',
+            c.name, lost
+            USING ERRCODE = 'MR002',
+                HINT = format(
+                    'where it has another name, ALTER TABLE %s RENAME COLUMN that name TO %I%s',
+                    relation, lost,
+                    CASE WHEN NOT c.owns_table
+                    THEN '; or drop the collection (an attached table stays), and attach it again'
+                    ELSE ''
+                    END);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION mrl.check_columns(mrl.collection, text) IS
+    'Refuses a collection whose table has no column of keys, or of vectors, by the name that the '
+    'catalogue knows.';
+
+CREATE OR REPLACE FUNCTION mrl.refuse_another(collection text)
+    RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'collection "%" was dropped, and made anew', collection
+        USING ERRCODE = 'MR002', HINT = 'open it again';
+END
+$$;
+COMMENT ON FUNCTION mrl.refuse_another(text) IS
+    'The error of a statement that was made for a collection of this name before it was made anew. '
+    'It is called only when such a statement is planned: elsewhere a constant stands in its place.';
 
 CREATE OR REPLACE FUNCTION mrl.table_of(c mrl.collection)
     RETURNS text
@@ -227,7 +270,8 @@ BEGIN
             'schema', n.nspname,
             'table', r.relname,
             'partitioned', r.relkind = 'p',
-            'key_indexed', r.relkind <> 'p' OR mrl.key_is_indexed(c.relation, c.key_column),
+            'key_indexed', r.relkind <> 'p' AND NOT r.relhassubclass
+                OR mrl.key_is_indexed(c.relation, c.key_column),
             'key', c.key_column,
             'key_type', mrl.type_of(c.relation, c.key_column),
             'key_length', (
@@ -255,6 +299,7 @@ BEGIN
             'low_dims', c.low_dims,
             'low_dim_column', c.low_dim_column,
             'owns_table', c.owns_table,
+            'search_oid', to_regproc(format('mrl.%I', 'search_' || c.name))::oid::bigint,
             'index', mrl.index_of(c.name)::text,
             'index_kinds', (SELECT coalesce(json_agg(i.kind), '[]') FROM mrl.indexes(c) AS i),
             'plan', (

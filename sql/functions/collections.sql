@@ -188,6 +188,7 @@ DECLARE
     widths integer[];
     new_column text;
     others bigint;
+    generated "char";
 BEGIN
     PERFORM mrl.wait_briefly();
     PERFORM mrl.wait_for_turn(collection_name);
@@ -264,6 +265,18 @@ BEGIN
     IF low_dim IS NULL OR low_dim NOT IN ('column', 'index') THEN
         RAISE EXCEPTION 'low_dim is "%", wanted "column" or "index"', low_dim
             USING ERRCODE = 'MR003';
+    END IF;
+    SELECT a.attgenerated INTO generated
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = vector;
+    IF generated = 'v' THEN
+        RAISE EXCEPTION 'column "%" is generated and VIRTUAL, over which is no index', vector
+            USING ERRCODE = 'MR003', HINT = 'make it GENERATED ALWAYS AS (…) STORED';
+    END IF;
+    IF low_dim = 'column' AND generated <> '' THEN
+        RAISE EXCEPTION 'column "%" is generated, and no other one can be generated from it', vector
+            USING ERRCODE = 'MR003',
+                HINT = 'use low_dim => ''index'' (in Python low_dim="index")';
     END IF;
     IF low_dim = 'column' THEN
         new_column := vector || '_' || low_dims;

@@ -211,7 +211,8 @@ AS $$
 DECLARE
     s record;
 BEGIN
-    PERFORM mrl.wait_for_turn(collection);
+    PERFORM mrl.wait_for_turn(collection);  -- of whoever builds now, however long
+    PERFORM mrl.wait_briefly();
     FOR s IN SELECT * FROM mrl.index_statement(collection, kind, m, ef_construction) LOOP
         EXECUTE s.create_statement;
         EXECUTE s.comment_statement;

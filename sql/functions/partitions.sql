@@ -241,16 +241,29 @@ CREATE OR REPLACE FUNCTION mrl.key_is_indexed(relation regclass, key text)
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (
-        SELECT
-        FROM pg_index AS i
-        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-            AND i.indnkeyatts = 1 AND a.attname = key
-    )
+    SELECT coalesce(bool_and(i.indimmediate), false) AND NOT mrl.has_heirs(relation)
+    FROM pg_index AS i
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+        AND i.indnkeyatts = 1 AND a.attname = key
 $$;
 COMMENT ON FUNCTION mrl.key_is_indexed(regclass, text) IS
-    'Whether a key is unique by an index of the table.';
+    'Whether a key is unique by an index of the table, at once and not at the end of a transaction.';
+
+CREATE OR REPLACE FUNCTION mrl.has_heirs(relation regclass)
+    RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT
+        FROM pg_class AS r
+        JOIN pg_inherits AS i ON i.inhparent = r.oid
+        WHERE r.oid = relation AND r.relkind <> 'p'
+    )
+$$;
+COMMENT ON FUNCTION mrl.has_heirs(regclass) IS
+    'Whether tables inherit from a table, whose rows it then shows, and its indexes do not have.';
 
 CREATE OR REPLACE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean)
     RETURNS void
@@ -259,14 +272,27 @@ CREATE OR REPLACE FUNCTION mrl.check_keys(relation regclass, key text, key_uniqu
 AS $$
 DECLARE
     twice bigint;
+    partitioned boolean := (SELECT r.relkind = 'p' FROM pg_class AS r WHERE r.oid = relation);
+    late text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_class AS r WHERE r.oid = relation AND r.relkind = 'p') THEN
+    SELECT i.indexrelid::regclass::text INTO late
+    FROM pg_index AS i
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = relation AND i.indisunique AND NOT i.indimmediate AND i.indnkeyatts = 1
+        AND a.attname = key;
+    IF late IS NOT NULL THEN
+        RAISE EXCEPTION 'key "%" of table % is unique by %, which is DEFERRABLE', key, relation, late
+            USING ERRCODE = 'MR003', HINT = format(
+                'ON CONFLICT takes none that is: ALTER TABLE %s DROP CONSTRAINT it, ADD UNIQUE (%I)',
+                relation, key);
+    END IF;
+    IF NOT partitioned AND NOT mrl.has_heirs(relation) THEN
         RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
             USING ERRCODE = 'MR003', HINT = format(
                 'ALTER TABLE %s ADD PRIMARY KEY (%I), or CREATE UNIQUE INDEX on it',
                 relation, key);
     END IF;
-    IF NOT coalesce(key_unique, false) THEN
+    IF partitioned AND NOT coalesce(key_unique, false) THEN
         RAISE EXCEPTION 'key "%" of table % is not unique', key, relation
             USING ERRCODE = 'MR003', HINT = format(
                 'a unique index of a partitioned table has the columns that it is partitioned by: '
@@ -292,11 +318,15 @@ BEGIN
         RAISE EXCEPTION 'key "%" of table % is not unique: % keys stand on several rows',
             key, relation, twice
             USING ERRCODE = 'MR003', HINT = format(
-                'SELECT %1$I FROM %2$s GROUP BY %1$I HAVING count(*) > 1 lists them',
-                key, relation);
+                'SELECT %1$I FROM %2$s GROUP BY %1$I HAVING count(*) > 1 lists them%3$s',
+                key, relation,
+                CASE WHEN NOT partitioned
+                THEN ', those of tables that inherit from it included'
+                ELSE ''
+                END);
     END IF;
 END
 $$;
 COMMENT ON FUNCTION mrl.check_keys(regclass, text, boolean) IS
-    'Refuses a key that is unique neither by an index nor, of a partitioned table, by whatever '
-    'makes it and in all rows that are there.';
+    'Refuses a key that is unique neither by an index nor, of a table with others below it, in all '
+    'rows that are there, and of a partitioned one by whatever makes it.';

@@ -4,6 +4,10 @@
 TRUE
 -- name: never
 FALSE
+-- That the collection is the one that was described: each has a search function of its own. The
+-- planner knows the answer, so that rows are not asked, nor plans changed.
+-- name: same
+CASE WHEN {search}::pg_catalog.regproc OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid THEN TRUE ELSE mrl.refuse_another({collection}) END
 -- name: present
 row_.{column} IS NOT NULL
 -- The rows of one part of the table; a part is as many rows as any other, whatever the keys. "C", so

@@ -118,14 +118,18 @@ renewed AS (
     FROM waiting AS new_
     WHERE row_.{key} = new_.{key}
     RETURNING row_.{key} AS key
+),
+added AS (
+    INSERT INTO {target} ({columns})
+    OVERRIDING SYSTEM VALUE
+    SELECT {columns}
+    FROM waiting AS new_
+    WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
+    ON CONFLICT ({key}) DO UPDATE
+    SET {updates}
+    RETURNING 1
 )
-INSERT INTO {target} ({columns})
-OVERRIDING SYSTEM VALUE
-SELECT {columns}
-FROM waiting AS new_
-WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
-ON CONFLICT ({key}) DO UPDATE
-SET {updates}
+SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM added)
 
 -- Where no index says that a key is unique: one writer at a time, who sees what others committed.
 -- name: keys_turn
@@ -177,9 +181,18 @@ unnest(%s::{key_type}[], %s::{vector_schema}.{vector_type}[]{further}) AS given 
 -- name: array_given
 , %s
 
--- Where policies bind this role, it may not COPY into the table.
--- name: row_security_active
-SELECT pg_catalog.row_security_active(%s::pg_catalog.text)
+-- Before a COPY: whether policies bind this role, which then may not; and what types columns have.
+-- name: copy_look
+SELECT
+    pg_catalog.row_security_active(%(table)s::pg_catalog.text),
+    ARRAY(
+        SELECT a.atttypid::pg_catalog.int8
+        FROM unnest(%(columns)s::pg_catalog.text[]) WITH ORDINALITY AS c (name, position)
+        LEFT JOIN pg_catalog.pg_attribute AS a
+            ON a.attrelid = %(table)s::pg_catalog.regclass AND a.attname = c.name
+                AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY c.position
+    )
 
 -- One column of a list of updates.
 -- name: update

@@ -86,6 +86,24 @@ def test_a_table_with_data_becomes_a_collection(db, execute, rng, key_type, vect
             {"nesting_dims": (2, 4)},
             "3 dims",
         ),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY DEFERRABLE, embedding vector(3))",
+            {},
+            "DEFERRABLE.*DROP CONSTRAINT",
+        ),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3)); "
+            "CREATE TABLE heirs () INHERITS (t); INSERT INTO t VALUES (1); "
+            "INSERT INTO heirs VALUES (1)",
+            {},
+            "1 keys stand on several rows.*inherit from it included",
+        ),
+        (
+            "CREATE TABLE t (id bigint PRIMARY KEY, a real[], "
+            "embedding vector(3) GENERATED ALWAYS AS (a::vector(3)) STORED)",
+            {"low_dim": "column"},
+            'is generated.*low_dim="index"',
+        ),
         ("CREATE VIEW t AS SELECT 1 AS id, '[1]'::vector(1) AS embedding", {}, "not a table"),
         (
             "CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(3))",
@@ -190,3 +208,23 @@ def test_the_prefix_of_a_search_is_the_indexed_expression(db, execute, rng, metr
     execute("ANALYZE t")
 
     assert docs.explain(np.ones(16), k=5, shortlist=40).stages[0].name.startswith("hnsw")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_keys_stay_unique_over_tables_that_inherit(db, execute, before):
+    execute("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(2))")
+    if before:
+        execute("CREATE TABLE heirs () INHERITS (t)")
+    docs = db.attach("t")
+    if not before:
+        execute("CREATE TABLE heirs () INHERITS (t)")
+        docs = db["t"]
+    execute("INSERT INTO heirs (id, embedding) VALUES (1, '[1,2]')")
+
+    with pytest.raises(mrl_db.DuplicateKeyError):
+        docs.add([1], [[1.0, 0.0]])
+    assert docs.add([1, 2], [[1.0, 0.0], [0.0, 1.0]], on_conflict="skip") == 1
+    assert docs.upsert([1], [[3.0, 4.0]]) == 1
+
+    assert docs.search([3.0, 4.0], k=5).ids.tolist() == [1, 2]
+    assert [row["id"] for row in docs.scan().to_list()] == [1, 2]

@@ -110,13 +110,18 @@ def test_a_parquet_file_becomes_a_collection_and_is_searched(run, tmp_path, rng)
         (("search", "docs", "--like", "1", "--where", "{"), "--where is no JSON"),
         (("search", "docs", "--like", "1", "--where", '{"x": 1}'), "no column 'x'"),
         (("search", "docs", "--vector", "nowhere.npy"), "not a .npy file"),
+        (
+            ("search", "docs", "--vector", "{folder}/TWO.npy"),
+            "shape (2, 2), wanted one vector: (2,)",
+        ),
         (("ingest", "new", "nowhere.parquet"), "no file"),
     ],
 )
-def test_mistakes_get_one_line(db, run, arguments, said):
+def test_mistakes_get_one_line(db, run, tmp_path, arguments, said):
+    np.save(tmp_path / "TWO.npy", np.ones((2, 2), np.float32))
     db.create_collection("docs", dims=2).add([1], [[1.0, 0.0]])
 
-    shown = run(*arguments, fails=True)
+    shown = run(*(each.replace("{folder}", str(tmp_path)) for each in arguments), fails=True)
 
     assert said in " ".join(shown.split())
 

@@ -1,10 +1,12 @@
 """Tables as they are out there: policies, identity keys, other widths, columns that come later."""
 
 import numpy as np
+import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 import mrl_db
-from mrl_db.postgres.server import embedded
+from mrl_db.postgres.server import embedded, settings
 
 DIMS = 4
 
@@ -115,12 +117,103 @@ def test_a_name_that_would_end_the_search_function_is_refused(db):
 
 
 @pytest.mark.parametrize(
-    "rest", ["p@S3cretTail@127.0.0.1/db", "p@S3cretTail@[::1]:5432/db", "p%zz@S3cretTail@h/db"]
+    "rest",
+    [
+        "p@S3cretTail@127.0.0.1/db",
+        "p@S3cretTail@[::1]:5432/db",
+        "p%zz@S3cretTail@h/db",
+        "p/S3cretTail@h/db",
+        "S3cretTail/x@h/db",
+        "p@/S3cretTail@h/db",
+        "S3cretTail",
+        "p@h/postgresql://u:S3cretTail",
+    ],
 )
 def test_no_part_of_a_password_is_shown_whatever_libpq_makes_of_the_string(rest):
     with pytest.raises(mrl_db.ConnectError, match="malformed") as caught:
         mrl_db.connect(f"postgresql://user:{rest}", connect_timeout=1.0)
     assert "S3cretTail" not in str(caught.value)
+
+
+def test_a_database_of_an_odd_name_is_none_of_a_password():
+    for dsn in ("host=127.0.0.1 port=1 dbname=a@b", "postgresql://127.0.0.1:1/a%40b?options=@"):
+        with pytest.raises(mrl_db.ConnectError, match="database a@b"):
+            mrl_db.connect(dsn, connect_timeout=1.0)
+
+
+def test_keys_are_the_same_whatever_encoding_a_client_asks_for(db, dsn, execute):
+    docs = db.create_collection("docs", dims=DIMS, key_type="text")
+    with mrl_db.connect(f"{dsn} client_encoding=latin1") as other:
+        for ids in (["é"], [f"ß{number}" for number in range(3000)]):
+            assert other["docs"].add(ids, vectors(len(ids))) == len(ids)
+            assert docs.get(ids).ids.tolist() == other["docs"].get(ids).ids.tolist() == ids
+
+    assert ("é",) in execute("SELECT id FROM docs")
+
+
+def test_a_connection_of_the_callers_in_another_encoding_is_refused(db, dsn):
+    docs = db.create_collection("docs", dims=DIMS, key_type="text")
+    with psycopg.connect(f"{dsn} client_encoding=latin1") as connection:
+        with pytest.raises(mrl_db.ValueRangeError, match="client_encoding is LATIN1.*SET client"):
+            docs.add(["é"], vectors(1), connection=connection)
+        connection.execute("SET client_encoding TO 'UTF8'")
+        assert docs.add(["é"], vectors(1), connection=connection) == 1
+
+    with (
+        ConnectionPool(f"{dsn} client_encoding=latin1", min_size=1, max_size=1, open=True) as pool,
+        pytest.raises(mrl_db.ValueRangeError, match="client_encoding is LATIN1"),
+    ):
+        mrl_db.connect(pool=pool)
+
+
+def test_a_closed_connection_of_the_callers_is_called_closed(db, dsn):
+    docs = db.create_collection("docs", dims=DIMS)
+    connection = psycopg.connect(dsn)
+    connection.close()
+
+    with pytest.raises(mrl_db.ConnectError, match="the connection that was given is closed"):
+        docs.count(connection=connection)
+
+
+@pytest.mark.superuser
+def test_a_database_of_another_encoding_is_refused_with_the_way_out(server):
+    with psycopg.connect(server.dsn, autocommit=True) as session:
+        session.execute(
+            "CREATE DATABASE everyday_latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' "
+            "LOCALE_PROVIDER libc TEMPLATE template0"
+        )
+        try:
+            there = psycopg.conninfo.make_conninfo(server.dsn, dbname="everyday_latin")
+            with pytest.raises(mrl_db.ServerError, match="LATIN1, wanted UTF8.*CREATE DATABASE"):
+                mrl_db.connect(there)
+        finally:
+            session.execute("DROP DATABASE everyday_latin WITH (FORCE)")
+
+
+def test_a_client_that_knows_no_encoding_gets_one(dsn):
+    with mrl_db.connect(f"{dsn} client_encoding=sql_ascii") as db:
+        docs = db.create_collection("docs", dims=DIMS, key_type="text")
+        docs.add(["é"], vectors(1))
+        assert docs.get(["é"]).ids.tolist() == ["é"]
+
+
+@pytest.mark.parametrize("home", ["~nouser/x", "a\0b", 5, b"a", "\udcff"])
+def test_a_home_that_no_system_has_is_refused(tmp_path, monkeypatch, home):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(mrl_db.ValueRangeError, match="home is"):
+        mrl_db.connect(home=home)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_names_with_texts_or_numbers(tmp_path):
+    assert settings.checked_settings({"max_connections": 50, "jit": False}) == {
+        "max_connections": "50",
+        "jit": "False",
+    }
+    for bad in ({"a b": "c"}, {"work_mem": None}, {"work_mem": "1\n2"}, {1: "2"}, ["work_mem"]):
+        with pytest.raises(mrl_db.ValueRangeError, match="settings"):
+            mrl_db.connect(home=tmp_path / "home", settings=bad)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("odd", ["$(touch seen)", "`touch seen`", 'a"b', "a,b", "a\\b"])
@@ -179,3 +272,61 @@ def test_a_table_of_another_name_or_schema_is_searched_by_psql_as_before(db, exe
     assert docs.search(vectors(50)[7], k=5).ids.tolist() == [row[0] for row in before]
     docs.upsert([7], vectors(1))
     assert docs.count() == 50
+
+
+@pytest.mark.parametrize("rows", [2, 3000])
+@pytest.mark.parametrize("commit_every", [None, 2])
+def test_rows_that_a_trigger_keeps_out_are_not_counted(db, execute, rows, commit_every):
+    docs = db.create_collection("docs", dims=DIMS, columns={"a": "integer", "b": "integer"})
+    execute(
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RETURN CASE WHEN NEW.id > 0 THEN NEW END; END $$; "
+        "CREATE TRIGGER keep_out BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION keep_out()"
+    )
+    if commit_every is not None:
+        assert docs.ingest(range(5), vectors(5), commit_every=commit_every, batch_id="n") == 4
+    else:
+        assert docs.add(range(rows), vectors(rows), a=[1] * rows, b=[1] * rows) == rows - 1
+        assert docs.upsert(range(rows), vectors(rows), a=[1] * rows, b=[1] * rows) == rows - 1
+        assert docs.upsert(range(rows), vectors(rows), a=[1] * rows) == rows - 1  # b is left out
+        assert docs.add(range(rows + 1), vectors(rows + 1), on_conflict="skip") == 1
+
+
+def test_a_column_where_a_hit_has_its_own_is_refused(db):
+    names = ("query", "rank", "vector", "distance")
+    docs = db.create_collection("docs", dims=DIMS, columns=dict.fromkeys(names, "text"))
+    docs.add([1], vectors(1), **{name: ["x"] for name in names})
+    one, batch = vectors(1)[0], vectors(1)
+
+    for query, options, name in (
+        (batch, {"columns": ["query"]}, "query"),
+        (batch, {"columns": ["rank"]}, "rank"),
+        (batch, {"group_by": "rank"}, "rank"),
+        (one, {"columns": ["vector"], "vectors": True}, "vector"),
+        (one, {"group_by": "distance"}, "distance"),
+    ):
+        with pytest.raises(mrl_db.ValueRangeError, match=f"a hit has its own '{name}'"):
+            docs.search(query, k=1, **options)
+
+    hits = docs.search(one, k=1, columns=["query", "rank", "vector"])
+    assert hits.to_list()[0]["vector"] == hits.to_list()[0]["rank"] == "x"
+
+
+@pytest.mark.parametrize("concurrently", [False, True])
+def test_an_index_does_not_wait_without_end_for_a_session_that_wrote(dsn, concurrently):
+    with mrl_db.connect(f"{dsn} options='-c lock_timeout=200ms'") as db:
+        docs = db.create_collection("docs", dims=DIMS)
+        with psycopg.connect(dsn) as idle:
+            idle.execute("INSERT INTO docs (id, embedding) VALUES (1, '[1,2,3,4]')")
+            with pytest.raises(mrl_db.ConflictError, match="another session holds the table"):
+                docs.create_index(kind="hnsw", concurrently=concurrently)
+        docs.create_index(kind="hnsw", concurrently=concurrently)
+        assert docs.indexed
+
+
+def test_an_index_waits_for_a_table_as_long_as_whoever_makes_or_drops_one(db, sent):
+    db.create_collection("docs", dims=DIMS).create_index(kind="hnsw")
+
+    texts = [each if isinstance(each, str) else each.as_string(None) for each in sent]
+    limit = next(number for number, text in enumerate(texts) if "mrl.wait_briefly" in text)
+    assert any("CREATE INDEX" in text for text in texts[limit:])

@@ -31,7 +31,7 @@ from psycopg import conninfo
 
 from mrl_db.model.errors import ServerError
 from mrl_db.postgres.server import extension
-from mrl_db.postgres.server.folders import locked, private_folder
+from mrl_db.postgres.server.folders import checked_folder, locked, private_folder
 from mrl_db.postgres.server.programs import (
     SUPERUSER,
     Binaries,
@@ -40,7 +40,12 @@ from mrl_db.postgres.server.programs import (
     owned_by_server,
     pg_ctl,
 )
-from mrl_db.postgres.server.settings import PORT, sensible_settings, write_settings
+from mrl_db.postgres.server.settings import (
+    PORT,
+    checked_settings,
+    sensible_settings,
+    write_settings,
+)
 
 _log = logging.getLogger("mrl_db")
 
@@ -53,12 +58,14 @@ _TELL_SECONDS = 5.0
 def default_home() -> Path:
     """Returns the server's folder: MRL_DB_HOME, or `default` in the user's data folder."""
     home = os.environ.get("MRL_DB_HOME")
-    return Path(home).expanduser() if home else platformdirs.user_data_path("mrl_db") / "default"
+    if home:
+        return checked_folder(home, "MRL_DB_HOME")
+    return platformdirs.user_data_path("mrl_db") / "default"
 
 
-def _checked_home(home: Path) -> Path:
+def _checked_home(home: Path | str) -> Path:
     """Returns the folder, absolute; pg_ctl hands its name to a shell, which must not read it."""
-    home = home.expanduser().absolute()
+    home = checked_folder(home, "home").absolute()
     odd = sorted(set(str(home)) & set('$`"\\,\n'))
     if odd:
         raise ServerError(
@@ -72,7 +79,11 @@ class EmbeddedServer:
     """A running server in `home`, in use by this process until `release()` or the process's end."""
 
     def __init__(
-        self, home: Path, *, version: int | None = None, settings: Mapping[str, str] | None = None
+        self,
+        home: Path | str,
+        *,
+        version: int | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Joins the server in `home`, after making and starting it if need be.
 
@@ -86,7 +97,7 @@ class EmbeddedServer:
         """
         self.home = _checked_home(home)
         self._data = self.home / "data"
-        self._settings = dict(settings or {})
+        self._settings = checked_settings(settings or {})
         private_folder(self.home, "MRL_DB_HOME")
         self._run = _socket_folder(self.home)
         self.binaries = find_binaries(self._version_to_use(version))

@@ -9,7 +9,30 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mrl_db.model.errors import ServerError
+from mrl_db.model.errors import ServerError, ValueRangeError
+
+
+def checked_folder(value: object, what: str) -> Path:
+    """Returns a folder that a system could have, without "~"; `what` is the argument's name."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise ValueRangeError(f"{what} is {value!r:.60}, wanted a path: a str or a pathlib.Path")
+    path = Path(value)
+    if "\0" in str(path) or not _is_unicode(str(path)):
+        raise ValueRangeError(
+            f"{what} is {str(path)!r:.60}, wanted a path of valid Unicode without NUL characters"
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # of a "~" that is nobody's
+        raise ValueRangeError(f"{what} is {str(path)!r:.60}: {error}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def private_folder(path: Path, variable: str) -> None:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mrl_db.model.errors import ValueRangeError
+
 PORT = 5432  # of the socket's name; nothing listens on a network
 _MEGABYTE = 1 << 20
+
+
+def checked_settings(settings: object) -> dict[str, str]:
+    """Returns settings of the caller's as text; numbers and booleans are taken as they are."""
+    if not isinstance(settings, Mapping):
+        raise ValueRangeError(
+            f"settings is {settings!r:.60}, wanted a dict such as {{'work_mem': '64MB'}}"
+        )
+    checked = {}
+    for name, value in settings.items():
+        if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)?", name, re.ASCII):
+            raise ValueRangeError(f"settings names {name!r:.60}, wanted a setting of PostgreSQL")
+        if not isinstance(value, (str, int, float)) or not str(value).isprintable():
+            raise ValueRangeError(
+                f"settings has {value!r:.60} for {name!r}, wanted a printable string or a number"
+            )
+        checked[name] = str(value)
+    return checked
 
 
 def write_settings(data: Path, settings: Mapping[str, str]) -> None:
