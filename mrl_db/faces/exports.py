@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from mrl_db.model import texts
 from mrl_db.model.errors import MissingDependencyError, ValueRangeError
+from mrl_db.model.values import JSON_TYPES
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
-_JSON = ("json", "jsonb", "json[]", "jsonb[]")
 
 Column = tuple[str, Any, str]
 """A name, values (n,) or vectors (n, dims), and the SQL type; "" where the values say it."""
@@ -62,7 +62,7 @@ def to_pandas(self: Exported) -> pd.DataFrame:
     frame = {}
     for name, values, sql_type in self._columns():
         listed = listed_vectors(values) if getattr(values, "ndim", 1) == 2 else values
-        if sql_type in _JSON:
+        if sql_type in JSON_TYPES:
             listed = _json_texts(listed, sql_type)
         holes = isinstance(listed, list) and any(value is None for value in listed)
         frame[name] = pd.Series(listed, dtype=object if holes else None)  # integers stay integers
@@ -107,7 +107,7 @@ def _arrow(values: Any, sql_type: str) -> pa.Array:
     if not sql_type and listed and not isinstance(listed[0], uuid.UUID):
         return pa.array(listed)
     kind = _arrow_type(sql_type.removesuffix("[]"))
-    if sql_type in _JSON:
+    if sql_type in JSON_TYPES:
         listed = _json_texts(listed, sql_type)
     elif kind is None:
         listed = [_text(value) for value in listed]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mrl_db.model.arrays import Parted, column_values, fitted, unmarked
 from mrl_db.model.errors import DtypeError, MissingDependencyError, ShapeError, ValueRangeError
+from mrl_db.model.values import JSON_TYPES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,11 +234,18 @@ def _pandas(frame: Any, fields: Fields) -> RawBatch:
     if fields.key_type == "uuid":
         ids = [fitted(value, "uuid") for value in ids]
     columns = {
-        name: of_json(column_values(frame[name], sql_type), name, sql_type)
+        name: _of_pandas(frame[name], name, sql_type)
         for name, sql_type in fields.columns.items()
         if name in frame.columns
     }
     return ids, frame[fields.vector] if fields.vector in frame.columns else None, columns
+
+
+def _of_pandas(column: Any, name: str, sql_type: str) -> Any:
+    """Returns a column as the door takes it: as it is, but for JSON."""
+    if sql_type not in JSON_TYPES:
+        return column
+    return of_json(column_values(column, sql_type), name, sql_type)
 
 
 def _record_batches(source: Any) -> Iterator[pa.RecordBatch]:

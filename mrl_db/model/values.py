@@ -21,6 +21,9 @@ from psycopg.types.range import Range
 
 from mrl_db.model.texts import RANGES, reads
 
+JSON_TYPES = ("json", "jsonb", "json[]", "jsonb[]")
+"""The types whose values, or those of their arrays, travel as JSON's text."""
+
 
 def misfit(value: Any, sql_type: str) -> str | None:
     """Returns what is wanted instead of a value; None when it fits, or the type is unknown.

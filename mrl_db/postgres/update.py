@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from mrl_db.model.errors import DtypeError
+from mrl_db.model.values import JSON_TYPES
 from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo, Column
 from mrl_db.postgres.conditions import type_name
@@ -103,7 +104,7 @@ def _update(
 
 def _parameter(value: Any, column: Column, row: int) -> Any:
     """Returns what stands for a value that passed the door; JSON as its text."""
-    if column.wire_type not in ("json", "jsonb", "json[]", "jsonb[]"):
+    if column.wire_type not in JSON_TYPES:
         return value
     try:
         return _text(value, column.wire_type.endswith("[]"))
