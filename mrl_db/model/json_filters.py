@@ -125,6 +125,6 @@ def _text(name: str, value: Any, level: int = 0) -> str:
         return "[" + ", ".join(_text(name, each, level + 1) for each in plain) + "]"
     raise FilterError(
         f"the filter compares {name!r} with {brief(plain)} ({type(plain).__name__}); wanted what "
-        "JSON has: finite numbers, strings, True, False, lists and dicts; dates as the strings that are "
-        "stored"
+        "JSON has: finite numbers, strings, True, False, lists and dicts; dates as the strings "
+        "that are stored"
     )
