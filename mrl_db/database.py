@@ -12,7 +12,8 @@ from psycopg_pool import ConnectionPool
 from mrl_db import rewriting
 from mrl_db.collection import Collection, embedding, open_collection
 from mrl_db.collection.opened import Embed
-from mrl_db.door import checked_choice, checked_widths
+from mrl_db.door import checked_choice
+from mrl_db.door_dims import checked_widths
 from mrl_db.learn.layer_norm import LayerNorm
 from mrl_db.learn.transform import Transform, check_transform
 from mrl_db.lifetime import let_out_at_exit

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from mrl_db.model.errors import DtypeError, PlanError, ShapeError, ValueRangeErr
 from mrl_db.model.key import Encoded, encode
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan
-from mrl_db.model.precision import MAX_HALFVEC_VALUE, MAX_STORED_DIMS
+from mrl_db.model.precision import MAX_HALFVEC_VALUE
 from mrl_db.model.values import misfit
 
 Choice = TypeVar("Choice", bound=str)
@@ -222,42 +221,6 @@ def checked_index(m: int, ef_construction: int) -> None:
 
 
 # Dims
-
-
-def checked_dims(dims: object, what: str = "dims") -> int:
-    """Returns dims as an int when pgvector can store such vectors."""
-    if isinstance(dims, bool) or not isinstance(dims, (int, np.integer)):
-        raise ValueRangeError(f"{what} is {dims!r}, wanted an integer")
-    if not 1 <= dims <= MAX_STORED_DIMS:
-        raise ValueRangeError(f"{what} is {dims}, pgvector stores 1 to {MAX_STORED_DIMS}")
-    return int(dims)
-
-
-def checked_widths(widths: object, what: str = "nesting_dims") -> tuple[int, ...]:
-    """Returns widths as integers, at least one; `what` is the argument's name."""
-    listed = tuple(widths) if isinstance(widths, Iterable) else ()
-    if isinstance(widths, (str, bytes)) or not listed:
-        raise ValueRangeError(f"{what} is {widths!r:.60}, wanted rising widths, as (64, 768)")
-    for width in listed:
-        if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
-            raise ValueRangeError(f"{what} holds {width!r:.60}, wanted integers")
-    return tuple(int(width) for width in listed)
-
-
-def checked_nesting_dims(nesting_dims: Sequence[int], dims: int) -> tuple[int, ...]:
-    """Returns the nesting dims as a tuple when they rise and end with the full dims.
-
-    >>> checked_nesting_dims((64, 768), 768)
-    (64, 768)
-    """
-    widths = checked_widths(nesting_dims)
-    rising = all(a < b for a, b in pairwise((0, *widths)))
-    if not rising or widths[-1] != dims:
-        raise ValueRangeError(
-            f"nesting_dims is {widths}, wanted rising widths from at least 1 to the "
-            f"full {dims} dims"
-        )
-    return widths
 
 
 # Vectors

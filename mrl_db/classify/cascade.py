@@ -31,7 +31,7 @@ from mrl_db.classify.heads import (
 )
 from mrl_db.classify.stopping import pareto
 from mrl_db.classify.targets import Judged
-from mrl_db.door import checked_nesting_dims, checked_widths
+from mrl_db.door_dims import checked_nesting_dims, checked_widths
 from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import NotFittedError, ShapeError, ValueRangeError
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrl_db.door import checked_nesting_dims
+from mrl_db.door_dims import checked_nesting_dims
 from mrl_db.learn.rotation import Rotation
 from mrl_db.model.arrays import arrays_of_file
 from mrl_db.model.errors import ShapeError, ValueRangeError

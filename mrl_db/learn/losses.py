@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrl_db.door import checked_nesting_dims
+from mrl_db.door_dims import checked_nesting_dims
 from mrl_db.learn.pytorch import torch
 from mrl_db.model.errors import ValueRangeError
 

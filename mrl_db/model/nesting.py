@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.door import checked_dims
+from mrl_db.door_dims import checked_dims
 from mrl_db.model.errors import ShapeError, ValueRangeError
 from mrl_db.model.metric import Metric
 

@@ -14,7 +14,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.pq import Format
 from psycopg.types.json import Json, Jsonb
 
-from mrl_db import door
+from mrl_db import door, door_dims
 from mrl_db.model.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -180,11 +180,11 @@ class Definition:
         for column, sql_type in self.columns.items():
             door.checked_name(column, "the column name")
             door.checked_name(sql_type, f"the type of column {column!r}")
-        door.checked_dims(self.dims)
+        door_dims.checked_dims(self.dims)
         if self.nesting_dims is not None:
-            door.checked_nesting_dims(self.nesting_dims, self.dims)
+            door_dims.checked_nesting_dims(self.nesting_dims, self.dims)
         if self.shortlist_dims is not None:
-            door.checked_dims(self.shortlist_dims, "shortlist_dims")
+            door_dims.checked_dims(self.shortlist_dims, "shortlist_dims")
         if self.schema is not None:
             door.checked_name(self.schema, "the schema name")
         check_text(self.text, self.language)
@@ -275,19 +275,19 @@ def attach(
 ) -> str:
     """Makes a collection of a table with data (mrl.attach, mrl.add_text); returns its name."""
     check_text(text, language)
-    widths = None if nesting_dims is None else door.checked_widths(nesting_dims)
+    widths = None if nesting_dims is None else door_dims.checked_widths(nesting_dims)
     values = {
         "relation": relation,
         "name": None if name is None else door.checked_collection_name(name),
         "vector": door.checked_name(vector, "the vector column"),
         "key": door.checked_name(key, "the key column"),
-        "dims": None if dims is None else door.checked_dims(dims),
+        "dims": None if dims is None else door_dims.checked_dims(dims),
         "nesting_dims": None
         if widths is None
-        else list(door.checked_nesting_dims(widths, widths[-1])),
+        else list(door_dims.checked_nesting_dims(widths, widths[-1])),
         "shortlist_dims": None
         if shortlist_dims is None
-        else door.checked_dims(shortlist_dims, "shortlist_dims"),
+        else door_dims.checked_dims(shortlist_dims, "shortlist_dims"),
         "metric": metric.value,
         "low_dim": low_dim,
         "key_unique": bool(key_unique),

@@ -18,7 +18,7 @@ model.json_filters
 model.arrays model.filters model.key model.metric model.plan
 model.promise model.diversity
 _kernels
-door_keys
+door_keys door_dims
 door
 kernels model.nesting clashes rewriting
 faces.progress faces.exports
