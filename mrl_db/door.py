@@ -220,9 +220,6 @@ def checked_index(m: int, ef_construction: int) -> None:
         raise ValueRangeError(f"m is {m} and ef_construction {ef_construction}, {taken}")
 
 
-# Dims
-
-
 # Vectors
 
 
