@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af'
+        AND checksum = '2eaeeba891cec9436132e02a960b2b9b2389e4d03d1ed1a4d05e7ce8c00ea0ce'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'a6dd382c5098241970fb39cb9faf41fc055cfbd93ff78c2c07c3df387500d5af',
+    '2eaeeba891cec9436132e02a960b2b9b2389e4d03d1ed1a4d05e7ce8c00ea0ce',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -199,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '296743eb04a4bbde24e0fd062c2a06cc';
+    search_path=pg_catalog, pg_temp AS '35ba92b84b28ba9c008dadf001476ff0';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
