@@ -22,9 +22,10 @@ def checked_dims(dims: object, what: str = "dims") -> int:
 
 def checked_widths(widths: object, what: str = "nesting_dims") -> tuple[int, ...]:
     """Returns widths as integers, at least one; `what` is the argument's name."""
-    listed = tuple(widths) if isinstance(widths, Iterable) else ()
+    listed = tuple(widths) if isinstance(widths, Iterable) else None
     if isinstance(widths, (str, bytes)) or not listed:
-        raise ValueRangeError(f"{what} is {widths!r:.60}, wanted rising widths, as (64, 768)")
+        came = "empty" if listed == () else f"{widths!r:.60}"
+        raise ValueRangeError(f"{what} is {came}, wanted rising widths, as (64, 768)")
     for width in listed:
         if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
             raise ValueRangeError(f"{what} holds {width!r:.60}, wanted integers")
