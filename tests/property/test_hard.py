@@ -1,6 +1,7 @@
 """Hard data: what the default plan finds where rows crowd, fill their space, or differ in length."""
 
 import numpy as np
+import psycopg
 import pytest
 
 import mrl_db
@@ -88,7 +89,10 @@ def test_rows_that_fill_their_space_are_scanned_by_default(server):
 
 def test_vectors_whose_squares_float32_does_not_hold_are_refused(server):
     docs = server.create_collection("tiny", dims=4, metric="l2")
-    docs.add([1, 2], np.full((2, 4), 1e-30, np.float32))
+    with pytest.raises(mrl_db.ValueRangeError, match="beyond what PostgreSQL's distances hold"):
+        docs.add([1, 2], np.full((2, 4), 1e-30, np.float32))
+    with psycopg.connect(server.dsn) as other:  # another client may
+        other.execute("INSERT INTO tiny VALUES (1, '[1e-30,1e-30,1e-30,1e-30]')")
 
     with pytest.raises(mrl_db.ValueRangeError, match="2e-30, wanted 1e-15 to 1e\\+15"):
         docs.load(cache=False)
