@@ -109,3 +109,5 @@ def adapt(connection: psycopg.Connection[Any]) -> None:
         adapters.register_dumper(datetime.timedelta, text)
         adapters.register_dumper(datetime.timedelta, binary)
         adapters.register_loader("interval", loader)
+    else:  # psycopg's compiled one makes any number of a length that Python cannot hold
+        adapters.register_loader("interval", plain.IntervalBinaryLoader)
