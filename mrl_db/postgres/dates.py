@@ -97,6 +97,10 @@ _OF_INTERVALS = (
 )
 
 
+class _Length(plain.IntervalBinaryLoader):
+    """An interval; psycopg's compiled loader makes some number of one that Python cannot hold."""
+
+
 def adapt(connection: psycopg.Connection[Any]) -> None:
     """Teaches a connection the ends of time."""
     adapters = connection.adapters
@@ -109,5 +113,5 @@ def adapt(connection: psycopg.Connection[Any]) -> None:
         adapters.register_dumper(datetime.timedelta, text)
         adapters.register_dumper(datetime.timedelta, binary)
         adapters.register_loader("interval", loader)
-    else:  # psycopg's compiled one makes any number of a length that Python cannot hold
-        adapters.register_loader("interval", plain.IntervalBinaryLoader)
+    else:
+        adapters.register_loader("interval", _Length)
