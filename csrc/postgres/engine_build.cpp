@@ -158,8 +158,10 @@ struct MrlBuild {
         if (queries == 0) return;
         const std::size_t scan_effort = n / (2 * MRL_LINES_A_HOP) + 1;
         std::vector<std::uint32_t> efforts = default_efforts(MRL_DEFAULT_EFFORT, n);
-        // Where lines tell rows badly apart, more and more of their codes are looked at.
-        for (std::size_t share = 64; n <= crowd::kMostScanned && share != 0; share /= 4) {
+        // Where lines tell rows badly apart, more and more of their codes are looked at; not where
+        // it was said which dims they are to be made from.
+        const bool wider = n <= crowd::kMostScanned && options.prefix == 0;
+        for (std::size_t share = 64; wider && share != 0; share /= 4) {
             const std::size_t effort = kEffortOfCandidate * (n / share);
             if (effort > scan_effort) efforts.push_back(static_cast<std::uint32_t>(effort));
         }
