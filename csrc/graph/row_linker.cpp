@@ -36,8 +36,9 @@ Mates::Mates(const Store& store, const std::vector<std::uint32_t>& batch, double
     for (std::size_t i = 0; i < slots.size(); ++i) take_line(store, slots[i], longest, i, codes);
 }
 
+// Dead slots, too: walks pass through them, and who heals gives their links on. Where they were no
+// candidates, what comes where all around is dead would be out of reach.
 void RowLinker::meet(std::uint32_t slot) {
-    if (store_.is_dead(slot)) return;
     const auto next = static_cast<std::uint32_t>(slots_.size());
     if (numbers_.find_or_add(slot, next) == next) slots_.push_back(slot);
 }

@@ -31,8 +31,11 @@ def grown(rows, built, metric=COSINE, together=64):
     return index
 
 
-def recall(index, rows, queries, metric, effort):
-    """Returns the share of the nearest that a walk finds; copies of one that is among them count."""
+def recall(index, rows, queries, metric, effort, first=0):
+    """Returns the share of the nearest that a walk finds; copies of one that is among them count.
+
+    The rows have the keys from `first`.
+    """
     products = queries @ rows.T
     if metric == COSINE:
         products /= np.linalg.norm(rows, axis=1)
@@ -41,7 +44,7 @@ def recall(index, rows, queries, metric, effort):
     least = np.sort(products, axis=1)[:, -K]
     plan = native_plan(graph_plan(dims=rows.shape[1], k=K, effort=effort))
     found = index.search_many(queries, plan, None, 1, False)[0].reshape(len(queries), -1)
-    reached = np.take_along_axis(products, found, axis=1) >= least[:, np.newaxis] - 1e-5
+    reached = np.take_along_axis(products, found - first, axis=1) >= least[:, np.newaxis] - 1e-5
     return reached.mean()
 
 
@@ -87,3 +90,38 @@ def test_the_same_rows_give_the_same_graph_on_every_instruction_set():
             graphs[name] = grown(rows, 400).links().tobytes()
 
     assert len(set(graphs.values())) == 1
+
+
+@pytest.mark.parametrize("gone", [1, 5, 64, 65, 66, 200], ids=lambda gone: f"gone{gone}")
+@pytest.mark.parametrize("together", [1, 2, 30], ids=lambda together: f"by{together}")
+def test_each_row_is_found_that_comes_when_all_others_are_gone(gone, together):
+    rows = np.random.default_rng(11).standard_normal((gone + 40, 16)).astype(np.float32)
+    index = grown(rows[:gone], 0, together=1)
+    for row in range(gone):
+        index.erase(keys(row, row + 1))
+    for begin in range(gone, len(rows), together):
+        end = min(len(rows), begin + together)
+        index.upsert(keys(begin, end), rows[begin:end])
+        while index.is_behind:
+            index.link_waiting(together, 1)
+
+    assert recall(index, rows[gone:], rows[gone:], COSINE, 80, first=gone) == 1
+
+
+@pytest.mark.parametrize("together", [1, 256], ids=lambda together: f"by{together}")
+def test_rows_that_take_the_place_of_others_around_them_are_found(together):
+    """All of a cluster goes, and as many come."""
+    rng = np.random.default_rng(12)
+    size, end = 100, 10_100
+    rows = rng.standard_normal((end, 64))
+    centre = 4 * rng.standard_normal(64)
+    rows[:size], rows[-size:] = centre + rng.standard_normal((2, size, 64)) / 2
+    rows = rows.astype(np.float32)
+    index = grown(rows[:-size], end - size)
+    index.erase(keys(0, size))
+    for begin in range(end - size, end, together):
+        piece = slice(begin, min(end, begin + together))
+        index.upsert(keys(piece.start, piece.stop), rows[piece])
+        index.link_waiting(together, 1)
+
+    assert recall(index, rows[size:], rows[-size:], COSINE, 80, first=size) == 1
