@@ -22,6 +22,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/float.h"
 #include "utils/selfuncs.h"
+#include "utils/snapmgr.h"
 #include "utils/spccache.h"
 
 #define LINE_COST \
@@ -69,6 +70,20 @@ static Cost walk_cost(double effort, double answers, double rows, double pages, 
     return lines * LINE_COST * cpu_operator_cost + codes * page_cost;
 }
 
+// Whether rows would be missing, though another snapshot would find them (recovery.c).
+static bool is_too_young(PlannerInfo* root, const IndexOptInfo* info) {
+    Relation index;
+    bool younger;
+
+    if (info->hypothetical || !ActiveSnapshotSet() || !GetActiveSnapshot()->takenDuringRecovery)
+        return false;
+    index = index_open(info->indexoid, NoLock);
+    younger = mrl_is_younger(index, GetActiveSnapshot());
+    index_close(index, NoLock);
+    if (younger) root->glob->transientPlan = true;
+    return younger;
+}
+
 void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost* startup,
                       Cost* total, Selectivity* selectivity, double* correlation, double* pages) {
     GenericCosts costs = {0};
@@ -77,7 +92,8 @@ void mrl_costestimate(PlannerInfo* root, IndexPath* path, double loop_count, Cos
     double share, answers = 0, visits = 0, page_cost;
     Cost walk;
 
-    if (path->indexorderbys == NIL) {  // a walk needs to know where to
+    // A walk needs to know where to.
+    if (path->indexorderbys == NIL || is_too_young(root, path->indexinfo)) {
         *startup = *total = get_float8_infinity();
         *selectivity = 0;
         *correlation = 0;

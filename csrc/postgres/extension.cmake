@@ -55,6 +55,7 @@ foreach(pg_config ${pg_configs})
     csrc/postgres/no_names.cpp
     csrc/postgres/pages.c
     csrc/postgres/promise.c
+    csrc/postgres/recovery.c
     csrc/postgres/refit.c
     csrc/postgres/scan.c
     csrc/postgres/scan_rows.c

@@ -186,6 +186,10 @@ size_t mrl_default_effort(const MrlIndex* index);
 size_t mrl_effort_of(Relation rel, const MrlIndex* index);
 void mrl_warn_of_recall(Relation rel, const MrlBuild* build);
 
+// recovery.c: on a standby. The check raises an error.
+bool mrl_is_younger(Relation index, Snapshot snapshot);
+void mrl_check_age(Relation index, Snapshot snapshot);
+
 // limit.c
 typedef struct MrlNote MrlNote;
 void mrl_init_limit(void);

@@ -205,6 +205,7 @@ static void begin_search(IndexScanDesc desc) {
     // and so is what takes its place.
     if (!IsMVCCSnapshot(desc->xs_snapshot))
         elog(ERROR, "non-MVCC snapshots are not supported by mrl indexes");
+    mrl_check_age(rel, desc->xs_snapshot);
     if (scan->fetch == NULL) {
         MemoryContext outer = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
 

@@ -10,7 +10,7 @@ import pytest
 import standbys
 from extension.clients import session_on, wait_for, working
 from extension.conftest import check_indexes
-from extension.tables import both_answers, clustered, fill, nearest, text
+from extension.tables import both_answers, clustered, fill, nearest, plan, text
 from standbys import catch_up, promote, standby_of
 
 DIMS = 32
@@ -74,6 +74,69 @@ def test_a_standby_answers_as_its_primary_and_goes_on_when_promoted(primary):
         fill(standby, ROWS[:300] + np.float32(0.02), first=5000)
         standby.execute("VACUUM docs")
         assert_answers_are_exact(standby, QUERIES[:3])
+
+
+@pytest.mark.parametrize(("concurrently", "feedback"), [("", "off"), ("CONCURRENTLY", "on")])
+def test_an_index_younger_than_a_snapshot_is_left_alone(primary, concurrently, feedback):
+    """The primary's build leaves out rows that only a standby's snapshot sees."""
+    settings = {"hot_standby_feedback": feedback, "max_standby_streaming_delay": "-1"}
+    with (
+        session_on(primary.dsn) as session,
+        standby_of(primary, **settings) as copy,
+        session_on(copy.dsn) as standby,
+        session_on(copy.dsn) as prepared,
+    ):
+        session.execute("ALTER TABLE docs SET (fillfactor = 50)")  # nothing is pruned on access
+        session.execute("VACUUM FULL docs")
+        catch_up(session, standby)
+        statement = f"SELECT id FROM docs ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 10"
+        prepared.execute(f"PREPARE search AS {statement}")
+        prepared.execute("SET plan_cache_mode = force_generic_plan")
+        snapshots = (standby, prepared)
+        for one in snapshots:
+            one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            one.execute("SELECT FROM pg_class LIMIT 1")
+        before = nearest(session, QUERIES[0])
+        session.execute("DELETE FROM docs WHERE id % 2 = 0")
+        session.execute(f"REINDEX INDEX {concurrently} docs_mrl")
+        after = nearest(session, QUERIES[0])
+        catch_up(session, standby)
+
+        assert before != after
+        assert "docs_mrl" not in plan(standby, statement)
+        assert nearest(standby, QUERIES[0]) == before
+        assert [row[0] for row in prepared.execute("EXECUTE search")] == before
+        for one in snapshots:
+            one.execute("COMMIT")
+        assert "docs_mrl" in plan(standby, statement)
+        assert nearest(standby, QUERIES[0]) == after
+        assert [row[0] for row in prepared.execute("EXECUTE search")] == after
+        assert "docs_mrl" in plan(prepared, "EXECUTE search")
+
+
+def test_a_scan_that_has_come_to_a_younger_index_is_cancelled(primary):
+    """By a plan of before: its snapshot is that of another session, which has held it for longer."""
+    settings = {"hot_standby_feedback": "on", "max_standby_streaming_delay": "-1"}
+    with (
+        session_on(primary.dsn) as session,
+        standby_of(primary, **settings) as copy,
+        session_on(copy.dsn) as holder,
+        session_on(copy.dsn) as standby,
+    ):
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        held = holder.execute("SELECT pg_export_snapshot()").fetchone()[0]
+        session.execute("DELETE FROM docs WHERE id % 2 = 0")
+        session.execute("REINDEX INDEX CONCURRENTLY docs_mrl")
+        catch_up(session, standby)
+        standby.execute("SET plan_cache_mode = force_generic_plan")
+        standby.execute(
+            f"PREPARE search AS SELECT id FROM docs ORDER BY embedding <=> '{text(QUERIES[0])}' LIMIT 3"
+        )
+        standby.execute("EXECUTE search")
+        standby.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        standby.execute(f"SET TRANSACTION SNAPSHOT '{held}'")
+        with pytest.raises(psycopg.errors.SerializationFailure, match='Index "docs_mrl" was made'):
+            standby.execute("EXECUTE search")
 
 
 def test_a_standby_is_promoted_while_its_primary_is_written_to(primary, rng):
