@@ -281,6 +281,7 @@ void define_index(py::module_& m) {
              })
         .def_property_readonly("rows", &Index::live_rows)
         .def_property_readonly("bytes", without_gil(&Index::bytes))
+        .def_property_readonly("keeps_vectors", &Index::keeps_vectors)
         .def_property_readonly("vector_bytes", without_gil(&Index::vector_bytes))
         .def_property_readonly("sections",
                                [](const Index& self) {

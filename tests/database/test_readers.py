@@ -240,7 +240,7 @@ def test_rows_that_pass_a_filter_are_asked_again_after_a_write(
 
 def test_a_collection_that_grew_is_built_anew_while_searches_go_on(db, vectors):
     docs = db.create_collection("docs", dims=DIMS)
-    engine = load_following(docs, few=100)
+    engine = load_following(docs, grown=100)
     first = engine.index
 
     for begin in range(0, N, 50):

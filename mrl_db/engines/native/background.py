@@ -35,6 +35,11 @@ class Live(Protocol):
         """Sees to it that what was committed so many seconds ago is here."""
         ...
 
+    @property
+    def has_grown(self) -> bool:
+        """Whether it was built of so few of its rows that it finds less of the others."""
+        ...
+
     def rebuild(self, ended: threading.Event) -> bool:
         """Reads all rows again, and takes the new index in place of the old; whether it did."""
         ...
@@ -95,7 +100,8 @@ def rebuild(live: weakref.ref[Live], ended: threading.Event) -> None:
     target = live()
     if target is not None:
         try:
-            target.rebuild(ended)
+            while target.rebuild(ended) and target.has_grown:
+                continue  # as many came meanwhile
         except Ended:
             return
         except (MrlDbError, psycopg.Error, MemoryError) as error:

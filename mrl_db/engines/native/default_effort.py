@@ -44,14 +44,17 @@ def default_plan(dims: int, effort: int) -> Plan:
 def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) -> int:
     """Returns the effort at which enough is found, or that of a scan.
 
-    0 of a few rows, of those whose vectors stay in PostgreSQL (there is nothing to ask with), and
-    where rows are written meanwhile.
+    Few rows are scanned: that takes no longer than a walk, and codes that were fitted to few say
+    little of those that come until the index is built anew. 0 of rows whose vectors stay in
+    PostgreSQL (there is nothing to ask with), and where rows are written meanwhile.
     """
+    if not index.has_graph or not index.keeps_vectors:
+        return 0
     live, keys = index.live(None)
     n, dims = len(live), index.dims
     asked = _kernels.default_effort_queries(n, dims)
-    if not index.has_graph or not asked or not index.vector_bytes:
-        return 0
+    if not asked:
+        return SCAN_INT8
     drawn = np.unique(np.linspace(0, n - 1, asked).astype(np.uint32))
     queries = index.coordinates(live, drawn, 0, dims)
     if queries is None:

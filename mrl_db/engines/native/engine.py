@@ -104,7 +104,9 @@ class NativeEngine(TunableEngine):
         self._session = session
         self._live = live
         self._loading = loading
-        self._plan = self._default_plan() if loading.measured else loading.plan
+        self._plan = self._default = self._default_plan() if loading.measured else loading.plan
+        engine = weakref.ref(self)
+        live.rebuilt = lambda: _plan_anew(engine())
         self._has_short_way = loading.in_memory and live.info.key_type != "uuid"
         self._start_follower()
         renew_after_fork(self)
@@ -198,15 +200,20 @@ class NativeEngine(TunableEngine):
 
     def written(self) -> None:
         """Makes the next search see what this process has committed, however stale it may be."""
-        self._live.expire()
+        self._live.freshness.expire()
 
     def load_afresh(self) -> None:
         """Reads all rows again."""
-        default = self._default_plan() if self._loading.measured else None
         self._live.load_afresh()
-        if default is not None and self._plan == default:
-            self._plan = self._default_plan()
-            self._plans_of_k = {}
+        self.plan_anew()
+
+    def plan_anew(self) -> None:
+        """Follows the default plan of the rows that are here now, where that of before was."""
+        if not self._loading.measured:
+            return
+        before, self._default = self._default, self._default_plan()
+        if self._plan == before:
+            self.follow_plan(self._default)
 
     def _default_plan(self) -> Plan:
         """The plan for the effort that was measured, now if the index is out of a file without."""
@@ -297,10 +304,11 @@ class NativeEngine(TunableEngine):
         """The plan that is followed for k answers; as the kernels take it, if there is such a k."""
         if not 0 < k < 2**31:
             return None, self._plan
+        plans = self._plans_of_k  # of this plan: another thread may have another one followed
         plan = with_k(self._plan, k)
-        if len(self._plans_of_k) > _PLANS:
-            self._plans_of_k.clear()
-        remembered = self._plans_of_k[k] = (self._native(plan), plan)
+        if len(plans) > _PLANS:
+            plans.clear()
+        remembered = plans[k] = (self._native(plan), plan)
         return remembered
 
     def search(
@@ -376,3 +384,8 @@ class NativeEngine(TunableEngine):
             (index, self.generation),
             lambda: index.hide(encode(keys, self.info.key_type), self._loading.threads),
         )
+
+
+def _plan_anew(engine: NativeEngine | None) -> None:
+    if engine is not None:
+        engine.plan_anew()

@@ -16,6 +16,7 @@ import contextlib
 import math
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -80,6 +81,7 @@ class LiveIndex:
         self._forked = False
         self._reader = UNREGISTERED
         self.freshness = Freshness()
+        self.rebuilt: Callable[[], None] = lambda: None  # called once another index is here
         self._log = ChangeLog(session, info, allow_rls_bypass=allow_rls_bypass) if follow else None
         self._file = (
             None
@@ -116,6 +118,11 @@ class LiveIndex:
         """Whether no policy chooses which rows this role sees."""
         return self._log is not None and not self._log.has_policies
 
+    @property
+    def has_grown(self) -> bool:
+        """Whether it was built of so few of its rows that it finds less of the others."""
+        return self.index.rows > 2 * self._rows_then + self._following.grown
+
     def sync(self, max_staleness: float = 0.0, judge: Judge | None = None) -> None:
         """Sees to it that everything committed `max_staleness` seconds before this call is here.
 
@@ -141,10 +148,6 @@ class LiveIndex:
             if level := not asks and self._position == other._position:
                 self.freshness.reach(began)
             return level
-
-    def expire(self) -> None:
-        """Makes the next search ask, whatever staleness it allows: this process has written."""
-        self.freshness.expire()
 
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
@@ -287,9 +290,8 @@ class LiveIndex:
         if news.keys:
             self._apply(connection, news, judge)
         self._position = news.position
-        grown = self.index.rows > 2 * self._rows_then + self._following.few
-        # The projection was fitted to another collection: right, until there is a better one.
-        if grown and self._rebuilder.start(partial(background.rebuild, weakref.ref(self))):
+        rebuild = partial(background.rebuild, weakref.ref(self))
+        if self.has_grown and self._rebuilder.start(rebuild):
             self._rows_then = self.index.rows
 
     def rebuild(self, ended: threading.Event) -> bool:
@@ -318,7 +320,8 @@ class LiveIndex:
                 self._touched.update(written)
                 self._unsaved = index.rows
                 self._link_waiting()
-                return True
+        self.rebuilt()
+        return True
 
     def _renew(self, log: ChangeLog, connection: Connection) -> bool:
         """Acknowledges what is here; False when the log may have been cut meanwhile."""

@@ -32,6 +32,7 @@ class Following:
         renew: Seconds after which a sync acknowledges, and renews the lease.
         touched: Keys applied since the last acknowledgement, after which a sync acknowledges.
         few: Rows; whatever share of so small an index changes, it is changed and not built anew.
+        grown: Rows more than twice those that it was built of, at which it is built anew.
         clock: Seconds, for the leases.
     """
 
@@ -40,6 +41,7 @@ class Following:
     renew: float = 60.0
     touched: int = 100_000
     few: int = 10_000
+    grown: int = 500
     clock: Callable[[], float] = boot_time
 
 

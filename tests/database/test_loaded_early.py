@@ -1,0 +1,89 @@
+"""A collection that is loaded while it is empty, or nearly so, and grows: searches find as much."""
+
+import numpy as np
+import pytest
+
+from mrl_db import graph_plan
+from mrl_db.engines.native import catching_up
+
+DIMS, CLUSTERS = 64, 40
+
+
+@pytest.fixture
+def clustered(rng):
+    """(queries, rows): near centres far from each other, so that the first row says nothing."""
+    centres = 3 * rng.standard_normal((CLUSTERS, DIMS))
+    made = centres[rng.integers(0, CLUSTERS, 2_600)] + 0.3 * rng.standard_normal((2_600, DIMS))
+    made = made.astype(np.float32)
+    return made[:100], made[100:]
+
+
+def recall(docs, queries):
+    exact = docs.search(queries, k=10, exact=True).ids
+    found = docs.search(queries, k=10, engine="native").ids
+    return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)])
+
+
+@pytest.mark.parametrize("loaded_at", [0, 1, 30])
+def test_what_comes_after_load_is_found(db, clustered, loaded_at):
+    queries, rows = clustered
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add(np.arange(loaded_at), rows[:loaded_at])
+    docs.load(cache=False)
+    assert docs.plan.route == "flat"
+
+    for begin, end in ((loaded_at, 400), (400, 1_100), (1_100, 2_500)):
+        docs.add(np.arange(begin, end), rows[begin:end])
+        assert recall(docs, queries) >= 0.97
+        docs.loaded.settle()
+        assert recall(docs, queries) >= 0.97
+    assert docs.plan.route == "graph"  # measured anew
+
+
+def test_a_plan_that_was_asked_for_stays_as_rows_grow(db, clustered):
+    queries, rows = clustered
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.load(cache=False, effort=64)
+
+    docs.add(np.arange(2_500), rows)
+    docs.search(queries[0])
+    docs.loaded.settle()
+
+    assert docs.plan == graph_plan(dims=DIMS, effort=64)
+    assert recall(docs, queries) >= 0.97
+
+
+def test_rows_whose_vectors_stay_in_postgres_walk_from_the_first(db, clustered):
+    queries, rows = clustered
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.load(cache=False, rows="postgres")
+
+    docs.add(np.arange(2_500), rows)
+    docs.search(queries[0])
+    docs.loaded.settle()
+
+    assert docs.plan.route == "graph"
+    grown = recall(docs, queries)
+    docs.load(cache=False, rows="postgres")
+    assert grown >= recall(docs, queries) - 0.02
+
+
+def test_what_comes_while_an_index_is_built_anew_has_it_built_once_more(db, clustered, monkeypatch):
+    _, rows = clustered
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.load(cache=False)
+    catch_up, came = catching_up.catch_up, []
+
+    def after_more(*arguments):
+        if not came:
+            came.append(docs.add(np.arange(600, 2_500), rows[600:]))
+        return catch_up(*arguments)
+
+    monkeypatch.setattr(catching_up, "catch_up", after_more)
+    docs.add(np.arange(600), rows[:600])
+    docs.search(rows[0])
+    docs.loaded.settle()
+
+    assert came
+    assert not docs.loaded.live.has_grown
+    assert docs.loaded.rows == 2_500
