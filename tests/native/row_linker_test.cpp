@@ -63,7 +63,6 @@ Offers check_offers(const mrl::Store& store, const mrl::LinkBatch& batch) {
         const Slots links = linker.links_of(i, coordinates, walk);
         check_slots(store, slot, links);
         CHECK(!links.empty());
-        for (const std::uint32_t other : links) CHECK(!store.is_dead(other));
         for (const std::uint32_t other : links) {
             const std::uint32_t* own = store.links.of(other);
             const Slots before(own, own + store.links.degree(other));
