@@ -87,6 +87,10 @@ class ConnectError(MrlDbError, ConnectionError):
     """No connection to the server; the connection string is never shown."""
 
 
+class DatabaseClosedError(ConnectError):
+    """The database object was closed, by `close()` or the end of its with block."""
+
+
 class PartUnavailableError(ConnectError):
     """A part of a collection in parts did not answer, after it was asked again.
 
@@ -255,7 +259,9 @@ def from_psycopg(error: psycopg.Error, standby: bool | None = None) -> MrlDbErro
         return ConflictError(f"{said}; it was rolled back, and may be tried again")
     if is_connection_lost(error) or isinstance(error, pg.InvalidAuthorizationSpecification):
         if isinstance(error, PoolClosed):
-            return ConnectError("the database was closed, by close() or the end of its with block")
+            return DatabaseClosedError(
+                "the database was closed, by close() or the end of its with block"
+            )
         return ConnectError(
             said or f"the connection failed ({type(error).__name__}); the server may have stopped"
         )

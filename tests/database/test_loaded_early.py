@@ -37,7 +37,20 @@ def test_what_comes_after_load_is_found(db, clustered, loaded_at):
         assert recall(docs, queries) >= 0.97
         docs.loaded.settle()
         assert recall(docs, queries) >= 0.97
-    assert docs.plan.route == "graph"  # measured anew
+
+
+def test_the_default_plan_is_measured_anew_as_rows_grow(db, rng):
+    rows = rng.standard_normal((2_500, DIMS)) / (1 + np.arange(DIMS))  # few directions: walks do
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.load(cache=False)
+    scanned = docs.plan
+
+    docs.add(np.arange(2_500), rows.astype(np.float32))
+    docs.search(rows[0])
+    docs.loaded.settle()
+
+    assert (scanned.route, docs.plan.route) == ("flat", "graph")
+    assert docs.search(rows[0]).trace.stages[0].name.startswith("graph")
 
 
 def test_a_plan_that_was_asked_for_stays_as_rows_grow(db, clustered):

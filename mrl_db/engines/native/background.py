@@ -15,7 +15,7 @@ import psycopg
 
 from mrl_db import _kernels
 from mrl_db.lifetime import OWN_THREADS, Ended, end_at_exit
-from mrl_db.model.errors import MrlDbError
+from mrl_db.model.errors import DatabaseClosedError, MrlDbError
 
 _LINKED_AT_ONCE = 256
 _MANY_WAIT = 4096  # rows without links: more slow searches down, and are linked by all cores
@@ -102,7 +102,7 @@ def rebuild(live: weakref.ref[Live], ended: threading.Event) -> None:
         try:
             while target.rebuild(ended) and target.has_grown:
                 continue  # as many came meanwhile
-        except Ended:
+        except (Ended, DatabaseClosedError):
             return
         except (MrlDbError, psycopg.Error, MemoryError) as error:
             logging.getLogger("mrl_db").warning("the index could not be built anew: %s", error)
