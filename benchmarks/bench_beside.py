@@ -152,8 +152,8 @@ def recall(
     """Returns what share of the exact nearest rows is found, of those written and of the others."""
     exact = native_plan(flat_plan(dims=queries.shape[1], k=K, keep=1000))
     threads = _kernels.available_threads()
-    wanted = index.search_many(queries, exact, None, threads, False)[0]
-    found = index.search_many(queries, plan, None, threads, False)[0]
+    wanted = index.search_many(queries, exact, None, threads)[0]
+    found = index.search_many(queries, plan, None, threads)[0]
     there = np.array([np.isin(w, f) for w, f in zip(wanted, found, strict=True)])
     return {
         "of rows written": round(float(there[wanted >= rows].mean()), 4),

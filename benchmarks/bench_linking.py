@@ -75,7 +75,7 @@ def recall(
     found: dict[int, dict[str, float]] = {}
     for effort in EFFORTS:
         plan = native_plan(graph_plan(dims=queries.shape[1], k=K, effort=effort))
-        keys = index.search_many(queries, plan, None, 1, False)[0]
+        keys = index.search_many(queries, plan, None, 1)[0]
         there = np.array([np.isin(t, f) for t, f in zip(true, keys, strict=True)])
         found[effort] = {
             "all": round(float(there.mean()), 4),

@@ -63,16 +63,14 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
     queries = rng.standard_normal((1000, dims), dtype=np.float32)
     batch, single = [], []
     small = loaded(100_000)
-    one = small.search_many(queries[:3], plan, None, 1, False)[0]
-    assert (small.search_many(queries, plan, None, 1, False)[0][:3] == one).all(), (
+    one = small.search_many(queries[:3], plan, None, 1)[0]
+    assert (small.search_many(queries, plan, None, 1)[0][:3] == one).all(), (
         "tiles and single scans differ"
     )
     for _ in range(rounds):
         products = 1_000_000 * 16 * 64 / seconds(lambda: ceilings.vpdpbusd_only(1_000_000), 0.2)
         # The stage's own time: the rest of the plan is not what is held against the ceiling.
-        nanoseconds = min(
-            small.search_many(queries, plan, None, 1, False)[2][0][2] for _ in range(2)
-        )
+        nanoseconds = min(small.search_many(queries, plan, None, 1)[2][0][2] for _ in range(2))
         batch.append(len(queries) * 100_000 * width / (nanoseconds * 1e-9) / products)
     del small
     gc.collect()
@@ -84,9 +82,7 @@ def flat(rounds: int, ceilings) -> dict[str, object]:
             seconds(lambda: ceilings.read_all(memory.ctypes.data, memory.size), 0.2),
             seconds(lambda: ceilings.read_all_plain(memory.ctypes.data, memory.size), 0.2),
         )
-        nanoseconds = min(
-            large.search_many(queries[:1], plan, None, 1, False)[2][0][2] for _ in range(3)
-        )
+        nanoseconds = min(large.search_many(queries[:1], plan, None, 1)[2][0][2] for _ in range(3))
         single.append(
             rows * (width + 4) / (nanoseconds * 1e-9) / bandwidth
         )  # codes and their factors

@@ -120,7 +120,7 @@ class Bench:
         self.same_answers(plan, queries)
 
         def search() -> None:
-            self.index.search_many(queries, plan, None, 1, False)
+            self.index.search_many(queries, plan, None, 1)
 
         yield "flat batch", self.turns(search, self.rounds)
 
@@ -129,7 +129,7 @@ class Bench:
         answers = []
         for name in self.names:
             with kernels.using_simd(name):
-                keys, *_ = self.index.search_many(queries, plan, None, 1, False)
+                keys, *_ = self.index.search_many(queries, plan, None, 1)
                 answers.append(np.asarray(keys).view(np.int64).reshape(len(queries), K))
         assert all(np.array_equal(ids, answers[0]) for ids in answers), "answers differ"
         return answers[0]

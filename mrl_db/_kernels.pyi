@@ -190,9 +190,16 @@ class Index:
         plan: NativePlan,
         selection: Selection | None,
         threads: int,
-        without_last_stage: bool,
         hidden: HiddenRows | None = None,
     ) -> tuple[Any, NDArray[np.float64], StageCounts, bool]: ...
+    def candidates(
+        self,
+        queries: NDArray[np.float32],
+        plan: NativePlan,
+        selection: Selection | None,
+        threads: int,
+        hidden: HiddenRows | None = None,
+    ) -> tuple[list[Any], list[NDArray[np.float64]], StageCounts]: ...
     def check(self, plan: NativePlan) -> None: ...
     def links(self) -> NDArray[np.uint32]: ...
     @property

@@ -87,7 +87,8 @@ MUTANTS = [
     *mutants(
         "system/reserved.cpp",
         "store_test",
-        ("reserved_ = std::max(kLeastRoom, kRoom * least);", "reserved_ = least;"),
+        ("std::max(kLeastRoom, room * least);", "least;"),
+        ("if (range != nullptr) break;", ""),
         ("ready_ = end;", "ready_ = bytes;"),
         ("begin_ + ready_, end - ready_, PROT_READ", "begin_, end - ready_, PROT_READ"),
     ),

@@ -258,7 +258,10 @@ void define_index(py::module_& m) {
              py::call_guard<WithoutGil>())
         .def("search_one", &search_one, py::arg("query"), py::arg("plan"))
         .def("search_many", &search_many, py::arg("queries").noconvert(), py::arg("plan"),
-             py::arg("selection").none(true), py::arg("threads"), py::arg("without_last_stage"),
+             py::arg("selection").none(true), py::arg("threads"),
+             py::arg("hidden").none(true) = nullptr)
+        .def("candidates", &candidates, py::arg("queries").noconvert(), py::arg("plan"),
+             py::arg("selection").none(true), py::arg("threads"),
              py::arg("hidden").none(true) = nullptr)
         .def(
             "hide",

@@ -44,6 +44,24 @@ py::array text_array(const std::vector<std::string>& texts) {
     return array;
 }
 
+// Queries that an index has answers to, beside rows of it.
+Matrix<float> checked(const Index& index, const Array<float>& queries, const Selection* selection,
+                      const HiddenRows* hidden) {
+    const auto q = matrix(queries, "queries");
+    if (q.width != index.dims()) {
+        throw py::value_error("queries have " + std::to_string(q.width) + " dims, the index " +
+                              std::to_string(index.dims()));
+    }
+    if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
+    check_mine(index, selection, "the selection is");
+    check_mine(index, hidden, "the hidden rows are");
+    if (hidden != nullptr && hidden->rows.size() != q.rows) {
+        throw py::value_error(std::to_string(hidden->rows.size()) + " hidden rows for " +
+                              std::to_string(q.rows) + " queries");
+    }
+    return q;
+}
+
 }  // namespace
 
 py::object search_one(const Index& index, const py::object& query, const Plan& plan) {
@@ -97,26 +115,12 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
 }
 
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan,
-                      const Selection* selection, std::size_t threads, bool without_last_stage,
-                      const HiddenRows* hidden) {
-    const auto q = matrix(queries, "queries");
-    if (q.width != index.dims()) {
-        throw py::value_error("queries have " + std::to_string(q.width) + " dims, the index " +
-                              std::to_string(index.dims()));
-    }
-    if (q.rows > 1 && q.row_stride != q.width) throw py::value_error("queries are not contiguous");
-    check_mine(index, selection, "the selection is");
-    check_mine(index, hidden, "the hidden rows are");
-    if (hidden != nullptr && hidden->rows.size() != q.rows) {
-        throw py::value_error(std::to_string(hidden->rows.size()) + " hidden rows for " +
-                              std::to_string(q.rows) + " queries");
-    }
-    if (without_last_stage && plan.stages.size() < 2)
-        throw py::value_error("a plan of one stage has nothing before its last");
+                      const Selection* selection, std::size_t threads, const HiddenRows* hidden) {
+    const auto q = checked(index, queries, selection, hidden);
     const bool integers = index.keys().integers();
     std::size_t width = std::max<std::size_t>(index.live_rows(), 1);
     if (selection != nullptr) width = std::min(width, selection->count);
-    width = std::min(width, plan.stages[plan.stages.size() - (without_last_stage ? 2 : 1)].keep);
+    width = std::min(width, plan.stages.back().keep);
     const auto shape = [](std::size_t rows, std::size_t columns) {
         return std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows),
                                         static_cast<py::ssize_t>(columns)};
@@ -142,11 +146,7 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
             }
         };
         index.search(q.data, q.rows,
-                     {.plan = plan,
-                      .selection = selection,
-                      .threads = threads,
-                      .without_last_stage = without_last_stage,
-                      .hidden = hidden},
+                     {.plan = plan, .selection = selection, .threads = threads, .hidden = hidden},
                      counts, std::cref(take));
     }
     const std::size_t k = q.rows == 0 ? 0 : *std::min_element(found.begin(), found.end());
@@ -175,6 +175,52 @@ py::tuple search_many(const Index& index, const Array<float>& queries, const Pla
     }
     return py::make_tuple(std::move(keys), std::move(distances),
                           stage_counts(counts, plan.stages.size()), counts.proven == q.rows);
+}
+
+py::tuple candidates(const Index& index, const Array<float>& queries, const Plan& plan,
+                     const Selection* selection, std::size_t threads, const HiddenRows* hidden) {
+    const auto q = checked(index, queries, selection, hidden);
+    if (plan.stages.size() < 2)
+        throw py::value_error("a plan of one stage has nothing before its last");
+    const bool integers = index.keys().integers();
+    std::vector<std::vector<std::int64_t>> numbers(integers ? q.rows : 0);
+    std::vector<std::vector<std::string>> texts(integers ? 0 : q.rows);
+    std::vector<std::vector<double>> distances(q.rows);
+    StageCounts counts{};
+    {
+        const WithoutGil released;
+        const auto take = [&](std::size_t query, const RowHit* hits, std::size_t count) {
+            for (std::size_t i = 0; i < count; ++i) {
+                if (integers) {
+                    numbers[query].push_back(index.keys().integer(hits[i].row));
+                } else {
+                    texts[query].emplace_back(index.keys().at(hits[i].row));
+                }
+                distances[query].push_back(hits[i].distance);
+            }
+        };
+        index.search(q.data, q.rows,
+                     {.plan = plan,
+                      .selection = selection,
+                      .threads = threads,
+                      .without_last_stage = true,
+                      .hidden = hidden},
+                     counts, std::cref(take));
+    }
+    py::list all_keys, all_distances;
+    for (std::size_t query = 0; query < q.rows; ++query) {
+        const auto n = static_cast<py::ssize_t>(distances[query].size());
+        if (integers) {
+            all_keys.append(owned_array(std::move(numbers[query]), {n}));
+        } else {
+            py::list keys;
+            for (const std::string& each : texts[query]) keys.append(py::bytes(each));
+            all_keys.append(std::move(keys));
+        }
+        all_distances.append(owned_array(std::move(distances[query]), {n}));
+    }
+    return py::make_tuple(std::move(all_keys), std::move(all_distances),
+                          stage_counts(counts, plan.stages.size()));
 }
 
 py::tuple live_rows(const Index& index, const Selection* selection) {

@@ -25,8 +25,13 @@ py::object search_one(const Index& index, const py::object& query, const Plan& p
 // Many queries: (keys, distances (n, k), stage counts, whether all are proven); k is the least that
 // any query got. Keys are int64 (n, k), or the key bytes as a list of n lists of bytes.
 py::tuple search_many(const Index& index, const Array<float>& queries, const Plan& plan,
-                      const Selection* selection, std::size_t threads, bool without_last_stage,
-                      const HiddenRows* hidden);
+                      const Selection* selection, std::size_t threads, const HiddenRows* hidden);
+
+// What many queries leave for the last stage, which is not run: (keys, distances, stage counts),
+// an array (m,) of each query's int64 keys, or a list of their bytes, and one of what their int8
+// codes are away, nearest first.
+py::tuple candidates(const Index& index, const Array<float>& queries, const Plan& plan,
+                     const Selection* selection, std::size_t threads, const HiddenRows* hidden);
 
 // The rows that are there, of a selection or all, and their keys: int64 (n,), or the key bytes as a
 // list.

@@ -16,7 +16,7 @@ struct SearchRequest {
     const Plan& plan;
     const Selection* selection = nullptr;  // of this store
     std::size_t threads = 1;
-    bool without_last_stage = false;  // which is left to the caller
+    bool without_last_stage = false;  // which is left to the caller, for as many as may be answers
     const HiddenRows* hidden =
         nullptr;  // of this store: for each query a row that is as if not there
 };
@@ -24,8 +24,9 @@ struct SearchRequest {
 using TakeHits = std::function<void(std::size_t query, const RowHit* hits, std::size_t count)>;
 
 // Answers n_queries queries (dims floats each, one after another, finite): `take` is called for
-// each with at most the plan's last keep, from several threads, under the lock. Throws PlanMismatch
-// when the plan does not fit.
+// each with at most the plan's last keep (without the last stage: with what the one before passes
+// on, and up to 64 times as many where it cannot tell them apart), from several threads, under the
+// lock. Throws PlanMismatch when the plan does not fit.
 //
 // The lock, not held by the caller, is taken for some queries at a time, and given up for a writer
 // that waits: between queries, and within one that scans all rows. Each answer is that of the rows

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "crowd.hpp"
 #include "funnel_run.hpp"
 
 namespace mrl {
@@ -14,9 +15,10 @@ constexpr std::size_t kSpare = 50;
 }  // namespace
 
 void FunnelRun::finish_query(std::size_t number, const TakeHits& take) {
-    const std::size_t end = request_.without_last_stage ? plan_.last() - 1 : plan_.last();
-    for (std::size_t stage = 1; stage < end; ++stage) later_stage(stage);
-    const std::size_t keep = stages()[end].keep;
+    const std::size_t last = plan_.last();
+    for (std::size_t stage = 1; stage < last; ++stage) later_stage(stage);
+    std::size_t keep = stages()[last].keep;
+    if (request_.without_last_stage) keep = std::max(keep, stages()[last - 1].keep);
     if (candidates_.size() < std::min(keep, allowed_)) {
         // Fewer came out than there are (links torn by deletions, a filter that no walk got
         // through): all rows are looked at.
@@ -30,7 +32,8 @@ void FunnelRun::finish_query(std::size_t number, const TakeHits& take) {
         left_out_ = kInfinity;
         if (candidates_.size() >= widened) leave_out(codes);
     }
-    finish(keep, end);
+    // Whoever has the last stage is told of all that the others cannot tell from an answer.
+    finish(request_.without_last_stage ? crowd::kWidest * keep : keep);
     counts.proven += is_proven() ? 1 : 0;
     take(number, scratch_.hits.data(), scratch_.hits.size());
 }
@@ -43,7 +46,7 @@ bool FunnelRun::is_proven() const {
     return score + rows.most_off(query_.row) < left_out_;  // not so of NaN
 }
 
-void FunnelRun::finish(std::size_t keep, std::size_t stage) {
+void FunnelRun::finish(std::size_t keep) {
     const std::size_t n = candidates_.size();
     std::vector<RowHit>& hits = scratch_.hits;
     hits.clear();
@@ -79,7 +82,7 @@ void FunnelRun::finish(std::size_t keep, std::size_t stage) {
                           hits.end(), nearer);
     }
     hits.resize(kept);
-    count(stage, n, kept);
+    count(plan_.last(), n, std::min(kept, stages().back().keep));
 }
 
 void FunnelRun::measure(const std::vector<std::uint32_t>& rows) {

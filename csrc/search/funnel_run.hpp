@@ -94,7 +94,7 @@ class FunnelRun {
     void finish_query(std::size_t number, const TakeHits& take);
     // The true distances of what is left, best first, ties by key; NaN last, as PostgreSQL sorts
     // it.
-    void finish(std::size_t keep, std::size_t stage);
+    void finish(std::size_t keep);
     // Adds rows to the hits, with their distances.
     void measure(const std::vector<std::uint32_t>& rows);
 

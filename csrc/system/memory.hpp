@@ -24,8 +24,8 @@ inline std::size_t round_up(std::size_t value, std::size_t multiple) {
 // How an array gets room for more: in place, while others read it, or, where that cannot be, moved.
 enum class Growth { in_place, moves };
 
-// A growing array of plain values. A small one moves as it grows, a large one only where four
-// times as much as it began with is not enough (reserved.hpp). Memory beyond size() reads as zero
+// A growing array of plain values. A small one moves as it grows, a large one only where 64 times
+// as much as it began with is not enough (reserved.hpp). Memory beyond size() reads as zero
 // until used.
 //
 // An array may begin as a part of a file: its pages are then those of the file, shared with every

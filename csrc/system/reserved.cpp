@@ -8,7 +8,7 @@
 namespace mrl {
 namespace {
 
-constexpr std::size_t kRoom = 4;  // times what is wanted
+constexpr std::size_t kRooms[] = {64, 16, 4, 1};  // times what is wanted: the first to be had
 constexpr std::size_t kLeastRoom = std::size_t{1} << 30;
 // What is as large grows by huge pages, others so that they are not much larger than they must be.
 constexpr std::size_t kLarge = 32 * kHugePage;
@@ -29,11 +29,11 @@ void* addresses(std::size_t bytes) {
 
 Reserved::Reserved(std::size_t bytes) {
     const std::size_t least = round_up_to(std::max<std::size_t>(bytes, 1), kHugePage);
-    reserved_ = std::max(kLeastRoom, kRoom * least);
-    void* range = addresses(reserved_ + kHugePage);
-    if (range == nullptr) {  // a limit on addresses
-        reserved_ = least;
+    void* range = nullptr;
+    for (const std::size_t room : kRooms) {
+        reserved_ = room == 1 ? least : std::max(kLeastRoom, room * least);
         range = addresses(reserved_ + kHugePage);
+        if (range != nullptr) break;  // else there is a limit on addresses
     }
     if (range == nullptr) {
         reserved_ = 0;

@@ -14,7 +14,7 @@ class Reserved {
   public:
     Reserved() = default;
     // Addresses for so many bytes, aligned to huge pages, and, where the process may have as many,
-    // for four times as many and a GiB at least. None of it is memory yet. Throws bad_alloc.
+    // for 64 times as many and a GiB at least. None of it is memory yet. Throws bad_alloc.
     explicit Reserved(std::size_t bytes);
     ~Reserved();
     Reserved(Reserved&& other) noexcept { swap(other); }

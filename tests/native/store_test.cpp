@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <fstream>
 #include <map>
 #include <random>
 #include <string>
@@ -185,6 +186,22 @@ void check_growth(const std::string& path) {
     ::unlink(path.c_str());
 }
 
+// Addresses for many times as much, or for fewer where the process may not have so many.
+void check_addresses() {
+    constexpr std::size_t kBytes = 160 * mrl::kHugePage;
+    CHECK(mrl::Reserved(kBytes).holds(50 * kBytes));
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    struct rlimit before;
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    struct rlimit few = before;
+    few.rlim_cur = pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) + 8 * kBytes;
+    CHECK(pages == 0 || setrlimit(RLIMIT_AS, &few) == 0);
+    const mrl::Reserved fewer(kBytes);
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    CHECK(fewer.holds(4 * kBytes));
+}
+
 // The same numbers whatever the compiler and its standard library.
 void check_draws() {
     std::mt19937_64 random(7);
@@ -220,6 +237,7 @@ int main() {
     check_text_bytes(true);
     check_text_bytes(false);
     check_growth(path);
+    check_addresses();
     check_draws();
     std::printf("store: keys, growth, draws\n");
 }

@@ -49,12 +49,12 @@ def search_an_index() -> int:
     vectors, queries = data(ROWS)
     index = build(vectors)
     plans = [_kernels.NativePlan(*plan) for plan in PLANS]
-    alone = [index.search_many(queries, plan, None, 1, False)[:2] for plan in plans]
+    alone = [index.search_many(queries, plan, None, 1)[:2] for plan in plans]
 
     def search(_: int) -> int:
         for _ in range(ROUNDS):
             for plan, (keys, distances) in zip(plans, alone, strict=True):
-                many = index.search_many(queries, plan, None, 1, False)
+                many = index.search_many(queries, plan, None, 1)
                 assert np.array_equal(many[0], keys)
                 assert np.array_equal(many[1], distances)
                 one = index.search_one(queries[7], plan)

@@ -64,7 +64,7 @@ def test_what_is_certified_is_the_exact_answer(seed, metric, dims, crowd, noise,
         if proven:
             assert_exact(metric, query, rows, ids, 5)
 
-    ids, _, _, proven = index.search_many(queries, plan, None, 1, False)
+    ids, _, _, proven = index.search_many(queries, plan, None, 1)
     assert proven == all_proven
 
 

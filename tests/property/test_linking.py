@@ -43,7 +43,7 @@ def recall(index, rows, queries, metric, effort, first=0):
         products -= (rows**2).sum(axis=1) / 2
     least = np.sort(products, axis=1)[:, -K]
     plan = native_plan(graph_plan(dims=rows.shape[1], k=K, effort=effort))
-    found = index.search_many(queries, plan, None, 1, False)[0].reshape(len(queries), -1)
+    found = index.search_many(queries, plan, None, 1)[0].reshape(len(queries), -1)
     reached = np.take_along_axis(products, found - first, axis=1) >= least[:, np.newaxis] - 1e-5
     return reached.mean()
 

@@ -36,12 +36,12 @@ def test_what_another_index_gave_is_refused():
     live = new_index(5000)[0].live(None)[0]
 
     with pytest.raises(ValueError, match="the selection is another index's"):
-        small.search_many(rows, plan(), selection, 1, False)
+        small.search_many(rows, plan(), selection, 1)
     with pytest.raises(ValueError, match="the selection is another index's"):
         small.live(selection)
     with pytest.raises(ValueError, match="the rows are another index's"):
         small.coordinates(live, np.array([4999], dtype=np.uint32), 0, 4)
-    found = small.search_many(rows, plan(), small.select(keys(3, 5)), 1, False)[0]
+    found = small.search_many(rows, plan(), small.select(keys(3, 5)), 1)[0]
     assert set(found.ravel().tolist()) <= set(range(3, 8))
 
 

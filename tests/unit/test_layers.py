@@ -41,8 +41,8 @@ engines.engine engines.sql_plans
 engines.sql engines.exact
 engines.words
 engines.native engines.native.remembered engines.native.projection engines.native.memory
-engines.native.background engines.native.lease engines.native.journal engines.native.plans engines.native.cache
-engines.native.default_effort engines.native.rescoring
+engines.native.background engines.native.lease engines.native.journal engines.native.plans engines.native.cache engines.native.rescoring
+engines.native.default_effort
 engines.native.index
 engines.native.catching_up engines.native.comparing engines.native.selections engines.native.traces
 engines.native.following

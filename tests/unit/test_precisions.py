@@ -56,11 +56,11 @@ def test_a_stage_is_refused_or_its_codes_are_made_counted_and_searched(
     assert index.bytes - index.vector_bytes == pytest.approx(
         expected.resident + projection, rel=0.04
     )
-    exact = index.search_many(ROWS[N:], native_plan(Plan("flat", 1, (last,))), None, 1, False)[0]
-    found = index.search_many(ROWS[N:], native_plan(every), None, 1, False)[0]
+    exact = index.search_many(ROWS[N:], native_plan(Plan("flat", 1, (last,))), None, 1)[0]
+    found = index.search_many(ROWS[N:], native_plan(every), None, 1)[0]
     assert np.array_equal(found, exact)
     some = Plan("flat", 1, (Stage(dims, precision, N // 4, space), last))
-    found = index.search_many(ROWS[N:], native_plan(some), None, 1, False)[0]
+    found = index.search_many(ROWS[N:], native_plan(some), None, 1)[0]
     shares = [len(set(a) & set(b)) / K for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
     assert np.mean(shares) > 0.5  # of chance: a quarter
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from mrl_db import _kernels
 from mrl_db.engines.native.plans import native_plan
+from mrl_db.engines.native.rescoring import rescored, vectors_of
 from mrl_db.model.key import encode
 from mrl_db.model.metric import Metric
 from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.session import Session
 
 # Efforts that say: no walk, all rows by such codes.
 SCAN, SCAN_INT8 = _kernels.SCAN_EFFORT, _kernels.SCAN_EFFORT - 1
@@ -41,14 +43,21 @@ def default_plan(dims: int, effort: int) -> Plan:
     return graph_plan(dims=dims, effort=effort) if effort else graph_plan(dims=dims)
 
 
-def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) -> int:
+def measure_effort(
+    index: _kernels.Index, info: CollectionInfo, threads: int, session: Session
+) -> int:
     """Returns the effort at which enough is found, or that of a scan.
 
     Few rows are scanned: that takes no longer than a walk, and codes that were fitted to few say
-    little of those that come until the index is built anew. 0 of rows whose vectors stay in
-    PostgreSQL (there is nothing to ask with), and where rows are written meanwhile.
+    little of those that come until the index is built anew. 0 where rows are written meanwhile.
+
+    Args:
+        index: A graph, just built.
+        info: The collection.
+        threads: To search with.
+        session: To ask for vectors that stayed in PostgreSQL.
     """
-    if not index.has_graph or not index.keeps_vectors:
+    if not index.has_graph:
         return 0
     live, keys = index.live(None)
     n, dims = len(live), index.dims
@@ -56,22 +65,34 @@ def measure_effort(index: _kernels.Index, info: CollectionInfo, threads: int) ->
     if not asked:
         return SCAN_INT8
     drawn = np.unique(np.linspace(0, n - 1, asked).astype(np.uint32))
-    queries = index.coordinates(live, drawn, 0, dims)
+    if index.keeps_vectors:
+        queries = index.coordinates(live, drawn, 0, dims)
+    else:
+        queries = vectors_of(session, info, _chosen(keys, drawn))
     if queries is None:
         return 0
     lengths = np.linalg.norm(queries, axis=1)
     drawn, queries = drawn[lengths > 0], np.ascontiguousarray(queries[lengths > 0])
     if not len(drawn):
         return 0
-    hidden = index.hide(_encoded(keys, drawn, info.key_type), threads)
-    tenth = _tenth_of_others(index, live, drawn, queries, info.metric)
+    hidden = index.hide(_encoded(_chosen(keys, drawn), info.key_type), threads)
+
+    def distances(plan: Plan) -> NDArray[np.float64]:
+        asked_for = (queries, native_plan(plan), None, threads, hidden)
+        if index.keeps_vectors:
+            return index.search_many(*asked_for)[1]
+        return rescored(session, info, queries, index.candidates(*asked_for)[0], _K)[1]
+
+    if index.keeps_vectors:
+        tenth = _tenth_of_others(index, live, drawn, queries, info.metric)
+    else:
+        tenth = distances(default_plan(dims, SCAN_INT8))[:, _K - 1 :].max(axis=1, initial=-np.inf)
     if tenth is None:
         return 0
     tenth += _TIED * np.abs(tenth)
 
     def recall(plan: Plan) -> float:
-        found = index.search_many(queries, native_plan(plan), None, threads, False, hidden)[1]
-        return float((found <= tenth[:, np.newaxis]).mean())
+        return float((distances(plan) <= tenth[:, np.newaxis]).sum(axis=1).mean()) / _K
 
     for effort in _kernels.default_efforts(graph_plan(dims=dims).effort, n):
         if recall(default_plan(dims, effort)) >= _kernels.ENOUGH_RECALL:
@@ -119,11 +140,17 @@ def _tenth_of_others(
     return tenth
 
 
-def _encoded(keys: Any, drawn: NDArray[np.uint32], key_type: str) -> Any:
-    """Returns some of an index's keys as it takes them."""
+def _chosen(keys: Any, drawn: NDArray[np.uint32]) -> Any:
+    """Returns some of an index's keys: an array of integers, or a list of their bytes."""
     if isinstance(keys, np.ndarray):
-        return encode(keys[drawn].tolist(), key_type)
-    chosen = [keys[position] for position in drawn.tolist()]
+        return keys[drawn]
+    return [keys[position] for position in drawn.tolist()]
+
+
+def _encoded(keys: Any, key_type: str) -> Any:
+    """Returns an index's keys as it takes them."""
+    if isinstance(keys, np.ndarray):
+        return encode(keys.tolist(), key_type)
     if key_type != "uuid":
-        return chosen
-    return np.frombuffer(b"".join(chosen), dtype=np.uint8).reshape(len(chosen), -1)
+        return keys
+    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)

@@ -219,7 +219,7 @@ class NativeEngine(TunableEngine):
         """The plan for the effort that was measured, now if the index is out of a file without."""
         index = self._live.index
         if not index.effort:
-            index.effort = measure_effort(index, self.info, self.threads)
+            index.effort = measure_effort(index, self.info, self.threads, self._session)
         return default_plan(self.info.dims, index.effort)
 
     def settle(self) -> None:
@@ -330,12 +330,11 @@ class NativeEngine(TunableEngine):
             left_out = self._hide(index, hidden)
         began = time.perf_counter()
         whole = self.in_memory or len(plan.stages) == 1
-        search = partial(
-            index.search_many,
-            *(queries, native, selection, threads or self._loading.threads, not whole, left_out),
-        )
-        few = len(queries) <= _FEW
-        ids, distances, counts, proven = search() if few else self._session.aside(search)
+        look: Callable[..., tuple[Any, ...]] = index.search_many if whole else index.candidates
+        threads = threads or self._loading.threads
+        search = partial(look, queries, native, selection, threads, left_out)
+        answer = search() if len(queries) <= _FEW else self._session.aside(search)
+        ids, distances, counts = answer[:3]
         if not whole:
             ids, distances = rescored(self._session, self.info, queries, ids, plan.k)
         elif not isinstance(ids, np.ndarray):
@@ -346,7 +345,7 @@ class NativeEngine(TunableEngine):
             distances,
             lambda: trace(plan, counts, len(queries), microseconds, self.part),
             rows.columns_of(self._session, request, ids),
-            certified=proven if whole else plan.leaves_out_none(index.rows),
+            certified=answer[3] if whole else plan.leaves_out_none(index.rows),
         )
 
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:

@@ -164,7 +164,7 @@ def read(
 
             index.build(loading.build, threads, on)
         if loading.measured:
-            index.effort = measure_effort(index, info, threads)
+            index.effort = measure_effort(index, info, threads, session)
     return index, position
 
 

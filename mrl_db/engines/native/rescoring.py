@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,37 +13,57 @@ from numpy.typing import NDArray
 from mrl_db.model.key import id_dtype
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
-from mrl_db.postgres.session import OwnSession
+from mrl_db.postgres.session import Session
+
+_VECTOR_BYTES = 64 << 20  # that are fetched together
 
 
 def decoded(
     keys: Sequence[Sequence[Any]], shape: tuple[int, ...], key_type: str
 ) -> NDArray[np.object_]:
     """Returns keys that are no integers as an array of a shape, a row of keys for each query."""
-    uuids = key_type == "uuid"
     ids = np.empty(shape, dtype=object)
     for query, of_query in enumerate(keys):
-        ids[query] = [uuid.UUID(bytes=key) if uuids else key.decode() for key in of_query]
+        ids[query] = _ids(of_query, key_type)
     return ids
 
 
+def _ids(keys: Any, key_type: str) -> list[Any]:
+    """Returns keys of the index, an array of integers or a list of bytes, as a caller has them."""
+    if isinstance(keys, np.ndarray):
+        numbers: list[Any] = keys.tolist()
+        return numbers
+    return [uuid.UUID(bytes=key) if key_type == "uuid" else key.decode() for key in keys]
+
+
+def vectors_of(session: Session, info: CollectionInfo, keys: Any) -> NDArray[np.float32] | None:
+    """Returns the vectors (n, dims) of keys of the index; None where a row is no longer there."""
+    asked = _ids(keys, info.key_type)
+    found, vectors, _ = rows.get(session, info, asked, ())
+    return vectors if len(found) == len(asked) else None
+
+
 def rescored(
-    session: OwnSession, info: CollectionInfo, queries: NDArray[np.float32], candidates: Any, k: int
+    session: Session,
+    info: CollectionInfo,
+    queries: NDArray[np.float32],
+    candidates: Sequence[Any],
+    k: int,
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Returns the k best of each query's candidates, by float64 distance and ties by id."""
-    if not isinstance(candidates, np.ndarray):
-        shape = (len(candidates), len(candidates[0]))
-        candidates = decoded(candidates, shape, info.key_type)
-    keys, vectors, _ = rows.get(session, info, list(dict.fromkeys(candidates.ravel().tolist())), ())
-    position = {key: number for number, key in enumerate(keys)}
     answers = []
-    for query, own in zip(queries.astype(np.float64), candidates.tolist(), strict=True):
-        present = [key for key in own if key in position]
-        exact = info.metric.distances(
-            query, vectors[[position[key] for key in present]].astype(np.float64)
-        )
-        far = np.where(np.isnan(exact), np.inf, exact).tolist()
-        answers.append(sorted(zip(far, present, strict=True))[:k])
+    for first, end in _groups(candidates, _VECTOR_BYTES // (4 * info.dims)):
+        of_queries = [_ids(keys, info.key_type) for keys in candidates[first:end]]
+        all_keys = list(dict.fromkeys(chain.from_iterable(of_queries)))
+        keys, vectors, _ = rows.get(session, info, all_keys, ())
+        position = {key: number for number, key in enumerate(keys)}
+        for query, own in zip(queries[first:end].astype(np.float64), of_queries, strict=True):
+            present = [key for key in own if key in position]
+            exact = info.metric.distances(
+                query, vectors[[position[key] for key in present]].astype(np.float64)
+            )
+            far = np.where(np.isnan(exact), np.inf, exact).tolist()
+            answers.append(sorted(zip(far, present, strict=True))[:k])
     width = min((len(answer) for answer in answers), default=0)
     ids = np.empty((len(answers), width), dtype=id_dtype(info.key_type))
     distances = np.empty((len(answers), width))
@@ -51,3 +72,15 @@ def rescored(
             ids[query, rank], distances[query, rank] = key, distance
     distances[np.isinf(distances)] = np.nan
     return ids, distances
+
+
+def _groups(candidates: Sequence[Any], most: int) -> Iterator[tuple[int, int]]:
+    """Yields first and end of queries that together have at most so many candidates, or of one."""
+    first = together = 0
+    for query, keys in enumerate(candidates):
+        if together + len(keys) > most and query > first:
+            yield first, query
+            first, together = query, 0
+        together += len(keys)
+    if first < len(candidates):
+        yield first, len(candidates)
