@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120  # a test that goes on for longer is taken to hang, and so to notice
+BENCHMARKS = tuple(  # CMakeLists.txt names them
+    str(path.relative_to(ROOT)) for path in ROOT.glob("benchmarks/*.c*")
+)
 ARGUMENTS = {"index_test": ["0.3", "100"], "beside_test": ["0.3"], "file_test": ["300"]}
 
 
@@ -95,7 +98,7 @@ MUTANTS = [
     *mutants(
         "system/fair_lock.hpp",
         "beside_test",
-        ("if (!writing_ && writers_ == 0) {", "if (!writing_) {"),
+        ("return !writing_ && writers_ == 0;", "return !writing_;"),
         ("reading_ = readers_;", "reading_ = 1;"),
         ("if (readers_ > 0) {", "if (readers_ > 0 && writers_ == 0) {"),
         ("wanted_.store(true, std::memory_order_relaxed);", ""),
@@ -114,16 +117,26 @@ MUTANTS = [
         ("store_.born[row] > then.epoch || !filter_", "!filter_"),
         ("|| !filter_.allows_row(row);", ";"),
         (
-            "for (std::size_t row = then.rows; row < store_",
-            "for (std::size_t row = then.rows + 1; row < store_",
+            "std::size_t row = then.rows; row < rows_",
+            "std::size_t row = then.rows + 1; row < rows_",
         ),
-        ("if (turn_.given() != then.given) {", "if (false) {"),
         ("if (turn_.given() != scanned.given) {", "if (false) {"),
+        ("if (request_.hidden != nullptr) filter_.hidden", "if (false) filter_.hidden"),
+    ),
+    *mutants(
+        "search/funnel_stages.cpp",
+        "beside_test index_test wide_test",
+        ("if (turn_.given() != then.given) catch_up(codes, then);", ""),
+        ("if (waiting_ != 0) scan_waiting", "if (false) scan_waiting"),
+        ("[&](float kth) { return resolution(number, kth); });", "[](float) { return 0.0f; });"),
+    ),
+    *mutants(
+        "search/funnel_hits.cpp",
+        "beside_test index_test wide_test",
+        ("if (turn_.given() != then.given) {", "if (false) {"),
         ("return a_nan == b_nan ? store_.keys.less(a.row, b.row) : b_nan;", "return b_nan;"),
         ("std::sort(hits.begin(), hits.end(), nearer);", ""),
-        ("if (!store_.waiting.empty()) scan_waiting", "if (false) scan_waiting"),
         ("if (candidates_.size() < std::min(keep, allowed_)) {", "if (false) {"),
-        ("if (request_.hidden != nullptr) filter_.hidden", "if (false) filter_.hidden"),
     ),
     *mutants(
         "search/scan.cpp",
@@ -164,28 +177,35 @@ MUTANTS = [
         "index_test beside_test store_test",
         ("born[row] = ++epoch;", ""),
         ("deleted.clear(row);", ""),
-        ("if (has_graph) waiting.push_back(slot_of(row));", ""),
+        ("if (has_graph) waiting.append(&slot, 1);", ""),
         ("if (has_line_codes) lines.encode(slot_of(row), coordinates, square);", ""),
         ("if (before != Keys::kNone) remove(before);", ""),
-        ("slot_of_rows[row] = row;", "slot_of_rows[row] = 0;"),
+        ("slot_of_rows.data()[row] = row;", "slot_of_rows.data()[row] = 0;"),
     ),
     *mutants(
         "graph/heal.cpp",
         "index_test",
         ("if (dying.has(slot)) continue;", ""),
-        ("std::erase_if(store.waiting, [&](std::uint32_t slot) { return dying.has(slot); });", ""),
+        ("waiting.resize(static_cast<std::size_t>(end - waiting.begin()));", ""),
         ("store.marked -= dead.size();", ""),
         ("store.free_rows.push_back(store.row_of(slot));", ""),
     ),
     *mutants(
         "graph/link.cpp",
         "index_test",
-        ("for (const std::uint32_t other : links) back[other].push_back(slot);", ""),
-        ("for (const std::uint32_t other : from) pruner.add_link(slot, other, links);", ""),
-        (
-            "store.waiting.begin() + static_cast<std::ptrdiff_t>(changes.waited));",
-            "store.waiting.begin());",
-        ),
+        ("store.links.set(slot, links.data(), links.size());", ""),
+        ("if (!reached) store.links.of(nearest)", "if (false) store.links.of(nearest)"),
+        ("waiting.resize(waiting.size() - changes.waited);", ""),
+    ),
+    *mutants(
+        "graph/row_linker.cpp",
+        "row_linker_test index_test",
+        ("if (i != mate) candidates_", "candidates_"),
+        ("takers_.back().second.push_back(slots_[0]);", ""),
+        ("if (known_.back() != 0) return;", ""),
+        ("<= link.distance) return true;", "<= link.distance) return false;"),
+        ("for (const std::uint32_t other : walk.popped) meet(other);", ""),
+        ("slots_.push_back(row);\n    }\n    make_room", "(void)row;\n    }\n    make_room"),
     ),
     *mutants(
         "store/file.cpp",
@@ -250,7 +270,9 @@ def main() -> None:
         shutil.rmtree(source, ignore_errors=True)
         for part in ("csrc", "tests/native"):
             shutil.copytree(ROOT / part, source / part)
-        shutil.copy2(ROOT / "CMakeLists.txt", source)
+        (source / "benchmarks").mkdir()
+        for file in ("CMakeLists.txt", *BENCHMARKS):
+            shutil.copy2(ROOT / file, source / file)
         options = ["-DMRL_DB_PYTHON=OFF", "-DMRL_DB_NATIVE_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release"]
         subprocess.run(
             ["cmake", "-S", str(source), "-B", str(build), *options],
