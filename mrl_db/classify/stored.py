@@ -61,7 +61,7 @@ def classify(
         dims: asks this one head only.
     """
     check_cascade(cascade, request.info)
-    with session.snapshot() as connection:
+    with session.snapshot(request.info.relation) as connection:
         rows = _StoredRows(connection, request, cascade.dims[0] if dims is None else dims)
         answer = cascade.predict_stages(len(rows.keys), rows.read, dims=dims)
     ids = id_array(rows.keys, request.info.key_type)

@@ -68,7 +68,7 @@ class ExactEngine(Engine):
         k = plan.k + (hidden is not None)
         scan = kernels.exact_scan(request.info.metric, queries, k)
         blocks: list[Any] = []
-        with self._session.snapshot() as connection:
+        with self._session.snapshot(request.info.relation) as connection:
             for block_keys, vectors in copy_rows(connection, request, block_rows(plan.dims)):
                 blocks.append(block_keys)
                 scan.scan(vectors)
@@ -108,7 +108,7 @@ class ExactEngine(Engine):
         """
         scan = kernels.exact_scan(request.info.metric, queries[:, :dims], most)
         keys: list[Any] = []
-        with self._session.snapshot() as connection:
+        with self._session.snapshot(request.info.relation) as connection:
             for block_keys, vectors in copy_rows(
                 connection, request, block_rows(request.info.dims)
             ):

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.model.errors import ConnectError, ValueRangeError, from_psycopg
 from mrl_db.postgres import required, vectors
 from mrl_db.postgres.session import Connection, OwnSession, Session, Theirs
+from mrl_db.postgres.snapshots import hold
 from mrl_db.postgres.twin import Twin, check_encoding, second_face
 
 Twins = weakref.WeakKeyDictionary[Theirs, Twin]
@@ -56,9 +57,10 @@ class Borrowed(Session):
             yield connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """The same: what its statements see is for the caller's transaction to say."""
+    def snapshot(self, relation: sql.Identifier) -> Iterator[Connection]:
+        """The same, the table locked: what is seen is for the caller's transaction to say."""
         with self.connection() as connection:
+            hold(connection, relation)
             yield connection
 
     def _new_twin(self, theirs: Theirs) -> Twin:

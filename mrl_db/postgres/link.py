@@ -6,9 +6,11 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import psycopg
+from psycopg import sql
 
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import (
@@ -17,8 +19,8 @@ from mrl_db.model.errors import (
     RecoveryConflictError,
     from_psycopg,
 )
-from mrl_db.postgres import statements
 from mrl_db.postgres.session import Connection, OwnSession, in_recovery
+from mrl_db.postgres.snapshots import one_state, plain_transaction
 
 T = TypeVar("T")
 
@@ -91,16 +93,11 @@ class Link:
         return from_psycopg(error, None if connection is None else in_recovery(connection))
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """Lends the connection inside a transaction whose statements all see one state."""
-        connection = self.connection()
-        before, connection.prepare_threshold = connection.prepare_threshold, None  # see Cursor
-        try:
-            with connection.transaction():
-                connection.execute(statements.query("repeatable_read"))
-                yield connection
-        finally:
-            connection.prepare_threshold = before
+    def snapshot(self, relation: sql.Identifier) -> Iterator[Connection]:
+        """Lends it inside a transaction whose statements all see one state of a table."""
+        begin = partial(plain_transaction, self.connection())
+        with one_state(begin, relation) as connection:
+            yield connection
 
     @property
     def is_lost(self) -> bool:

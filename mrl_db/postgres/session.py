@@ -15,16 +15,18 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mrl_db.door import checked_count, checked_seconds
 from mrl_db.lifetime import renew_after_fork
 from mrl_db.model.errors import CommitUncertain, ConnectError, from_psycopg, is_connection_lost
 from mrl_db.postgres import dsn as dsns
-from mrl_db.postgres import required, statements, vectors, watch
+from mrl_db.postgres import required, vectors, watch
 from mrl_db.postgres.cursor import Cursor
 from mrl_db.postgres.owners import driver_connection
 from mrl_db.postgres.required import ServerFacts
+from mrl_db.postgres.snapshots import one_state
 from mrl_db.postgres.twin import AnyConnection, Twin, is_before_transaction, second_face
 
 Connection = watch.Connection
@@ -96,15 +98,14 @@ class Session(ABC):
             raise
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """Lends a connection inside a transaction whose statements all read one state.
+    def snapshot(self, relation: sql.Identifier) -> Iterator[Connection]:
+        """Lends a connection inside a transaction whose statements all see one state of a table.
 
         Raises:
             ConnectError: The connection was lost, though it were at the end: nothing was written.
         """
         try:
-            with self.transaction() as connection:
-                connection.execute(statements.query("repeatable_read"))
+            with one_state(self.transaction, relation) as connection:
                 yield connection
         except CommitUncertain:
             raise ConnectError(

@@ -104,3 +104,19 @@ WHERE d.datname = pg_catalog.current_database()
 -- Every statement of the transaction sees the same state.
 -- name: repeatable_read
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
+
+-- Locks a table and all below it, and tells whether they lie where this snapshot has them: what it
+-- has of pg_class is of then, what pg_relation_filenode() says is of now, behind the lock.
+-- name: hold
+WITH RECURSIVE tree AS (
+    SELECT {name}::pg_catalog.regclass::oid AS part
+    UNION
+    SELECT i.inhrelid FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.part
+)
+SELECT coalesce(
+    pg_catalog.bool_and(
+        nullif(r.relfilenode, 0) IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(r.oid)),
+    false)
+FROM tree AS t
+JOIN pg_catalog.pg_class AS r ON r.oid = t.part
+WHERE (SELECT 1 FROM {source} LIMIT 0) IS NULL

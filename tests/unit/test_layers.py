@@ -24,7 +24,7 @@ kernels model.nesting clashes rewriting
 faces.progress faces.exports
 hits postgres.dates
 postgres postgres.cursor postgres.dsn postgres.owners postgres.positions postgres.statements postgres.vectors postgres.watch
-postgres.required postgres.twin
+postgres.required postgres.snapshots postgres.twin
 postgres.session postgres.conditions
 postgres.borrowed postgres.async_owners
 postgres.lines
@@ -41,7 +41,8 @@ engines.engine engines.sql_plans
 engines.sql engines.exact
 engines.words
 engines.native engines.native.remembered engines.native.projection engines.native.memory
-engines.native.background engines.native.lease engines.native.journal engines.native.plans engines.native.cache engines.native.rescoring
+engines.native.background engines.native.lease engines.native.journal engines.native.plans engines.native.cache
+engines.native.rescoring
 engines.native.default_effort
 engines.native.index
 engines.native.catching_up engines.native.comparing engines.native.selections engines.native.traces

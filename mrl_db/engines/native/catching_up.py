@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from mrl_db.postgres.copy_out import block_rows, copy_rows
 from mrl_db.postgres.positions import News, Position, Reader
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, Session
+from mrl_db.postgres.snapshots import one_state, plain_transaction
 
 _KEYS_AT_ONCE = 8_192
 
@@ -121,16 +123,17 @@ def write(
 ) -> None:
     """Fetches rows by their keys, and makes the index so; those that are gone, go."""
     request = Request(info, AllOf(()), ())
-    for begin in range(0, len(keys), _KEYS_AT_ONCE):
-        piece = keys[begin : begin + _KEYS_AT_ONCE]
-        present: set[Any] = set()
-        for encoded, vectors in copy_rows(connection, request, block_rows(info.dims), piece):
-            if len(vectors):
-                index.upsert(encoded, vectors)
-                present.update(decode(encoded, info.key_type))
-        gone = [key for key in piece if key not in present]
-        if gone:
-            index.erase(encode(gone, info.key_type))
+    with one_state(partial(plain_transaction, connection), info.relation):
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            piece = keys[begin : begin + _KEYS_AT_ONCE]
+            present: set[Any] = set()
+            for encoded, vectors in copy_rows(connection, request, block_rows(info.dims), piece):
+                if len(vectors):
+                    index.upsert(encoded, vectors)
+                    present.update(decode(encoded, info.key_type))
+            gone = [key for key in piece if key not in present]
+            if gone:
+                index.erase(encode(gone, info.key_type))
 
 
 def with_new_partitions(
@@ -163,7 +166,7 @@ def with_new_partitions(
         return unknown
     keys: set[Any] = set()
     try:
-        with session.snapshot() as connection:
+        with session.snapshot(info.relation) as connection:
             now = None
             if log.position(connection) is not None:
                 now = log.news(connection, before.position, before.reader)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from psycopg import sql
+
 from mrl_db import _kernels
 from mrl_db.model.errors import FreshnessError
 from mrl_db.model.filters import AllOf
@@ -20,7 +22,7 @@ from mrl_db.postgres.session import Connection
 
 def compare(
     index: _kernels.Index,
-    snapshot: Callable[[], AbstractContextManager[Connection]],
+    snapshot: Callable[[sql.Identifier], AbstractContextManager[Connection]],
     log: ChangeLog,
     info: CollectionInfo,
 ) -> tuple[Position, list[Any], _kernels.Comparison]:
@@ -28,7 +30,7 @@ def compare(
 
     Args:
         index: To compare with.
-        snapshot: Lends a connection whose statements all see one state.
+        snapshot: Lends a connection whose statements all see one state of a table.
         log: The log of the table.
         info: The collection.
 
@@ -37,7 +39,7 @@ def compare(
     """
     met = _kernels.Comparison()
     differing: list[Any] = []
-    with snapshot() as connection:
+    with snapshot(info.relation) as connection:
         position = log.position(connection)
         if position is None:
             raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')

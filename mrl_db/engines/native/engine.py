@@ -26,7 +26,7 @@ from mrl_db.engines.native.index import Loading, check_plan, read
 from mrl_db.engines.native.lease import NEVER, Following
 from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, native_plan, plan_of_k
 from mrl_db.engines.native.remembered import Remembered
-from mrl_db.engines.native.rescoring import decoded, rescored
+from mrl_db.engines.native.rescoring import decoded, searched
 from mrl_db.engines.native.selections import Selections
 from mrl_db.engines.native.traces import trace
 from mrl_db.faces.progress import Progress
@@ -330,22 +330,26 @@ class NativeEngine(TunableEngine):
             left_out = self._hide(index, hidden)
         began = time.perf_counter()
         whole = self.in_memory or len(plan.stages) == 1
-        look: Callable[..., tuple[Any, ...]] = index.search_many if whole else index.candidates
-        threads = threads or self._loading.threads
-        search = partial(look, queries, native, selection, threads, left_out)
-        answer = search() if len(queries) <= _FEW else self._session.aside(search)
-        ids, distances, counts = answer[:3]
-        if not whole:
-            ids, distances = rescored(self._session, self.info, queries, ids, plan.k)
-        elif not isinstance(ids, np.ndarray):
-            ids = decoded(ids, distances.shape, self.info.key_type)
+        given = (queries, native, selection, threads or self._loading.threads, left_out)
+        look: Callable[[], Any] = partial(index.search_many if whole else index.candidates, *given)
+        if len(queries) > _FEW:
+            look = partial(self._session.aside, look)
+        if whole:
+            ids, distances, counts, proven = look()
+            if not isinstance(ids, np.ndarray):
+                ids = decoded(ids, distances.shape, self.info.key_type)
+        else:
+            ids, distances, counts = searched(
+                look, index, self._live, self._session, queries, plan.k
+            )
+            proven = plan.leaves_out_none(index.rows)
         microseconds = (time.perf_counter() - began) * 1e6
         return Hits(
             ids,
             distances,
             lambda: trace(plan, counts, len(queries), microseconds, self.part),
             rows.columns_of(self._session, request, ids),
-            certified=answer[3] if whole else plan.leaves_out_none(index.rows),
+            certified=proven,
         )
 
     def explain(self, request: Request, query: NDArray[np.float32], plan: Plan) -> Trace:

@@ -73,7 +73,7 @@ class LiveIndex:
         self._session = session
         self._read = read
         self._allow_rls_bypass = allow_rls_bypass
-        self._lock = session.lock()
+        self.lock = session.lock()
         self._following = following
         self._link = Link(session)
         self._linker = background.Task("linker")
@@ -134,7 +134,7 @@ class LiveIndex:
         log, moment = self._log, self._following.clock() - max_staleness
         if log is None or self.freshness.reaches(moment):
             return
-        with self._lock:
+        with self.lock:
             if self._log is None or self.freshness.reaches(moment):  # another thread did meanwhile
                 return
             began = self.freshness.begin(self._following.clock())
@@ -143,7 +143,7 @@ class LiveIndex:
 
     def is_level_with(self, other: LiveIndex, began: Began) -> bool:
         """Whether it has seen what another one of the same table has, who asked since a moment."""
-        with self._lock:
+        with self.lock:
             asks = self._log is None or self._forked or self._is_due(began.moment)
             if level := not asks and self._position == other._position:
                 self.freshness.reach(began)
@@ -153,7 +153,7 @@ class LiveIndex:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
         self._rebuilder.join()
         taken = self.rebuild(threading.Event())
-        with self._lock:
+        with self.lock:
             if not taken:
                 self._load()
             self._save()
@@ -167,7 +167,7 @@ class LiveIndex:
         """Ends the registration, once the file is up to date; the rows stay as they are."""
         self._linker.end()
         self._rebuilder.end()
-        with self._lock:
+        with self.lock:
             try:
                 if self._log is not None and not self._forked and self._unsaved:
                     with contextlib.suppress(MrlDbError, psycopg.Error):
@@ -188,7 +188,7 @@ class LiveIndex:
 
     def after_fork(self) -> None:
         """Forgets locks, threads and the connection: they are the parent's."""
-        self._lock = self._session.lock()
+        self.lock = self._session.lock()
         self._linker = background.Task("linker")
         self._rebuilder = background.Task("rebuilder")
         self._forked = True
@@ -310,7 +310,7 @@ class LiveIndex:
             made, written = Cached(index, reader, position, index.rows), set[Any]()
             with self._session.connection() as connection:
                 newer = catching_up.catch_up(made, info, log, connection, written)  # most
-            with self._lock:
+            with self.lock:
                 if newer is not None and self._log is log:
                     newer = catching_up.catch_up(newer, info, log, self._link.connection(), written)
                 if newer is None or self._log is not log:

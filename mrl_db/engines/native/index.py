@@ -127,7 +127,7 @@ def read(
     """
     request = Request(info, AllOf(()), ())
     plan, threads = loading.plan, loading.threads
-    with session.snapshot() as connection:
+    with session.snapshot(info.relation) as connection:
         count = rows.count_in(connection, request)
         position = None if log is None else log.position(connection)
         needed = footprint(count, info, plan, in_memory=loading.in_memory)

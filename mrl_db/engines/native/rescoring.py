@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_db.model.key import id_dtype
+from mrl_db import _kernels
+from mrl_db.engines.native.journal import Journal
+from mrl_db.model.key import encode, id_dtype
 from mrl_db.postgres import rows
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.session import Session
 
 _VECTOR_BYTES = 64 << 20  # that are fetched together
+
+
+class Live(Protocol):
+    """An index that follows its table (`LiveIndex`)."""
+
+    info: CollectionInfo
+    journal: Journal
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """What whoever changes the index holds."""
+        ...
 
 
 def decoded(
@@ -49,14 +64,20 @@ def rescored(
     queries: NDArray[np.float32],
     candidates: Sequence[Any],
     k: int,
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Returns the k best of each query's candidates, by float64 distance and ties by id."""
-    answers = []
+) -> tuple[NDArray[Any], NDArray[np.float64], list[Any]]:
+    """Returns the k best of each query's candidates, by float64 distance and ties by id.
+
+    Returns:
+        Their ids and distances, as many as the query with the fewest has, and the ids of those
+        candidates that are no longer there.
+    """
+    answers, gone = [], []
     for first, end in _groups(candidates, _VECTOR_BYTES // (4 * info.dims)):
         of_queries = [_ids(keys, info.key_type) for keys in candidates[first:end]]
         all_keys = list(dict.fromkeys(chain.from_iterable(of_queries)))
         keys, vectors, _ = rows.get(session, info, all_keys, ())
         position = {key: number for number, key in enumerate(keys)}
+        gone += [key for key in all_keys if key not in position]
         for query, own in zip(queries[first:end].astype(np.float64), of_queries, strict=True):
             present = [key for key in own if key in position]
             exact = info.metric.distances(
@@ -71,7 +92,45 @@ def rescored(
         for rank, (distance, key) in enumerate(answer[:width]):
             ids[query, rank], distances[query, rank] = key, distance
     distances[np.isinf(distances)] = np.nan
-    return ids, distances
+    return ids, distances, gone
+
+
+def searched(
+    look: Callable[[], tuple[Any, Any, _kernels.StageCounts]],
+    index: _kernels.Index,
+    live: Live,
+    session: Session,
+    queries: NDArray[np.float32],
+    k: int,
+) -> tuple[NDArray[Any], NDArray[np.float64], _kernels.StageCounts]:
+    """Returns ids, distances and counts of a search whose last stage is PostgreSQL's.
+
+    Where rows are gone that the index has, since it may be behind the table, it looks again
+    without them.
+
+    Args:
+        look: Gives candidates, their distances by codes, and counts.
+        index: That is searched.
+        live: What follows the table, by this index or by one that has taken its place since.
+        session: To ask for vectors.
+        queries: (n, dims).
+        k: Answers of each.
+    """
+    while True:
+        candidates, _, counts = look()
+        ids, distances, gone = rescored(session, live.info, queries, candidates, k)
+        if not gone:
+            return ids, distances, counts
+        _forget(index, live, session, gone)
+
+
+def _forget(index: _kernels.Index, live: Live, session: Session, keys: list[Any]) -> None:
+    """Leaves rows out of an index that are not in the table; what comes again, the log tells."""
+    with live.lock:
+        there, _, _ = rows.get(session, live.info, keys, ())
+        gone = list(set(keys).difference(there))
+        live.journal.note(gone)
+        index.erase(encode(gone, live.info.key_type))
 
 
 def _groups(candidates: Sequence[Any], most: int) -> Iterator[tuple[int, int]]:
