@@ -85,7 +85,8 @@ class HiddenSearch {
         const std::size_t n = store_.rows.size();
         std::size_t wider = 1;
         const auto resolution = [&](float score) {
-            return crowd::line_resolution(lengths_, score, wider, store_.dims(), store_.lines);
+            return crowd::line_resolution(lengths_, score, {wider, keep, kAnswers}, store_.dims(),
+                                          store_.lines);
         };
         crowd::Next next;
         for (;; wider *= crowd::kWider) {

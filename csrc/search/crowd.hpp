@@ -25,19 +25,35 @@ constexpr std::size_t kMostScanned = 1 << 20;
 // off.
 constexpr float kRowResolution = 4.0f;
 // In what a line's score is off by: how far the k-th best shall be ahead of the worst row that a
-// walk keeps. Of 1,000 queries over 20,000 real rows four have less and are walked for again; then
+// walk keeps. Of 1,000 queries over 20,000 real rows eight have less and are walked for again; then
 // it shall be so much more that hardly an answer is left out, and most of all before the widest
-// walk is believed.
-constexpr float kSuspicious = 1.75f, kResolved = 3.5f, kSure = 7.0f;
+// walk is believed. A walk that keeps more beside the answers is held to more of it from the first
+// on, by so much a row beyond ten: friendly rows have it, and among others a longer walk would find
+// less than a short one, which is made again.
+constexpr float kSuspicious = 2.0f, kResolved = 3.5f, kSure = 7.0f;
+constexpr float kSuspiciousEach = 0.1f;
+constexpr std::size_t kUnsuspected = 10;
 // Of the length that one row in a thousand exceeds, over the rms.
 constexpr float kLikeLengths = 1.25f;
 
-// The difference of two scores by lines, near this one, that says nothing. wider: how many times
-// as wide as it was asked to be the walk was.
-inline float line_resolution(const LineLengths& query, float score, std::size_t wider,
+// How wide a look was.
+struct Width {
+    std::size_t wider;  // times what was asked for
+    std::size_t keep;   // rows that were asked for
+    std::size_t k;      // answers
+};
+
+inline float suspicion(const Width& width) {
+    if (width.wider > 1) return width.wider < kWidest ? kResolved : kSure;
+    const std::size_t spared = width.k + kUnsuspected;
+    const auto more = static_cast<float>(width.keep > spared ? width.keep - spared : 0);
+    return std::min(kResolved, kSuspicious + kSuspiciousEach * more);
+}
+
+// The difference of two scores by lines, near this one, that says nothing.
+inline float line_resolution(const LineLengths& query, float score, const Width& width,
                              std::size_t dims, const LineCodes& lines) {
-    const float times = wider == 1 ? kSuspicious : wider < kWidest ? kResolved : kSure;
-    return times * line_error(query, score, dims, lines);
+    return suspicion(width) * line_error(query, score, dims, lines);
 }
 
 // How much worse than the k-th best the next candidate of such a walk may be, for a query of length

@@ -47,7 +47,8 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
 
 float FunnelRun::resolution(std::size_t number, float score) const {
     if (plan_.codes(number).by_slot()) {
-        return crowd::line_resolution(query_.lengths, score, wider_, store_.dims(), store_.lines);
+        const crowd::Width width{wider_, stages()[0].keep, stages().back().keep};
+        return crowd::line_resolution(query_.lengths, score, width, store_.dims(), store_.lines);
     }
     if (!plan_.is_of_rows(number)) return 0;
     return crowd::kRowResolution * store_.rows.noise(query_.row, candidates_.front().row);

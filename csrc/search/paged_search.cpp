@@ -220,7 +220,8 @@ void PagedSearch::use_both() {
 }
 
 float PagedSearch::resolution(float score) const {
-    return crowd::line_resolution(lengths_, score, wider_, source_->rows.dims(), source_->lines);
+    const crowd::Width width{wider_, options_.keep, options_.k};
+    return crowd::line_resolution(lengths_, score, width, source_->rows.dims(), source_->lines);
 }
 
 crowd::Next PagedSearch::next_look() const {
