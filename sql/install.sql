@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6'
+        AND checksum = '481dc231918ddc5c92ba251a492c31d0a847a80504107ed011eddc2f5d861c9f'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6',
+    '481dc231918ddc5c92ba251a492c31d0a847a80504107ed011eddc2f5d861c9f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1'
+        AND checksum = '3d6f01d21cf08d5a9d1ba698fa548f3adce78cda8b8d5634b76b9fed92c8524d'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1',
+    '3d6f01d21cf08d5a9d1ba698fa548f3adce78cda8b8d5634b76b9fed92c8524d',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -163,7 +163,7 @@ CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) 
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '5c3d2a286a7fd177ed18dee7d1b8759c';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'd716851301e96a5aa7d05f9284cb64e5';
+    search_path=pg_catalog, pg_temp AS '48389c4b615e5d92bf5060e90b3dbda7';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.compiled(name text) RETURNS regprocedure LANGUAGE sql STABLE SET
@@ -277,7 +277,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS '27195d85f64309fb56d9a91826ff66f7';
+    search_path=pg_catalog, pg_temp AS 'c27dfc2c7f3e8b94716019657ade6818';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';
@@ -320,7 +320,7 @@ CREATE FUNCTION mrl.partitions(relation oid) RETURNS TABLE(part oid, level integ
     attached xid, leaving boolean) LANGUAGE sql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     '62807c9d346c5feca510124ab67ca6c1';
 CREATE FUNCTION mrl.partitions_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT
-    SET search_path=pg_catalog, pg_temp AS 'aba452a82a8c728c86011b3ec819ed8b';
+    SET search_path=pg_catalog, pg_temp AS 'b961ec17a494579b5fcafdf80d492e52';
 CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
 CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET

@@ -39,6 +39,7 @@ _TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
 _UNLOGGED = {
     "subscribed": "a subscription's worker, which fires no triggers,",
     "children": "statements on its children (INHERITS)",
+    "parents": "statements on the table that it inherits from (INHERITS)",
     "partition": "statements on the table that it is a partition of",
     "foreign": "other servers, where one of its partitions is,",
 }

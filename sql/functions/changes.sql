@@ -12,7 +12,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -24,6 +24,18 @@ BEGIN
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND t.tgname ^@ 'mrl_log_'
             ),
+            -- The entry in pg_class only says that a table had children once.
+            (
+                SELECT string_agg(
+                    format('%s %s %s', i.inhparent, i.inhrelid, i.xmin), ',' ORDER BY i.inhrelid)
+                FROM pg_inherits AS i
+                WHERE c.relkind <> 'p' AND c.oid IN (i.inhparent, i.inhrelid)
+            ),
+            (
+                SELECT string_agg(s.srsubid::text, ',' ORDER BY s.srsubid)
+                FROM pg_subscription_rel AS s
+                WHERE s.srrelid = c.oid
+            ),
             CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
@@ -33,8 +45,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
-    'its columns, the triggers; each with the transaction that last changed it; and the '
-    'partitions. NULL when the table or the collection is gone.';
+    'its columns, the triggers; each with the transaction that last changed it; who writes without '
+    'these: tables above and below by INHERITS, subscriptions; and the partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -50,6 +62,8 @@ BEGIN
             'partition', r.relispartition,
             'children', r.relkind <> 'p'
                 AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = r.oid),
+            'parents', NOT r.relispartition
+                AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = r.oid),
             'foreign', EXISTS (SELECT FROM mrl.partitions(r.oid) AS p WHERE p.kind = 'f'),
             'subscribed', EXISTS (
                 SELECT

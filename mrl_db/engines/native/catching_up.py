@@ -133,6 +133,14 @@ def write(
             index.erase(encode(gone, info.key_type))
 
 
+def after_restart(
+    log: ChangeLog, connection: Connection, reader: Reader, touched: set[Any]
+) -> News:
+    """Returns news since the last acknowledgement, with the keys that were applied since then."""
+    news = log.since_acknowledged(connection, reader)
+    return News(news.position, None if news.keys is None else list(touched.union(news.keys)))
+
+
 def with_new_partitions(
     info: CollectionInfo,
     log: ChangeLog,
