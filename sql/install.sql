@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '481dc231918ddc5c92ba251a492c31d0a847a80504107ed011eddc2f5d861c9f'
+        AND checksum = 'b30aef0277250c2585d3db90bf266274b75cceac25221f10dfa4cfde0e4e0565'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '481dc231918ddc5c92ba251a492c31d0a847a80504107ed011eddc2f5d861c9f',
+    'b30aef0277250c2585d3db90bf266274b75cceac25221f10dfa4cfde0e4e0565',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '3d6f01d21cf08d5a9d1ba698fa548f3adce78cda8b8d5634b76b9fed92c8524d'
+        AND checksum = 'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '3d6f01d21cf08d5a9d1ba698fa548f3adce78cda8b8d5634b76b9fed92c8524d',
+    'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

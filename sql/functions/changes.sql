@@ -4,6 +4,19 @@
 -- seen, in whatever order transactions began and committed. Rows that no reader needs are removed
 -- by mrl.trim_changes(); a reader holds them for no longer than its lease.
 
+CREATE OR REPLACE FUNCTION mrl.server_start()
+    RETURNS text
+    LANGUAGE sql STABLE
+    RETURN extract(epoch FROM pg_postmaster_start_time()) || '/' || CASE
+        -- Before version 15 to ask takes a file that is written for whoever asks.
+        WHEN current_setting('server_version_num')::integer >= 150000
+        THEN coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)
+        ELSE 0
+    END;
+COMMENT ON FUNCTION mrl.server_start() IS
+    'When the server started, and when its statistics began: that, too, is another time once it '
+    'has recovered from a crash of one of its processes, which is no other start.';
+
 CREATE OR REPLACE FUNCTION mrl.log_fingerprint(relation oid)
     RETURNS text
     LANGUAGE plpgsql STABLE STRICT
@@ -12,7 +25,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s %s%s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s%s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -36,6 +49,7 @@ BEGIN
                 FROM pg_subscription_rel AS s
                 WHERE s.srrelid = c.oid
             ),
+            CASE c.relpersistence WHEN 'u' THEN ' unlogged ' || mrl.server_start() END,
             CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
@@ -46,7 +60,8 @@ $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
     'its columns, the triggers; each with the transaction that last changed it; who writes without '
-    'these: tables above and below by INHERITS, subscriptions; and the partitions. NULL when the table or the collection is gone.';
+    'these: tables above and below by INHERITS, subscriptions; since when an unlogged table was not '
+    'emptied by a crash; and the partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -172,7 +187,7 @@ BEGIN
     RETURN json_build_object(
         'snapshot', mrl.seen_now(),
         'recovery', mrl.began_in_recovery(),
-        'started', pg_postmaster_start_time()::text,
+        'started', mrl.server_start(),
         'fingerprint', mrl.log_fingerprint(relation),
         'held', EXISTS (
             SELECT
@@ -203,7 +218,7 @@ CREATE OR REPLACE FUNCTION mrl.news(
     RETURNS json
     LANGUAGE sql STABLE
     RETURN CASE
-        WHEN pg_current_snapshot()::text = seen AND pg_postmaster_start_time()::text = started
+        WHEN pg_current_snapshot()::text = seen AND mrl.server_start() = started
         THEN NULL
         ELSE mrl.changes_since(relation, seen::pg_snapshot, reader, token)
     END;

@@ -35,7 +35,7 @@ BEGIN
     RETURN (
         SELECT string_agg(
             p.part || '=' || left(md5(format(
-                '%s %s %s %s%s', p.attached, p.leaving, r.relfilenode,
+                '%s %s %s %s%s%s', p.attached, p.leaving, r.relfilenode,
                 (
                     SELECT string_agg(
                         format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
@@ -46,7 +46,8 @@ BEGIN
                     SELECT string_agg(' ' || s.srsubid, '' ORDER BY s.srsubid)
                     FROM pg_subscription_rel AS s
                     WHERE s.srrelid = p.part
-                ))), 16),
+                ),
+                CASE r.relpersistence WHEN 'u' THEN ' ' || mrl.server_start() END)), 16),
             ' ' ORDER BY p.part)
         FROM mrl.partitions(relation) AS p
         JOIN pg_class AS r ON r.oid = p.part
@@ -56,7 +57,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.partitions_fingerprint(oid) IS
     'What must stay as it is of the partitions for the log to tell all, each after its oid: since '
-    'when it is one, where its rows lie, the triggers, subscriptions; a part of mrl.log_fingerprint().';
+    'when it is one, where its rows lie, the triggers, subscriptions, since when an unlogged one was '
+    'not emptied by a crash; a part of mrl.log_fingerprint().';
 
 CREATE OR REPLACE FUNCTION mrl.wait_for_partitions(relation oid)
     RETURNS void

@@ -29,7 +29,7 @@ SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)
 -- name: log_position
 SELECT
     mrl.seen_now(),
-    pg_catalog.pg_postmaster_start_time()::text,
+    mrl.server_start(),
     mrl.log_fingerprint(%s),
     CASE WHEN mrl.began_in_recovery() THEN '0/0' ELSE '' END
 
@@ -77,7 +77,7 @@ LEFT JOIN LATERAL (
 -- name: log_replayed
 SELECT
     coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '0/0'),
-    pg_catalog.pg_postmaster_start_time()::text,
+    mrl.server_start(),
     pg_catalog.pg_is_in_recovery()
 
 -- name: log_standby_news
