@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = 'b30aef0277250c2585d3db90bf266274b75cceac25221f10dfa4cfde0e4e0565'
+        AND checksum = '96f61434202a489ed18b63502b5882f92bdba89168edcaf0e61bf0561d5b853a'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    'b30aef0277250c2585d3db90bf266274b75cceac25221f10dfa4cfde0e4e0565',
+    '96f61434202a489ed18b63502b5882f92bdba89168edcaf0e61bf0561d5b853a',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

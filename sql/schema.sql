@@ -163,7 +163,7 @@ CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) 
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '5c3d2a286a7fd177ed18dee7d1b8759c';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '48389c4b615e5d92bf5060e90b3dbda7';
+    search_path=pg_catalog, pg_temp AS 'aaa2eaf555e629a972c189d629f2d9f3';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.compiled(name text) RETURNS regprocedure LANGUAGE sql STABLE SET
@@ -277,7 +277,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS 'b2a093ab18a8288290781ccf02c76fd9';
+    search_path=pg_catalog, pg_temp AS 'd1fc474982d7722a3566f0f1726fd164';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';

@@ -63,6 +63,7 @@ class ChangeLog:
     Attributes:
         relation: The table's oid.
         has_policies: Whether the table is under row-level security.
+        is_bound: Whether policies choose which of its rows this role sees.
     """
 
     def __init__(self, session: Session, info: CollectionInfo, *, allow_rls_bypass: bool) -> None:
@@ -77,7 +78,7 @@ class ChangeLog:
         self._uuids = info.key_type == "uuid"
         self._partitioned = info.partitioned
         self.standby = False
-        self.has_policies = False
+        self.has_policies = self.is_bound = False
         self.relation = self._made(info)
         if self.standby:
             self._tell_of_end(info)
@@ -159,7 +160,7 @@ class ChangeLog:
         if state["triggers"] != _TRIGGERS:
             said = _not_logged_there(info) if self.standby else _not_logged(info)
             raise NotLoggedError(said, gone=state["gone"])
-        self.has_policies = bool(state["row_security"])
+        self.has_policies, self.is_bound = bool(state["row_security"]), bool(state["bound"])
         return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:

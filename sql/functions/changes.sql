@@ -25,7 +25,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s %s%s%s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -49,6 +49,15 @@ BEGIN
                 FROM pg_subscription_rel AS s
                 WHERE s.srrelid = c.oid
             ),
+            CASE
+                WHEN c.relrowsecurity
+                THEN ' policies ' || row_security_active(c.oid) || (
+                    SELECT coalesce(
+                        string_agg(format(' %s %s', p.oid, p.xmin), ',' ORDER BY p.oid), '')
+                    FROM pg_policy AS p
+                    WHERE p.polrelid = c.oid
+                )
+            END,
             CASE c.relpersistence WHEN 'u' THEN ' unlogged ' || mrl.server_start() END,
             CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
@@ -60,8 +69,9 @@ $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
     'its columns, the triggers; each with the transaction that last changed it; who writes without '
-    'these: tables above and below by INHERITS, subscriptions; since when an unlogged table was not '
-    'emptied by a crash; and the partitions. NULL when the table or the collection is gone.';
+    'these: tables above and below by INHERITS, subscriptions; the policies, and whether they '
+    'bind this role; since when an unlogged table was not emptied by a crash; and the partitions. '
+    'NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -86,6 +96,7 @@ BEGIN
                 JOIN pg_subscription_rel AS s ON s.srrelid = p.part
             ),
             'row_security', r.relrowsecurity,
+            'bound', row_security_active(r.oid),
             'read_only', current_setting('transaction_read_only') = 'on',
             'recovery', pg_is_in_recovery(),
             'gone', t.gone,

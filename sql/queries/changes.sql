@@ -48,6 +48,12 @@ SELECT row_.{key}
 FROM {partition} AS row_
 LIMIT %s
 
+-- Of how many partitions policies of their own choose which rows this role reads by their names.
+-- name: partitions_bound
+SELECT count(*)
+FROM unnest(%s::oid[]) AS p (part)
+WHERE pg_catalog.row_security_active(p.part)
+
 -- name: log_changes_since
 SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
 

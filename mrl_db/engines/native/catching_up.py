@@ -190,6 +190,9 @@ def with_new_partitions(
                 keys.update(row[0] for row in some)
                 if len(keys) > most:
                     return unknown
+            # Asked once the rows were read, and so locked against a change of it.
+            if connection.execute(statements.query("partitions_bound"), (came,)).fetchone() != (0,):
+                return unknown
     except PrivilegeError:  # its rows may be read through the whole table only
         return unknown
     return News(now.position, list(keys.union(now.keys)))

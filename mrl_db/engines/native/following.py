@@ -98,7 +98,7 @@ class LiveIndex:
 
     def _begin(self) -> None:
         """Takes the index out of its file, or makes both."""
-        if self._log is None or self._file is None:
+        if self._log is None or self._file is None or self._log.is_bound:
             self._load()
             return
         with self._file.locked():
@@ -231,9 +231,10 @@ class LiveIndex:
         return registered(log, self._following.loading_lease, before, lambda: self._reader)
 
     def _save(self) -> None:
-        """Writes the file; the reader has just acknowledged what is here."""
+        """Writes the file, for all roles; the reader has just acknowledged what is here."""
         if (
             self._log is not None
+            and not self._log.is_bound
             and self._file is not None
             and self._unsaved
             and (self._position.standby or self._reader.seen == self._position.snapshot)
