@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '96f61434202a489ed18b63502b5882f92bdba89168edcaf0e61bf0561d5b853a'
+        AND checksum = 'e3624d84eeb583f0454ff912e63e2956b4bac268833c85ed2de81de2c5c8df85'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '96f61434202a489ed18b63502b5882f92bdba89168edcaf0e61bf0561d5b853a',
+    'e3624d84eeb583f0454ff912e63e2956b4bac268833c85ed2de81de2c5c8df85',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -212,6 +212,8 @@ CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void 
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
 CREATE FUNCTION mrl.ended_since(seen pg_snapshot) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '7fd4bc74d60f0d49acdd0e8cb4b50844';
+CREATE FUNCTION mrl.enums_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
+    search_path=pg_catalog, pg_temp AS '479dbc73b7a4d53c896e6ec3b20d865c';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
@@ -277,7 +279,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS 'd1fc474982d7722a3566f0f1726fd164';
+    search_path=pg_catalog, pg_temp AS 'f82068b244ad710b39370d496a1911ac';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';

@@ -17,6 +17,33 @@ COMMENT ON FUNCTION mrl.server_start() IS
     'When the server started, and when its statistics began: that, too, is another time once it '
     'has recovered from a crash of one of its processes, which is no other start.';
 
+CREATE OR REPLACE FUNCTION mrl.enums_fingerprint(relation oid)
+    RETURNS text
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        WITH RECURSIVE types AS (
+            SELECT a.atttypid AS id
+            FROM pg_attribute AS a
+            WHERE a.attrelid = relation AND a.attnum > 0
+            UNION
+            SELECT o.id
+            FROM types AS t
+            JOIN pg_type AS y ON y.oid = t.id
+            CROSS JOIN LATERAL (VALUES (y.typelem), (y.typbasetype)) AS o (id)
+        )
+        SELECT ' enums ' || md5(string_agg(format('%s %s', e.oid, e.xmin), ',' ORDER BY e.oid))
+        FROM types AS t
+        JOIN pg_enum AS e ON e.enumtypid = t.id
+    );
+END
+$$;
+COMMENT ON FUNCTION mrl.enums_fingerprint(oid) IS
+    'The values of the enums in a table''s columns, arrays and domains of them included, each with '
+    'the transaction that last named it; a part of mrl.log_fingerprint(). NULL without any.';
+
 CREATE OR REPLACE FUNCTION mrl.log_fingerprint(relation oid)
     RETURNS text
     LANGUAGE plpgsql STABLE STRICT
@@ -25,7 +52,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s %s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s%s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -59,6 +86,7 @@ BEGIN
                 )
             END,
             CASE c.relpersistence WHEN 'u' THEN ' unlogged ' || mrl.server_start() END,
+            CASE WHEN EXISTS (SELECT FROM pg_enum) THEN mrl.enums_fingerprint(c.oid) END,
             CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
@@ -70,8 +98,8 @@ COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
     'its columns, the triggers; each with the transaction that last changed it; who writes without '
     'these: tables above and below by INHERITS, subscriptions; the policies, and whether they '
-    'bind this role; since when an unlogged table was not emptied by a crash; and the partitions. '
-    'NULL when the table or the collection is gone.';
+    'bind this role; since when an unlogged table was not emptied by a crash; the values of its '
+    'enums; and the partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
