@@ -199,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '35ba92b84b28ba9c008dadf001476ff0';
+    search_path=pg_catalog, pg_temp AS '47ab55147428e1ccee8100d59ee8152d';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -279,7 +279,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS 'f82068b244ad710b39370d496a1911ac';
+    search_path=pg_catalog, pg_temp AS '578d03987f0287d7eff714e730b38dcf';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';

@@ -52,7 +52,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s %s%s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s %s%s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -63,6 +63,12 @@ BEGIN
                     format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND t.tgname ^@ 'mrl_log_'
+            ),
+            (
+                SELECT string_agg(i.indkey::text, ',' ORDER BY i.indkey::text)
+                FROM pg_index AS i
+                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
+                    AND i.indpred IS NULL
             ),
             -- The entry in pg_class only says that a table had children once.
             (
@@ -96,8 +102,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
-    'its columns, the triggers; each with the transaction that last changed it; who writes without '
-    'these: tables above and below by INHERITS, subscriptions; the policies, and whether they '
+    'its columns, the triggers; each with the transaction that last changed it; which columns are '
+    'unique; who writes without the triggers: tables above and below by INHERITS, subscriptions; the policies, and whether they '
     'bind this role; since when an unlogged table was not emptied by a crash; the values of its '
     'enums; and the partitions. NULL when the table or the collection is gone.';
 

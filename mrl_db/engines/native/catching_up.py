@@ -13,6 +13,7 @@ from psycopg import errors as pg
 from mrl_db import _kernels
 from mrl_db.engines.native.cache import Cached
 from mrl_db.engines.native.journal import Journal
+from mrl_db.engines.native.unique_keys import duplicates
 from mrl_db.model.errors import PrivilegeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
@@ -109,6 +110,8 @@ def _put(
 ) -> None:
     """Makes an index as rows are; those that are not among them are gone."""
     present = [key for key, _, _ in few]
+    if not info.partitioned and len(set(present)) < len(present):
+        raise duplicates(len(present) - len(set(present)), info)
     if few:
         index.upsert(encode(present, info.key_type), np.stack([vector for _, vector, _ in few]))
     gone = list(set(keys).difference(present))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mrl_db import _kernels
+from mrl_db.engines.native.unique_keys import check_unique
 from mrl_db.model.errors import FreshnessError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode
@@ -34,16 +35,21 @@ def compare(
 
     Raises:
         FreshnessError: The table is gone.
+        DuplicateKeyError: A key stands on several rows.
     """
     met = _kernels.Comparison()
     differing: list[Any] = []
+    blocks: list[Any] = []
     with snapshot() as connection:
         position = log.position(connection)
         if position is None:
             raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')
         request = Request(info, AllOf(()), ())
         for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
+            if not info.key_indexed:
+                blocks.append(encoded)
             if len(vectors):
                 differ = index.compare(encoded, vectors, met).tolist()
                 differing += decode([encoded[i] for i in differ], info.key_type)
+    check_unique(blocks, info)
     return position, differing, met
