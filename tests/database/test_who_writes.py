@@ -4,9 +4,11 @@ import contextlib
 
 import followed
 import pytest
+from database.partitions.tables import LEAF, RANGES, ROWS, same_as_the_database
 from followed import DIMS, ROW, N, assert_equal_to_the_database, nearest, text
 
 import mrl_db
+from mrl_db.engines import native
 
 INHERITED = f"""
     CREATE TABLE things (id bigint, note text);
@@ -63,6 +65,50 @@ def test_a_child_of_a_table_that_had_one_before_is_noticed(docs, vectors, execut
 
     execute("DROP TABLE heirs")
     assert_equal_to_the_database(docs, vectors[:3])
+
+
+COMES = {
+    "heirs": ("CREATE TABLE IF NOT EXISTS heirs () INHERITS (docs)", "children"),
+    "no trigger": ("DROP TRIGGER IF EXISTS mrl_log_insert ON docs", "are not logged"),
+}
+
+
+@pytest.mark.parametrize("step", ["read", "compare"])
+@pytest.mark.parametrize("comes", COMES)
+def test_what_comes_between_the_look_and_the_rows_is_noticed(
+    docs, vectors, execute, monkeypatch, comes, step
+):
+    statement, said = COMES[comes]
+    module = {"read": native.engine, "compare": native.following}[step]
+    reading = getattr(module, step)
+    monkeypatch.setattr(
+        module, step, lambda *of, **with_: execute(statement) or reading(*of, **with_)
+    )
+
+    def follow():
+        if step == "read":
+            docs.load(cache=False)
+        for _ in range(2):
+            docs.search(vectors[0], engine="native")
+
+    if step == "compare":
+        execute("TRUNCATE docs")
+
+    with pytest.raises(mrl_db.FreshnessError, match=said):
+        follow()
+
+
+def test_refresh_sees_to_it_that_a_partition_that_came_is_followed(db, execute):
+    execute(f"{RANGES}; {LEAF.format(0)}")
+    docs = db.attach("docs", metric="l2")
+    execute(ROWS.format("docs", 0, 49))
+    docs.load(cache=False)
+    execute(LEAF.format(300))
+
+    docs.refresh()
+
+    execute(ROWS.format("docs_300", 300, 303))
+    assert same_as_the_database(docs) == {*range(50), *range(300, 304)}
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def compare(
         info: The collection.
 
     Raises:
-        FreshnessError: The table is gone.
+        FreshnessError: The table is gone, or the log does not see every write.
         DuplicateKeyError: A key stands on several rows.
     """
     met = _kernels.Comparison()
@@ -52,4 +52,4 @@ def compare(
                 differ = index.compare(encoded, vectors, met).tolist()
                 differing += decode([encoded[i] for i in differ], info.key_type)
     check_unique(blocks, info)
-    return position, differing, met
+    return log.confirmed(info, position), differing, met

@@ -153,6 +153,9 @@ class LiveIndex:
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
         self._rebuilder.join()
+        with self._lock:
+            if self._log is not None:
+                self._log.check_anew(self.info, self._link.connection())
         taken = self.rebuild(threading.Event())
         with self._lock:
             if not taken:
@@ -320,8 +323,7 @@ class LiveIndex:
                     self._rows_then = 0  # so that it is begun again
                     return False
                 self._take(newer)
-                self._touched.update(written)
-                self._unsaved = index.rows
+                self._touched, self._unsaved = written, index.rows
                 self._link_waiting()
         self.rebuilt()
         return True
@@ -377,8 +379,7 @@ class LiveIndex:
         # What fails is due again, here or out of the file, though the cause may be gone by then.
         self._position, self._unsaved = replace(self._position, fingerprint=""), self._unsaved + 1
         info = catalog.describe_of_form(self._session, self.info)
-        relation = log.relation
-        log.relation = log.check_anew(info, self._link.connection())
+        relation, log.relation = log.relation, log.check_anew(info, self._link.connection())
         self.info = info
         follows = log.relation == relation and log.holds(self._reader)
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:

@@ -123,6 +123,7 @@ def read(
 
     Raises:
         MemoryLimitError: Before a row is read.
+        FreshnessError: The log does not see every write.
         Ended: `ended` was set.
     """
     request = Request(info, AllOf(()), ())
@@ -152,6 +153,8 @@ def read(
                 done += len(vectors)
                 if report is not None:
                     report(done, count)
+    if log is not None and position is not None:
+        position = log.confirmed(info, position)
     check_unique(blocks, info)
     _add_codes(index, plan, threads)
     if plan.route == "graph":
