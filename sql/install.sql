@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = '2eaeeba891cec9436132e02a960b2b9b2389e4d03d1ed1a4d05e7ce8c00ea0ce'
+        AND checksum = 'a78ac57ddbb047a2b7afc896de869c36464c06d5e57bfaad197b0503a0465588'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    '2eaeeba891cec9436132e02a960b2b9b2389e4d03d1ed1a4d05e7ce8c00ea0ce',
+    'a78ac57ddbb047a2b7afc896de869c36464c06d5e57bfaad197b0503a0465588',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6'
+        AND checksum = '703f6a1193b84bc27f1b1108dcf745826eb32fade250296ad3d295d75e2b8b8b'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '3a21be8f958387a481bda02d008ac3a030027fc494c8f28b22799ddf56048ad6',
+    '703f6a1193b84bc27f1b1108dcf745826eb32fade250296ad3d295d75e2b8b8b',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1'
+        AND checksum = 'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    '547d431b0d35c854f78346fe5549cb41260e6f31315872258b6a4f63688d1cc1',
+    'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -151,7 +151,7 @@ CREATE FUNCTION mrl.begin_batch(relation oid, id text) RETURNS bigint LANGUAGE p
     search_path=pg_catalog, pg_temp AS '1343e6b7239379bbb19f28ffd80f37fd';
 CREATE FUNCTION mrl.changes_since(relation oid, seen pg_snapshot, reader uuid, token uuid) RETURNS
     json LANGUAGE plpgsql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
-    'ab908cedf04895f5329cebdf19ccfc5d';
+    'f4927e00c4bc033323e09e3d4d8e177d';
 CREATE FUNCTION mrl.check_columns(c mrl.collection, relation text) RETURNS void LANGUAGE plpgsql
     STABLE SET search_path=pg_catalog, pg_temp AS '45df1a684dfb25b42a335bc53ad1b873';
 CREATE FUNCTION mrl.check_definition(name text, dims integer, nesting_dims integer[], low_dims
@@ -163,7 +163,7 @@ CREATE FUNCTION mrl.check_keys(relation regclass, key text, key_unique boolean) 
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
     '5c3d2a286a7fd177ed18dee7d1b8759c';
 CREATE FUNCTION mrl.check_log(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS 'd716851301e96a5aa7d05f9284cb64e5';
+    search_path=pg_catalog, pg_temp AS 'aaa2eaf555e629a972c189d629f2d9f3';
 CREATE FUNCTION mrl.column_of_keys(key_type text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'a7c36ad257cb27a58cffac4496099874';
 CREATE FUNCTION mrl.compiled(name text) RETURNS regprocedure LANGUAGE sql STABLE SET
@@ -199,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '35ba92b84b28ba9c008dadf001476ff0';
+    search_path=pg_catalog, pg_temp AS '47ab55147428e1ccee8100d59ee8152d';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -212,6 +212,8 @@ CREATE FUNCTION mrl.end_batch(relation oid, id text, rows_ bigint) RETURNS void 
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'ea0174f79ee67b22fc38efe150601bdd';
 CREATE FUNCTION mrl.ended_since(seen pg_snapshot) RETURNS text LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '7fd4bc74d60f0d49acdd0e8cb4b50844';
+CREATE FUNCTION mrl.enums_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
+    search_path=pg_catalog, pg_temp AS '479dbc73b7a4d53c896e6ec3b20d865c';
 CREATE FUNCTION mrl.explain(collection text, query public.vector, k integer DEFAULT 10) RETURNS
     TABLE(stage integer, looks_at text, rows_in bigint, rows_out bigint, bytes_per_row integer,
     milliseconds double precision) LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
@@ -277,7 +279,7 @@ CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
 CREATE FUNCTION mrl.log_changes(collection text) RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'ba834db998547d5672c0ffe9412e5fd5';
 CREATE FUNCTION mrl.log_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT SET
-    search_path=pg_catalog, pg_temp AS '27195d85f64309fb56d9a91826ff66f7';
+    search_path=pg_catalog, pg_temp AS '578d03987f0287d7eff714e730b38dcf';
 CREATE FUNCTION mrl.log_for_standbys(collection text, retain interval DEFAULT '00:15:00'::interval)
     RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog, pg_temp AS
     'dd1526cb307f27759fd8c5b8cdddb924';
@@ -302,7 +304,7 @@ CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double p
     sql IMMUTABLE PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS
     '31d5cb8f6989612ee5f195239c53e30c';
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
-    json LANGUAGE sql STABLE AS '969603df0e69bbb6969cddd996e8b4ce';
+    json LANGUAGE sql STABLE AS '177150e95ff75bbc19479137316bcdf6';
 CREATE FUNCTION mrl.note_cut(relation oid, xid xid8) RETURNS void LANGUAGE sql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '47815a4cb48f01a4b6ce72b9f4e5df6d';
 CREATE FUNCTION mrl.note_moment() RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog,
@@ -320,7 +322,7 @@ CREATE FUNCTION mrl.partitions(relation oid) RETURNS TABLE(part oid, level integ
     attached xid, leaving boolean) LANGUAGE sql STABLE STRICT SET search_path=pg_catalog, pg_temp AS
     '62807c9d346c5feca510124ab67ca6c1';
 CREATE FUNCTION mrl.partitions_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE STRICT
-    SET search_path=pg_catalog, pg_temp AS 'aba452a82a8c728c86011b3ec819ed8b';
+    SET search_path=pg_catalog, pg_temp AS '45c37eb487b8bbaeb8c029d3b5e6a2b4';
 CREATE FUNCTION mrl.plain_type(name text) RETURNS regtype LANGUAGE plpgsql STABLE STRICT PARALLEL
     SAFE SET search_path=pg_catalog, pg_temp AS '0592c928ee9710a523d220910ad03f16';
 CREATE FUNCTION mrl.plan_of(c mrl.collection) RETURNS jsonb LANGUAGE sql STABLE SET
@@ -351,6 +353,8 @@ CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::j
     '79b3981790cc387d44f5be5fe4f052ac';
 CREATE FUNCTION mrl.seen_now() RETURNS text LANGUAGE sql STABLE AS
     '4b72b215b56045047fa3bb35407b685e';
+CREATE FUNCTION mrl.server_start() RETURNS text LANGUAGE sql STABLE AS
+    '97e1b603701d2e849a9b723fd2ebdbfd';
 CREATE FUNCTION mrl.set_adaptor(collection text, adaptor bytea) RETURNS void LANGUAGE plpgsql
     VOLATILE SET search_path=pg_catalog, pg_temp AS 'a0812825b3b6b7fbb52941cde5044ed2';
 CREATE FUNCTION mrl.set_back(settings text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS

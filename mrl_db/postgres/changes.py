@@ -39,6 +39,7 @@ _TRIGGERS = 4  # INSERT, UPDATE, DELETE, TRUNCATE
 _UNLOGGED = {
     "subscribed": "a subscription's worker, which fires no triggers,",
     "children": "statements on its children (INHERITS)",
+    "parents": "statements on the table that it inherits from (INHERITS)",
     "partition": "statements on the table that it is a partition of",
     "foreign": "other servers, where one of its partitions is,",
 }
@@ -62,6 +63,7 @@ class ChangeLog:
     Attributes:
         relation: The table's oid.
         has_policies: Whether the table is under row-level security.
+        is_bound: Whether policies choose which of its rows this role sees.
     """
 
     def __init__(self, session: Session, info: CollectionInfo, *, allow_rls_bypass: bool) -> None:
@@ -76,7 +78,7 @@ class ChangeLog:
         self._uuids = info.key_type == "uuid"
         self._partitioned = info.partitioned
         self.standby = False
-        self.has_policies = False
+        self.has_policies = self.is_bound = False
         self.relation = self._made(info)
         if self.standby:
             self._tell_of_end(info)
@@ -130,12 +132,36 @@ class ChangeLog:
 
     def check(self, info: CollectionInfo) -> int:
         """Returns the table's oid, once nothing stands in the way of following it."""
+        state = self._state(info)
+        self.standby = state["recovery"]
+        self._refuse(info, state)
+        self.has_policies, self.is_bound = bool(state["row_security"]), bool(state["bound"])
+        return int(state["relation"])
+
+    def confirmed(self, info: CollectionInfo, position: Position) -> Position:
+        """Returns a position that was read after `check()`, once nothing stands in the way still.
+
+        What came between the two is in the position's fingerprint, so that no later one differs.
+        Where triggers are lacking, as of a partition that came, this one differs from all.
+        """
+        try:
+            self._refuse(info, self._state(info))
+        except NotLoggedError:
+            return replace(position, fingerprint="")
+        return position
+
+    def _state(self, info: CollectionInfo) -> dict[str, Any]:
+        """Returns what `mrl.check_log` says."""
         with self._session.connection() as connection:
-            state = _one(connection, "log_check", info.name)
+            state: dict[str, Any] | None = _one(connection, "log_check", info.name)
         if state is None:
             raise CollectionNotFoundError(
                 f'collection "{info.name}" lost its table: it was dropped outside mrl_db'
             )
+        return state
+
+    def _refuse(self, info: CollectionInfo, state: dict[str, Any]) -> None:
+        """Raises where something stands in the way of following."""
         if state["row_security"] and not self._allow_rls_bypass:
             raise RowSecurityError(
                 f'table "{info.schema}.{info.table}" is under row-level security, which rows in '
@@ -148,18 +174,15 @@ class ChangeLog:
                 f'writes to table "{info.schema}.{info.table}" by {why} cannot be logged: '
                 'load(max_staleness=float("inf")) takes the rows as they are now, until refresh()'
             )
-        self.standby = state["recovery"]
-        if state["read_only"] and not self.standby:
+        if state["read_only"] and not state["recovery"]:
             raise FreshnessError(
                 "this connection only reads (default_transaction_read_only), and to follow writes "
                 'is to register for them: load(max_staleness=float("inf")) takes the rows as they '
                 "are now, until refresh()"
             )
         if state["triggers"] != _TRIGGERS:
-            said = _not_logged_there(info) if self.standby else _not_logged(info)
+            said = _not_logged_there(info) if state["recovery"] else _not_logged(info)
             raise NotLoggedError(said, gone=state["gone"])
-        self.has_policies = bool(state["row_security"])
-        return int(state["relation"])
 
     def register(self, identity: uuid.UUID, lease: float) -> Reader:
         """Registers a reader that needs what is not visible now, for `lease` seconds.

@@ -270,8 +270,7 @@ BEGIN
             'schema', n.nspname,
             'table', r.relname,
             'partitioned', r.relkind = 'p',
-            'key_indexed', r.relkind <> 'p' AND NOT r.relhassubclass
-                OR mrl.key_is_indexed(c.relation, c.key_column),
+            'key_indexed', mrl.key_is_indexed(c.relation, c.key_column),
             'key', c.key_column,
             'key_type', mrl.type_of(c.relation, c.key_column),
             'key_length', (

@@ -4,6 +4,46 @@
 -- seen, in whatever order transactions began and committed. Rows that no reader needs are removed
 -- by mrl.trim_changes(); a reader holds them for no longer than its lease.
 
+CREATE OR REPLACE FUNCTION mrl.server_start()
+    RETURNS text
+    LANGUAGE sql STABLE
+    RETURN extract(epoch FROM pg_postmaster_start_time()) || '/' || CASE
+        -- Before version 15 to ask takes a file that is written for whoever asks.
+        WHEN current_setting('server_version_num')::integer >= 150000
+        THEN coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)
+        ELSE 0
+    END;
+COMMENT ON FUNCTION mrl.server_start() IS
+    'When the server started, and when its statistics began: that, too, is another time once it '
+    'has recovered from a crash of one of its processes, which is no other start.';
+
+CREATE OR REPLACE FUNCTION mrl.enums_fingerprint(relation oid)
+    RETURNS text
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        WITH RECURSIVE types AS (
+            SELECT a.atttypid AS id
+            FROM pg_attribute AS a
+            WHERE a.attrelid = relation AND a.attnum > 0
+            UNION
+            SELECT o.id
+            FROM types AS t
+            JOIN pg_type AS y ON y.oid = t.id
+            CROSS JOIN LATERAL (VALUES (y.typelem), (y.typbasetype)) AS o (id)
+        )
+        SELECT ' enums ' || md5(string_agg(format('%s %s', e.oid, e.xmin), ',' ORDER BY e.oid))
+        FROM types AS t
+        JOIN pg_enum AS e ON e.enumtypid = t.id
+    );
+END
+$$;
+COMMENT ON FUNCTION mrl.enums_fingerprint(oid) IS
+    'The values of the enums in a table''s columns, arrays and domains of them included, each with '
+    'the transaction that last named it; a part of mrl.log_fingerprint(). NULL without any.';
+
 CREATE OR REPLACE FUNCTION mrl.log_fingerprint(relation oid)
     RETURNS text
     LANGUAGE plpgsql STABLE STRICT
@@ -12,7 +52,7 @@ AS $$
 BEGIN
     RETURN (
         SELECT format(
-            '%s %s %s %s %s%s', c.xmin, c.relfilenode, m.xmin,
+            '%s %s %s %s %s %s %s%s%s%s%s%s', c.xmin, c.relfilenode, m.xmin,
             (
                 SELECT string_agg(format('%s %s', a.attnum, a.xmin), ',' ORDER BY a.attnum)
                 FROM pg_attribute AS a
@@ -24,6 +64,35 @@ BEGIN
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND t.tgname ^@ 'mrl_log_'
             ),
+            (
+                SELECT string_agg(i.indkey::text, ',' ORDER BY i.indkey::text)
+                FROM pg_index AS i
+                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
+                    AND i.indpred IS NULL
+            ),
+            -- The entry in pg_class only says that a table had children once.
+            (
+                SELECT string_agg(
+                    format('%s %s %s', i.inhparent, i.inhrelid, i.xmin), ',' ORDER BY i.inhrelid)
+                FROM pg_inherits AS i
+                WHERE c.relkind <> 'p' AND c.oid IN (i.inhparent, i.inhrelid)
+            ),
+            (
+                SELECT string_agg(s.srsubid::text, ',' ORDER BY s.srsubid)
+                FROM pg_subscription_rel AS s
+                WHERE s.srrelid = c.oid
+            ),
+            CASE
+                WHEN c.relrowsecurity
+                THEN ' policies ' || row_security_active(c.oid) || (
+                    SELECT coalesce(
+                        string_agg(format(' %s %s', p.oid, p.xmin), ',' ORDER BY p.oid), '')
+                    FROM pg_policy AS p
+                    WHERE p.polrelid = c.oid
+                )
+            END,
+            CASE c.relpersistence WHEN 'u' THEN ' unlogged ' || mrl.server_start() END,
+            CASE WHEN EXISTS (SELECT FROM pg_enum) THEN mrl.enums_fingerprint(c.oid) END,
             CASE c.relkind WHEN 'p' THEN ' ' || mrl.partitions_fingerprint(c.oid) END)
         FROM pg_class AS c
         JOIN mrl.collection AS m ON m.relation = c.oid
@@ -33,8 +102,10 @@ END
 $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
-    'its columns, the triggers; each with the transaction that last changed it; and the '
-    'partitions. NULL when the table or the collection is gone.';
+    'its columns, the triggers; each with the transaction that last changed it; which columns are '
+    'unique; who writes without the triggers: tables above and below by INHERITS, subscriptions; the policies, and whether they '
+    'bind this role; since when an unlogged table was not emptied by a crash; the values of its '
+    'enums; and the partitions. NULL when the table or the collection is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json
@@ -50,6 +121,8 @@ BEGIN
             'partition', r.relispartition,
             'children', r.relkind <> 'p'
                 AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = r.oid),
+            'parents', NOT r.relispartition
+                AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = r.oid),
             'foreign', EXISTS (SELECT FROM mrl.partitions(r.oid) AS p WHERE p.kind = 'f'),
             'subscribed', EXISTS (
                 SELECT
@@ -57,6 +130,7 @@ BEGIN
                 JOIN pg_subscription_rel AS s ON s.srrelid = p.part
             ),
             'row_security', r.relrowsecurity,
+            'bound', row_security_active(r.oid),
             'read_only', current_setting('transaction_read_only') = 'on',
             'recovery', pg_is_in_recovery(),
             'gone', t.gone,
@@ -158,7 +232,7 @@ BEGIN
     RETURN json_build_object(
         'snapshot', mrl.seen_now(),
         'recovery', mrl.began_in_recovery(),
-        'started', pg_postmaster_start_time()::text,
+        'started', mrl.server_start(),
         'fingerprint', mrl.log_fingerprint(relation),
         'held', EXISTS (
             SELECT
@@ -189,7 +263,7 @@ CREATE OR REPLACE FUNCTION mrl.news(
     RETURNS json
     LANGUAGE sql STABLE
     RETURN CASE
-        WHEN pg_current_snapshot()::text = seen AND pg_postmaster_start_time()::text = started
+        WHEN pg_current_snapshot()::text = seen AND mrl.server_start() = started
         THEN NULL
         ELSE mrl.changes_since(relation, seen::pg_snapshot, reader, token)
     END;

@@ -35,13 +35,19 @@ BEGIN
     RETURN (
         SELECT string_agg(
             p.part || '=' || left(md5(format(
-                '%s %s %s %s', p.attached, p.leaving, r.relfilenode,
+                '%s %s %s %s%s%s', p.attached, p.leaving, r.relfilenode,
                 (
                     SELECT string_agg(
                         format('%s %s %s', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid)
                     FROM pg_trigger AS t
                     WHERE t.tgrelid = p.part AND t.tgname ^@ 'mrl_log_'
-                ))), 16),
+                ),
+                (
+                    SELECT string_agg(' ' || s.srsubid, '' ORDER BY s.srsubid)
+                    FROM pg_subscription_rel AS s
+                    WHERE s.srrelid = p.part
+                ),
+                CASE r.relpersistence WHEN 'u' THEN ' ' || mrl.server_start() END)), 16),
             ' ' ORDER BY p.part)
         FROM mrl.partitions(relation) AS p
         JOIN pg_class AS r ON r.oid = p.part
@@ -51,7 +57,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.partitions_fingerprint(oid) IS
     'What must stay as it is of the partitions for the log to tell all, each after its oid: since '
-    'when it is one, where its rows lie, the triggers; a part of mrl.log_fingerprint().';
+    'when it is one, where its rows lie, the triggers, subscriptions, since when an unlogged one was '
+    'not emptied by a crash; a part of mrl.log_fingerprint().';
 
 CREATE OR REPLACE FUNCTION mrl.wait_for_partitions(relation oid)
     RETURNS void

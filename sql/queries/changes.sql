@@ -29,7 +29,7 @@ SELECT EXISTS (SELECT FROM mrl.reader WHERE id = %s AND token = %s)
 -- name: log_position
 SELECT
     mrl.seen_now(),
-    pg_catalog.pg_postmaster_start_time()::text,
+    mrl.server_start(),
     mrl.log_fingerprint(%s),
     CASE WHEN mrl.began_in_recovery() THEN '0/0' ELSE '' END
 
@@ -47,6 +47,12 @@ WHERE r.oid = ANY(%s::oid[]) AND r.relkind = 'r'
 SELECT row_.{key}
 FROM {partition} AS row_
 LIMIT %s
+
+-- Of how many partitions policies of their own choose which rows this role reads by their names.
+-- name: partitions_bound
+SELECT count(*)
+FROM unnest(%s::oid[]) AS p (part)
+WHERE pg_catalog.row_security_active(p.part)
 
 -- name: log_changes_since
 SELECT mrl.changes_since(%s, %s::pg_catalog.pg_snapshot, %s, %s)
@@ -77,7 +83,7 @@ LEFT JOIN LATERAL (
 -- name: log_replayed
 SELECT
     coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '0/0'),
-    pg_catalog.pg_postmaster_start_time()::text,
+    mrl.server_start(),
     pg_catalog.pg_is_in_recovery()
 
 -- name: log_standby_news

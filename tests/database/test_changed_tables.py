@@ -178,6 +178,47 @@ def test_a_key_or_a_vector_column_with_another_name_is_named_with_the_way_out(
     assert docs.get([1]).ids.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("column", "where"),
+    [("mood", {"m": "a"}), ("mood[]", {"m": "{a}"}), ("moods", {"m": "{a}"})],
+)
+def test_a_filter_that_is_remembered_follows_the_names_of_an_enums_values(
+    db, execute, column, where
+):
+    db.create_collection("docs", dims=DIMS).add([1, 2], vectors(2))
+    execute("CREATE TYPE mood AS ENUM ('a', 'b'); CREATE DOMAIN moods AS mood[]")
+    execute(f"ALTER TABLE docs ADD m {column}")
+    for key, value in (1, "a"), (2, "b"):
+        execute(f"UPDATE docs SET m = '{where['m'].replace('a', value)}' WHERE id = {key}")
+    docs, query = db.open("docs"), vectors(1)[0]
+    docs.load(cache=False)
+    assert docs.search(query, where=where, engine="native").ids.tolist() == [1]
+
+    execute("ALTER TYPE mood RENAME VALUE 'a' TO 'c'; ALTER TYPE mood RENAME VALUE 'b' TO 'a'")
+
+    assert docs.search(query, where=where, engine="native").ids.tolist() == [2]
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_a_key_that_is_unique_no_more_stands_twice_and_is_named(db, execute, rows):
+    docs = db.create_collection("docs", dims=DIMS)
+    docs.add(range(500), vectors(500))
+    docs.load(cache=False)
+    execute("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
+    if rows == 1:
+        docs.search(vectors(1)[0], engine="native")
+
+    execute(f"INSERT INTO docs (id, embedding) SELECT id, embedding FROM docs WHERE id < {rows}")
+
+    for _ in range(2):
+        with pytest.raises(mrl_db.DuplicateKeyError, match=f"{rows} keys of table.*lists them"):
+            docs.search(vectors(1)[0], engine="native")
+    with pytest.raises(mrl_db.DuplicateKeyError):
+        db.open("docs").load(cache=False)
+    execute("DELETE FROM docs WHERE ctid NOT IN (SELECT min(ctid) FROM docs GROUP BY id)")
+    assert len(docs.search(vectors(1)[0], k=1000, engine="native").ids) == 500
+
+
 def test_in_a_transaction_of_the_callers_the_next_call_goes_by_the_new_types(db, dsn, execute):
     docs = db.create_collection("docs", dims=DIMS, columns={"year": "integer"})
     execute("ALTER TABLE docs ALTER year TYPE real")

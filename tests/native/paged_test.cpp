@@ -98,7 +98,8 @@ Answer oracle(const Memory& memory, const MrlReader& reader, const mrl::Rows& ro
     std::vector<mrl::Candidate> best;
     std::size_t wider = 1;
     const auto resolution = [&](float score) {
-        return mrl::crowd::line_resolution(lengths, score, wider, rows.dims(), memory.lines);
+        return mrl::crowd::line_resolution(lengths, score, {wider, keep, k}, rows.dims(),
+                                           memory.lines);
     };
     Next next = Next::wider;
     for (; next == Next::wider; keep *= 4, wider *= 4) {

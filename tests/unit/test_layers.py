@@ -40,7 +40,7 @@ engines engines.plan_space
 engines.engine engines.sql_plans
 engines.sql engines.exact
 engines.words
-engines.native engines.native.remembered engines.native.projection engines.native.memory
+engines.native engines.native.remembered engines.native.projection engines.native.memory engines.native.unique_keys
 engines.native.background engines.native.lease engines.native.journal engines.native.plans engines.native.cache
 engines.native.rescoring
 engines.native.default_effort

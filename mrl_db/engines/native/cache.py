@@ -6,6 +6,8 @@ file begins where that reader stands, and applies what came since. A file whose 
 no use, and is made again; so is one that is damaged, or of another version. Any of them may be
 deleted at any time.
 
+Whoever reads the table may open its files: a role whose rows policies choose makes and opens none.
+
 A file of a standby's has no reader. Whoever opens it, or any file on a standby, begins there as one
 who was away: the first question finds out whether the log can tell what came since; else rows are
 compared.

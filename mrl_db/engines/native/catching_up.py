@@ -14,6 +14,7 @@ from psycopg import errors as pg
 from mrl_db import _kernels
 from mrl_db.engines.native.cache import Cached
 from mrl_db.engines.native.journal import Journal
+from mrl_db.engines.native.unique_keys import duplicates
 from mrl_db.model.errors import PrivilegeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode, encode
@@ -111,6 +112,8 @@ def _put(
 ) -> None:
     """Makes an index as rows are; those that are not among them are gone."""
     present = [key for key, _, _ in few]
+    if not info.partitioned and len(set(present)) < len(present):
+        raise duplicates(len(present) - len(set(present)), info)
     if few:
         index.upsert(encode(present, info.key_type), np.stack([vector for _, vector, _ in few]))
     gone = list(set(keys).difference(present))
@@ -134,6 +137,14 @@ def write(
             gone = [key for key in piece if key not in present]
             if gone:
                 index.erase(encode(gone, info.key_type))
+
+
+def after_restart(
+    log: ChangeLog, connection: Connection, reader: Reader, touched: set[Any]
+) -> News:
+    """Returns news since the last acknowledgement, with the keys that were applied since then."""
+    news = log.since_acknowledged(connection, reader)
+    return News(news.position, None if news.keys is None else list(touched.union(news.keys)))
 
 
 def with_new_partitions(
@@ -185,6 +196,9 @@ def with_new_partitions(
                 keys.update(row[0] for row in some)
                 if len(keys) > most:
                     return unknown
+            # Asked once the rows were read, and so locked against a change of it.
+            if connection.execute(statements.query("partitions_bound"), (came,)).fetchone() != (0,):
+                return unknown
     except PrivilegeError:  # its rows may be read through the whole table only
         return unknown
     return News(now.position, list(keys.union(now.keys)))

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import sql
 
 from mrl_db import _kernels
+from mrl_db.engines.native.unique_keys import check_unique
 from mrl_db.model.errors import FreshnessError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.key import decode
@@ -35,17 +36,22 @@ def compare(
         info: The collection.
 
     Raises:
-        FreshnessError: The table is gone.
+        FreshnessError: The table is gone, or the log does not see every write.
+        DuplicateKeyError: A key stands on several rows.
     """
     met = _kernels.Comparison()
     differing: list[Any] = []
+    blocks: list[Any] = []
     with snapshot(info.relation) as connection:
         position = log.position(connection)
         if position is None:
             raise FreshnessError(f'collection "{info.name}" was dropped while it was compared')
         request = Request(info, AllOf(()), ())
         for encoded, vectors in copy_rows(connection, request, block_rows(info.dims)):
+            if not info.key_indexed:
+                blocks.append(encoded)
             if len(vectors):
                 differ = index.compare(encoded, vectors, met).tolist()
                 differing += decode([encoded[i] for i in differ], info.key_type)
-    return position, differing, met
+    check_unique(blocks, info)
+    return log.confirmed(info, position), differing, met

@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,7 +98,7 @@ class LiveIndex:
 
     def _begin(self) -> None:
         """Takes the index out of its file, or makes both."""
-        if self._log is None or self._file is None:
+        if self._log is None or self._file is None or self._log.is_bound:
             self._load()
             return
         with self._file.locked():
@@ -152,6 +153,9 @@ class LiveIndex:
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
         self._rebuilder.join()
+        with self._lock:
+            if self._log is not None:
+                self._log.check_anew(self.info, self._link.connection())
         taken = self.rebuild(threading.Event())
         with self.lock:
             if not taken:
@@ -230,9 +234,10 @@ class LiveIndex:
         return registered(log, self._following.loading_lease, before, lambda: self._reader)
 
     def _save(self) -> None:
-        """Writes the file; the reader has just acknowledged what is here."""
+        """Writes the file, for all roles; the reader has just acknowledged what is here."""
         if (
             self._log is not None
+            and not self._log.is_bound
             and self._file is not None
             and self._unsaved
             and (self._position.standby or self._reader.seen == self._position.snapshot)
@@ -277,7 +282,8 @@ class LiveIndex:
             self._change_over(log, connection)
             return
         if news.position.started != self._position.started and not news.position.standby:
-            news = self._after_restart(log, connection)
+            self.journal.note_all()  # what a filter was told may be gone
+            news = catching_up.after_restart(log, connection, self._reader, self._touched)
         if news.position.fingerprint != self._position.fingerprint:
             stands = Cached(self.index, self._reader, self._position, self._rows_then)
             most = self._following.few + self.index.rows // 10
@@ -317,8 +323,7 @@ class LiveIndex:
                     self._rows_then = 0  # so that it is begun again
                     return False
                 self._take(newer)
-                self._touched.update(written)
-                self._unsaved = index.rows
+                self._touched, self._unsaved = written, index.rows
                 self._link_waiting()
         self.rebuilt()
         return True
@@ -335,12 +340,6 @@ class LiveIndex:
         if 5 * self._unsaved > self.index.rows + self._following.few:
             self._save()
         return True
-
-    def _after_restart(self, log: ChangeLog, connection: Connection) -> News:
-        news = log.since_acknowledged(connection, self._reader)
-        self.journal.note_all()  # what a filter was told may be gone
-        keys = None if news.keys is None else list(self._touched.union(news.keys))
-        return News(news.position, keys)
 
     def _follow_as_child(self, log: ChangeLog) -> None:
         """A forked child follows for itself, from where its parent had acknowledged."""
@@ -377,9 +376,10 @@ class LiveIndex:
 
     def _compare(self, log: ChangeLog) -> None:
         """Makes the index equal to the table, row by row, and follows from there."""
+        # What fails is due again, here or out of the file, though the cause may be gone by then.
+        self._position, self._unsaved = replace(self._position, fingerprint=""), self._unsaved + 1
         info = catalog.describe_of_form(self._session, self.info)
-        relation = log.relation
-        log.relation = log.check_anew(info, self._link.connection())
+        relation, log.relation = log.relation, log.check_anew(info, self._link.connection())
         self.info = info
         follows = log.relation == relation and log.holds(self._reader)
         with nullcontext(self._reader) if follows else self._new_reader(log) as reader:

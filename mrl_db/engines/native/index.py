@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +14,10 @@ from mrl_db.door import checked_choice, checked_count
 from mrl_db.engines.native.default_effort import measure_effort
 from mrl_db.engines.native.memory import check_memory, footprint, has_flat_codes
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
+from mrl_db.engines.native.unique_keys import check_unique
 from mrl_db.faces.progress import Progress, reporting
 from mrl_db.lifetime import Ended
-from mrl_db.model.errors import DuplicateKeyError, PlanError, ValueRangeError
+from mrl_db.model.errors import PlanError, ValueRangeError
 from mrl_db.model.filters import AllOf
 from mrl_db.model.plan import Plan, flat_plan, graph_plan
 from mrl_db.model.precision import Precision
@@ -123,6 +123,7 @@ def read(
 
     Raises:
         MemoryLimitError: Before a row is read.
+        FreshnessError: The log does not see every write.
         Ended: `ended` was set.
     """
     request = Request(info, AllOf(()), ())
@@ -152,7 +153,9 @@ def read(
                 done += len(vectors)
                 if report is not None:
                     report(done, count)
-    _check_unique(blocks, info)
+    if log is not None and position is not None:
+        position = log.confirmed(info, position)
+    check_unique(blocks, info)
     _add_codes(index, plan, threads)
     if plan.route == "graph":
         with reporting(progress, "graph, %") as report:
@@ -166,25 +169,6 @@ def read(
         if loading.measured:
             index.effort = measure_effort(index, info, threads, session)
     return index, position
-
-
-def _check_unique(blocks: list[Any], info: CollectionInfo) -> None:
-    """Raises DuplicateKeyError where a key came twice, which no index of the table forbade."""
-    if not blocks:
-        return
-    if isinstance(blocks[0], np.ndarray):
-        keys = np.concatenate(blocks)
-        words = keys.view(f"u{min(8, keys.shape[1])}")
-        words = words[np.lexsort(words.T)]
-        again = int((words[1:] == words[:-1]).all(axis=1).sum())
-    else:
-        again = sum(map(len, blocks)) - len(set(chain.from_iterable(blocks)))
-    if again:
-        raise DuplicateKeyError(
-            f'{again} keys of table "{info.schema}.{info.table}" stand on several rows, '
-            f'though it was attached as one whose keys are unique: SELECT "{info.key}" … GROUP BY '
-            "1 HAVING count(*) > 1 lists them"
-        )
 
 
 def _give_up_once(ended: threading.Event | None) -> None:
