@@ -153,7 +153,7 @@ class LiveIndex:
     def load_afresh(self) -> None:
         """Reads all rows again, whatever is here or in the file; searches go on meanwhile."""
         self._rebuilder.join()
-        with self._lock:
+        with self.lock:
             if self._log is not None:
                 self._log.check_anew(self.info, self._link.connection())
         taken = self.rebuild(threading.Event())
