@@ -122,14 +122,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/changes'
-        AND checksum = '703f6a1193b84bc27f1b1108dcf745826eb32fade250296ad3d295d75e2b8b8b'
+        AND checksum = 'f9cbec73152218636ad438b5d20d044c82dd46ec5fa7d36c95523b028f1b2add'
 ) AS missing \gset
 \if :missing
 \ir functions/changes.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/changes',
-    '703f6a1193b84bc27f1b1108dcf745826eb32fade250296ad3d295d75e2b8b8b',
+    'f9cbec73152218636ad438b5d20d044c82dd46ec5fa7d36c95523b028f1b2add',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -186,14 +186,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/partitions'
-        AND checksum = 'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8'
+        AND checksum = '5a53f6f353335932cf56f58f1c32b1fbf59a17df5feed2b7ee000867a6ff7f9f'
 ) AS missing \gset
 \if :missing
 \ir functions/partitions.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/partitions',
-    'ef02e3a984997b54bc3de053206764fe971e2888518bb62e78f5b3f51e4672b8',
+    '5a53f6f353335932cf56f58f1c32b1fbf59a17df5feed2b7ee000867a6ff7f9f',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

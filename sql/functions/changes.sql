@@ -103,9 +103,10 @@ $$;
 COMMENT ON FUNCTION mrl.log_fingerprint(oid) IS
     'What must stay as it is for the log to tell all: the table and its rights, the catalogue row, '
     'its columns, the triggers; each with the transaction that last changed it; which columns are '
-    'unique; who writes without the triggers: tables above and below by INHERITS, subscriptions; the policies, and whether they '
-    'bind this role; since when an unlogged table was not emptied by a crash; the values of its '
-    'enums; and the partitions. NULL when the table or the collection is gone.';
+    'unique; who writes without the triggers: tables above and below by INHERITS, subscriptions; '
+    'the policies, and whether they bind this role; since when an unlogged table was not emptied by '
+    'a crash; the values of its enums; and the partitions. NULL when the table or the collection '
+    'is gone.';
 
 CREATE OR REPLACE FUNCTION mrl.check_log(collection text)
     RETURNS json

@@ -57,8 +57,8 @@ END
 $$;
 COMMENT ON FUNCTION mrl.partitions_fingerprint(oid) IS
     'What must stay as it is of the partitions for the log to tell all, each after its oid: since '
-    'when it is one, where its rows lie, the triggers, subscriptions, since when an unlogged one was '
-    'not emptied by a crash; a part of mrl.log_fingerprint().';
+    'when it is one, where its rows lie, the triggers, subscriptions, since when an unlogged one '
+    'was not emptied by a crash; a part of mrl.log_fingerprint().';
 
 CREATE OR REPLACE FUNCTION mrl.wait_for_partitions(relation oid)
     RETURNS void
