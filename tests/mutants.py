@@ -247,6 +247,7 @@ def survives(mutant: Mutant, source: Path, build: Path) -> bool:
             try:
                 done = subprocess.run(
                     [str(build / test), *ARGUMENTS.get(test, [])],
+                    cwd=build,
                     capture_output=True,
                     timeout=SECONDS,
                     check=False,
