@@ -101,6 +101,60 @@ mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision
                        {mrl::Space::prefix, kDims, mrl::Precision::float32, n}}};
 }
 
+// A writer that waits when a search begins has its turn within the search, and the answer is of the
+// moment after it: without the rows that went, and with those that came, behind the others or in a
+// dead one's place. No clock decides: a search passes a writer that sleeps, until it gives way.
+void check_gives_way_within(const mrl::Plan& plan, std::size_t queries, bool torn = false) {
+    constexpr std::size_t kRows = 3000, kGone = 10, kReplaced = 2900;
+    const auto near = [](float step) {
+        auto vector = vector_of(-1);
+        vector[0] += step;
+        return vector;
+    };
+    auto vectors = vectors_of(first_keys(kRows));
+    std::copy_n(near(0.1f).begin(), kDims, vectors.begin() + kGone * kDims);
+    std::copy_n(near(0.2f).begin(), kDims, vectors.begin() + kReplaced * kDims);
+    mrl::Store store(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    load(store, first_keys(kRows), vectors, torn);
+    if (torn) tear(store);
+    const auto batch = vectors_of(std::vector<std::int64_t>(queries, -1));
+
+    mrl::FairLock lock(std::uint64_t{1} << 62);
+    mrl::ScratchPool scratches;
+    bool written = false;
+    std::atomic<bool> ended{false};
+    lock.lock_shared();
+    std::thread writer([&] {
+        const std::unique_lock hold(lock);
+        put(store, 5001, near(0.01f).data());
+        store.remove(kGone);
+        store.remove(kReplaced);
+        put(store, 5002, near(0.02f).data());
+        written = true;
+    });
+    wait_until([&] { return lock.asleep() == 1; });
+    std::thread searcher([&] {
+        mrl::StageCounts counts{};
+        mrl::search(store, batch.data(), queries, {.plan = plan}, lock, scratches, counts,
+                    [&](std::size_t, const mrl::RowHit* hits, std::size_t n) {
+                        CHECK(written);
+                        CHECK(n == plan.stages.back().keep);
+                        const auto key = [&](std::size_t i) {
+                            return store.keys.integer(hits[i].row);
+                        };
+                        CHECK(key(0) == 5001 && key(1) == 5002);
+                        for (std::size_t i = 2; i < n; ++i)
+                            CHECK(key(i) != kGone && key(i) < static_cast<std::int64_t>(kRows));
+                        for (std::size_t i = 1; i < n; ++i) CHECK(key(i - 1) != key(i));
+                    });
+        ended = true;
+    });
+    wait_until([&] { return ended || lock.waiting() == 2; });
+    lock.unlock_shared();
+    writer.join();
+    searcher.join();
+}
+
 // Readers do not wait for a writer that has no core; it has its turn all the same.
 void check_passing() {
     mrl::FairLock lock(std::uint64_t{1} << 62);  // nanoseconds
@@ -316,7 +370,16 @@ void check_moments(double seconds, bool graph) {
 
 int main(int argc, char** argv) {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 1.0;
+    constexpr auto prefix = mrl::Space::prefix, projection = mrl::Space::projection;
     check_turns();
+    for (const std::size_t queries : {1, 20}) {  // the second by tiles, where that can be
+        check_gives_way_within({mrl::Route::flat, 0, {{prefix, kDims, float32, 10}}}, queries);
+        check_gives_way_within(flat_plan(prefix, 16, int8, 10), queries);
+        check_gives_way_within(flat_plan(prefix, kDims, bit, 10), queries);
+        check_gives_way_within(flat_plan(projection, kDims, int4, 10), queries);
+        check_gives_way_within(flat_plan(projection, kDims, int8, 10), queries);
+        check_gives_way_within(graph_plan(50, 10), queries, true);
+    }
     check_batch_gives_way(graph_plan(200, 10), 3000);
     check_batch_gives_way(flat_plan(mrl::Space::projection, kDims, mrl::Precision::int8, 10), 3000);
     check_writes_beside_linking();

@@ -3,10 +3,13 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <vector>
 
+#include "graph/build.hpp"
 #include "index/index.hpp"
+#include "search/entries.hpp"
 
 namespace small {
 
@@ -93,6 +96,34 @@ inline void load(mrl::Index& index, const std::vector<std::int64_t>& keys, bool 
     load(index, span(keys), vectors_of(keys), graph);
 }
 
+// The same without locks, for tests of what an index does under them.
+inline void load(mrl::Store& store, const std::vector<std::int64_t>& keys,
+                 const std::vector<float>& vectors, bool graph) {
+    store.append(span(keys), vectors.data(), kDims, 1);
+    const std::vector<float> mean(kDims, 0.0f);
+    store.projection.emplace(store.metric(), kDims, projection().data(), mean.data());
+    store.add_flat_codes(mrl::Space::prefix, 16, mrl::Precision::int8, nullptr, 1);
+    store.add_flat_codes(mrl::Space::prefix, kDims, mrl::Precision::bit, mean.data(), 1);
+    store.add_flat_codes(mrl::Space::projection, kDims, mrl::Precision::int8, nullptr, 1);
+    store.add_flat_codes(mrl::Space::projection, kDims, mrl::Precision::bit, nullptr, 1);
+    if (!graph) return store.add_line_codes(1);
+    mrl::build_graph(store, {}, {});
+}
+
+// Leaves a walk one slot, which leads nowhere.
+inline void tear(mrl::Store& store) {
+    for (std::size_t slot = 0; slot < store.links.slots(); ++slot)
+        store.links.set(slot, nullptr, 0);
+    store.entries = mrl::group_entries(store.lines, {0});
+}
+
+inline void put(mrl::Store& store, std::int64_t key, const float* vector) {
+    char bytes[sizeof key];
+    std::memcpy(bytes, &key, sizeof key);
+    store.prepare(1, mrl::Growth::moves);
+    store.put({bytes, sizeof bytes}, vector);
+}
+
 inline mrl::Plan graph_plan(std::size_t effort, std::size_t k) {
     return {mrl::Route::graph,
             effort,
@@ -118,6 +149,22 @@ inline std::vector<Answer> search(const mrl::Index& index, const std::vector<flo
                          answers[query].distances.push_back(hits[i].distance);
                      }
                  });
+    return answers;
+}
+
+inline std::vector<Answer> search(const mrl::Store& store, const std::vector<float>& queries,
+                                  const mrl::Plan& plan) {
+    std::vector<Answer> answers(queries.size() / kDims);
+    mrl::StageCounts counts{};
+    mrl::FairLock lock;
+    mrl::ScratchPool scratches;
+    mrl::search(store, queries.data(), answers.size(), {.plan = plan}, lock, scratches, counts,
+                [&](std::size_t query, const mrl::RowHit* hits, std::size_t count) {
+                    for (std::size_t i = 0; i < count; ++i) {
+                        answers[query].keys.push_back(store.keys.integer(hits[i].row));
+                        answers[query].distances.push_back(hits[i].distance);
+                    }
+                });
     return answers;
 }
 
