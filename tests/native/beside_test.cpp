@@ -105,7 +105,7 @@ mrl::Plan flat_plan(mrl::Space space, std::size_t dims, mrl::Precision precision
 // moment after it: without the rows that went, and with those that came, behind the others or in a
 // dead one's place. No clock decides: a search passes a writer that sleeps, until it gives way.
 void check_gives_way_within(const mrl::Plan& plan, std::size_t queries, bool torn = false) {
-    constexpr std::size_t kRows = 3000, kGone = 10, kReplaced = 2900;
+    constexpr std::size_t kRows = 1500, kGone = 10, kReplaced = 1400;
     const auto near = [](float step) {
         auto vector = vector_of(-1);
         vector[0] += step;
@@ -115,8 +115,8 @@ void check_gives_way_within(const mrl::Plan& plan, std::size_t queries, bool tor
     std::copy_n(near(0.1f).begin(), kDims, vectors.begin() + kGone * kDims);
     std::copy_n(near(0.2f).begin(), kDims, vectors.begin() + kReplaced * kDims);
     mrl::Store store(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
-    load(store, first_keys(kRows), vectors, torn);
-    if (torn) tear(store);
+    load(store, first_keys(kRows), vectors, false);
+    if (torn) make_torn_graph(store);
     const auto batch = vectors_of(std::vector<std::int64_t>(queries, -1));
 
     mrl::FairLock lock(std::uint64_t{1} << 62);

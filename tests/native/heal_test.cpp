@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "search/entries.hpp"
 #include "small_index.hpp"
 
 namespace {
@@ -34,6 +35,24 @@ void check_entries(const mrl::Store& store, const mrl::Dying& dying) {
     for (const std::uint32_t entry : entries) CHECK(!dying.has(entry));
 }
 
+// Links at random: healing asks no more of a graph, and takes a moment where a build takes seconds.
+void make_graph(mrl::Store& store, std::mt19937& random) {
+    constexpr std::size_t kLinks = 6;
+    const auto slots = static_cast<std::uint32_t>(store.rows.size());
+    store.has_graph = true;
+    store.links.resize(slots);
+    std::vector<std::uint32_t> entries;
+    for (std::uint32_t slot = 0; slot < slots; ++slot) {
+        Slots links;
+        while (links.size() < kLinks) links.insert(static_cast<std::uint32_t>(random() % slots));
+        links.erase(slot);
+        const std::vector<std::uint32_t> list(links.begin(), links.end());
+        store.links.set(slot, list.data(), list.size());
+        if (slot % 16 == 0) entries.push_back(slot);
+    }
+    store.entries = mrl::group_entries(store.lines, entries);
+}
+
 // region: rows that all go, so that some entries have nothing but dead ones around them.
 void check(mrl::Metric metric, std::size_t n, std::size_t one_in, bool region) {
     std::mt19937 random(static_cast<unsigned>(one_in));
@@ -41,7 +60,8 @@ void check(mrl::Metric metric, std::size_t n, std::size_t one_in, bool region) {
     for (std::size_t i = 0; i < n; ++i) keys[i] = static_cast<std::int64_t>(i);
     const auto vectors = vectors_of(keys);
     mrl::Store store(metric, kDims, mrl::KeyType::int64, true);
-    load(store, keys, vectors, true);
+    load(store, keys, vectors, false);
+    make_graph(store, random);
     for (std::size_t i = 0; i < n / 10; ++i)  // these wait
         put(store, static_cast<std::int64_t>(n + i),
             vector_of(-1 - static_cast<std::int64_t>(i)).data());

@@ -173,8 +173,8 @@ void check_torn_links() {
     std::vector<std::int64_t> keys(1000);
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
     mrl::Store store(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
-    load(store, keys, vectors_of(keys), true);
-    tear(store);
+    load(store, keys, vectors_of(keys), false);
+    make_torn_graph(store);
     const auto query = vector_of(-1);
 
     const Answer answer = search(store, query, graph_plan(50, 10))[0];

@@ -110,10 +110,10 @@ inline void load(mrl::Store& store, const std::vector<std::int64_t>& keys,
     mrl::build_graph(store, {}, {});
 }
 
-// Leaves a walk one slot, which leads nowhere.
-inline void tear(mrl::Store& store) {
-    for (std::size_t slot = 0; slot < store.links.slots(); ++slot)
-        store.links.set(slot, nullptr, 0);
+// Gives a store with line codes a graph in which walks find one slot, which leads nowhere.
+inline void make_torn_graph(mrl::Store& store) {
+    store.has_graph = true;
+    store.links.resize(store.rows.size());
     store.entries = mrl::group_entries(store.lines, {0});
 }
 
