@@ -112,13 +112,19 @@ def _put(
 ) -> None:
     """Makes an index as rows are; those that are not among them are gone."""
     present = [key for key, _, _ in few]
-    if not info.partitioned and len(set(present)) < len(present):
-        raise duplicates(len(present) - len(set(present)), info)
+    _check_once(present, info)
     if few:
         index.upsert(encode(present, info.key_type), np.stack([vector for _, vector, _ in few]))
     gone = list(set(keys).difference(present))
     if gone:
         index.erase(encode(gone, info.key_type))
+
+
+def _check_once(present: list[Any], info: CollectionInfo) -> None:
+    """Raises DuplicateKeyError where keys stand on several rows, as partitions may have them."""
+    again = len(present) - len(set(present))
+    if again and not info.partitioned:
+        raise duplicates(again, info)
 
 
 def write(
@@ -129,12 +135,13 @@ def write(
     with one_state(partial(plain_transaction, connection), info.relation):
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             piece = keys[begin : begin + _KEYS_AT_ONCE]
-            present: set[Any] = set()
+            present: list[Any] = []
             for encoded, vectors in copy_rows(connection, request, block_rows(info.dims), piece):
                 if len(vectors):
                     index.upsert(encoded, vectors)
-                    present.update(decode(encoded, info.key_type))
-            gone = [key for key in piece if key not in present]
+                    present += decode(encoded, info.key_type)
+            _check_once(present, info)
+            gone = list(set(piece).difference(present))
             if gone:
                 index.erase(encode(gone, info.key_type))
 
