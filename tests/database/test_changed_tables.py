@@ -199,13 +199,14 @@ def test_a_filter_that_is_remembered_follows_the_names_of_an_enums_values(
     assert docs.search(query, where=where, engine="native").ids.tolist() == [2]
 
 
+@pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("rows", [1, 200])
-def test_a_key_that_is_unique_no_more_stands_twice_and_is_named(db, execute, rows):
+def test_a_key_that_is_unique_no_more_stands_twice_and_is_named(db, execute, rows, seen):
     docs = db.create_collection("docs", dims=DIMS)
     docs.add(range(500), vectors(500))
     docs.load(cache=False)
     execute("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
-    if rows == 1:
+    if seen:
         docs.search(vectors(1)[0], engine="native")
 
     execute(f"INSERT INTO docs (id, embedding) SELECT id, embedding FROM docs WHERE id < {rows}")
