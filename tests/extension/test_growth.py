@@ -43,6 +43,12 @@ def test_the_insert_that_makes_them_many_fits_a_projection(connection, metric):
     assert sorted(nearest(connection, queries[0], 5000, OPERATORS[metric])) == list(range(2500))
 
 
+def fitted(session):
+    """The graph's generation, and the rows that its projection was fitted to."""
+    statement = "SELECT generation, fitted FROM mrl_index_info('docs_mrl')"
+    return session.execute(statement).fetchone()
+
+
 def test_vacuum_fits_another_when_there_are_many_more(connection):
     rows = clustered(3200, DIMS)
     other = clustered(1100, DIMS, seed=9)  # what came first is not like the rest
@@ -51,14 +57,16 @@ def test_vacuum_fits_another_when_there_are_many_more(connection):
     fill(connection, rows)
     connection.execute("SET mrl.effort = 16")
     queries = rows[::16] + np.float32(0.05)
-    before = recall(connection, queries)
+    before, fitted_before = recall(connection, queries), fitted(connection)
 
     connection.execute("VACUUM docs")
 
-    after = recall(connection, queries)
+    after, fitted_after = recall(connection, queries), fitted(connection)
     connection.execute("REINDEX INDEX docs_mrl")
+    assert fitted_before[1] < 4300 == fitted_after[1]
+    assert fitted_after[0] > fitted_before[0]
     assert before >= 0.95
-    assert after >= max(before, recall(connection, queries) - 0.01)
+    assert after >= max(before, recall(connection, queries)) - 0.01
 
 
 def test_a_cursor_goes_on_in_another_generation(connection, new_database):
