@@ -37,8 +37,8 @@ inline float query_unit(const LineLengths& query, const LineCodes& lines) {
 // The step of a line's code, a quarter of the row's rms, as even noise of a share of its length.
 constexpr float kCodeError = 0.072f;
 
-// Of a factor and an addend in float16, for a row near the query, as a share of its square: 2^-11 of
-// all of a product and of half a square, at most; with what the query's own code adds.
+// Of a factor and an addend in float16, for a row near the query, as a share of its square: 2^-11
+// of all of a product and of half a square, at most; with what the query's own code adds.
 constexpr float kRounding = 1e-3f;
 
 // What of a query may meet a code's error. A code's factor is right along the row, so that only
