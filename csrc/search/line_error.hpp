@@ -37,10 +37,6 @@ inline float query_unit(const LineLengths& query, const LineCodes& lines) {
 // The step of a line's code, a quarter of the row's rms, as even noise of a share of its length.
 constexpr float kCodeError = 0.072f;
 
-// Of a factor and an addend in float16, for a row near the query, as a share of its square: 2^-11
-// of all of a product and of half a square, at most; with what the query's own code adds.
-constexpr float kRounding = 1e-3f;
-
 // What of a query may meet a code's error. A code's factor is right along the row, so that only
 // what lies across it does (RaBitQ, arXiv:2405.12497, theorem 3.2): under l2 no more than the
 // distance, which a row's score tells.
@@ -52,20 +48,15 @@ inline float length_across(const LineLengths& query, float score, const LineCode
 
 // What a line's score near this one is off by, about. Beside the code's error there is what the
 // projection cuts off of the query and of the rows: two vectors of some length in random directions
-// of the other dims; and under l2, where a near row has little of the code's error, what a line's
-// numbers are rounded by.
+// of the other dims.
 inline float line_error(const LineLengths& query, float score, std::size_t dims,
                         const LineCodes& lines) {
     const float of_code = kCodeError * length_across(query, score, lines) * lines.spread().typical /
                           (lines.unit() * std::sqrt(static_cast<float>(kLineCoordinates)));
-    const float rounded = lines.metric() == Metric::l2
-                              ? kRounding * query.square / (lines.unit() * lines.unit())
-                              : 0.0f;
-    const float squared = of_code * of_code + rounded * rounded;
-    if (dims <= kLineCoordinates) return std::sqrt(squared);
+    if (dims <= kLineCoordinates) return of_code;
     const float of_tail = query.tail * lines.spread().tail /
                           (lines.unit() * std::sqrt(static_cast<float>(dims - kLineCoordinates)));
-    return std::sqrt(squared + of_tail * of_tail);
+    return std::sqrt(of_code * of_code + of_tail * of_tail);
 }
 
 }  // namespace mrl

@@ -77,20 +77,3 @@ def test_a_longer_walk_finds_no_less(server, asked):
     recalls = list(found.values())
     assert all(later >= earlier - 0.01 for earlier, later in pairwise(recalls)), found
     assert recalls[0] >= 0.97, found
-
-
-@pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_a_walk_within_few_tight_crowds_widens(server, metric):
-    rng = np.random.default_rng(5)
-    centres = rng.standard_normal((4, 1, 384))
-    near = centres + 0.02 * rng.standard_normal((4, 510, 384))
-    docs = server.create_collection("tight", dims=384, metric=metric)
-    docs.add(np.arange(2_000), near[:, :500].reshape(-1, 384))
-    docs.load(cache=False, effort=80)
-    queries = near[:, 500:].reshape(-1, 384)
-
-    true = docs.search(queries, exact=True).ids
-    ids = docs.search(queries, engine="native").ids
-    server.drop("tight")
-
-    assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(ids, true, strict=True)]) >= 0.93
