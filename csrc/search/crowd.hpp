@@ -25,12 +25,12 @@ constexpr std::size_t kMostScanned = 1 << 20;
 // off.
 constexpr float kRowResolution = 4.0f;
 // In what a line's score is off by: how far the k-th best shall be ahead of the worst row that a
-// walk keeps. Of 1,000 queries over 20,000 real rows eight have less and are walked for again; then
+// walk keeps. Of 1,000 queries over 20,000 real rows four have less and are walked for again; then
 // it shall be so much more that hardly an answer is left out, and most of all before the widest
 // walk is believed. A walk that keeps more beside the answers is held to more of it from the first
 // on, by so much a row beyond ten: friendly rows have it, and among others a longer walk would find
 // less than a short one, which is made again.
-constexpr float kSuspicious = 2.0f, kResolved = 3.5f, kSure = 7.0f;
+constexpr float kSuspicious = 1.75f, kResolved = 3.5f, kSure = 7.0f;
 constexpr float kSuspiciousEach = 0.1f;
 constexpr std::size_t kUnsuspected = 10;
 // Of the length that one row in a thousand exceeds, over the rms.

@@ -76,4 +76,4 @@ def test_a_longer_walk_finds_no_less(server, asked):
 
     recalls = list(found.values())
     assert all(later >= earlier - 0.01 for earlier, later in pairwise(recalls)), found
-    assert recalls[0] >= 0.97, found
+    assert recalls[0] >= 0.95, found
