@@ -8,6 +8,8 @@ import sys
 import pytest
 
 BUILD = """
+import ctypes
+
 import numpy as np
 from mrl_db import _kernels
 from mrl_db.engines.native.projection import SAMPLE_ROWS, fit_projection
@@ -23,6 +25,7 @@ sample = random.standard_normal((SAMPLE_ROWS, DIMS)).astype(np.float32)
 projection = fit_projection(sample)
 vectors = random.standard_normal((ROWS, DIMS), dtype=np.float32)
 keys = np.arange(ROWS, dtype=np.int64).view(np.uint8).reshape(ROWS, 8)
+getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what was freed is not taken again
 before = had("VmRSS")
 index = _kernels.Index(_kernels.Metric.cosine, DIMS, _kernels.KeyType.int64, True)
 index.reserve(ROWS)
