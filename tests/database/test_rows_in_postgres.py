@@ -2,28 +2,18 @@
 
 import uuid
 
+import clusters
 import numpy as np
 import pytest
+from clusters import DIMS, recall
 
 from mrl_db import graph_plan
 from mrl_db.engines.native import rescoring
 
-DIMS, CLUSTERS = 64, 40
-
 
 @pytest.fixture
 def clustered(rng):
-    """(queries, rows): in clusters so tight that int8 codes hardly tell their rows apart."""
-    centres = 3 * rng.standard_normal((CLUSTERS, DIMS))
-    made = centres[rng.integers(0, CLUSTERS, 2_600)] + 0.3 * rng.standard_normal((2_600, DIMS))
-    made = made.astype(np.float32)
-    return made[:100], made[100:]
-
-
-def recall(docs, queries):
-    exact = docs.search(queries, k=10, exact=True).ids
-    found = docs.search(queries, k=10, engine="native").ids
-    return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)])
+    return clusters.made(rng)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
