@@ -113,7 +113,7 @@ MUTANTS = [
     ),
     *mutants(
         "search/funnel.cpp",
-        "beside_test index_test wide_test",
+        "answers_test beside_test index_test wide_test",
         ("store_.born[row] > then.epoch || !filter_", "!filter_"),
         ("|| !filter_.allows_row(row);", ";"),
         (
@@ -125,14 +125,14 @@ MUTANTS = [
     ),
     *mutants(
         "search/funnel_stages.cpp",
-        "beside_test index_test wide_test",
+        "answers_test beside_test index_test wide_test",
         ("if (turn_.given() != then.given) catch_up(codes, then);", ""),
         ("if (waiting_ != 0) scan_waiting", "if (false) scan_waiting"),
         ("[&](float kth) { return resolution(number, kth); });", "[](float) { return 0.0f; });"),
     ),
     *mutants(
         "search/funnel_hits.cpp",
-        "beside_test index_test wide_test",
+        "answers_test beside_test index_test wide_test",
         ("if (turn_.given() != then.given) {", "if (false) {"),
         ("if (turn_.given() != then.given) catch_up(codes, then);", ""),
         ("return a_nan == b_nan ? store_.keys.less(a.row, b.row) : b_nan;", "return b_nan;"),

@@ -21,44 +21,6 @@ namespace {
 
 using namespace small;
 
-double distance(mrl::Metric metric, const float* a, const float* b) {
-    double dot = 0, aa = 0, bb = 0, gap = 0;
-    for (std::size_t i = 0; i < kDims; ++i) {
-        dot += static_cast<double>(a[i]) * b[i];
-        aa += static_cast<double>(a[i]) * a[i];
-        bb += static_cast<double>(b[i]) * b[i];
-        gap += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-    }
-    return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb)
-           : metric == mrl::Metric::l2   ? std::sqrt(gap)
-                                         : -dot;
-}
-
-Answer brute_force(mrl::Metric metric, const float* query, const std::set<std::int64_t>& keys,
-                   std::size_t k) {
-    std::vector<std::pair<double, std::int64_t>> all;
-    for (const std::int64_t key : keys)
-        all.emplace_back(distance(metric, query, vector_of(key).data()), key);
-    std::sort(all.begin(), all.end());
-    Answer answer;
-    for (std::size_t i = 0; i < std::min(k, all.size()); ++i) {
-        answer.keys.push_back(all[i].second);
-        answer.distances.push_back(all[i].first);
-    }
-    return answer;
-}
-
-double overlap(const Answer& got, const Answer& expected) {
-    std::size_t same = 0;
-    for (const std::int64_t key : got.keys) {
-        same +=
-            static_cast<std::size_t>(std::count(expected.keys.begin(), expected.keys.end(), key));
-    }
-    return expected.keys.empty()
-               ? 1.0
-               : static_cast<double>(same) / static_cast<double>(expected.keys.size());
-}
-
 // The recall over many queries; each answer is checked to be in order, without doubles, alive and
 // truly that far.
 double checked_recall(const mrl::Index& index, const std::set<std::int64_t>& alive,
@@ -166,89 +128,6 @@ void check_life(mrl::Metric metric, bool graph, std::size_t rows) {
     const auto found =
         search(index, vectors_of({5}), graph ? graph_plan(50, 10) : plans[1])[0].keys;
     CHECK(found == std::vector<std::int64_t>{7});
-}
-
-// Where walks find too few, all rows are looked at.
-void check_torn_links() {
-    std::vector<std::int64_t> keys(1000);
-    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<std::int64_t>(i);
-    mrl::Store store(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
-    load(store, keys, vectors_of(keys), false);
-    make_torn_graph(store);
-    const auto query = vector_of(-1);
-
-    const Answer answer = search(store, query, graph_plan(50, 10))[0];
-
-    const std::set<std::int64_t> all(keys.begin(), keys.end());
-    CHECK(answer.keys == brute_force(store.metric(), query.data(), all, 10).keys);
-}
-
-// Rows at the same distance are in the order of their keys, and those that have none, too, at the
-// end.
-void check_ties() {
-    constexpr std::int64_t kEach = 40;
-    std::vector<std::int64_t> keys;
-    std::vector<float> vectors;
-    for (std::int64_t i = 0; i < 3 * kEach; ++i) {
-        keys.push_back(i * 89 % (3 * kEach));  // prime: each once
-        const auto vector = keys.back() < kEach       ? std::vector<float>(kDims, 0.0f)
-                            : keys.back() < 2 * kEach ? vector_of(1)
-                                                      : vector_of(i);
-        vectors.insert(vectors.end(), vector.begin(), vector.end());
-    }
-    mrl::Store store(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
-    load(store, keys, vectors, false);
-    for (const std::size_t k : {3 * kEach, 3 * kEach - 5, kEach / 2}) {
-        const mrl::Plan plan{mrl::Route::flat, 0, {{mrl::Space::prefix, kDims, float32, k}}};
-
-        const Answer answer = search(store, vector_of(1), plan)[0];
-
-        CHECK(answer.keys.size() == k);
-        for (std::size_t i = 0; i < k; ++i) {
-            if (i < kEach) CHECK(answer.keys[i] == static_cast<std::int64_t>(i) + kEach);
-            if (i >= 2 * kEach) CHECK(answer.keys[i] == static_cast<std::int64_t>(i) - 2 * kEach);
-            CHECK(std::isnan(answer.distances[i]) == (i >= 2 * kEach));
-        }
-    }
-}
-
-// A stage passes on all rows that its int8 codes cannot tell apart, however few it keeps: among
-// near copies the answers are the exact ones. Under l2 a line's numbers are coarser than the
-// distances between these: no walk finds them.
-void check_near_copies(mrl::Metric metric, bool graph) {
-    constexpr std::size_t kRows = 1000, kQueries = 40, kBest = 10;
-    std::mt19937 random(11);
-    std::normal_distribution<float> normal;
-    const auto copy_of = [&](std::int64_t key) {
-        auto vector = vector_of(key);
-        for (float& x : vector) x += 0.02f * normal(random);
-        return vector;
-    };
-    std::vector<std::int64_t> keys(kRows);
-    std::vector<float> vectors, queries;
-    for (std::size_t i = 0; i < kRows; ++i) {
-        keys[i] = static_cast<std::int64_t>(i);
-        const auto vector = copy_of(keys[i] % 4);
-        vectors.insert(vectors.end(), vector.begin(), vector.end());
-    }
-    for (std::size_t q = 0; q < kQueries; ++q) {
-        const auto vector = copy_of(static_cast<std::int64_t>(q % 4));
-        queries.insert(queries.end(), vector.begin(), vector.end());
-    }
-    mrl::Store store(metric, kDims, mrl::KeyType::int64, true);
-    load(store, keys, vectors, graph);
-    const mrl::Stage last{mrl::Space::prefix, kDims, float32, kBest};
-    const mrl::Stage by_codes{mrl::Space::prefix, kDims, int8, kBest};
-    const auto exact = search(store, queries, {mrl::Route::flat, 0, {last}});
-    std::vector<mrl::Plan> plans{
-        {mrl::Route::flat, 0, {{mrl::Space::projection, kDims, bit, kRows}, by_codes, last}}};
-    if (graph) plans.push_back(graph_plan(100, kBest));
-    for (const mrl::Plan& plan : plans) {
-        const auto answers = search(store, queries, plan);
-        double sum = 0;
-        for (std::size_t q = 0; q < kQueries; ++q) sum += overlap(answers[q], exact[q]);
-        CHECK(sum >= (plan.route == mrl::Route::graph ? 0.95 : 0.99) * kQueries);
-    }
 }
 
 // Rows asked for as if they were none: who links to one has links past it, the row is in no answer,
@@ -517,11 +396,6 @@ void check_threads(double seconds) {
 int main(int argc, char** argv) {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 2.0;
     const std::size_t most_rows = argc > 2 ? static_cast<std::size_t>(std::atoi(argv[2])) : 700;
-    check_torn_links();
-    check_ties();
-    check_near_copies(mrl::Metric::cosine, true);
-    check_near_copies(mrl::Metric::inner_product, true);
-    check_near_copies(mrl::Metric::l2, false);
     for (const auto metric : {mrl::Metric::cosine, mrl::Metric::inner_product, mrl::Metric::l2}) {
         for (const std::size_t rows :
              {std::size_t{0}, std::size_t{1}, std::size_t{17}, most_rows}) {

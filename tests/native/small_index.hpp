@@ -1,10 +1,13 @@
 // A small index over made-up vectors, as the tests of the index share it.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "graph/build.hpp"
@@ -166,6 +169,44 @@ inline std::vector<Answer> search(const mrl::Store& store, const std::vector<flo
                     }
                 });
     return answers;
+}
+
+inline double distance(mrl::Metric metric, const float* a, const float* b) {
+    double dot = 0, aa = 0, bb = 0, gap = 0;
+    for (std::size_t i = 0; i < kDims; ++i) {
+        dot += static_cast<double>(a[i]) * b[i];
+        aa += static_cast<double>(a[i]) * a[i];
+        bb += static_cast<double>(b[i]) * b[i];
+        gap += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+    }
+    return metric == mrl::Metric::cosine ? 1 - dot / std::sqrt(aa * bb)
+           : metric == mrl::Metric::l2   ? std::sqrt(gap)
+                                         : -dot;
+}
+
+inline Answer brute_force(mrl::Metric metric, const float* query,
+                          const std::set<std::int64_t>& keys, std::size_t k) {
+    std::vector<std::pair<double, std::int64_t>> all;
+    for (const std::int64_t key : keys)
+        all.emplace_back(distance(metric, query, vector_of(key).data()), key);
+    std::sort(all.begin(), all.end());
+    Answer answer;
+    for (std::size_t i = 0; i < std::min(k, all.size()); ++i) {
+        answer.keys.push_back(all[i].second);
+        answer.distances.push_back(all[i].first);
+    }
+    return answer;
+}
+
+inline double overlap(const Answer& got, const Answer& expected) {
+    std::size_t same = 0;
+    for (const std::int64_t key : got.keys) {
+        same +=
+            static_cast<std::size_t>(std::count(expected.keys.begin(), expected.keys.end(), key));
+    }
+    return expected.keys.empty()
+               ? 1.0
+               : static_cast<double>(same) / static_cast<double>(expected.keys.size());
 }
 
 }  // namespace small
