@@ -197,8 +197,17 @@ MUTANTS = [
         "graph/link.cpp",
         "row_linker_test index_test",
         ("links.data(), links.size());", "links.data(), links.size() / 2);"),
-        ("if (!reached) store.links.of(nearest)", "if (false) store.links.of(nearest)"),
+        ("takes.push_back(lost);", ""),
         ("waiting.resize(waiting.size() - changes.waited);", ""),
+    ),
+    *mutants(
+        "graph/lead.cpp",
+        "row_linker_test",
+        ("if (!reached_[i] && is_led_to(i))", "if (!reached_[i])"),
+        ("if (links->size() < kDegree) return links;", "return links;"),
+        ("own.push_back(given);", ""),
+        ("reached_[mate] || !has(hosts_[mate], from)", "reached_[mate]"),
+        ("has(*theirs, batch_[mate]) && has(hosts_[mate], other)", "has(*theirs, batch_[mate])"),
     ),
     *mutants(
         "graph/row_linker.cpp",

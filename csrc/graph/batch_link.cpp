@@ -4,12 +4,35 @@
 
 #include "../kernels/dispatch.hpp"
 #include "build.hpp"
+#include "lead.hpp"
 #include "pruner.hpp"
 
 namespace mrl {
 namespace {
 
 constexpr std::size_t kMates = 16;  // of a batch, the nearest to each row that it considers
+
+// By numbers in place of slots; those that were given are known.
+class GivenLinks : public LinksToBe {
+  public:
+    GivenLinks(const std::vector<std::uint8_t>& is_new,
+               std::vector<std::vector<std::uint32_t>>& links, std::vector<std::uint32_t>& changed)
+        : is_new_(is_new), links_(links), changed_(changed) {}
+
+    std::vector<std::uint32_t>* changed(std::uint32_t row) override {
+        return is_new_[row] != 0 || !links_[row].empty() ? &links_[row] : nullptr;
+    }
+
+    std::vector<std::uint32_t>* of(std::uint32_t row) override {
+        if (changed(row) != nullptr) changed_.push_back(row);
+        return changed(row);
+    }
+
+  private:
+    const std::vector<std::uint8_t>& is_new_;
+    std::vector<std::vector<std::uint32_t>>& links_;
+    std::vector<std::uint32_t>& changed_;
+};
 
 }  // namespace
 
@@ -87,6 +110,9 @@ void BatchLinker::prune() {
         for (std::size_t i = 0; i < candidates.size(); ++i)
             all.push_back({distances[i], candidates[i]});
         sorter.sort(all);
+        hosts_.push_back(hosts_among(
+            all, [this](std::uint32_t i) { return is_new_[i] == 0; },
+            [](std::uint32_t i) { return i; }));
         Near links[kDegree];
         const std::size_t degree = pruner.prune(all, links);
         for (std::size_t e = 0; e < degree; ++e) {
@@ -162,16 +188,8 @@ void BatchLinker::link_back() {
                         float* distances) { measure(from, others, n, distances); });
         if (is_new_[offer.to] == 0) changed.push_back(offer.to);
     }
-    // Somebody must lead to each: where all prunings dropped it, its nearest link gives its last
-    // one up.
-    for (const std::uint32_t row : new_) {
-        const Numbers& own = links_[row];
-        const bool reached = std::any_of(own.begin(), own.end(), [&](std::uint32_t other) {
-            return std::find(links_[other].begin(), links_[other].end(), row) !=
-                   links_[other].end();
-        });
-        if (!reached && !own.empty()) links_[own.front()].back() = row;
-    }
+    GivenLinks given(is_new_, links_, changed);
+    lead_to_all(new_, hosts_, given);
     std::sort(changed.begin(), changed.end(),
               [this](std::uint32_t a, std::uint32_t b) { return before(a, b); });
     changed.erase(std::unique(changed.begin(), changed.end()), changed.end());

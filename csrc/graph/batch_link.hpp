@@ -67,6 +67,7 @@ class BatchLinker {
     BuildCodes codes_{0};
     Numbers new_;
     std::vector<Numbers> candidates_;  // of each new row
+    std::vector<Numbers> hosts_;       // … who shall lead to it
     std::vector<Numbers> links_;       // of those that were linked to
     std::vector<Offer> offers_;        // by the slots of those that they are made to
     mutable std::vector<std::int32_t> products_;

@@ -5,9 +5,14 @@
 
 #include "../search/entries.hpp"
 #include "../system/thread_pool.hpp"
+#include "lead.hpp"
 
 namespace mrl {
 namespace {
+
+bool has(const std::vector<std::uint32_t>& slots, std::uint32_t slot) {
+    return std::find(slots.begin(), slots.end(), slot) != slots.end();
+}
 
 // Which row is offered to which slot's links.
 struct Offer {
@@ -60,6 +65,86 @@ std::vector<SlotLinks> link_back(const Store& store, const Mates& mates,
     return all;
 }
 
+// The links of slots as they will be: those that change, each once, and others as they are asked
+// for.
+class StoreLinks : public LinksToBe {
+  public:
+    StoreLinks(const Store& store, LinkChanges& changes) : store_(store), changes_(changes) {
+        for (SlotLinks& fresh : changes.fresh) add(fresh);
+        std::erase_if(changes.others, [this](SlotLinks& other) {
+            const std::uint32_t mate = numbers_.find(other.first);
+            if (mate != SlotNumbers::kNone) links_[mate]->swap(other.second);
+            return mate != SlotNumbers::kNone;
+        });
+        for (SlotLinks& other : changes.others) add(other);
+    }
+
+    std::vector<std::uint32_t>* changed(std::uint32_t slot) override {
+        const std::uint32_t known = numbers_.find(slot);
+        return known == SlotNumbers::kNone ? nullptr : links_[known];
+    }
+
+    std::vector<std::uint32_t>* of(std::uint32_t slot) override {
+        if (auto* links = changed(slot)) return links;
+        const std::uint32_t* own = store_.links.of(slot);
+        asked_.emplace_back(slot, std::vector(own, own + store_.links.degree(slot)));
+        add(asked_.back());
+        return links_.back();
+    }
+
+    bool is_fresh(std::uint32_t slot) const { return numbers_.find(slot) < changes_.fresh.size(); }
+
+    // Those that were asked for, where they change.
+    void take_asked() {
+        for (SlotLinks& asked : asked_) {
+            const std::uint32_t* own = store_.links.of(asked.first);
+            if (!std::equal(asked.second.begin(), asked.second.end(), own,
+                            own + store_.links.degree(asked.first)))
+                changes_.others.push_back(std::move(asked));
+        }
+    }
+
+  private:
+    void add(SlotLinks& links) {
+        numbers_.find_or_add(links.first, static_cast<std::uint32_t>(links_.size()));
+        links_.push_back(&links.second);
+    }
+
+    const Store& store_;
+    LinkChanges& changes_;
+    SlotNumbers numbers_;
+    std::vector<std::vector<std::uint32_t>*> links_;
+    std::deque<SlotLinks> asked_;
+};
+
+// Where an older slot gives up its link to another for a row that comes, and nobody whom the other
+// links to leads to it either, the row does.
+void keep_led_to(const Store& store, const LinkChanges& changes, StoreLinks& links) {
+    const auto leads = [&](std::uint32_t from, std::uint32_t to) {
+        const std::vector<std::uint32_t>* changed = links.changed(from);
+        return changed == nullptr ? store.links.leads_to(from, to) : has(*changed, to);
+    };
+    for (const auto& [slot, after] : changes.others) {
+        const std::uint32_t* own = store.links.of(slot);
+        for (std::size_t e = 0; e < store.links.degree(slot); ++e) {
+            const std::uint32_t lost = own[e];
+            if (has(after, lost)) continue;
+            const std::uint32_t* theirs = store.links.of(lost);
+            if (std::any_of(theirs, theirs + store.links.degree(lost),
+                            [&](std::uint32_t other) { return leads(other, lost); }))
+                continue;
+            const auto came = std::find_if(after.begin(), after.end(), [&](std::uint32_t other) {
+                return links.is_fresh(other);
+            });
+            if (came == after.end()) continue;
+            std::vector<std::uint32_t>& takes = *links.changed(*came);
+            if (has(takes, lost)) continue;
+            takes.resize(std::min(takes.size(), kDegree - 1));
+            takes.push_back(lost);
+        }
+    }
+}
+
 // As many entries as a build would make. They are grouped anew each time, so many are added seldom.
 std::optional<Entries> more_entries(const Store& store, std::size_t live,
                                     const std::vector<SlotLinks>& fresh) {
@@ -94,6 +179,7 @@ LinkChanges find_links(const Store& store, const LinkBatch& batch, ScratchPool& 
     const Mates mates(store, batch.slots, batch.longest_square);
     std::vector<SlotLinks>& fresh = changes.fresh;
     fresh.resize(n);
+    std::vector<std::vector<std::uint32_t>> hosts(n);
     std::vector<std::vector<Offer>> offered(tasks);
     std::deque<RowLinker> linkers;
     for (std::size_t i = 0; i < std::max<std::size_t>(1, threads); ++i)
@@ -109,6 +195,7 @@ LinkChanges find_links(const Store& store, const LinkBatch& batch, ScratchPool& 
         for (std::size_t i = first; i < first + count; ++i) {
             float* own = coordinates + (i - first) * kLineCoordinates;
             fresh[i] = {batch.slots[i], linker.links_of(i, own, scratch->walk)};
+            hosts[i] = linker.hosts();
             for (SlotLinks& taker : linker.takers())
                 offered[task].push_back(
                     {taker.first, static_cast<std::uint32_t>(i), std::move(taker.second)});
@@ -116,6 +203,10 @@ LinkChanges find_links(const Store& store, const LinkBatch& batch, ScratchPool& 
         scratches.give_back(std::move(scratch));
     });
     changes.others = link_back(store, mates, fresh, std::move(offered), threads);
+    StoreLinks links(store, changes);
+    keep_led_to(store, changes, links);
+    lead_to_all(batch.slots, hosts, links);
+    links.take_asked();
     changes.entries = more_entries(store, batch.live, fresh);
     return changes;
 }
@@ -124,17 +215,6 @@ void apply_links(Store& store, LinkChanges&& changes) {
     for (const auto* changed : {&changes.fresh, &changes.others}) {
         for (const auto& [slot, links] : *changed)
             store.links.set(slot, links.data(), links.size());
-    }
-    // Some slot must lead to each: where all prunings dropped it, its nearest link gives its last
-    // one up.
-    for (const auto& [slot, links] : changes.fresh) {
-        if (links.empty()) continue;
-        const auto leads_here = [&store, to = slot](std::uint32_t other) {
-            return store.links.leads_to(other, to);
-        };
-        const bool reached = std::any_of(links.begin(), links.end(), leads_here);
-        const std::uint32_t nearest = links.front();
-        if (!reached) store.links.of(nearest)[store.links.degree(nearest) - 1] = slot;
     }
     Array<std::uint32_t>& waiting = store.waiting;
     std::copy(waiting.begin() + changes.waited, waiting.end(), waiting.begin());

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../kernels/dispatch.hpp"
+#include "lead.hpp"
 
 namespace mrl {
 namespace {
@@ -101,6 +102,12 @@ std::vector<std::uint32_t> RowLinker::links_of(std::size_t mate, float* coordina
     takers_.clear();
     for (std::size_t e = 0; e < degree; ++e) offer_to(pruned[e]);
     return links;
+}
+
+std::vector<std::uint32_t> RowLinker::hosts() const {
+    return hosts_among(
+        candidates_, [this](std::uint32_t i) { return i < first_mate_; },
+        [this](std::uint32_t i) { return slots_[i]; });
 }
 
 void RowLinker::offer_to(const Near& link) {

@@ -39,6 +39,8 @@ class RowLinker {
     // Those of the links that take the row among their own links, and what these then are, where
     // no other row comes; of mates none are said, as theirs may not be found yet.
     std::vector<SlotLinks>& takers() { return takers_; }
+    // Who shall lead to the row, of those that it met (lead.hpp).
+    std::vector<std::uint32_t> hosts() const;
 
   private:
     void meet(std::uint32_t slot);

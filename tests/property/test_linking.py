@@ -70,6 +70,45 @@ def test_a_graph_that_grew_is_as_good_as_one_that_was_built(metric, spread):
         assert recall(lived, rows, queries, metric, effort) >= wanted - 0.01
 
 
+def reached(links, first):
+    """Returns which slots links lead to from the first ones, by however many steps."""
+    are = np.arange(len(links)) < first
+    ahead = np.flatnonzero(are)
+    while len(ahead):
+        to = np.unique(links[ahead])
+        ahead = to[to < len(links)]
+        ahead = ahead[~are[ahead]]
+        are[ahead] = True
+    return are
+
+
+@pytest.mark.parametrize("metric", [COSINE, INNER_PRODUCT, L2], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.3, 3.0])
+def test_near_copies_that_come_later_are_reached(metric, noise):
+    """Far from all that was built of, and hardly to be told apart."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((2_600, 32)).astype(np.float32)
+        rows[2_000:] = 8 * rng.standard_normal(32) + noise * rows[2_000:]
+
+        index = grown(rows, 2_000, metric, together=256)
+
+        assert reached(index.links(), 2_000).all()
+
+
+def test_near_copies_that_come_later_are_found():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((2_600, 32)).astype(np.float32)
+        rows[2_000:] = 8 * rng.standard_normal(32) + 0.02 * rows[2_000:]
+
+        index = grown(rows, 2_000)
+
+        plan = native_plan(graph_plan(dims=32, k=K))
+        found = index.search_many(rows[2_000:], plan, None, 1)[0].reshape(600, -1)
+        assert (found == np.arange(2_000, 2_600)[:, np.newaxis]).any(axis=1).mean() > 0.85
+
+
 def test_copies_that_come_one_after_another_are_found():
     """A walk that asks for any of them finds others; the rows between them are not cut off."""
     rng = np.random.default_rng(9)
