@@ -266,14 +266,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/standbys'
-        AND checksum = 'd3680172379cdd8573d198ad935d6de95c5c3b387e1a22f0fc8ac28ec0049d68'
+        AND checksum = '09f9c0c5169c6ddce050fc49cd7d9c21d2820e3a502143e26b8bc33f5f89068b'
 ) AS missing \gset
 \if :missing
 \ir functions/standbys.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/standbys',
-    'd3680172379cdd8573d198ad935d6de95c5c3b387e1a22f0fc8ac28ec0049d68',
+    '09f9c0c5169c6ddce050fc49cd7d9c21d2820e3a502143e26b8bc33f5f89068b',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

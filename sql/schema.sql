@@ -405,8 +405,8 @@ CREATE FUNCTION mrl.wait_for_partitions(relation oid) RETURNS void LANGUAGE plpg
     search_path=pg_catalog, pg_temp AS 'dc71ed80d8e68c82eb05162e1d9bd160';
 CREATE FUNCTION mrl.wait_for_turn(collection text) RETURNS void LANGUAGE sql VOLATILE SET
     search_path=pg_catalog, pg_temp AS 'c4d603d24dcd2a56c0b73facef62c2d3';
-CREATE FUNCTION mrl.wal_position() RETURNS pg_lsn LANGUAGE sql VOLATILE SET search_path=pg_catalog,
-    pg_temp AS '00f5667cfc2d80c47d0c837bce0dd05a';
+CREATE FUNCTION mrl.wal_position() RETURNS pg_lsn LANGUAGE plpgsql VOLATILE SET
+    search_path=pg_catalog, pg_temp AS 'f2e3f19de9b4d07f33c134f339fd5aad';
 CREATE FUNCTION mrl.walk_misses(ef_search integer) RETURNS double precision LANGUAGE sql IMMUTABLE
     STRICT PARALLEL SAFE SET search_path=pg_catalog, pg_temp AS '4cdc15b90ade0ec996fe7566a21b76ad';
 CREATE FUNCTION mrl.wire_type(type regtype) RETURNS regtype LANGUAGE plpgsql STABLE STRICT SET

@@ -30,6 +30,7 @@ from mrl_db.model.errors import (
     MrlDbError,
     NotLoadedError,
     PlanError,
+    RecoveryConflictError,
     ShapeError,
     ValueRangeError,
 )
@@ -39,6 +40,7 @@ from mrl_db.model.promise import Promise
 from mrl_db.postgres import batches, catalog, rows
 from mrl_db.postgres.borrowed import Borrowed, Twins
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.link import past_conflicts
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import Connection, OwnSession, Session
 from mrl_db.recall import promises
@@ -187,7 +189,7 @@ class Opened:
             return None
         try:
             hits = engine.search_one(query, k, max_staleness)
-        except CollectionNotFoundError:  # as_it_is_now
+        except (CollectionNotFoundError, RecoveryConflictError):  # as_it_is_now
             return None
         if hits is not None:
             self.log.pass_by(query, hits, k)
@@ -364,19 +366,20 @@ OUTDATED = (
 def as_it_is_now(method: Method) -> Method:
     """Calls a method again where it failed, and another client has changed the table before.
 
-    Its name or its schema, columns and their types, or the whole collection. Not in a transaction
-    of the caller's, which the first call may have ended: there the next call goes by what is there.
+    Its name or its schema, columns and their types, or the whole collection; and where a standby
+    cancelled what it read. Not in a transaction of the caller's, which the first call may have
+    ended: there the next call goes by what is there.
     """
 
     @wraps(method)
     def call(self: Face, /, *args: Any, **kwargs: Any) -> Any:
-        before = self._opened.info
+        before, connection = self._opened.info, kwargs.get("connection")
+        once = partial(method, self, *args, **kwargs)
         try:
-            return method(self, *args, **kwargs)
+            return once() if connection is not None else past_conflicts(once)
         except OUTDATED:
-            connection = kwargs.get("connection")
             if not self._opened.is_renewed(before, connection) or connection is not None:
                 raise
-        return method(self, *args, **kwargs)
+        return once()
 
     return cast(Method, call)

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from mrl_db.parts.planners import OfExact, OfNative, OfSql, Planner
 from mrl_db.parts.source import Servers
 from mrl_db.parts.together import Together
 from mrl_db.postgres.catalog import CollectionInfo
+from mrl_db.postgres.link import past_conflicts
 from mrl_db.recall.query_log import QueryLog
 from mrl_db.recall.source import Source
 
@@ -95,7 +97,9 @@ class Holding:
         if not self.many:
             return [call(self.servers[0])]
         numbers = range(len(self.servers))
-        replies = self.crew.ask(numbers, lambda number, _: call(self.servers[number]))
+        replies = self.crew.ask(
+            numbers, lambda number, _: past_conflicts(partial(call, self.servers[number]))
+        )
         return [replies.given[number] for number in numbers]
 
 

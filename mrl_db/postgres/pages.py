@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mrl_db.postgres import conditions, rows, statements
+from mrl_db.postgres.link import past_conflicts
 from mrl_db.postgres.request import Request
-from mrl_db.postgres.session import Session
+from mrl_db.postgres.session import OwnSession, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ def pages(session: Session, request: Request, window: Window) -> Iterator[list[t
     after, left = window.after, window.limit
     while left is None or left > 0:
         size = window.page if left is None else min(window.page, left)
-        page = _page(session, request, after, size)
+        read = partial(_page, session, request, after, size)
+        # A transaction of the caller's has ended with what was cancelled in it.
+        page = past_conflicts(read) if isinstance(session, OwnSession) else read()
         if page:
             yield page
         if len(page) < size:

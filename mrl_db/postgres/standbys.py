@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import time
 
-from mrl_db.model.errors import READ_ONLY, NotReplayedError, ReadOnlyError
+from mrl_db.model.errors import (
+    READ_ONLY,
+    NotReplayedError,
+    ReadOnlyError,
+    RecoveryConflictError,
+)
 from mrl_db.postgres import statements
 from mrl_db.postgres.session import Session
 
@@ -36,8 +41,11 @@ def wait_for(session: Session, position: str, seconds: float) -> None:
 
 
 def _has_replayed(session: Session, position: str, wait: float) -> bool:
-    with session.connection() as connection:
-        row = connection.execute(statements.query("has_replayed"), (position, wait)).fetchone()
+    try:
+        with session.connection() as connection:
+            row = connection.execute(statements.query("has_replayed"), (position, wait)).fetchone()
+    except RecoveryConflictError:  # it held up the replay that it waits for
+        return False
     return row is not None and bool(row[0])
 
 

@@ -153,16 +153,27 @@ COMMENT ON FUNCTION mrl.log_for_standbys(text, interval) IS
 
 CREATE OR REPLACE FUNCTION mrl.wal_position()
     RETURNS pg_lsn
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE
-        WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-        ELSE pg_current_wal_insert_lsn()
-    END
+DECLARE
+    "position" pg_lsn;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN pg_last_wal_replay_lsn();
+    END IF;
+    "position" := pg_current_wal_insert_lsn();
+    IF pg_current_wal_flush_lsn() < "position" THEN
+        -- Nobody is sent what is not flushed, and what a transaction has written that goes on may
+        -- wait for that for seconds: the commit of this message flushes all before it.
+        PERFORM pg_logical_emit_message(true, 'mrl_db', '');
+    END IF;
+    RETURN "position";
+END
 $$;
 COMMENT ON FUNCTION mrl.wal_position() IS
-    'A position in WAL that is not before what was committed until now; on a standby, replayed.';
+    'A position in WAL that is not before what was committed until now, and is sent to standbys '
+    'once this statement has ended; on a standby, replayed.';
 
 CREATE OR REPLACE FUNCTION mrl.has_replayed(wanted pg_lsn, seconds double precision)
     RETURNS boolean

@@ -64,6 +64,21 @@ def copied(standby, written, vectors, replay):
 
 
 @pytest.fixture
+def hasty(standby):
+    """The standby without feedback and without patience: its primary removes rows that it reads."""
+    impatience = ("max_standby_streaming_delay = 0", "hot_standby_feedback = off")
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        for setting in impatience:
+            session.execute(f"ALTER SYSTEM SET {setting}")
+        session.execute("SELECT pg_reload_conf()")
+    yield standby
+    with psycopg.connect(standby.dsn, autocommit=True) as session:
+        for setting in impatience:
+            session.execute(f"ALTER SYSTEM RESET {setting.split()[0]}")
+        session.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
 def pair(primary, written, vectors, on_primary):
     """The primary with the collection, and a standby of its own that may be promoted."""
     docs = written.create_collection("docs", dims=DIMS)

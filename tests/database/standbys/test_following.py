@@ -1,8 +1,12 @@
 """Hot standbys: loaded collections follow there, too."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import psycopg
 import pytest
 import standbys
+from extension import clients
 from followed import (
     ROW,
     Clock,
@@ -15,6 +19,7 @@ from followed import (
 )
 
 import mrl_db
+from mrl_db import parts
 from mrl_db.engines.native import engine as native
 
 pytestmark = pytest.mark.carried
@@ -327,21 +332,6 @@ def test_files_of_a_primary_and_a_standby_are_of_use_to_both(
 # Reads that a standby cancels
 
 
-@pytest.fixture
-def hasty(standby):
-    """The standby without feedback and without patience: its primary removes rows that it reads."""
-    impatience = ("max_standby_streaming_delay = 0", "hot_standby_feedback = off")
-    with psycopg.connect(standby.dsn, autocommit=True) as session:
-        for setting in impatience:
-            session.execute(f"ALTER SYSTEM SET {setting}")
-        session.execute("SELECT pg_reload_conf()")
-    yield standby
-    with psycopg.connect(standby.dsn, autocommit=True) as session:
-        for setting in impatience:
-            session.execute(f"ALTER SYSTEM RESET {setting.split()[0]}")
-        session.execute("SELECT pg_reload_conf()")
-
-
 def test_rows_that_the_standby_stops_reading_are_read_again(
     copied, hasty, vectors, on_primary, replay
 ):
@@ -364,3 +354,42 @@ def test_rows_that_the_standby_stops_reading_are_read_again(
     with pytest.raises(mrl_db.RecoveryConflictError, match="hot_standby_feedback"):
         copied.load(cache=False, progress=conflict(1000))
     assert len(stopped) == 6
+
+
+READS = {
+    "native": lambda docs, where, query: docs.search(query, k=N, where=where).ids.tolist(),
+    "sql": lambda docs, where, query: docs.search(query, k=N, where=where).ids.tolist(),
+    "exact": lambda docs, where, query: docs.search(
+        query, k=N, where=where, exact=True
+    ).ids.tolist(),
+    "count": lambda docs, where, query: docs.count(where),  # noqa: ARG005
+    "scan": lambda docs, where, query: docs.scan(where).records().ids.tolist(),  # noqa: ARG005
+    "servers": lambda docs, where, query: docs.count(where),  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_whatever_reads_is_read_again_where_the_standby_stopped_it(
+    copied, hasty, vectors, on_primary, replay, read
+):
+    """It is stopped as it waits for a lock, in its filter, and before it gets it."""
+    if read == "native":
+        copied.load(cache=False)
+    lock = "CASE WHEN row_.id = 3 THEN pg_advisory_xact_lock_shared(20) IS NOT NULL ELSE true END"
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with (
+        parts.open_servers([hasty.dsn, hasty.dsn], "docs") as twice,
+        psycopg.connect(hasty.dsn, autocommit=True) as gate,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        docs = twice if read == "servers" else copied
+        call = partial(READS[read], docs, query=vectors[3])
+        gate.execute("SELECT pg_advisory_lock(20)")
+        reading = threads.submit(call, mrl_db.raw(psycopg.sql.SQL(lock)))
+        clients.wait_for(lambda: gate.execute(waits).fetchone()[0] >= 1)
+        on_primary.execute("DELETE FROM docs WHERE id = 7")
+        on_primary.execute("VACUUM docs")
+        replay()
+        gate.execute("SELECT pg_advisory_unlock(20)")
+
+        assert reading.result() == call(None)

@@ -1,11 +1,14 @@
 """Hot standbys: what is written is written elsewhere, and seen here."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import psycopg
 import pytest
-from followed import DIMS, N
+from extension import clients
+from followed import DIMS, ROW, N, text
 
 import mrl_db
 
@@ -100,6 +103,47 @@ def test_positions_are_waited_for_though_nothing_more_is_written(copied, written
         for _ in range(20):
             session.execute("SELECT pg_switch_wal()")
             copied.wait_for(written.open("docs").position())
+
+
+def test_a_position_is_sent_whatever_others_have_written_and_not_committed(
+    copied, written, primary, vectors, on_primary
+):
+    """What is not flushed is sent to nobody, and of others' writes nothing is until they commit."""
+    docs = written.open("docs")
+    reading = psycopg.conninfo.make_conninfo(
+        primary.dsn, options="-c default_transaction_read_only=on"
+    )
+    flushed = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn"
+    with psycopg.connect(primary.dsn) as other, mrl_db.connect(reading) as db:
+        for i, whoever in enumerate((docs, db.open("docs"))):
+            docs.add([N + i], vectors[N + i : N + i + 1])
+            other.execute(ROW, (2 * N + i, text(vectors[0])))
+            token = whoever.position()
+            assert on_primary.execute(flushed, [token]).fetchone() == (True,)
+            assert copied.search(vectors[N + i], k=1, after=token).ids.tolist() == [N + i]
+
+
+def test_a_standby_that_stops_a_read_that_waits_for_it_is_waited_for(
+    copied, hasty, written, vectors, on_primary
+):
+    docs = written.open("docs")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    with (
+        psycopg.connect(hasty.dsn, autocommit=True) as there,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        for i in range(3):
+            there.execute("SELECT pg_wal_replay_pause()")
+            docs.add([N + i], vectors[N + i : N + i + 1])
+            on_primary.execute("DELETE FROM docs WHERE id = %s", [i])
+            on_primary.execute("VACUUM docs")
+            token = docs.position()
+            waiting = threads.submit(copied.wait_for, token, timeout=60)
+            clients.wait_for(lambda: there.execute(waits).fetchone() == (1,))
+            with suppress(psycopg.errors.SerializationFailure):  # this, too, may be in the way
+                there.execute("SELECT pg_wal_replay_resume()")
+            waiting.result()
+            assert copied.get([i, N + i]).ids.tolist() == [N + i]
 
 
 def test_after_takes_positions_of_followed_collections_alone(copied, vectors):
