@@ -59,6 +59,7 @@ class PartedEngine(TunableEngine):
         terms: Terms,
         on_written: Callable[[], None],
         together: Together | None = None,
+        check_form: Callable[[CollectionInfo], None] = lambda _: None,
     ) -> None:
         """Asks nobody yet.
 
@@ -70,10 +71,12 @@ class PartedEngine(TunableEngine):
             terms: Of the call.
             on_written: Is called when this process has written.
             together: The parts, where they are of one table and in this process.
+            check_form: Raises where what the parts answered is of another collection than this.
         """
         self._name = name
         self._crew, self._planner, self._info = crew, planner, info
         self._terms, self._on_written, self._together = terms, on_written, together
+        self._check_form = check_form
         # Parts ask the database in the call that searches: that saves a round trip to each.
         self._owed: float | None = None
         self._fresh: set[int] = set()  # of the parts, those that have been asked for it already
@@ -174,6 +177,7 @@ class PartedEngine(TunableEngine):
 
         Raises:
             PartUnavailableError: A part did not answer, and the call takes no partial answer.
+            ShapeError: The collection was made anew on a server, and is another one there.
         """
         began, k = time.perf_counter(), plan.k
         first = first_ask(k, self.parts)
@@ -199,7 +203,10 @@ class PartedEngine(TunableEngine):
         missing = set(replies.missing)
         hits = list(replies.given.values())
         answers = [Answer.whole(each.ids, each.distances, each.columns) for each in hits]
-        merged = merge(answers, k)
+        merged, certified = (
+            merge(answers, k),
+            {n: each.certified for n, each in replies.given.items()},
+        )
         if first < k:
             masks = dict(zip(replies.given, unsure(answers, first, k, merged), strict=True))
             more = {
@@ -215,19 +222,21 @@ class PartedEngine(TunableEngine):
             }
             again: Replies[Hits] = self._ask(more) if more else Replies({}, {})
             missing.update(again.missing)
+            certified.update({n: each.certified for n, each in again.given.items()})
             for place, number in enumerate(replies.given):
                 if number in again.given:
                     each = again.given[number]
                     newer = Answer.whole(each.ids, each.distances, each.columns)
                     answers[place] = answers[place].replaced(masks[number], newer)
             merged = merge(answers, k)
+        self._check_form(self._info)
         microseconds = (time.perf_counter() - began) * 1e6
         found = Hits(
             merged.ids,
             merged.distances,
             lambda: _trace(self.name, [each.trace for each in hits], microseconds),
             {name: merged.column(name, answers) for name in request.columns},
-            certified=not missing and all(each.certified for each in hits),
+            certified=not missing and all(certified.values()),
         )
         found.missing = tuple(sorted(missing))
         return found

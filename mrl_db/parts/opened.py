@@ -45,6 +45,8 @@ _ALIKE = (
     "vectors_required",
     "text",
 )
+# What must be, too, while it is open; what else changes, changes on one server after the other.
+_MERGED = ("dims", "metric", "key_type", "vector_type")
 
 
 @dataclass
@@ -153,14 +155,16 @@ class PartedOpened(Opened):
         self.engines = engines
 
     def _engine(self, name: Any, planner: Planner) -> PartedEngine:
+        holding = self.holding
         return PartedEngine(
             name,
-            self.holding.crew,
+            holding.crew,
             planner,
             self.info,
             self.terms,
-            self.holding.note_written,
-            self.holding.together if name == "native" else None,
+            holding.note_written,
+            holding.together if name == "native" else None,
+            partial(check_form, holding.servers) if holding.many else lambda _: None,
         )
 
     def source(self) -> Source:
@@ -226,6 +230,24 @@ def _together(promises: Sequence[Promise]) -> Promise:
         rows=sum(promise.rows for promise in promises),
         stale="; ".join(reasons) or None,
     )
+
+
+def check_form(servers: Sequence[Opened], info: CollectionInfo) -> None:
+    """Raises ShapeError where a server has found its collection to be another one since.
+
+    It was dropped there, and made anew: it answers, and its answers are not to be merged.
+    """
+    for number, server in enumerate(servers):
+        differing = [
+            f"its {what} is {getattr(server.info, what)}, elsewhere {getattr(info, what)}"
+            for what in _MERGED
+            if getattr(server.info, what) != getattr(info, what)
+        ]
+        if differing:
+            raise ShapeError(
+                f'collection "{info.name}" is another one on server {number}: '
+                f"{'; '.join(differing)}; make it on every server in the same way"
+            )
 
 
 def check_alike(servers: Sequence[Opened]) -> None:

@@ -171,18 +171,22 @@ BEGIN
     RETURN QUERY
     SELECT hit.key, hit.distance
     FROM (
-        SELECT a.key::%s AS key, a.distance
+        SELECT coalesce(a.key, mrl.refuse_part(%L, a.server))::%s AS key, a.distance
         FROM mrl.ask_parts(
             %L, %L,
-            format('SELECT h.id, h.distance FROM mrl.%%I(%%L, %%L, %%L) AS h', %L, query, k,
-                   shortlist),
+            format('SELECT h.id, h.distance FROM mrl.%%I(%%L, %%L, %%L) AS h%%s', %L, query, k,
+                   shortlist, %L),
             partial) AS a
     ) AS hit
     ORDER BY hit.distance, hit.key%s
     LIMIT greatest(k, 1);  -- a limit of 0 would ask nobody, and the parts refuse such a k
 END
 $body$,
-            key_type, collection, servers, 'search_' || collection,
+            collection, key_type, collection, servers, 'search_' || collection,
+            format(
+                ' UNION ALL SELECT NULL, NULL WHERE NOT EXISTS (SELECT FROM mrl.collection AS c '
+                'WHERE c.name = %L AND c.metric = %L AND c.adapted = %L)',
+                collection, definition ->> 'metric', definition ->> 'adapted'),
             ' COLLATE ' || key_collation));
     EXECUTE format('COMMENT ON FUNCTION mrl.%I(%I.vector, integer, integer, boolean) IS %L',
         'search_' || collection, mrl.vector_schema(),
@@ -194,6 +198,23 @@ END
 $$;
 COMMENT ON FUNCTION mrl.define_parted_search(text, text[], jsonb) IS
     'Makes the search function of a collection in parts.';
+
+CREATE OR REPLACE FUNCTION mrl.refuse_part(collection text, server text)
+    RETURNS text
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'collection "%" is another one on "%" than when it was attached',
+        collection, server
+        USING ERRCODE = 'MR003', HINT = format(
+            'make it as it is on the others, or see what SELECT mrl.attach_parts(%L, …) says of it',
+            collection);
+END
+$$;
+COMMENT ON FUNCTION mrl.refuse_part(text, text) IS
+    'Refuses the answer of a part that has another metric or adaptor by now: its distances are not '
+    'to be merged.';
 
 CREATE OR REPLACE FUNCTION mrl.drop_parted_search(collection text)
     RETURNS void

@@ -305,6 +305,57 @@ def test_another_definition_on_one_of_the_servers_is_refused(servers):
         parts.open_servers(servers, "docs")
 
 
+def test_an_answer_is_certified_where_the_last_that_each_part_gave_is(servers, rng):
+    """Of one server are all that is near: it is asked again, for more than it is sure of."""
+    for dsn in servers[:2]:
+        create(dsn, metric="l2")
+    near = rng.standard_normal((N, DIMS)).astype(np.float32)
+    k, first = 60, parts.merge.first_ask(60, 2)
+    int8 = mrl_db.Stage(DIMS, mrl_db.Precision.int8, k)
+    plan = mrl_db.Plan("flat", 1, (int8, mrl_db.Stage(DIMS, mrl_db.Precision.float32, k)))
+    options = {"route": "flat", "cache": False}
+    with (
+        mrl_db.connect(servers[0]) as one,
+        mrl_db.connect(servers[1]) as other,
+        parts.open_servers([one, other], "docs", load=True, **options) as docs,
+    ):
+        whole = one.open("docs")
+        whole.add(np.arange(N), near, year=[1] * N)
+        other.open("docs").add(np.arange(N, N + k), 100 + near[:k], year=[1] * k)
+        whole.load(**options)
+        query = np.zeros(DIMS, np.float32)
+
+        assert whole.search(query, k=first, plan=plan).certified
+        assert not whole.search(query, k=k, plan=plan).certified
+        assert not docs.search(query, k=k, plan=plan).certified
+        assert docs.search(query, k=k, exact=True).certified
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_collection_that_was_made_anew_is_another_one_until_it_is_everywhere(servers, rng, exact):
+    for dsn in servers:
+        create(dsn)
+    vectors = tied(rng, 60)
+    with parts.open_servers(servers, "docs") as docs:
+        docs.add(np.arange(60), vectors, year=[1] * 60)
+        assert docs.search(vectors[0], k=60, exact=exact).ids[0] == 0
+        for number, dsn in enumerate(servers):
+            with mrl_db.connect(dsn) as db:
+                db.drop("docs")
+                made = db.create_collection("docs", dims=DIMS, metric="l2")
+                own = [key for key in range(60) if home_of(key, 3) == number]
+                made.add(own, vectors[own])
+            if number < 2:
+                with pytest.raises(
+                    mrl_db.ShapeError, match=r"another one on server .*its metric is .*elsewhere"
+                ):
+                    docs.search(vectors[0], k=60, exact=exact)
+
+        distances = docs.search(vectors[0], k=60, exact=exact).distances
+        want = np.sort(np.linalg.norm(vectors - vectors[0], axis=1))
+        np.testing.assert_allclose(distances, want, atol=2e-6)
+
+
 def test_what_cannot_be_merged_is_refused(servers, rng):
     for dsn in servers:
         create(dsn)

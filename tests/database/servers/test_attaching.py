@@ -82,6 +82,22 @@ def test_parts_that_differ_are_refused_saying_both_sides(session, docs, what):
         place.execute("DROP COLLATION IF EXISTS here; DROP COLLATION IF EXISTS there")
 
 
+@pytest.mark.parametrize("partial", ["false", "true"])
+def test_a_part_that_was_made_anew_and_is_another_one_is_not_merged(session, docs, partial):
+    assert both(session) == [1, 2]
+    docs[1][1].execute("SELECT mrl.drop_collection('docs')")
+    make(docs[1][1], rows=[(2, [1, 2])], metric="l2")
+    search = f"SELECT id FROM mrl.search_docs('[1,0]', 5, partial => {partial})"
+
+    with pytest.raises(psycopg.Error, match='"docs" is another one on "s2" than when') as error:
+        session.execute(search)
+    assert error.value.sqlstate == "MR003"
+
+    docs[1][1].execute("SELECT mrl.drop_collection('docs')")
+    make(docs[1][1], rows=[(3, [1, 2])])
+    assert both(session) == [1, 3]
+
+
 EVIL = "bigint, x bigint) LANGUAGE sql AS 'DROP TABLE mrl.parted'; --"
 
 
