@@ -200,9 +200,8 @@ class PartedEngine(TunableEngine):
             self._fresh = set()
             asks.update(dict.fromkeys(fresh, replace(ask, max_staleness=None)))
         replies = self._ask(asks)
-        missing = set(replies.missing)
-        hits = list(replies.given.values())
-        answers = [Answer.whole(each.ids, each.distances, each.columns) for each in hits]
+        hits, given = list(replies.given.values()), self._answers(asks, replies)
+        missing, answers = {*replies.missing, *given.missing}, list(given.given.values())
         merged, certified = (
             merge(answers, k),
             {n: each.certified for n, each in replies.given.items()},
@@ -221,13 +220,12 @@ class PartedEngine(TunableEngine):
                 if mask.any()
             }
             again: Replies[Hits] = self._ask(more) if more else Replies({}, {})
-            missing.update(again.missing)
+            newer = self._answers(more, again)
+            missing.update(again.missing, newer.missing)
             certified.update({n: each.certified for n, each in again.given.items()})
             for place, number in enumerate(replies.given):
-                if number in again.given:
-                    each = again.given[number]
-                    newer = Answer.whole(each.ids, each.distances, each.columns)
-                    answers[place] = answers[place].replaced(masks[number], newer)
+                if number in newer.given:
+                    answers[place] = answers[place].replaced(masks[number], newer.given[number])
             merged = merge(answers, k)
         self._check_form(self._info)
         microseconds = (time.perf_counter() - began) * 1e6
@@ -267,6 +265,32 @@ class PartedEngine(TunableEngine):
         began = time.perf_counter()
         self.search(request, query[np.newaxis], plan, threads=1)
         return time.perf_counter() - began
+
+    def _answers(self, asks: Mapping[int, Ask], replies: Replies[Hits]) -> Replies[Answer]:
+        """Returns what parts answered, where rows are hidden all that they have.
+
+        Hits are equally many of each query: of a part with fewer rows than it was asked for, the
+        queries whose hidden row is another part's would lack one. It gives all of them instead.
+        """
+        few = {
+            number: replace(
+                asks[number],
+                plan=with_k(asks[number].plan, asks[number].plan.k + 1),
+                hidden=None,
+                max_staleness=None,
+            )
+            for number, each in replies.given.items()
+            if asks[number].hidden is not None and each.ids.shape[1] < asks[number].plan.k
+        }
+        every: Replies[Hits] = self._ask(few) if few else Replies({}, {})
+        answers = {
+            number: Answer.whole(each.ids, each.distances, each.columns)
+            for number, each in {**replies.given, **every.given}.items()
+        }
+        for number in every.given:
+            hidden, k = asks[number].hidden, asks[number].plan.k
+            answers[number] = answers[number].without(hidden or (), k)
+        return Replies(answers, every.missing)
 
     def _ask(self, asks: Mapping[int, Ask]) -> Replies[Hits]:
         parts, until, together = self._crew.parts, self._terms.until, self._together

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,25 @@ class Answer:
         """Returns an answer of equally many rows for each query."""
         n, width = ids.shape
         return Answer(ids, distances, columns, np.full(n, width, dtype=np.int64))
+
+    def without(self, keys: Sequence[Any], k: int) -> Answer:
+        """Returns the k best of each query without one key, (n,) of them; all where it is missing.
+
+        Args:
+            keys: Of the rows that are left out.
+            k: Rows, one fewer than the part was asked for.
+        """
+        n, width = self.ids.shape
+        own = self.ids == np.array(keys, dtype=self.ids.dtype)[:, np.newaxis]
+        own &= np.arange(width) < self.counts[:, np.newaxis]
+        order = np.argsort(own, axis=1, kind="stable")[:, :k]  # what is left out comes last
+        rows = np.arange(n)[:, np.newaxis]
+        return Answer(
+            self.ids[rows, order],
+            self.distances[rows, order],
+            {name: values[rows, order] for name, values in self.columns.items()},
+            np.minimum(self.counts - own.sum(axis=1), k),
+        )
 
     def replaced(self, queries: NDArray[np.bool_], newer: Answer) -> Answer:
         """Returns the answer with that of some queries, (n,), taken from a newer one."""

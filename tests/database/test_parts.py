@@ -15,6 +15,7 @@ from psycopg import sql as psql
 
 import mrl_db
 from mrl_db import parts
+from mrl_db.model.plan import with_k
 from mrl_db.parts import home_of
 from mrl_db.parts.together import Together
 
@@ -370,6 +371,31 @@ def test_what_cannot_be_merged_is_refused(servers, rng):
         docs.load(route="flat", cache=False)
         assert sum(state.rows for state in docs.status()) == 20
         docs.create_index()
+
+
+@pytest.mark.parametrize("engine", ["exact", "sql", "native"])
+def test_rows_as_queries_lack_themselves_alone_where_parts_have_few_rows(servers, db, rng, engine):
+    """A part that has not the row that is hidden has all of its own to give."""
+    for dsn in servers:
+        create(dsn, metric="l2")
+    whole = db.create_collection("docs", dims=DIMS, metric="l2", columns={"year": "integer"})
+    vectors, own = tied(rng, 40), [*range(30)]
+    options = {"load": True, "route": "flat", "cache": False} if engine == "native" else {}
+    with parts.open_servers(servers, "docs", **options) as docs:
+        for each in (docs, whole):
+            each.add(np.arange(40), vectors, year=np.arange(40) % 2)
+        opened = docs._opened
+        searched = opened.exact if engine == "exact" else opened.engine(engine)
+        first = mrl_db.Plan("flat" if engine == "native" else "seqscan", 1, EXACT.stages)
+        for where in (None, {"year": 1}, {"year": {"$in": [0, 1]}, "id": {"$lt": 16}}):
+            every = whole.search(vectors[own], k=60, where=where, exact=True).ids.tolist()
+            left = [[key for key in ids if key != own[n]] for n, ids in enumerate(every)]
+            for k in (1, 5, 8, 12, 15, 19, 20, 39, 60):
+                plan = searched.plan(k) if engine == "exact" else with_k(first, k)
+                searched.sync()
+                hits = searched.search(opened.request(where), vectors[own], plan, hidden=own)
+                width = min(k, *map(len, left))
+                assert hits.ids.tolist() == [ids[:width] for ids in left], (where, k)
 
 
 # Failures
