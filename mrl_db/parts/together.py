@@ -51,6 +51,9 @@ class Together:
             except MrlDbError:  # each finds out for itself, and the search says of whom it is
                 return set()
             leader = loaded[first].live
+            # Where another thread had asked for it, that was before now.
+            asked = min(now, leader.freshness.moment)
+            began = {n: each._replace(moment=asked) for n, each in began.items()}
             level = [n for n in others if loaded[n].live.is_level_with(leader, began[n])]
             fresh.update([first], level)
         for number in fresh:

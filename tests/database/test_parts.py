@@ -15,6 +15,7 @@ from psycopg import sql as psql
 
 import mrl_db
 from mrl_db import parts
+from mrl_db.engines.native.lease import Freshness, boot_time
 from mrl_db.model.plan import with_k
 from mrl_db.parts import home_of
 from mrl_db.parts.together import Together
@@ -158,6 +159,23 @@ def test_a_part_that_stands_elsewhere_asks_for_itself(split, table, rng):
             split.search(queries[0], plan=EXACT, max_staleness=3600)
         query = queries[0] if step % 2 else queries
         assert_same(split.search(query, plan=EXACT), table.search(query, exact=True))
+
+
+def test_parts_are_taken_for_as_fresh_as_the_one_that_asked(split, monkeypatch):
+    """It need not ask where another thread has, some moments before."""
+    together = split._holding.together
+    engines = [part.opened.engines["native"] for part in together._parts]
+    earlier = boot_time() - 5
+    for engine in engines:
+        engine.sync(0.0)
+        engine.live.freshness = Freshness()
+        engine.live._position = engines[0].live._position  # of one table that nobody writes to
+    leading = engines[0].live.freshness
+    monkeypatch.setattr(engines[0], "sync", lambda _: leading.reach(leading.begin(earlier)))
+
+    assert together.sync(1000.0) == {0, 1, 2}
+
+    assert not any(engine.live.freshness.reaches(earlier + 1) for engine in engines)
 
 
 @pytest.mark.parametrize("key_type", ["bigint", "text", "uuid"])

@@ -94,6 +94,11 @@ class Freshness:
         """Notes that a sync has seen what was there when it began."""
         self._reached = began
 
+    @property
+    def moment(self) -> float:
+        """Up to which what was committed was seen."""
+        return self._reached.moment
+
     def reaches(self, moment: float) -> bool:
         """Whether what was committed until a moment was seen, and what this process wrote."""
         reached = self._reached
