@@ -266,14 +266,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/standbys'
-        AND checksum = '09f9c0c5169c6ddce050fc49cd7d9c21d2820e3a502143e26b8bc33f5f89068b'
+        AND checksum = '869072834be4cf1ab6faa3897a23a2f793b65641d6c53aa30822ece1b4a806b3'
 ) AS missing \gset
 \if :missing
 \ir functions/standbys.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/standbys',
-    '09f9c0c5169c6ddce050fc49cd7d9c21d2820e3a502143e26b8bc33f5f89068b',
+    '869072834be4cf1ab6faa3897a23a2f793b65641d6c53aa30822ece1b4a806b3',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

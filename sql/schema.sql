@@ -305,6 +305,8 @@ CREATE FUNCTION mrl.misses_for_rows(route text, effort integer) RETURNS double p
     '31d5cb8f6989612ee5f195239c53e30c';
 CREATE FUNCTION mrl.news(relation oid, seen text, started text, reader uuid, token uuid) RETURNS
     json LANGUAGE sql STABLE AS '177150e95ff75bbc19479137316bcdf6';
+CREATE FUNCTION mrl.none_ended_since(seen pg_snapshot) RETURNS boolean LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS '9ba1e8425ccad335228402345ba5f7ba';
 CREATE FUNCTION mrl.note_cut(relation oid, xid xid8) RETURNS void LANGUAGE sql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '47815a4cb48f01a4b6ce72b9f4e5df6d';
 CREATE FUNCTION mrl.note_moment() RETURNS void LANGUAGE plpgsql VOLATILE SET search_path=pg_catalog,

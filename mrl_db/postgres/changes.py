@@ -299,11 +299,11 @@ class ChangeLog:
         it may have replayed less, or another history. One of whose processes crashed begins again
         at its last restart point, without another start.
         """
-        row = connection.execute(statements.query("log_replayed"), ()).fetchone()
-        if row == (position.replayed, position.started, True):
+        row = connection.execute(statements.query("log_replayed"), (position.snapshot,)).fetchone()
+        if row == (position.replayed, position.started, True, True):
             return None
         assert row is not None
-        replayed, started, _ = row
+        replayed, started, _, _ = row
         if started != position.started or bytes_before(replayed) < bytes_before(position.replayed):
             return News(replace(position, started=started, replayed=replayed), None)
         told = _one(connection, "log_standby_news", self.relation, position.snapshot)

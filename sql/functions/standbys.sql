@@ -4,8 +4,9 @@
 -- does not say which transactions run, so that only what is before its xmin is known to be seen.
 -- What is at or after it is fetched again, which does no harm; from the second question on, which
 -- transactions run is asked of each that was not known to have ended. Whether there is anything new is said
--- by how far WAL was replayed, asked in a statement before the one whose snapshot is read. The primary keeps changes for a
--- while, and notes in mrl.cut what it removed.
+-- by how far WAL was replayed, asked in a statement before the one whose snapshot is read, and by which transactions
+-- have ended: of one that dropped tables all rows are seen, and then files are removed, before it counts as replayed.
+-- The primary keeps changes for a while, and notes in mrl.cut what it removed.
 
 CREATE OR REPLACE FUNCTION mrl.ended_since(seen pg_snapshot)
     RETURNS text
@@ -39,6 +40,24 @@ COMMENT ON FUNCTION mrl.ended_since(pg_snapshot) IS
     'What a standby''s snapshots do not say: which transactions run, as a snapshot, of those that '
     'did in another one and those that began since. A snapshot that is taken later sees all that '
     'is visible in it.';
+
+CREATE OR REPLACE FUNCTION mrl.none_ended_since(seen pg_snapshot)
+    RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN pg_snapshot_xmax(pg_current_snapshot()) = pg_snapshot_xmax(seen)  -- else it may be ahead
+        THEN NOT EXISTS (
+            SELECT
+            FROM pg_snapshot_xip(seen) AS r (xip)
+            WHERE pg_xact_status(r.xip) IS DISTINCT FROM 'in progress'
+        )
+        ELSE false
+    END
+$$;
+COMMENT ON FUNCTION mrl.none_ended_since(pg_snapshot) IS
+    'Whether a snapshot of mrl.ended_since() is what it would be now.';
 
 CREATE OR REPLACE FUNCTION mrl.standby_news(relation oid, seen pg_snapshot)
     RETURNS json

@@ -79,12 +79,14 @@ LEFT JOIN LATERAL (
     WHERE n.keys IS NOT NULL AND row_.{key} = ANY(n.keys) AND {condition}
 ) AS found ON TRUE
 
--- How far a standby has replayed; a statement that begins later sees all of it.
+-- How far a standby has replayed; a statement that begins later sees all of it, and of what is being
+-- replayed what mrl.none_ended_since() says.
 -- name: log_replayed
 SELECT
     coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '0/0'),
     mrl.server_start(),
-    pg_catalog.pg_is_in_recovery()
+    pg_catalog.pg_is_in_recovery(),
+    mrl.none_ended_since(%s::pg_catalog.pg_snapshot)
 
 -- name: log_standby_news
 SELECT mrl.standby_news(%s, %s::pg_catalog.pg_snapshot)

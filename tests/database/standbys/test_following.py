@@ -88,6 +88,32 @@ def test_what_was_read_is_not_read_again_beside_a_long_transaction(
     assert fetched == [[N + i] for i in range(10)] + [[2 * N]]
 
 
+def test_what_others_on_the_standby_see_is_found_before_it_counts_as_replayed(
+    copied, standby, primary, vectors, on_primary, replay
+):
+    """A commit that drops tables shows its rows first, then removes files, and is replayed then."""
+    copied.load(cache=False)
+    made = "".join(f"CREATE TABLE made_{number} ();" for number in range(500))
+    dropped = "".join(f"DROP TABLE made_{number};" for number in range(500))
+    present = "SELECT count(*) FROM docs WHERE id = %s"
+    with (
+        psycopg.connect(standby.dsn, autocommit=True) as there,
+        psycopg.connect(primary.dsn) as one,
+    ):
+        for i in range(3):
+            on_primary.execute(made)
+            one.execute(ROW, (N + i, text(vectors[N + i])))
+            one.execute(dropped)
+            replay()
+            nearest(copied, vectors[0])
+            one.commit()
+            while there.execute(present, [N + i]).fetchone() == (0,):
+                pass
+            assert nearest(copied, vectors[N + i])[0] == N + i
+            replay()
+        assert_equal_to_the_database(copied, vectors[:3])
+
+
 def test_a_standby_is_followed_whatever_isolation_is_usual(
     copied, standby, primary, vectors, on_primary, replay
 ):
