@@ -75,6 +75,52 @@ def test_a_reader_compares_when_a_promoted_standbys_log_was_cut(pair, vectors, m
         assert compared == [1]
 
 
+def test_a_standby_that_follows_another_primary_is_read_on(pair, vectors, monkeypatch):
+    """It is not started again: what its old primary had not committed, the new one takes back."""
+    server, one = pair
+    where = psycopg.conninfo.conninfo_to_dict(one.dsn)
+    with (
+        standbys.standby_of(server, port=5435) as other,
+        mrl_db.connect(other.dsn) as db,
+        psycopg.connect(one.dsn, autocommit=True) as first,
+        psycopg.connect(other.dsn, autocommit=True) as second,
+        psycopg.connect(server.dsn, autocommit=True) as session,
+        psycopg.connect(server.dsn) as running,
+    ):
+        docs = db.open("docs")
+        docs.load(cache=False)
+        nearest(docs, vectors[0])
+        compared = comparisons(docs, monkeypatch)
+        running.execute(ROW, (N + 8, text(vectors[N + 8])))
+        session.execute("BEGIN")
+        session.execute(ROW, (N + 1, text(vectors[N + 1])))
+        session.execute("PREPARE TRANSACTION 'one'")
+        session.execute(ROW, (N + 2, text(vectors[N + 2])))
+        standbys.catch_up(session, first)
+        standbys.catch_up(session, second)
+        assert nearest(docs, vectors[N + 2])[0] == N + 2
+
+        standbys.promote(first)
+        second.execute(
+            "ALTER SYSTEM SET primary_conninfo = "
+            f"'host={where['host']} port={where['port']} user={where['user']}'"
+        )
+        second.execute("SELECT pg_reload_conf()")
+        first.execute(ROW, (N + 3, text(vectors[N + 3])))
+        first.execute("COMMIT PREPARED 'one'")
+        first.execute("DELETE FROM docs WHERE id = 5")
+        standbys.catch_up(first, second)
+        session.execute("ROLLBACK PREPARED 'one'")
+
+        assert nearest(docs, vectors[N + 3])[0] == N + 3
+        assert nearest(docs, vectors[N + 1])[0] == N + 1
+        assert_equal_to_the_database(docs, vectors[:3])
+        standbys.promote(second)
+        second.execute("DELETE FROM docs WHERE id = 6")
+        assert_equal_to_the_database(docs, vectors[:3])
+        assert compared == []
+
+
 def test_a_standby_that_was_made_anew_is_noticed(
     copied, primary, standby, vectors, on_primary, replay, monkeypatch
 ):
