@@ -20,7 +20,8 @@ def new_primary(folder, version, **settings):
     """A server whose WAL others may follow; `release()` its `embedded` in the end."""
     settings = {
         "wal_level": "replica",
-        "max_wal_senders": "4",
+        "max_wal_senders": "8",
+        "wal_keep_size": "1GB",  # a standby that was behind would stay so
         "checkpoint_timeout": "1h",
         "wal_writer_delay": "10ms",
         "max_prepared_transactions": "20",
