@@ -413,7 +413,8 @@ def test_whatever_reads_is_read_again_where_the_standby_stopped_it(
         gate.execute("SELECT pg_advisory_lock(20)")
         reading = threads.submit(call, mrl_db.raw(psycopg.sql.SQL(lock)))
         clients.wait_for(lambda: gate.execute(waits).fetchone()[0] >= 1)
-        on_primary.execute("DELETE FROM docs WHERE id = 7")
+        # On another page than the one that waits: that would be in the way again and again.
+        on_primary.execute("DELETE FROM docs WHERE id = %s", [N - 1])
         on_primary.execute("VACUUM docs")
         replay()
         gate.execute("SELECT pg_advisory_unlock(20)")
