@@ -202,10 +202,8 @@ class PartedEngine(TunableEngine):
         replies = self._ask(asks)
         hits, given = list(replies.given.values()), self._answers(asks, replies)
         missing, answers = {*replies.missing, *given.missing}, list(given.given.values())
-        merged, certified = (
-            merge(answers, k),
-            {n: each.certified for n, each in replies.given.items()},
-        )
+        merged = merge(answers, k)
+        certified = {number: each.certified for number, each in replies.given.items()}
         if first < k:
             masks = dict(zip(replies.given, unsure(answers, first, k, merged), strict=True))
             more = {
