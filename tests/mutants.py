@@ -191,7 +191,16 @@ MUTANTS = [
         ("store.marked -= dead.size();", ""),
         ("store.free_rows.push_back(store.row_of(slot));", ""),
         ("entries.push_back(*live);", "entries.push_back(entry);"),
-        ("if (!dying.has(further[f])) candidates", "candidates"),
+        ("(dying.has(links[e]) ? next : live)", "live"),
+        ("dying.is_linked.clear(slot);", ""),
+        ("changed_[slot][position] = to;", ""),
+    ),
+    *mutants(
+        "graph/connect.cpp",
+        "heal_test",
+        ("connector.reach_all_from(entries);", ""),
+        ("if (links_of(slot).empty()) lead(slot, 0, host);", ""),
+        ("reached_[slot] || !graph_.has(slot)", "reached_[slot]"),
     ),
     *mutants(
         "graph/link.cpp",
@@ -222,7 +231,6 @@ MUTANTS = [
     *mutants(
         "store/file.cpp",
         "file_test",
-        ("if (end != bytes_) throw", "if (false) throw"),
         ("section.checksum) {", "section.checksum + 1) {"),
         ("if (load<std::uint64_t>(all_ + 16) != bytes_)", "if (false)"),
         ("(found.st_mode & 022) != 0", "false"),

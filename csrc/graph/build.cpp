@@ -1,6 +1,7 @@
 #include "build.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -24,6 +25,33 @@ namespace {
 constexpr std::size_t kReverse = 64;  // links from others that a row considers
 
 using NearLinks = std::vector<Near>;  // kDegree for each slot, unused ones with kNoLink
+
+class GraphOfCodes : public ConnectedGraph {
+  public:
+    GraphOfCodes(const BuildCodes& codes, Links& links) : codes_(codes), links_(links) {}
+
+    std::size_t slots() const override { return links_.slots(); }
+    bool has(std::uint32_t) const override { return true; }
+    const std::uint32_t* of(std::uint32_t slot) const override { return links_.of(slot); }
+    void set(std::uint32_t slot, std::size_t position, std::uint32_t to) override {
+        links_.of(slot)[position] = to;
+    }
+    void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
+                 float* distances) const override {
+        std::int32_t products[kDegree];
+        kernels().inner_product_int8_at(codes_.row(from), codes_.bytes.data(), to, n, kBuildBytes,
+                                        kBuildBytes, products);
+        for (std::size_t i = 0; i < n; ++i) distances[i] = codes_.between(from, to[i], products[i]);
+    }
+    bool is_same(std::uint32_t a, std::uint32_t b) const override {
+        return codes_.scale[a] == codes_.scale[b] &&
+               std::memcmp(codes_.row(a), codes_.row(b), kBuildBytes) == 0;
+    }
+
+  private:
+    const BuildCodes& codes_;
+    Links& links_;
+};
 
 // Candidates by cells, pruned.
 void link_cells(const BuildCodes& codes, const std::vector<std::size_t>& begins,
@@ -279,6 +307,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
     built.links.resize(n);
     built.entries = group_entries(built.codes, entries);
     const GraphView graph{built.links, built.entries, built.codes};
+    GraphOfCodes connected(codes, built.links);
 
     NearLinks links(n * kDegree, Near{kInfinity, kNoLink});
     link_cells(codes, begins, near, options, links, meter);
@@ -287,7 +316,7 @@ BuiltGraph build_graph(const Rows& rows, const Projection& projection,
         for (std::size_t slot = 0; slot < n; ++slot)
             for (std::size_t e = 0; e < kDegree; ++e)
                 links[slot * kDegree + e].slot = built.links.of(slot)[e];
-        connect(codes, entries, options.threads, built.links);
+        connect(connected, entries, options.threads);
         if (round == options.rounds) return built;
         link_walks(codes, projection, graph, options, links, meter);
     }

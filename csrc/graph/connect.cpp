@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <span>
 #include <unordered_set>
 
-#include "../kernels/dispatch.hpp"
 #include "../system/thread_pool.hpp"
+#include "prune.hpp"
 
 namespace mrl {
 namespace {
@@ -19,11 +19,10 @@ bool is_farther(const Near& a, const Near& b) { return b < a; }
 
 class Connector {
   public:
-    Connector(const BuildCodes& codes, Links& graph)
-        : codes_(codes), graph_(graph), full_(graph.slots(), false) {
+    explicit Connector(ConnectedGraph& graph) : graph_(graph), full_(graph.slots(), false) {
         in_degree_.assign(graph.slots(), 0);
         for (std::uint32_t slot = 0; slot < graph.slots(); ++slot) {
-            for (std::size_t e = 0; e < graph.degree(slot); ++e) ++in_degree_[graph.of(slot)[e]];
+            for (const std::uint32_t to : links_of(slot)) ++in_degree_[to];
         }
     }
 
@@ -60,13 +59,23 @@ class Connector {
         last_ = {kNoLink, kNoLink};  // they may not be reached
         for (const std::uint32_t entry : entries) reach_from(entry);
         for (std::uint32_t slot = 0; slot < graph_.slots(); ++slot) {
-            if (reached_[slot]) continue;
+            if (reached_[slot] || !graph_.has(slot)) continue;
             lead_to(slot, entries[slot % entries.size()]);
             reach_from(slot);
         }
     }
 
   private:
+    std::span<const std::uint32_t> links_of(std::uint32_t slot) const {
+        const std::uint32_t* links = graph_.of(slot);
+        return {links, std::find(links, links + kDegree, kNoLink)};
+    }
+
+    bool leads_to(std::uint32_t slot, std::uint32_t other) const {
+        const std::uint32_t* links = graph_.of(slot);
+        return std::find(links, links + kDegree, other) != links + kDegree;
+    }
+
     bool is_near_its_nearest(std::uint32_t slot, std::uint32_t without = kNoLink) const {
         const std::uint32_t nearest = graph_.of(slot)[0];
         return nearest == kNoLink || leads_near(nearest, slot, without);
@@ -76,12 +85,11 @@ class Connector {
     // `without`.
     bool leads_near(std::uint32_t link, std::uint32_t slot, std::uint32_t without) const {
         const auto leads = [&](std::uint32_t from) {
-            return from != without && graph_.leads_to(from, slot);
+            return from != without && leads_to(from, slot);
         };
         if (leads(link)) return true;
         const float most = kNear * between(slot, link);
-        const std::uint32_t* others = graph_.of(link);
-        return std::any_of(others, others + graph_.degree(link), [&](std::uint32_t other) {
+        return std::ranges::any_of(links_of(link), [&](std::uint32_t other) {
             return leads(other) && between(slot, other) <= most;
         });
     }
@@ -92,19 +100,16 @@ class Connector {
         const std::uint32_t mate = graph_.of(slot)[0];
         if (mate == kNoLink || mate < slot || graph_.of(mate)[0] != slot) return false;
         Near next{kInfinity, kNoLink};
-        for (std::size_t e = 1; e < graph_.degree(slot); ++e) {
-            const std::uint32_t link = graph_.of(slot)[e];
+        for (const std::uint32_t link : links_of(slot).subspan(1))
             next = std::min(next, Near{between(slot, link), link});
-        }
         return next.slot != kNoLink && !leads_near(next.slot, slot, mate) &&
                !leads_near(next.slot, mate, slot);
     }
 
     float between(std::uint32_t a, std::uint32_t b) const {
-        std::int32_t product;
-        kernels().inner_product_int8(codes_.row(a), codes_.row(b), 1, kBuildBytes, kBuildBytes,
-                                     &product);
-        return codes_.between(a, b, product);
+        float distance;
+        graph_.measure(a, &b, 1, &distance);
+        return distance;
     }
 
     void reach_from(std::uint32_t start) {
@@ -114,8 +119,7 @@ class Connector {
         while (!stack_.empty()) {
             const std::uint32_t slot = stack_.back();
             stack_.pop_back();
-            for (std::size_t e = 0; e < graph_.degree(slot); ++e) {
-                const std::uint32_t to = graph_.of(slot)[e];
+            for (const std::uint32_t to : links_of(slot)) {
                 if (reached_[to]) continue;
                 reached_[to] = true;
                 stack_.push_back(to);
@@ -134,13 +138,18 @@ class Connector {
         if (open_.empty() && otherwise != kNoLink) open_.push_back({kInfinity, otherwise});
         if (open_.empty()) return;
         const auto [host, position] = host_for(slot);
-        if (graph_.leads_to(host, slot)) return;
-        std::uint32_t& link = graph_.of(host)[position];
-        if (link != kNoLink) --in_degree_[link];
-        link = slot;
-        ++in_degree_[slot];
+        if (links_of(slot).empty()) lead(slot, 0, host);
+        if (leads_to(host, slot)) return;
+        lead(host, position, slot);
         made_.insert(std::uint64_t{host} << 32 | slot);
         last_ = {host, slot};
+    }
+
+    void lead(std::uint32_t from, std::size_t position, std::uint32_t to) {
+        const std::uint32_t before = graph_.of(from)[position];
+        if (before != kNoLink) --in_degree_[before];
+        graph_.set(from, position, to);
+        ++in_degree_[to];
     }
 
     struct Host {
@@ -153,7 +162,9 @@ class Connector {
     // before takes the next, too, or that one itself does.
     Host host_for(std::uint32_t slot) {
         for (const std::uint32_t last : last_) {
-            if (last == kNoLink || !is_same(slot, last) || graph_.leads_to(last, slot)) continue;
+            if (last == kNoLink || last == slot || !graph_.is_same(slot, last) ||
+                leads_to(last, slot))
+                continue;
             const std::size_t room = room_in(last);
             if (room < kDegree) return {last, room};
         }
@@ -162,30 +173,23 @@ class Connector {
             std::pop_heap(open_.begin(), open_.end(), is_farther);
             const std::uint32_t next = open_.back().slot;
             open_.pop_back();
-            const std::size_t room = graph_.leads_to(next, slot) ? kDegree : room_in(next);
+            const std::size_t room = leads_to(next, slot) ? kDegree : room_in(next);
             if (room < kDegree) return {next, room};
             offer_links(slot, next);
         }
         return {nearest, kDegree - 1};
     }
 
-    bool is_same(std::uint32_t a, std::uint32_t b) const {
-        return a != b && codes_.scale[a] == codes_.scale[b] &&
-               std::memcmp(codes_.row(a), codes_.row(b), kBuildBytes) == 0;
-    }
-
     void offer_links(std::uint32_t slot, std::uint32_t from) {
         std::uint32_t fresh[kDegree];
-        std::int32_t products[kDegree];
+        float distances[kDegree];
         std::size_t n = 0;
-        for (std::size_t e = 0; e < graph_.degree(from); ++e) {
-            const std::uint32_t to = graph_.of(from)[e];
+        for (const std::uint32_t to : links_of(from)) {
             if ((reached_.empty() || reached_[to]) && met_.insert(to).second) fresh[n++] = to;
         }
-        kernels().inner_product_int8_at(codes_.row(slot), codes_.bytes.data(), fresh, n,
-                                        kBuildBytes, kBuildBytes, products);
+        graph_.measure(slot, fresh, n, distances);
         for (std::size_t i = 0; i < n; ++i) {
-            open_.push_back({codes_.between(slot, fresh[i], products[i]), fresh[i]});
+            open_.push_back({distances[i], fresh[i]});
             std::push_heap(open_.begin(), open_.end(), is_farther);
         }
     }
@@ -194,7 +198,7 @@ class Connector {
     // a slot that others lead to as well: not the nearest, and none made here. kDegree: nowhere.
     std::size_t room_in(std::uint32_t slot) {
         if (full_[slot]) return kDegree;
-        std::size_t position = graph_.degree(slot);
+        std::size_t position = links_of(slot).size();
         if (position < kDegree) return position;
         while (--position > 0) {
             const std::uint32_t link = graph_.of(slot)[position];
@@ -206,8 +210,7 @@ class Connector {
         return kDegree;
     }
 
-    const BuildCodes& codes_;
-    Links& graph_;
+    ConnectedGraph& graph_;
     std::vector<std::uint32_t> in_degree_, stack_;
     std::vector<bool> reached_;  // from an entry; empty while that is not asked
     std::vector<Near> open_;     // a heap, the nearest on top
@@ -219,9 +222,9 @@ class Connector {
 
 }  // namespace
 
-void connect(const BuildCodes& codes, const std::vector<std::uint32_t>& entries,
-             std::size_t threads, Links& graph) {
-    Connector connector(codes, graph);
+void connect(ConnectedGraph& graph, const std::vector<std::uint32_t>& entries,
+             std::size_t threads) {
+    Connector connector(graph);
     connector.lead_from_nearest(threads);
     connector.reach_all_from(entries);
 }

@@ -12,12 +12,27 @@
 #include <vector>
 
 #include "../store/links.hpp"
-#include "build_codes.hpp"
 
 namespace mrl {
 
-// The first link of each slot is its nearest one. The result is the same for any number of threads.
-void connect(const BuildCodes& codes, const std::vector<std::uint32_t>& entries,
-             std::size_t threads, Links& graph);
+// What is connected: slots, their links, and the distances between them.
+class ConnectedGraph {
+  public:
+    virtual ~ConnectedGraph() = default;
+    virtual std::size_t slots() const = 0;
+    // Whether a slot is to be reached. Those that are not have no links, and nobody links to them.
+    virtual bool has(std::uint32_t slot) const = 0;
+    // kDegree of them; kNoLink behind the last.
+    virtual const std::uint32_t* of(std::uint32_t slot) const = 0;
+    virtual void set(std::uint32_t slot, std::size_t position, std::uint32_t to) = 0;
+    // Squared distances; of up to kDegree.
+    virtual void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
+                         float* distances) const = 0;
+    virtual bool is_same(std::uint32_t a, std::uint32_t b) const = 0;
+};
+
+// The first link of each slot is its nearest one. A slot that has none gets its host as one. The
+// result is the same for any number of threads.
+void connect(ConnectedGraph& graph, const std::vector<std::uint32_t>& entries, std::size_t threads);
 
 }  // namespace mrl

@@ -1,32 +1,47 @@
 #include "heal.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <unordered_map>
 
 #include "../search/entries.hpp"
 #include "../system/thread_pool.hpp"
+#include "connect.hpp"
 #include "row_pruner.hpp"
+#include "slot_numbers.hpp"
 
 namespace mrl {
 namespace {
 
 constexpr std::size_t kHealLeast = 64;  // dead slots; fewer are not worth it
+constexpr std::size_t kHealSteps = 4;   // from a slot through dead ones
 
-// The live slots that a slot links to, and those that its dead links link to in their place.
-std::vector<std::uint32_t> live_around(const Store& store, const Dying& dying, std::uint32_t slot) {
-    std::vector<std::uint32_t> candidates;
-    const std::uint32_t* links = store.links.of(slot);
-    const std::size_t degree = store.links.degree(slot);
-    for (std::size_t e = 0; e < degree; ++e) {
-        if (!dying.has(links[e])) {
-            candidates.push_back(links[e]);
-            continue;
+// The live slots that a slot links to, and those that its dead links link to in their place;
+// through further dead ones where these are few.
+std::vector<std::uint32_t> live_around(const Store& store, const Dying& dying, std::uint32_t slot,
+                                       SlotNumbers& met) {
+    std::vector<std::uint32_t> live, dead{slot}, next;
+    std::uint32_t count = 0;
+    const auto is_new = [&](std::uint32_t other) {
+        const bool is = met.find_or_add(other, count) == count;
+        count += is;
+        return is;
+    };
+    met.clear();
+    is_new(slot);
+    for (std::size_t step = 0; step < kHealSteps && !dead.empty() && live.size() < kDegree;
+         ++step) {
+        next.clear();
+        for (const std::uint32_t from : dead) {
+            const std::uint32_t* links = store.links.of(from);
+            for (std::size_t e = 0; e < kDegree && links[e] != kNoLink; ++e) {
+                if (is_new(links[e])) (dying.has(links[e]) ? next : live).push_back(links[e]);
+            }
         }
-        const std::uint32_t* further = store.links.of(links[e]);
-        for (std::size_t f = 0; f < kDegree && further[f] != kNoLink; ++f) {
-            if (!dying.has(further[f])) candidates.push_back(further[f]);
-        }
+        dead.swap(next);
     }
-    return candidates;
+    return live;
 }
 
 // A dead entry's first live link takes its place; where all that it led to is dead, another live
@@ -57,6 +72,62 @@ std::vector<std::uint32_t> live_entries(const Store& store, const Dying& dying) 
     return entries;
 }
 
+// The graph without the dying ones; what changes is kept beside it.
+class GraphWithout : public ConnectedGraph {
+  public:
+    GraphWithout(const Store& store, const Dying& dying) : store_(store), dying_(dying) {
+        none_.fill(kNoLink);
+        is_changed_.resize(dying.of_slots);
+    }
+
+    std::size_t slots() const override { return dying_.of_slots; }
+    bool has(std::uint32_t slot) const override { return dying_.is_linked.test(slot); }
+    const std::uint32_t* of(std::uint32_t slot) const override {
+        if (!has(slot)) return none_.data();
+        return is_changed_.test(slot) ? changed_.at(slot).data() : store_.links.of(slot);
+    }
+    void set(std::uint32_t slot, std::size_t position, std::uint32_t to) override {
+        if (!is_changed_.test(slot)) {
+            std::copy_n(store_.links.of(slot), kDegree, changed_[slot].begin());
+            is_changed_.set(slot);
+        }
+        changed_[slot][position] = to;
+    }
+    void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
+                 float* distances) const override {
+        const Rows& rows = store_.rows;
+        const std::uint32_t row = store_.row_of(from);
+        std::uint32_t others[kDegree];
+        std::int32_t products[kDegree];
+        for (std::size_t i = 0; i < n; ++i) others[i] = store_.row_of(to[i]);
+        kernels().inner_product_int8_at(rows.code(row), rows.codes(), others, n, rows.code_stride(),
+                                        rows.dims(), products);
+        for (std::size_t i = 0; i < n; ++i)
+            distances[i] = distance_of(store_, dying_.longest_square, row, others[i], products[i]);
+    }
+    bool is_same(std::uint32_t a, std::uint32_t b) const override {
+        const Rows& rows = store_.rows;
+        const std::uint32_t row = store_.row_of(a), other = store_.row_of(b);
+        return rows.scale(row) == rows.scale(other) &&
+               std::memcmp(rows.code(row), rows.code(other), rows.dims()) == 0;
+    }
+
+    std::vector<SlotLinks> changes() const {
+        std::vector<SlotLinks> changes;
+        for (const auto& [slot, links] : changed_)
+            changes.emplace_back(
+                slot, std::vector(links.begin(), std::find(links.begin(), links.end(), kNoLink)));
+        return changes;
+    }
+
+  private:
+    const Store& store_;
+    const Dying& dying_;
+    std::array<std::uint32_t, kDegree> none_;
+    Bitmap is_changed_;
+    std::unordered_map<std::uint32_t, std::array<std::uint32_t, kDegree>> changed_;
+};
+
 }  // namespace
 
 bool is_torn(const Store& store, std::size_t share) {
@@ -65,17 +136,26 @@ bool is_torn(const Store& store, std::size_t share) {
 
 Dying find_dying(const Store& store) {
     const std::size_t slots = store.links.slots();
-    Dying dying{
-        .slots = {}, .is_one = {}, .of_slots = slots, .longest_square = store.longest_square};
+    Dying dying{.slots = {},
+                .is_one = {},
+                .is_linked = {},
+                .of_slots = slots,
+                .longest_square = store.longest_square};
     dying.is_one.resize(slots);
+    dying.is_linked.resize(slots);
     std::vector<bool> free(slots, false);
     for (const std::uint32_t row : store.free_rows) free[row] = true;
     for (std::uint32_t slot = 0; slot < slots; ++slot) {
         const std::uint32_t row = store.row_of(slot);
-        if (!store.deleted.test(row) || free[row]) continue;
-        dying.slots.push_back(slot);
-        dying.is_one.set(slot);
+        if (!store.deleted.test(row)) {
+            dying.is_linked.set(slot);
+        } else if (!free[row]) {
+            dying.slots.push_back(slot);
+            dying.is_one.set(slot);
+        }
     }
+    std::for_each(store.waiting.data(), store.waiting.data() + store.waiting.size(),
+                  [&](std::uint32_t slot) { dying.is_linked.clear(slot); });
     return dying;
 }
 
@@ -86,6 +166,7 @@ std::vector<SlotLinks> mend(const Store& store, const Dying& dying, std::size_t 
     std::vector<std::vector<SlotLinks>> parts((count + kTask - 1) / kTask);
     parallel_for(threads, parts.size(), [&](std::size_t task, std::size_t) {
         RowPruner pruner(store, dying.longest_square);
+        SlotNumbers met;
         for (std::size_t i = task * kTask; i < std::min(count, (task + 1) * kTask); ++i) {
             const auto slot = static_cast<std::uint32_t>(begin + i);
             if (dying.has(slot)) continue;
@@ -94,8 +175,8 @@ std::vector<SlotLinks> mend(const Store& store, const Dying& dying, std::size_t 
             if (std::none_of(links, end, [&](std::uint32_t to) { return dying.has(to); })) {
                 continue;
             }
-            parts[task].emplace_back(slot,
-                                     pruner.links_among(slot, live_around(store, dying, slot)));
+            parts[task].emplace_back(
+                slot, pruner.links_among(slot, live_around(store, dying, slot, met)));
         }
     });
     std::vector<SlotLinks> mended;
@@ -105,6 +186,13 @@ std::vector<SlotLinks> mend(const Store& store, const Dying& dying, std::size_t 
 
 Entries entries_without(const Store& store, const Dying& dying) {
     return group_entries(store.lines, live_entries(store, dying));
+}
+
+std::vector<SlotLinks> connect_without(const Store& store, const Dying& dying,
+                                       const Entries& entries, std::size_t threads) {
+    GraphWithout graph(store, dying);
+    connect(graph, entries.slots, threads);
+    return graph.changes();
 }
 
 void leave_out(Store& store, const Dying& dying, Entries& entries) {

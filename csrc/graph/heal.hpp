@@ -1,5 +1,6 @@
 // Deleted rows leave the graph: each slot with a link to a dead one gets that one's links as
-// candidates in its place. In pieces, so that searches go on between them.
+// candidates in its place, and whom nobody leads to any more is led to anew. In pieces, so that
+// searches go on between them.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,7 @@ bool is_torn(const Store& store, std::size_t share);
 // time.
 struct Dying {
     std::vector<std::uint32_t> slots;
-    Bitmap is_one;
+    Bitmap is_one, is_linked;  // dying; neither dying nor waiting
     std::size_t of_slots;
     double longest_square;
 
@@ -37,6 +38,10 @@ std::vector<SlotLinks> mend(const Store& store, const Dying& dying, std::size_t 
                             std::size_t threads);
 // Others in place of the dying ones.
 Entries entries_without(const Store& store, const Dying& dying);
+// Once all are mended: the links of those that are to lead to slots which only dying ones led to
+// (connect.hpp).
+std::vector<SlotLinks> connect_without(const Store& store, const Dying& dying,
+                                       const Entries& entries, std::size_t threads);
 
 // Once no live slot links to a dying one: takes these entries, and leaves the dying out of those
 // that wait; then gives their numbers to rows that come.

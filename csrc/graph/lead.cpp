@@ -11,10 +11,6 @@ namespace {
 
 using Slots = std::vector<std::uint32_t>;
 
-bool has(const Slots& slots, std::uint32_t slot) {
-    return std::find(slots.begin(), slots.end(), slot) != slots.end();
-}
-
 class Leader {
   public:
     Leader(const Slots& batch, const std::vector<Slots>& hosts, LinksToBe& links)

@@ -13,6 +13,10 @@
 
 namespace mrl {
 
+inline bool has(const std::vector<std::uint32_t>& slots, std::uint32_t slot) {
+    return std::find(slots.begin(), slots.end(), slot) != slots.end();
+}
+
 // The links of slots as they will be.
 class LinksToBe {
   public:

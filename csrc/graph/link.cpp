@@ -10,10 +10,6 @@
 namespace mrl {
 namespace {
 
-bool has(const std::vector<std::uint32_t>& slots, std::uint32_t slot) {
-    return std::find(slots.begin(), slots.end(), slot) != slots.end();
-}
-
 // Which row is offered to which slot's links.
 struct Offer {
     std::uint32_t to, mate;

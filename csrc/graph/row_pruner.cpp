@@ -4,7 +4,6 @@
 #include <cmath>
 
 namespace mrl {
-namespace {
 
 float distance_of(const Store& store, double longest, std::uint32_t row, std::uint32_t other,
                   std::int32_t product) {
@@ -17,8 +16,6 @@ float distance_of(const Store& store, double longest, std::uint32_t row, std::ui
     const double lift = std::sqrt(std::max(0.0, longest - a) * std::max(0.0, longest - b));
     return static_cast<float>(std::max(0.0, 2.0 * (longest - dot - lift)));
 }
-
-}  // namespace
 
 const std::vector<float>& RowPruner::measure(std::uint32_t from, const std::uint32_t* slots,
                                              std::size_t n) {

@@ -11,14 +11,19 @@
 
 namespace mrl {
 
+// The squared distance of two rows from the product of their codes; under inner product between
+// their lifted forms (build_codes.hpp). longest: the largest squared length of all rows.
+float distance_of(const Store& store, double longest, std::uint32_t row, std::uint32_t other,
+                  std::int32_t product);
+
 class RowPruner {
   public:
     // longest_square: of the store, as of when the work began.
     RowPruner(const Store& store, double longest_square)
         : store_(store), longest_(longest_square) {}
 
-    // The squared distances of slots from one, in the order in which they are given; under inner
-    // product between their lifted forms (build_codes.hpp). They stay until the next call.
+    // The squared distances of slots from one, in the order in which they are given. They stay
+    // until the next call.
     const std::vector<float>& measure(std::uint32_t from, const std::uint32_t* slots,
                                       std::size_t n);
 

@@ -316,8 +316,7 @@ void Index::heal() {
         if (!store_.has_graph || store_.marked == 0) return;
         dying = find_dying(store_);
     }
-    for (std::size_t begin = 0; begin < dying.of_slots; begin += kHealPiece) {
-        const std::vector<SlotLinks> mended = mend(store_, dying, begin, available_threads());
+    const auto take = [this](const std::vector<SlotLinks>& mended) {
         for (const auto& [slot, links] : mended) store_.links.own(slot);
         write_pieces(sections_.mended, mended.size(), [&](std::size_t from, std::size_t to) {
             for (std::size_t i = from; i < to; ++i) {
@@ -325,8 +324,11 @@ void Index::heal() {
                 store_.links.set(slot, links.data(), links.size());
             }
         });
-    }
+    };
+    for (std::size_t begin = 0; begin < dying.of_slots; begin += kHealPiece)
+        take(mend(store_, dying, begin, available_threads()));
     Entries entries = entries_without(store_, dying);
+    take(connect_without(store_, dying, entries, available_threads()));
     {
         const std::lock_guard one(writer_);
         write(sections_.entries, entries.size(), [&] { leave_out(store_, dying, entries); });

@@ -222,7 +222,6 @@ void FileReader::read_header() {
         check_zeros(begin + section.bytes, end, section.name);
         sections_.push_back(std::move(section));
     }
-    if (end != bytes_) throw FileError("the file is longer than its sections");
 }
 
 void FileReader::check(const Section& section, std::size_t threads) const {

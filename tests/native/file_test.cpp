@@ -295,6 +295,15 @@ void check_refusals(const std::string& path) {
     mrl::Index index(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
     index.save(path, "");
     CHECK(!refused());
+    std::vector<std::uint8_t> longer = content(path);
+    longer.resize(longer.size() + 4096);
+    overwrite(path, longer);
+    CHECK(refused());
+    mrl::Store store(mrl::Metric::cosine, kDims, mrl::KeyType::int64, true);
+    store.marked = 1;  // of no rows
+    mrl::save_store(store, path, "", 1);
+    CHECK(refused());
+    index.save(path, "");
     ::chmod(path.c_str(), 0622);
     CHECK(refused());  // others may write it
     ::chmod(path.c_str(), 0600);

@@ -1,5 +1,6 @@
 // Deleted rows leave the graph, step by step as the index takes them (Index::heal): then no link
-// leads to a dead slot, no walk begins at one, and rows that come take the dead ones' numbers.
+// leads to a dead slot, no walk begins at one, links lead from entries to every other slot, and
+// rows that come take the dead ones' numbers.
 #include "graph/heal.hpp"
 
 #include <algorithm>
@@ -33,6 +34,36 @@ void check_entries(const mrl::Store& store, const mrl::Dying& dying) {
     CHECK(!entries.empty());
     CHECK(Slots(entries.begin(), entries.end()).size() == entries.size());
     for (const std::uint32_t entry : entries) CHECK(!dying.has(entry));
+}
+
+// … to all that do not wait.
+void check_reached(const mrl::Store& store, const mrl::Dying& dying) {
+    std::vector<std::uint32_t> open = store.entries.slots;
+    Slots reached(open.begin(), open.end());
+    const Slots waiting(store.waiting.data(), store.waiting.data() + store.waiting.size());
+    while (!open.empty()) {
+        const std::uint32_t* own = store.links.of(open.back());
+        open.pop_back();
+        for (std::size_t e = 0; e < mrl::kDegree && own[e] != mrl::kNoLink; ++e)
+            if (reached.insert(own[e]).second) open.push_back(own[e]);
+    }
+    for (std::uint32_t slot = 0; slot < dying.of_slots; ++slot)
+        CHECK(reached.count(slot) == !(dying.has(slot) || waiting.count(slot) == 1));
+}
+
+void heal(mrl::Store& store, const mrl::Dying& dying) {
+    const auto take = [&](const std::vector<mrl::SlotLinks>& mended) {
+        for (const auto& [slot, links] : mended) {
+            CHECK(!dying.has(slot));
+            store.links.set(slot, links.data(), links.size());
+        }
+    };
+    for (std::size_t begin = 0; begin < dying.of_slots; begin += mrl::kHealPiece)
+        take(mrl::mend(store, dying, begin, 2));
+    mrl::Entries entries = mrl::entries_without(store, dying);
+    take(mrl::connect_without(store, dying, entries, 2));
+    mrl::leave_out(store, dying, entries);
+    mrl::bury(store, dying.slots);
 }
 
 // Links at random: healing asks no more of a graph, and takes a moment where a build takes seconds.
@@ -79,18 +110,11 @@ void check(mrl::Metric metric, std::size_t n, std::size_t one_in, bool region) {
     for (std::uint32_t row = 0; later.size() < 5; ++row) {  // meanwhile
         if (gone.count(row) == 0) store.remove(*later.insert(row).first);
     }
-    for (std::size_t begin = 0; begin < dying.of_slots; begin += mrl::kHealPiece) {
-        for (const auto& [slot, links] : mrl::mend(store, dying, begin, 2)) {
-            CHECK(!dying.has(slot));
-            store.links.set(slot, links.data(), links.size());
-        }
-    }
-    mrl::Entries entries = mrl::entries_without(store, dying);
-    mrl::leave_out(store, dying, entries);
-    mrl::bury(store, dying.slots);
+    heal(store, dying);
 
     check_links(store, dying);
     check_entries(store, dying);
+    check_reached(store, dying);
     for (const std::uint32_t slot : store.waiting) CHECK(!dying.has(slot));
     CHECK(store.moment().waiting == store.waiting.size());
     CHECK(store.marked == later.size());
@@ -104,12 +128,40 @@ void check(mrl::Metric metric, std::size_t n, std::size_t one_in, bool region) {
     CHECK(store.rows.size() == rows + 1);
 }
 
+// All go but one of those that link to each other, and no walk begins among them.
+void check_lone(mrl::Metric metric) {
+    constexpr std::uint32_t kEach = 20, kAll = 2 * kEach;
+    std::vector<std::int64_t> keys(kAll);
+    for (std::uint32_t i = 0; i < kAll; ++i) keys[i] = i;
+    mrl::Store store(metric, kDims, mrl::KeyType::int64, true);
+    load(store, keys, vectors_of(keys), false);
+    store.has_graph = true;
+    store.links.resize(kAll);
+    for (std::uint32_t slot = 0; slot < kAll; ++slot) {
+        std::vector<std::uint32_t> links;
+        for (std::uint32_t other = slot / kEach * kEach; links.size() < kEach - 1; ++other)
+            if (other != slot) links.push_back(other);
+        store.links.set(slot, links.data(), links.size());
+    }
+    store.entries = mrl::group_entries(store.lines, {kEach});
+    for (std::uint32_t slot = 1; slot < kEach; ++slot) store.remove(store.row_of(slot));
+    const mrl::Dying dying = mrl::find_dying(store);
+
+    heal(store, dying);
+
+    check_links(store, dying);
+    check_reached(store, dying);
+    CHECK(store.links.degree(0) == 1);
+}
+
 }  // namespace
 
 int main() {
+    for (const auto metric : {mrl::Metric::cosine, mrl::Metric::l2, mrl::Metric::inner_product})
+        check_lone(metric);
     check(mrl::Metric::cosine, 500, 10, false);
     check(mrl::Metric::l2, 500, 2, false);
     check(mrl::Metric::inner_product, 800, 10, true);
     check(mrl::Metric::cosine, 4200, 5, true);  // in two pieces
-    std::printf("heal: links, entries, rows that wait, numbers of the dead\n");
+    std::printf("heal: links, entries, who is reached, rows that wait, numbers of the dead\n");
 }

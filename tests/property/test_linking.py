@@ -109,6 +109,29 @@ def test_near_copies_that_come_later_are_found():
         assert (found == np.arange(2_000, 2_600)[:, np.newaxis]).any(axis=1).mean() > 0.85
 
 
+@pytest.mark.parametrize("built", [2_000, 2_600], ids=["later", "built"])
+@pytest.mark.parametrize(
+    ("noise", "least"), [(0.02, 0.85), (0.3, 0.95), (3.0, 1)], ids=lambda value: f"{value:g}"
+)
+def test_near_copies_that_are_left_when_others_are_gone_are_found(built, noise, least):
+    """Of a crowd two thirds go, and the index heals."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((2_600, 32)).astype(np.float32)
+        rows[2_000:] = 8 * rng.standard_normal(32) + noise * rows[2_000:]
+        left = 2_000 + rng.permutation(600)[:200]
+        index = grown(rows, built)
+        for gone in np.setdiff1d(np.arange(2_000, 2_600), left):
+            index.erase(keys(gone, gone + 1))
+
+        index.heal()
+
+        assert reached(index.links(), 2_000)[left].all()
+        plan = native_plan(graph_plan(dims=32, k=K))
+        found = index.search_many(rows[left], plan, None, 1)[0].reshape(len(left), -1)
+        assert (found == left[:, np.newaxis]).any(axis=1).mean() >= least
+
+
 def test_copies_that_come_one_after_another_are_found():
     """A walk that asks for any of them finds others; the rows between them are not cut off."""
     rng = np.random.default_rng(9)
