@@ -111,7 +111,7 @@ soak: native  ## the long forms, some hours: filters, groups, cut lines, killed 
 	MRL_DB_HARD_TIMES=5 pytest -n0 tests/extension/test_hard.py
 	MRL_DB_CLIENT_SECONDS=1800 pytest -n0 -s tests/extension/test_clients.py
 	MRL_DB_MERGES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_merge.py
-	MRL_DB_PART_QUERIES=100000 MRL_DB_ACTOR_KILLS=200 pytest -n0 tests/database/test_parts.py tests/database/test_ray.py
+	MRL_DB_PART_QUERIES=100000 MRL_DB_ACTOR_KILLS=200 pytest -n0 tests/database/parts tests/database/test_ray.py
 	MRL_DB_RESTORES=all pytest tests/database/test_restores.py
 	MRL_DB_SERVERS_EXAMPLES=5000 MRL_DB_TEST_PROFILE=soak pytest -n0 tests/database/servers
 	MRL_DB_MODEL_RUNS=2000 MRL_DB_TEST_PROFILE=soak pytest tests/faults/test_model.py
