@@ -24,6 +24,7 @@ from mrl_db.parts.engine import PartedEngine, Terms
 from mrl_db.parts.planners import OfExact, OfNative, OfSql, Planner
 from mrl_db.parts.source import Servers
 from mrl_db.parts.together import Together
+from mrl_db.postgres import statements
 from mrl_db.postgres.catalog import CollectionInfo
 from mrl_db.postgres.link import past_conflicts
 from mrl_db.recall.query_log import QueryLog
@@ -267,6 +268,20 @@ def check_alike(servers: Sequence[Opened]) -> None:
                 f'collection "{first.info.name}" is another one on server {number}: '
                 f"{'; '.join(differing)}; make it on every server in the same way"
             )
+
+
+def check_apart(servers: Sequence[Opened]) -> None:
+    """Raises ShapeError where two servers are one database: its rows would be answered twice."""
+    numbers: dict[Any, int] = {}
+    for number, server in enumerate(servers):
+        with server.own.connection() as connection:
+            database = connection.execute(statements.query("running_database")).fetchone()
+        if database in numbers:
+            raise ShapeError(
+                f"server {number} is server {numbers[database]} ({server.own.where}); its rows "
+                "would be answered twice: list each once"
+            )
+        numbers[database] = number
 
 
 def _compared(server: Opened, first: Opened) -> list[tuple[str, Any, Any]]:

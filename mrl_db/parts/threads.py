@@ -10,7 +10,7 @@ from mrl_db.collection import Collection
 from mrl_db.database import Database, connect
 from mrl_db.model.errors import ConnectError, ShapeError
 from mrl_db.parts.crew import Crew, unavailable
-from mrl_db.parts.opened import Holding, check_alike
+from mrl_db.parts.opened import Holding, check_alike, check_apart
 from mrl_db.parts.part import OpenedPart
 from mrl_db.parts.parted import PartedCollection
 from mrl_db.parts.together import Together
@@ -42,7 +42,7 @@ def open_servers(
         **options: Of `Collection.load`.
 
     Raises:
-        ShapeError: The collection is another one on one of the servers.
+        ShapeError: The collection is another one on one of the servers, or two are one.
         PartUnavailableError: A server cannot be reached.
     """
     if isinstance(servers, (str, Database)) or not servers:
@@ -62,6 +62,7 @@ def open_servers(
             except ConnectError as error:
                 raise unavailable([(f"server {number}", number, str(error))]) from None
         opened = [collection._opened for collection in collections]
+        check_apart(opened)
         check_alike(opened)
         crew = Crew(
             [

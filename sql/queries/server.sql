@@ -3,6 +3,12 @@
 -- name: database_oid
 SELECT d.oid::bigint FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
 
+-- Which database this is, of which server that runs: a copy of both is another one.
+-- name: running_database
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text, d.oid::bigint
+FROM pg_catalog.pg_database AS d
+WHERE d.datname = pg_catalog.current_database()
+
 -- The pgvector that this database has.
 -- name: pgvector_version
 SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'vector'

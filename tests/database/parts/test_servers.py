@@ -4,6 +4,7 @@ import numpy as np
 import psycopg
 import pytest
 from parted import DIMS, EXACT, KEYS, N, assert_same, create, keys, tied
+from psycopg import conninfo
 
 import mrl_db
 from mrl_db import parts
@@ -66,6 +67,15 @@ def test_another_definition_on_one_of_the_servers_is_refused(servers):
     create(servers[2], metric="l2")
     with pytest.raises(mrl_db.ShapeError, match="server 2: its metric is .*l2.*server 0"):
         parts.open_servers(servers, "docs")
+
+
+def test_a_server_that_is_listed_twice_is_refused(servers):
+    for dsn in servers[:2]:
+        create(dsn)
+    again = conninfo.make_conninfo(servers[0], application_name="another name of it")
+
+    with pytest.raises(mrl_db.ShapeError, match="server 2 is server 0 .*twice"):
+        parts.open_servers([*servers[:2], again], "docs")
 
 
 def test_an_answer_is_certified_where_the_last_that_each_part_gave_is(servers, rng):

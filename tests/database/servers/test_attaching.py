@@ -49,6 +49,18 @@ def test_parts_are_attached_again_and_detached(session, docs):
     assert error.value.sqlstate == "MR002"
 
 
+def test_two_servers_that_are_one_database_are_refused(session, docs):
+    session.execute(foreign_server("s1_again", docs[1][0]))
+    try:
+        with pytest.raises(psycopg.Error, match='"s1" and "s1_again" are one database') as error:
+            session.execute("SELECT mrl.attach_parts('docs', ARRAY['s1', 's2', 's1_again'])")
+    finally:
+        session.execute("DROP SERVER s1_again CASCADE")
+
+    assert error.value.sqlstate == "MR003"
+    assert both(session) == [1, 2]
+
+
 DIFFERENT = {
     "dims": {"dims": 3},
     "metric": {"metric": "l2"},
