@@ -95,15 +95,9 @@ class GraphWithout : public ConnectedGraph {
     }
     void measure(std::uint32_t from, const std::uint32_t* to, std::size_t n,
                  float* distances) const override {
-        const Rows& rows = store_.rows;
-        const std::uint32_t row = store_.row_of(from);
-        std::uint32_t others[kDegree];
+        std::uint32_t rows[kDegree];
         std::int32_t products[kDegree];
-        for (std::size_t i = 0; i < n; ++i) others[i] = store_.row_of(to[i]);
-        kernels().inner_product_int8_at(rows.code(row), rows.codes(), others, n, rows.code_stride(),
-                                        rows.dims(), products);
-        for (std::size_t i = 0; i < n; ++i)
-            distances[i] = distance_of(store_, dying_.longest_square, row, others[i], products[i]);
+        measure_slots(store_, dying_.longest_square, from, to, n, rows, products, distances);
     }
     bool is_same(std::uint32_t a, std::uint32_t b) const override {
         const Rows& rows = store_.rows;

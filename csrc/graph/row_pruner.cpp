@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../kernels/dispatch.hpp"
+
 namespace mrl {
+namespace {
 
 float distance_of(const Store& store, double longest, std::uint32_t row, std::uint32_t other,
                   std::int32_t product) {
@@ -17,19 +20,27 @@ float distance_of(const Store& store, double longest, std::uint32_t row, std::ui
     return static_cast<float>(std::max(0.0, 2.0 * (longest - dot - lift)));
 }
 
+}  // namespace
+
+void measure_slots(const Store& store, double longest, std::uint32_t from,
+                   const std::uint32_t* slots, std::size_t n, std::uint32_t* rows,
+                   std::int32_t* products, float* distances) {
+    const Rows& all = store.rows;
+    const std::uint32_t row = store.row_of(from);
+    for (std::size_t i = 0; i < n; ++i) rows[i] = store.row_of(slots[i]);
+    kernels().inner_product_int8_at(all.code(row), all.codes(), rows, n, all.code_stride(),
+                                    all.dims(), products);
+    for (std::size_t i = 0; i < n; ++i)
+        distances[i] = distance_of(store, longest, row, rows[i], products[i]);
+}
+
 const std::vector<float>& RowPruner::measure(std::uint32_t from, const std::uint32_t* slots,
                                              std::size_t n) {
-    const Rows& rows = store_.rows;
-    const std::uint32_t row = store_.row_of(from);
     rows_.resize(n);
     products_.resize(n);
     distances_.resize(n);
-    for (std::size_t i = 0; i < n; ++i) rows_[i] = store_.row_of(slots[i]);
-    kernels_.inner_product_int8_at(rows.code(row), rows.codes(), rows_.data(), n,
-                                   rows.code_stride(), rows.dims(), products_.data());
-    for (std::size_t i = 0; i < n; ++i) {
-        distances_[i] = distance_of(store_, longest_, row, rows_[i], products_[i]);
-    }
+    measure_slots(store_, longest_, from, slots, n, rows_.data(), products_.data(),
+                  distances_.data());
     return distances_;
 }
 

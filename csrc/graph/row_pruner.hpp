@@ -5,16 +5,16 @@
 #include <cstdint>
 #include <vector>
 
-#include "../kernels/dispatch.hpp"
 #include "../store/store.hpp"
 #include "prune.hpp"
 
 namespace mrl {
 
-// The squared distance of two rows from the product of their codes; under inner product between
-// their lifted forms (build_codes.hpp). longest: the largest squared length of all rows.
-float distance_of(const Store& store, double longest, std::uint32_t row, std::uint32_t other,
-                  std::int32_t product);
+// The squared distances of slots from one; under inner product between their lifted forms
+// (build_codes.hpp). longest: the largest squared length of all rows. rows, products: room for n.
+void measure_slots(const Store& store, double longest, std::uint32_t from,
+                   const std::uint32_t* slots, std::size_t n, std::uint32_t* rows,
+                   std::int32_t* products, float* distances);
 
 class RowPruner {
   public:
@@ -37,7 +37,6 @@ class RowPruner {
   private:
     const Store& store_;
     const double longest_;
-    const Kernels& kernels_ = kernels();
     Pruning pruning_;
     std::vector<std::uint32_t> rows_, slots_;
     std::vector<std::int32_t> products_;
