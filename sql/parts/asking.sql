@@ -153,6 +153,7 @@ CREATE OR REPLACE FUNCTION mrl.hush_parts(connections text[])
     SET client_min_messages = warning  -- that they were cancelled is no news
 AS $$
 DECLARE
+    until timestamptz := clock_timestamp() + interval '10 s';
     connection text;
 BEGIN
     FOR step IN 1 .. 2 LOOP  -- all are cancelled before the first is waited for
@@ -163,6 +164,7 @@ BEGIN
                     PERFORM mrl.part_cancel(connection);
                 ELSE
                     FOR number IN 1 .. 3 LOOP  -- a setting, an answer or an error, the end
+                        PERFORM mrl.cancel_until(connection, until);
                         PERFORM FROM mrl.part_result(connection, false);
                     END LOOP;
                 END IF;
@@ -175,6 +177,28 @@ END
 $$;
 COMMENT ON FUNCTION mrl.hush_parts(text[]) IS
     'Cancels what connections run, and reads what they have; one that does not listen is closed.';
+
+CREATE OR REPLACE FUNCTION mrl.cancel_until(connection text, until timestamptz)
+    RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pause double precision := 0.001;
+BEGIN
+    WHILE mrl.part_busy(connection) = 1 LOOP
+        IF clock_timestamp() > until THEN
+            RAISE EXCEPTION 'the part does not end its statement' USING ERRCODE = 'query_canceled';
+        END IF;
+        PERFORM pg_sleep(pause);
+        pause := least(2 * pause, 0.1);
+        PERFORM mrl.part_cancel(connection);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mrl.cancel_until(text, timestamptz) IS
+    'Cancels what a connection runs, until a result can be read: a server that has not begun with '
+    'a statement takes no notice of its cancellation.';
 
 CREATE OR REPLACE FUNCTION mrl.part_names(servers text[])
     RETURNS text[]

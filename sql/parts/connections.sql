@@ -50,6 +50,13 @@ CREATE OR REPLACE FUNCTION mrl.part_cancel(connection text)
     RETURN dblink_cancel_query(connection);
 COMMENT ON FUNCTION mrl.part_cancel(text) IS 'Cancels what a connection runs.';
 
+CREATE OR REPLACE FUNCTION mrl.part_busy(connection text)
+    RETURNS integer
+    LANGUAGE sql
+    RETURN dblink_is_busy(connection);
+COMMENT ON FUNCTION mrl.part_busy(text) IS
+    '1 where a connection''s next result, or the end of them, has not come; else 0.';
+
 CREATE OR REPLACE FUNCTION mrl.part_result(connection text, fail boolean)
     RETURNS TABLE (key text, distance double precision)
     LANGUAGE sql STABLE  -- else it would not be inlined

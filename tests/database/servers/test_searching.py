@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -145,6 +146,48 @@ def test_whatever_ends_a_search_leaves_no_connection_busy(session, docs, ended):
     assert both(session) == [1, 2]
     assert [place.searching()[0][0] for place in (fast, slow)] == before  # the same connections
     assert session.notices == []
+
+
+def test_a_part_that_had_not_begun_is_cancelled_again(session, docs):
+    """A server takes no notice of a cancellation that comes before it has read the statement."""
+    fast, slow = docs[1]
+    both(session)
+    pids = [place.searching()[0][0] for place in (fast, slow)]
+    slow.execute(SLOW)
+    fast.execute("REVOKE SELECT ON docs FROM searcher")
+    os.kill(pids[1], signal.SIGSTOP)
+    later = threading.Timer(1, os.kill, (pids[1], signal.SIGCONT))
+    later.start()
+
+    began = time.monotonic()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(SEARCH)
+    assert time.monotonic() - began < 30
+
+    later.join()
+    fast.execute("GRANT SELECT ON docs TO searcher")
+    slow.execute("SELECT mrl.define_search('docs')")
+    assert both(session) == [1, 2]
+    assert [place.searching()[0][0] for place in (fast, slow)] == pids
+
+
+def test_a_part_that_does_not_listen_at_all_is_let_go(session, docs):
+    fast, slow = docs[1]
+    both(session)
+    pid = slow.searching()[0][0]
+    fast.execute("REVOKE SELECT ON docs FROM searcher")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute(SEARCH)
+        assert time.monotonic() - began < 30
+
+        fast.execute("GRANT SELECT ON docs TO searcher")
+        assert both(session) == [1, 2]
+        assert slow.searching()[-1][0] != pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def cancel_when_it_waits(coordinator, session, slow):
