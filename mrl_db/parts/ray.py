@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -28,13 +29,14 @@ from mrl_db.model.errors import (
 )
 from mrl_db.model.plan import Plan
 from mrl_db.parts.crew import Crew, deadline, left
+from mrl_db.parts.direct import Address, Caller, Listener
 from mrl_db.parts.opened import Holding
 from mrl_db.parts.part import Ask, OpenedPart, PartStatus
 from mrl_db.parts.parted import PartedCollection
 from mrl_db.recall.query_log import QueryLog
 
 _AT_ONCE = 4  # calls that an actor answers at the same time, each by a thread of its own
-_LARGE_BYTES = 100_000  # Ray sends what is smaller with the call
+_LARGE_BYTES = 1_000_000  # what is larger is put into Ray's object store, once for all actors
 _LEAST_SECONDS = 0.001  # Ray takes 0 for a look whether it is there already
 
 
@@ -100,10 +102,14 @@ def open_actors(
                 **(actor_options or {}),
             }
         )
+        secret = secrets.token_bytes(32)
         crew = Crew(
             [
                 ActorPart(
-                    f"part {number} of {parts}", kind.remote(dsn, name, (number, parts)), calls
+                    f"part {number} of {parts}",
+                    kind.remote(dsn, name, (number, parts), secret),
+                    calls,
+                    Caller(secret),
                 )
                 for number in range(parts)
             ],
@@ -123,15 +129,34 @@ def open_actors(
 class _Actor:
     """One part, in a process of Ray's."""
 
-    def __init__(self, dsn: str, name: str, part: tuple[int, int]) -> None:
+    def __init__(self, dsn: str, name: str, part: tuple[int, int], secret: bytes) -> None:
         """Does nothing that could fail: an actor that cannot be made is not made again."""
-        self._dsn, self._name, self._number = dsn, name, part
+        self._dsn, self._name, self._number, self._secret = dsn, name, part, secret
         self._lock = threading.Lock()
+        self._free = threading.Semaphore(_AT_ONCE)
         self._part: OpenedPart | None = None
+        self._listener: Listener | None = None
 
-    def search(self, sent: Any) -> bytes:
-        """Returns what hits are made of; takes what `_Call` sends."""
+    def search(self, sent: Any) -> tuple[Address | None, bytes]:
+        """Returns where it listens, and what hits are made of; takes what `_Call` sends."""
         options, ask = pickle.loads(sent) if isinstance(sent, bytes) else sent
+        return self.address(), self._found(options, ask)
+
+    def address(self) -> Address | None:
+        """Returns where searches can be sent to past Ray; None: nowhere."""
+        with self._lock:
+            if self._listener is None and os.environ.get("RAY_USE_TLS", "0") == "0":
+                with contextlib.suppress(OSError):  # of a machine that has no port left
+                    host = _ray().util.get_node_ip_address()
+                    self._listener = Listener(host, self._secret, self._answer)
+            return None if self._listener is None else self._listener.address
+
+    def _answer(self, sent: bytearray) -> bytes:
+        options, ask = pickle.loads(sent)
+        with self._free:
+            return self._found(options, ask)
+
+    def _found(self, options: dict[str, Any], ask: Ask) -> bytes:
         hits = self._loaded(options).search(ask, None)
         found = hits.ids, hits.distances, dict(hits.columns), hits.certified, hits.trace
         return pickle.dumps(found, 5)
@@ -144,15 +169,15 @@ class _Actor:
         """See `Part.status`."""
         return self._loaded(options).status(None)
 
-    def load(self, options: dict[str, Any]) -> Plan:
-        """See `Part.load`."""
+    def load(self, options: dict[str, Any]) -> tuple[Address | None, Plan]:
+        """Returns where it listens, too; see `Part.load`."""
         with self._lock:
             if self._part is not None:
                 self._part.close()
                 self._part = None
         plan = self._loaded(options).opened.native().followed_plan
         assert isinstance(plan, Plan)
-        return plan
+        return self.address(), plan
 
     def process(self) -> int:
         """Returns the process's id."""
@@ -192,8 +217,8 @@ class _Call:
     def __init__(self, ask: Ask, options: dict[str, Any]) -> None:
         """Puts the ask into its form, once for all of them.
 
-        Small ones are bytes, which Ray sends as they are: to have it take an object apart, and put
-        it together, takes a tenth of a millisecond each time. Batches go to its object store.
+        Most are bytes, which Ray, too, sends as they are: to have it take an object apart, and put
+        it together, takes a tenth of a millisecond each time.
         """
         self.ask = ask
         large = ask.queries.nbytes >= _LARGE_BYTES
@@ -235,17 +260,20 @@ class _Calls:
 class ActorPart:
     """Keeps `mrl_db.parts.part.Part` by calls to an actor."""
 
-    def __init__(self, name: str, actor: Any, calls: _Calls) -> None:
-        """Calls nobody yet; `calls` is what all parts share."""
+    def __init__(self, name: str, actor: Any, calls: _Calls, caller: Caller) -> None:
+        """Calls nobody yet; `calls` is what all parts share, `caller` this one's way past Ray."""
         self.name = name
         self.actor = actor
         self._calls = calls
+        self._caller = caller
         self._options: dict[str, Any] = {}
 
     def load(self, options: Mapping[str, Any], seconds: float | None) -> Plan:
         """See `Part.load`."""
         self._options = dict(options)
-        plan: Plan = _answer(self.actor.load.remote(self._options), seconds)
+        address, plan = _answer(self.actor.load.remote(self._options), seconds)
+        self._caller.found(address)
+        assert isinstance(plan, Plan)
         return plan
 
     def search(self, ask: Ask, seconds: float | None) -> Hits:
@@ -255,13 +283,25 @@ class ActorPart:
     def begin(self, ask: Ask) -> Callable[[float | None], Hits]:
         """See `Part.begin`."""
         call = self._calls.of(ask, self._options)
+        direct = self._caller.begin(call.sent) if isinstance(call.sent, bytes) else None
+        if direct is None:
+            return self._by_ray(call)
+
+        def wait(seconds: float | None) -> Hits:
+            until = deadline(seconds)
+            answer = direct(seconds)
+            return self._by_ray(call)(left(until)) if answer is None else _hits(answer)
+
+        return wait
+
+    def _by_ray(self, call: _Call) -> Callable[[float | None], Hits]:
         reference = self.actor.search.remote(call.sent)
         call.references.append(reference)
 
         def wait(seconds: float | None) -> Hits:
-            answer = pickle.loads(call.answer(reference, seconds))  # an actor's of our own
-            ids, distances, columns, certified, trace = answer
-            return Hits(ids, distances, trace, columns, certified=certified)
+            address, answer = call.answer(reference, seconds)
+            self._caller.found(address)
+            return _hits(answer)
 
         return wait
 
@@ -284,6 +324,11 @@ class ActorPart:
             ray.get(self.actor.end.remote(), timeout=10)
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self.actor, no_restart=True)
+
+
+def _hits(answer: bytes | memoryview) -> Hits:
+    ids, distances, columns, certified, trace = pickle.loads(answer)  # an actor's of our own
+    return Hits(ids, distances, trace, columns, certified=certified)
 
 
 def _answer(reference: Any, seconds: float | None) -> Any:

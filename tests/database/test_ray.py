@@ -9,6 +9,7 @@ import pytest
 
 import mrl_db
 from mrl_db import parts
+from mrl_db.parts.ray import ActorPart
 
 ray = pytest.importorskip("ray")
 
@@ -48,7 +49,14 @@ def assert_same(hits, want):
     np.testing.assert_allclose(hits.distances, want.distances, atol=2e-6)
 
 
-def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vectors):
+def assert_past_ray(actors, queries, monkeypatch):
+    """Searches go by connections to the actors, without a call of Ray's."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ActorPart, "_by_ray", None)
+        assert actors.search(queries, plan=EXACT).ids.shape == (len(queries), 10)
+
+
+def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vectors, monkeypatch):
     queries = vectors[N : N + 20]
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     for options in ({"k": 10}, {"k": 120}, {"where": {"year": 2}, "columns": ["year"]}):
@@ -56,6 +64,7 @@ def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vec
             actors.search(queries, plan=EXACT, **options),
             table.search(queries, exact=True, **options),
         )
+    assert_past_ray(actors, queries, monkeypatch)
     actors.add(np.arange(N, N + 30), vectors[N : N + 30], year=np.full(30, 1))
     table.delete(np.arange(0, 60, 2))
     assert_same(actors.search(queries, plan=EXACT), table.search(queries, exact=True))
@@ -93,6 +102,15 @@ def test_actors_answer_as_one_follow_writes_and_survive_kills(actors, table, vec
     searcher.join()
     assert searched
     assert wrong == []
+    assert_past_ray(actors, queries, monkeypatch)
+
+
+def test_without_a_way_past_ray_its_calls_are_made(actors, table, vectors, monkeypatch):
+    queries = np.repeat(vectors[:40], 500, axis=0)  # more than goes past it anyway
+    for part in actors._holding.crew.parts:
+        monkeypatch.setattr(part._caller, "begin", lambda _: None)
+    for some in (queries[:3], queries):
+        assert_same(actors.search(some, plan=EXACT), table.search(some, exact=True))
 
 
 def test_an_actor_that_hangs_or_is_gone_for_good_is_named_or_left_out(actors, table, vectors):

@@ -77,6 +77,7 @@ database
 async_
 parts.homes parts.merge parts.part
 parts.crew parts.together parts.planners
+parts.direct
 parts.engine
 parts.source
 parts.opened
