@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from extension.clients import wait_for
 
 import mrl_db
 from mrl_db import parts
@@ -42,6 +43,14 @@ def table(db, vectors):
 def actors(cluster, dsn, table):
     with parts.open_actors(dsn, "docs", parts=2, route="flat", timeout=120.0) as actors:
         yield actors
+
+
+def running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def assert_same(hits, want):
@@ -128,7 +137,9 @@ def test_an_actor_that_hangs_or_is_gone_for_good_is_named_or_left_out(actors, ta
         actors.search(vectors[:3], plan=EXACT, timeout=60), table.search(vectors[:3], exact=True)
     )
 
+    process = ray.get(actors._holding.crew.parts[1].actor.process.remote())
     ray.kill(actors._holding.crew.parts[1].actor, no_restart=True)
+    wait_for(lambda: not running(process))
 
     with pytest.raises(mrl_db.PartUnavailableError, match="part 1 of 2.*actor is gone") as raised:
         actors.search(vectors[0], timeout=60)
