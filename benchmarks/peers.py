@@ -72,6 +72,7 @@ class Ours(System):
             table="docs",
             key="id",
             key_type="bigint",
+            key_order="",
             key_length=None,
             vector="embedding",
             vector_type="vector",

@@ -106,14 +106,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/catalog'
-        AND checksum = 'a78ac57ddbb047a2b7afc896de869c36464c06d5e57bfaad197b0503a0465588'
+        AND checksum = 'dd7b818f11d2489244b078477f83c6c6a98642f39ed1e7caa0b29ee934b04103'
 ) AS missing \gset
 \if :missing
 \ir functions/catalog.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/catalog',
-    'a78ac57ddbb047a2b7afc896de869c36464c06d5e57bfaad197b0503a0465588',
+    'dd7b818f11d2489244b078477f83c6c6a98642f39ed1e7caa0b29ee934b04103',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -218,14 +218,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/recall'
-        AND checksum = 'ec4998b42e536daf31822345ab8f92fa341bcc85facae5b4f865f66d0ca7cf8f'
+        AND checksum = '8dfe483d4394cd054e243a24a544c1f2f9fe84bc0a6d60707c857e56b82b6704'
 ) AS missing \gset
 \if :missing
 \ir functions/recall.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/recall',
-    'ec4998b42e536daf31822345ab8f92fa341bcc85facae5b4f865f66d0ca7cf8f',
+    '8dfe483d4394cd054e243a24a544c1f2f9fe84bc0a6d60707c857e56b82b6704',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE
@@ -234,14 +234,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/search'
-        AND checksum = '2208e76a6160401cec9800151f0e17479698badea1108844135aa89929ca1364'
+        AND checksum = 'ed5e20a5856c18cb3b25ad4ec5e440d570616138f49bc4b5f193c13f4e62cd9c'
 ) AS missing \gset
 \if :missing
 \ir functions/search.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/search',
-    '2208e76a6160401cec9800151f0e17479698badea1108844135aa89929ca1364',
+    'ed5e20a5856c18cb3b25ad4ec5e440d570616138f49bc4b5f193c13f4e62cd9c',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -199,7 +199,7 @@ CREATE FUNCTION mrl.define_search_if_allowed(collection text) RETURNS void LANGU
 CREATE FUNCTION mrl.define_searches() RETURNS void LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '4be249de3693546cc5d4f25edc0277e3';
 CREATE FUNCTION mrl.describe(collection text) RETURNS json LANGUAGE plpgsql STABLE SET
-    search_path=pg_catalog, pg_temp AS '47ab55147428e1ccee8100d59ee8152d';
+    search_path=pg_catalog, pg_temp AS 'af1084f85261130b956df660aa55b83b';
 CREATE FUNCTION mrl.dims_constraint(vector text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL
     SAFE AS '508069a134f9fab319f7b53b888ce441';
 CREATE FUNCTION mrl.doubled(statement text) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -272,6 +272,8 @@ CREATE FUNCTION mrl.keep_promise(collection text, engine text, plan jsonb, promi
     '583550c1cc12f462079799986acd0a2e';
 CREATE FUNCTION mrl.key_is_indexed(relation regclass, key text) RETURNS boolean LANGUAGE sql STABLE
     SET search_path=pg_catalog, pg_temp AS '8930d1ca99ae1e18bd25891918e43e31';
+CREATE FUNCTION mrl.key_order(c mrl.collection) RETURNS text LANGUAGE sql STABLE SET
+    search_path=pg_catalog, pg_temp AS 'bc2401ff85800179dc4798fa13385500';
 CREATE FUNCTION mrl.log_arguments(c mrl.collection, arguments text[]) RETURNS bytea LANGUAGE sql
     STABLE SET search_path=pg_catalog, pg_temp AS 'b558863aa1f8e33edb9b663195c96f37';
 CREATE FUNCTION mrl.log_change() RETURNS trigger LANGUAGE plpgsql VOLATILE AS
@@ -341,7 +343,7 @@ CREATE FUNCTION mrl.recall(collection text, k integer DEFAULT 10, queries intege
     public.vector[] DEFAULT NULL::public.vector[]) RETURNS TABLE(asked integer, mean double
     precision, p05 double precision, minimum double precision, low double precision, high double
     precision) LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '85e43c9e0b475c9fc41110f5ba815bf1';
+    'a17a1287367ff9c3f32f8e3c25e3e99e';
 CREATE FUNCTION mrl.refuse_another(collection text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET
     search_path=pg_catalog, pg_temp AS '3c25a5244bf3fdc0e5083cd4ed3a752e';
 CREATE FUNCTION mrl.rising(widths integer[]) RETURNS integer[] LANGUAGE sql IMMUTABLE STRICT
@@ -352,7 +354,7 @@ CREATE FUNCTION mrl.search_by_name(collection text) RETURNS text LANGUAGE plpgsq
     search_path=pg_catalog, pg_temp AS 'f3dc2dd68bab619dbd1b8f1dc6c8ec0f';
 CREATE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL::jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path=pg_catalog, pg_temp AS
-    '79b3981790cc387d44f5be5fe4f052ac';
+    'dd22a83dddd8a1407096195a52545043';
 CREATE FUNCTION mrl.seen_now() RETURNS text LANGUAGE sql STABLE AS
     '4b72b215b56045047fa3bb35407b685e';
 CREATE FUNCTION mrl.server_start() RETURNS text LANGUAGE sql STABLE AS

@@ -143,6 +143,7 @@ def _composed(
     info = request.info
     names: dict[str, sql.Composable] = {
         "key": statements.identifier(info.key),
+        "key_order": sql.SQL(info.key_order),
         "source": info.relation,
         "condition": condition,
         "columns": rows.further_columns(info, request.columns),

@@ -86,6 +86,7 @@ class CollectionInfo:
     table: str
     key: str
     key_type: str
+    key_order: str
     key_length: int | None
     vector: str
     vector_type: str
@@ -369,6 +370,7 @@ def _info(entry: Any, known: AdaptersMap) -> CollectionInfo:
         table=fields["table"],
         key=fields["key"],
         key_type=fields["key_type"],
+        key_order=fields["key_order"],
         key_length=fields["key_length"],
         vector=fields["vector"],
         vector_type=fields["vector_type"],

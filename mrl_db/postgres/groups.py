@@ -40,6 +40,7 @@ def nearest_groups(
     statement = statements.query("nearest_groups").format(
         group=statements.identifier(group),
         key=statements.identifier(info.key),
+        key_order=sql.SQL(info.key_order),
         vector=statements.identifier(info.vector),
         vector_schema=statements.identifier(info.vector_schema),
         vector_type=statements.identifier(info.vector_type),

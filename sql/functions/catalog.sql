@@ -152,6 +152,17 @@ $$;
 COMMENT ON FUNCTION mrl.type_of(regclass, text) IS
     'The type of a column as SQL writes it, without modifiers; NULL where there is no such column.';
 
+CREATE OR REPLACE FUNCTION mrl.key_order(c mrl.collection)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN mrl.type_of(c.relation, c.key_column) IN ('text', 'character varying')
+        THEN ' COLLATE pg_catalog."C"' ELSE '' END
+$$;
+COMMENT ON FUNCTION mrl.key_order(mrl.collection) IS
+    'What follows a key in the order of rows that are equally near.';
+
 CREATE OR REPLACE FUNCTION mrl.rising(widths integer[])
     RETURNS integer[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -273,6 +284,7 @@ BEGIN
             'key_indexed', mrl.key_is_indexed(c.relation, c.key_column),
             'key', c.key_column,
             'key_type', mrl.type_of(c.relation, c.key_column),
+            'key_order', mrl.key_order(c),
             'key_length', (
                 SELECT a.atttypmod - 4  -- VARHDRSZ, as varchartypmodout() has it
                 FROM pg_attribute AS a

@@ -73,7 +73,7 @@ DECLARE
             SELECT s.id, s.distance
             FROM mrl.%2$I($1, $2 + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END) AS s
             WHERE s.id::text IS DISTINCT FROM $3
-            ORDER BY 2, 1
+            ORDER BY 2, s.id%7$s
             LIMIT $2
         ), missed AS (
             SELECT e.id
@@ -104,7 +104,8 @@ DECLARE
             mrl.search_statement(collection, jsonb_build_object('stages', jsonb_build_array(
                 plan -> 'stages' -> -1))),
             plan, '$1', '$2', '$2', format('row_.%I::text IS DISTINCT FROM $3', c.key_column)),
-        'search_' || c.name, c.relation, c.key_column, prefix, replace(prefix, 'row_.', 'own.'));
+        'search_' || c.name, c.relation, c.key_column, prefix, replace(prefix, 'row_.', 'own.'),
+        mrl.key_order(c));
     query record;
     missed integer;
     lost integer;

@@ -14,6 +14,9 @@
 --   %3$s  the filter            %6$s…  the keep of stage 1, 2, …, where the plan leaves it open
 --
 -- and every other % in it is doubled.
+--
+-- Rows of one distance are ordered by key, text by its bytes whatever its collation: so are they
+-- by the engine in memory, and where the answers of parts are merged.
 
 CREATE OR REPLACE FUNCTION mrl.search_statement(collection text, plan jsonb DEFAULT NULL)
     RETURNS text
@@ -25,6 +28,7 @@ DECLARE
     way jsonb := coalesce(plan, mrl.plan_of(c));
     stages integer := jsonb_array_length(way -> 'stages');
     key text := mrl.doubled(format('row_.%I', c.key_column));
+    tie_order text := key || mrl.key_order(c);
     -- Adding to the distance keeps a scan of all rows exact: no index is ordered by such a sum.
     distance text := format('0.0 + (%s)', mrl.full_distance(c));
 BEGIN
@@ -45,18 +49,18 @@ WHERE %5$s AND settings.applied
 ORDER BY "mrl distance"
 LIMIT %%2$s
 ) AS row_
-ORDER BY 2, 1$statement$,
+ORDER BY 2, %6$s$statement$,
             mrl.route_settings(c, way), key, mrl.full_distance(c),
-            mrl.doubled(mrl.table_of(c)), mrl.matching(c));
+            mrl.doubled(mrl.table_of(c)), mrl.matching(c), tie_order);
     END IF;
     IF stages = 1 THEN
         RETURN format(
             $statement$SELECT %1$s AS id, %2$s AS distance%%4$s
 FROM %3$s AS row_
 WHERE %4$s
-ORDER BY 2, 1
+ORDER BY 2, %5$s
 LIMIT %%2$s$statement$,
-            key, distance, mrl.doubled(mrl.table_of(c)), mrl.matching(c));
+            key, distance, mrl.doubled(mrl.table_of(c)), mrl.matching(c), tie_order);
     END IF;
     -- The settings are made by the statement itself, until the transaction ends: HNSW returns at
     -- most ef_search rows, and the iterative scan goes on beyond them. As the first stage refers to
@@ -72,10 +76,10 @@ FROM settings
 CROSS JOIN LATERAL (
 %4$s
 ) AS row_
-ORDER BY 2, 1
+ORDER BY 2, %5$s
 LIMIT %%2$s$statement$,
         mrl.route_settings(c, way), key, distance,
-        mrl.shortlist_statement(c, way, stages - 1, ' AND settings.applied'));
+        mrl.shortlist_statement(c, way, stages - 1, ' AND settings.applied'), tie_order);
 END
 $$;
 COMMENT ON FUNCTION mrl.search_statement(text, jsonb) IS

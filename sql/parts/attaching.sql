@@ -21,7 +21,6 @@ DECLARE
     answer record;
     first_server text;
     definition jsonb;
-    text_order text;
     old jsonb;
     same text[];
 BEGIN
@@ -85,16 +84,6 @@ BEGIN
     PERFORM mrl.check_definition(
         collection, (definition ->> 'dims')::integer, ARRAY[(definition ->> 'dims')::integer], 1,
         definition ->> 'metric');
-    EXECUTE format('SELECT %s', mrl.text_order()) INTO text_order;
-    IF starts_with(definition ->> 'order of keys', 'database ')
-        AND definition ->> 'order of keys' <> text_order
-    THEN
-        RAISE EXCEPTION 'keys are in the order of % on the parts, of % here',
-            definition ->> 'order of keys', text_order
-            USING ERRCODE = 'MR003',
-                HINT = 'rows of one distance are ordered by key: CREATE DATABASE with the parts'' '
-                    'locale for the coordinator';
-    END IF;
     SELECT p.definition INTO old FROM mrl.parted AS p WHERE p.name = collection;
     IF old ->> 'key type' <> definition ->> 'key type' THEN
         PERFORM mrl.drop_parted_search(collection);
@@ -150,9 +139,6 @@ CREATE OR REPLACE FUNCTION mrl.define_parted_search(
 AS $$
 DECLARE
     key_type text := definition ->> 'key type';
-    -- As SQL writes what is here: the parts' words do not become SQL.
-    key_collation text := to_regcollation(
-        substring(definition ->> 'order of keys' FROM '^collation (.*)$'));
 BEGIN
     IF key_type IS NULL OR key_type NOT IN (
         'bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying'
@@ -160,12 +146,6 @@ BEGIN
         RAISE EXCEPTION
             'the parts'' key type is "%", wanted bigint, integer, smallint, uuid or text', key_type
             USING ERRCODE = 'MR003';
-    END IF;
-    IF key_collation IS NULL AND starts_with(definition ->> 'order of keys', 'collation ') THEN
-        RAISE EXCEPTION 'keys are in the order of % on the parts, which is not here',
-            definition ->> 'order of keys'
-            USING ERRCODE = 'MR003',
-                HINT = 'rows of one distance are ordered by key: CREATE COLLATION here as there';
     END IF;
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION mrl.%I(
@@ -198,7 +178,7 @@ $body$,
                 ' UNION ALL SELECT NULL, NULL WHERE NOT EXISTS (SELECT FROM mrl.collection AS c '
                 'WHERE c.name = %L AND c.metric = %L AND c.adapted = %L)',
                 collection, definition ->> 'metric', definition ->> 'adapted'),
-            ' COLLATE ' || key_collation));
+            CASE WHEN key_type IN ('text', 'character varying') THEN ' COLLATE "C"' END));
     EXECUTE format('COMMENT ON FUNCTION mrl.%I(%I.vector, integer, integer, boolean) IS %L',
         'search_' || collection, mrl.vector_schema(),
         format('The k rows of collection "%s" nearest to query by %s distance, the nearest first, '
@@ -240,27 +220,6 @@ $$;
 COMMENT ON FUNCTION mrl.drop_parted_search(text) IS
     'Drops the search function of a collection in parts.';
 
-CREATE OR REPLACE FUNCTION mrl.text_order()
-    RETURNS text
-    LANGUAGE sql IMMUTABLE
-    -- Versions 14 to 18 have different columns here.
-    RETURN $expression$(
-        SELECT CASE
-            WHEN l.locale ~ '^(C|POSIX|PG_UNICODE_FAST)(\.|$)' THEN 'collation "C"'
-            ELSE pg_catalog.concat('database ', d.j ->> 'datlocprovider', ' ', l.locale)
-        END
-        FROM (
-            SELECT pg_catalog.to_jsonb(b) AS j
-            FROM pg_catalog.pg_database AS b
-            WHERE b.datname = pg_catalog.current_database()
-        ) AS d
-        CROSS JOIN LATERAL (
-            SELECT coalesce(d.j ->> 'datlocale', d.j ->> 'daticulocale', d.j ->> 'datcollate')
-        ) AS l (locale)
-    )$expression$;
-COMMENT ON FUNCTION mrl.text_order() IS
-    'The SQL of how a database orders text: by its bytes, or as its locale does.';
-
 CREATE OR REPLACE FUNCTION mrl.definition_statement(collection text)
     RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -271,18 +230,9 @@ AS $$
 SELECT pg_catalog.jsonb_build_object(
     'dims', c.dims, 'metric', c.metric, 'key', c.key_column,
     'key type', mrl.type_of(c.relation, c.key_column),
-    'vector type', mrl.vector_type(c), 'adapted', c.adapted,
-    'order of keys', CASE
-        WHEN l.oid IS NULL THEN NULL
-        WHEN l.collname = 'default' THEN %s
-        WHEN l.collname IN ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') THEN 'collation "C"'
-        ELSE pg_catalog.format('collation %%I.%%I', n.nspname, l.collname)
-    END)::text, NULL::double precision
-FROM mrl.find(%L, whole => true) AS c
-JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.key_column
-LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
-LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = l.collnamespace$statement$,
-        mrl.text_order(), collection)
+    'vector type', mrl.vector_type(c), 'adapted', c.adapted)::text, NULL::double precision
+FROM mrl.find(%L, whole => true) AS c$statement$,
+        collection)
 $$;
 COMMENT ON FUNCTION mrl.definition_statement(text) IS
     'The statement that asks a part for what must be the same on all of them.';

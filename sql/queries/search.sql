@@ -30,7 +30,7 @@ FROM (
             AS distance
     FROM {source} AS row_
     WHERE {condition}
-    ORDER BY row_.{group}, 2, 1
+    ORDER BY row_.{group}, 2, row_.{key}{key_order}
 ) AS best
-ORDER BY best.distance, best.id
+ORDER BY best.distance, best.id{key_order}
 LIMIT %s

@@ -14,7 +14,7 @@ words AS MATERIALIZED (
     WHERE t.collection = %s
 ),
 by_words AS MATERIALIZED (
-    SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id) AS rank
+    SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id{key_order}) AS rank
     FROM (
         SELECT hit.id, sum(hit.weight) AS score
         FROM (
@@ -28,7 +28,7 @@ by_words AS MATERIALIZED (
             ) AS row_
         ) AS hit
         GROUP BY hit.id
-        ORDER BY score DESC, hit.id
+        ORDER BY score DESC, hit.id{key_order}
         LIMIT %s
     ) AS best
 )
@@ -37,7 +37,7 @@ by_words AS MATERIALIZED (
 -- come; before a filter, all rows do.
 -- name: rows_by_words_compiled
 by_words AS MATERIALIZED (
-    SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id) AS rank
+    SELECT best.id, best.score, row_number() OVER (ORDER BY best.score DESC, best.id{key_order}) AS rank
     FROM (
         SELECT row_.id, hit.score
         FROM {ranks}({table}, %s, %s, %s, %s) AS hit
@@ -46,7 +46,7 @@ by_words AS MATERIALIZED (
             FROM {source} AS row_
             WHERE row_.ctid = hit.place AND {condition}
         ) AS row_
-        ORDER BY hit.score DESC, row_.id
+        ORDER BY hit.score DESC, row_.id{key_order}
         LIMIT %s
     ) AS best
 )
@@ -65,7 +65,7 @@ WITH {by_words},
 by_vector AS MATERIALIZED (
     SELECT
         hit.id,
-        row_number() OVER (ORDER BY hit.distance, hit.id) AS rank,
+        row_number() OVER (ORDER BY hit.distance, hit.id{key_order}) AS rank,
         max(nullif(hit.distance, 'NaN')) OVER () AS farthest,
         min(hit.distance) OVER () AS nearest,
         hit.distance
@@ -77,7 +77,7 @@ fused AS MATERIALIZED (
     SELECT id, {fusion} AS score, by_vector.distance
     FROM by_vector
     FULL JOIN by_words USING (id)
-    ORDER BY score DESC, id
+    ORDER BY score DESC, id{key_order}
     LIMIT %s
 )
 SELECT
@@ -90,7 +90,7 @@ SELECT
     fused.score{columns}
 FROM fused
 JOIN {source} AS row_ ON row_.{key} = fused.id
-ORDER BY fused.score DESC, fused.id
+ORDER BY fused.score DESC, fused.id{key_order}
 
 -- name: reciprocal_ranks
 (
