@@ -299,6 +299,11 @@ class ChangeLog:
         it may have replayed less, or another history. One of whose processes crashed begins again
         at its last restart point, without another start.
         """
+        _, next_id, running = position.snapshot.split(":")
+        if not running:
+            row = connection.execute(statements.query_bytes("log_replayed_all"), ()).fetchone()
+            if row == (position.replayed, position.started, True, next_id):
+                return None
         row = connection.execute(statements.query("log_replayed"), (position.snapshot,)).fetchone()
         if row == (position.replayed, position.started, True, True):
             return None
@@ -373,5 +378,5 @@ def trim(connection: Connection) -> None:
 
 
 def _one(connection: Connection, name: str, *parameters: Any) -> Any:
-    row = connection.execute(statements.query(name), parameters).fetchone()
+    row = connection.execute(statements.query_bytes(name), parameters).fetchone()
     return None if row is None else row[0]

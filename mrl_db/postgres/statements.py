@@ -25,6 +25,12 @@ def query(name: str) -> sql.SQL:
 
 
 @cache
+def query_bytes(name: str) -> bytes:
+    """Returns such a statement as it is sent, which spares psycopg to make it so each time."""
+    return query(name).as_bytes(None)
+
+
+@cache
 def fragments(module: str) -> dict[str, sql.SQL]:
     """Returns the statements of sql/queries/<module>.sql: each follows a line `-- name: <name>`."""
     text = (sql_folder() / "queries" / f"{module}.sql").read_text(encoding="utf-8")

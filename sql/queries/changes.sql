@@ -88,6 +88,15 @@ SELECT
     pg_catalog.pg_is_in_recovery(),
     mrl.none_ended_since(%s::pg_catalog.pg_snapshot)
 
+-- The same for a position at which nothing was running: it is another one only where the id is that
+-- the next transaction gets, which costs less to ask.
+-- name: log_replayed_all
+SELECT
+    coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '0/0'),
+    mrl.server_start(),
+    pg_catalog.pg_is_in_recovery(),
+    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text
+
 -- name: log_standby_news
 SELECT mrl.standby_news(%s, %s::pg_catalog.pg_snapshot)
 
