@@ -194,7 +194,7 @@ def test_a_file_that_is_no_parquet(docs, tmp_path):
 
 def test_an_index_build_reports_its_progress(db, rng):
     docs = db.create_collection("large", dims=64)
-    docs.ingest(np.arange(30_000), rng.standard_normal((30_000, 64), dtype=np.float32), index=False)
+    docs.ingest(np.arange(12_000), rng.standard_normal((12_000, 64), dtype=np.float32), index=False)
     seen = []
     docs.create_index(ef_construction=200, progress=lambda done, total: seen.append((done, total)))
 
