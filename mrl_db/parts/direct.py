@@ -28,14 +28,18 @@ from mrl_db.parts.crew import deadline, left
 
 _LENGTH = struct.Struct("<Q")
 _CONNECT_SECONDS = 1.0
+_SEND_SECONDS = 0.05  # that a message may take to be sent before others are begun
+_MOST_SECONDS = 1e6  # that the system waits for at once
 _KEPT = 8  # connections that nobody uses; as many threads wait for a part at the same time
+_GONE_MS = 30_000
 _ALIVE = {  # a machine that is gone is noticed within half a minute, where the system can
     "TCP_KEEPIDLE": 10,
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 4,
-    "TCP_USER_TIMEOUT": 30_000,
 }
-_FAILURES = (OSError, EOFError, AuthenticationError)
+_FAILURES = (OSError, EOFError)
+# multiprocessing asserts what it is sent before Python 3.12; without MD5, as by FIPS, hmac refuses.
+_UNPROVEN = (*_FAILURES, AuthenticationError, AssertionError, ValueError)
 
 
 class LateError(Exception):
@@ -63,18 +67,15 @@ class Line:
                 line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def begin(self, message: bytes) -> None:
-        """Sends as much as goes without waiting; `receive` sends the rest."""
+        """Sends what goes within moments; `receive` sends the rest."""
         self._rest = memoryview(_LENGTH.pack(len(message)) + message)
-        self._line.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while self._rest:
-                self._rest = self._rest[self._line.send(self._rest) :]
+        with contextlib.suppress(LateError):
+            self._send(deadline(_SEND_SECONDS))
 
     def receive(self, seconds: float | None, most: int | None = None) -> bytearray:
         """Returns the next message, of `most` bytes at most; raises LateError without one."""
         until = deadline(seconds)
-        while self._rest:
-            self._rest = self._rest[self._waited(until, self._line.send, self._rest) :]
+        self._send(until)
         (length,) = _LENGTH.unpack(self._received(_LENGTH.size, until))
         if most is not None and length > most:
             raise OSError("a message is longer than it may be")
@@ -89,11 +90,26 @@ class Line:
         """Receives one, likewise; what proves itself has a second for it."""
         return bytes(self.receive(_CONNECT_SECONDS, maxlength))
 
+    def is_idle(self) -> bool:
+        """Whether the other side is there, and has sent nothing."""
+        self._line.setblocking(False)
+        try:
+            self._line.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def close(self) -> None:
         """Ends it; the other side finds out."""
         self._line.close()
 
     __del__ = close
+
+    def _send(self, until: float | None) -> None:
+        while self._rest:
+            self._rest = self._rest[self._waited(until, self._line.send, self._rest) :]
 
     def _received(self, length: int, until: float | None) -> bytearray:
         message = bytearray(length)
@@ -108,7 +124,10 @@ class Line:
     def _waited(
         self, until: float | None, call: Callable[[memoryview], int], part: memoryview
     ) -> int:
-        self._line.settimeout(left(until))  # 0: what is there is taken
+        seconds = left(until)
+        self._line.settimeout(  # 0: what is there is taken
+            None if seconds is None else min(seconds, _MOST_SECONDS)
+        )
         try:
             return call(part)
         except BlockingIOError:
@@ -127,13 +146,16 @@ class _Server(socketserver.ThreadingTCPServer):
 class Listener:
     """The side of an actor: answers whoever knows the secret, each by a thread of its own."""
 
-    def __init__(self, host: str, secret: bytes, answer: Callable[[bytearray], bytes]) -> None:
+    def __init__(
+        self, host: str, secret: bytes, answer: Callable[[bytearray], bytes], at_once: int
+    ) -> None:
         """Begins to listen on a port that is free.
 
         Args:
             host: The address of this machine that the others use.
             secret: What both sides know.
             answer: Returns the answer to a message; what it raises is sent in its place.
+            at_once: How many answers are made at the same time.
         """
         listener = self
 
@@ -142,6 +164,7 @@ class Listener:
                 listener._serve(self.request)
 
         self._secret, self._answer = secret, answer
+        self._free = threading.Semaphore(at_once)
         self._server = _Server((host, 0), Handler)
         self.address = Address(host, self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -153,15 +176,21 @@ class Listener:
 
     def _serve(self, accepted: socket.socket) -> None:
         line = Line(accepted)
-        with contextlib.suppress(*_FAILURES, LateError):
+        try:
             connection.deliver_challenge(cast(Any, line), self._secret)
             connection.answer_challenge(cast(Any, line), self._secret)
+        except (*_UNPROVEN, LateError):
+            return
+        with contextlib.suppress(*_FAILURES):
             while True:
                 asked = line.receive(None)
-                try:
-                    answer = b"\0" + self._answer(asked)
-                except MrlDbError as error:
-                    answer = b"\1" + pickle.dumps(error)
+                with self._free:
+                    if not line.is_idle():  # nobody waits any more
+                        return
+                    try:
+                        answer = b"\0" + self._answer(asked)
+                    except MrlDbError as error:
+                        answer = b"\1" + pickle.dumps(error)
                 line.send_bytes(answer)
 
 
@@ -172,7 +201,8 @@ class Caller:
         """Knows no address yet."""
         self._secret = secret
         self._address: Address | None = None
-        self._usable = False
+        self._usable = False  # whether connections to it can be made
+        self._reached = False  # whether one could, ever
         self._lines: deque[Line] = deque(maxlen=_KEPT)
         renew_after_fork(self)
 
@@ -181,15 +211,19 @@ class Caller:
         self._lines = deque(maxlen=_KEPT)
 
     def found(self, address: Address | None) -> None:
-        """Notes where the actor is, or that it listens nowhere; tries whether it can be reached."""
-        if address == self._address:
+        """Notes where an actor is that has just answered, or that it listens nowhere.
+
+        A new address is tried, and one that failed, unless it did so from the first.
+        """
+        if address != self._address:
+            self._lines.clear()
+            self._address, self._usable, self._reached = address, False, False
+        elif self._usable or not self._reached:
             return
-        self._lines.clear()
-        self._address, self._usable = address, False
         line = self._connected()
         if line is not None:
             self._lines.append(line)
-            self._usable = True
+            self._usable = self._reached = True
 
     def begin(self, message: bytes) -> Callable[[float | None], memoryview | None] | None:
         """Sends a message; what is returned waits for the answer, so many seconds.
@@ -212,6 +246,7 @@ class Caller:
                 answer = memoryview(line.receive(seconds))
             except LateError:
                 line.close()
+                self._usable = False  # until it has answered Ray
                 raise ConnectError("it has not answered within timeout=") from None
             except _FAILURES:
                 self._lost(line)
@@ -226,18 +261,26 @@ class Caller:
 
     def _line(self) -> Line | None:
         with contextlib.suppress(IndexError):
-            return self._lines.pop()
-        return self._connected() if self._usable else None
+            while True:
+                line = self._lines.pop()
+                if line.is_idle():
+                    return line
+        found = self._connected() if self._usable else None
+        self._usable = found is not None
+        return found
 
     def _connected(self) -> Line | None:
         address = self._address
         if address is None:
             return None
         try:
-            line = Line(socket.create_connection(address, _CONNECT_SECONDS))
+            connected = socket.create_connection(address, _CONNECT_SECONDS)
+            line = Line(connected)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is being sent is not held to be alive
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _GONE_MS)
             connection.answer_challenge(cast(Any, line), self._secret)
             connection.deliver_challenge(cast(Any, line), self._secret)
-        except (*_FAILURES, LateError):
+        except (*_UNPROVEN, LateError):
             return None
         return line
 

@@ -93,21 +93,20 @@ def open_actors(
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             start = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
             ray.init(address=address, log_to_driver=False, **start)
-        kind = ray.remote(_Actor).options(
-            **{
-                "num_cpus": 0,
-                "max_restarts": -1,
-                "max_task_retries": 2,
-                "max_concurrency": _AT_ONCE,
-                **(actor_options or {}),
-            }
-        )
+        how = {
+            "num_cpus": 0,
+            "max_restarts": -1,
+            "max_task_retries": 2,
+            "max_concurrency": _AT_ONCE,
+            **(actor_options or {}),
+        }
+        kind = ray.remote(_Actor).options(**how)
         secret = secrets.token_bytes(32)
         crew = Crew(
             [
                 ActorPart(
                     f"part {number} of {parts}",
-                    kind.remote(dsn, name, (number, parts), secret),
+                    kind.remote(dsn, name, (number, parts), secret, how["max_concurrency"]),
                     calls,
                     Caller(secret),
                 )
@@ -129,11 +128,13 @@ def open_actors(
 class _Actor:
     """One part, in a process of Ray's."""
 
-    def __init__(self, dsn: str, name: str, part: tuple[int, int], secret: bytes) -> None:
+    def __init__(
+        self, dsn: str, name: str, part: tuple[int, int], secret: bytes, at_once: int
+    ) -> None:
         """Does nothing that could fail: an actor that cannot be made is not made again."""
-        self._dsn, self._name, self._number, self._secret = dsn, name, part, secret
+        self._dsn, self._name, self._number = dsn, name, part
+        self._secret, self._at_once = secret, at_once
         self._lock = threading.Lock()
-        self._free = threading.Semaphore(_AT_ONCE)
         self._part: OpenedPart | None = None
         self._listener: Listener | None = None
 
@@ -148,13 +149,12 @@ class _Actor:
             if self._listener is None and os.environ.get("RAY_USE_TLS", "0") == "0":
                 with contextlib.suppress(OSError):  # of a machine that has no port left
                     host = _ray().util.get_node_ip_address()
-                    self._listener = Listener(host, self._secret, self._answer)
+                    self._listener = Listener(host, self._secret, self._answer, self._at_once)
             return None if self._listener is None else self._listener.address
 
     def _answer(self, sent: bytearray) -> bytes:
         options, ask = pickle.loads(sent)
-        with self._free:
-            return self._found(options, ask)
+        return self._found(options, ask)
 
     def _found(self, options: dict[str, Any], ask: Ask) -> bytes:
         hits = self._loaded(options).search(ask, None)
@@ -317,6 +317,7 @@ class ActorPart:
 
     def close(self) -> None:
         """See `Part.close`."""
+        self._caller.found(None)
         ray = _ray()
         if not ray.is_initialized():
             return

@@ -52,7 +52,7 @@ class NotLoggedError(FreshnessError):
         gone: There is none of them, as after DROP EXTENSION, or none of a partition that is new.
     """
 
-    def __init__(self, message: str, *, gone: bool) -> None:
+    def __init__(self, message: str, *, gone: bool = False) -> None:
         super().__init__(message)
         self.gone = gone
 

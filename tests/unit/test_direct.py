@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from extension.clients import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,8 +35,8 @@ def listening():
     """Returns a Listener of an answer, and a Caller who knows where it is."""
     listeners = []
 
-    def listening(answer=echo, secret=SECRET):
-        listeners.append(Listener(HOST, SECRET, answer))
+    def listening(answer=echo, secret=SECRET, at_once=16):
+        listeners.append(Listener(HOST, SECRET, answer, at_once))
         caller = Caller(secret)
         caller.found(listeners[-1].address)
         return listeners[-1], caller
@@ -109,7 +110,7 @@ def test_who_does_not_answer_in_time_is_left_and_a_late_answer_is_no_one_elses(l
             assert go.wait(30)
         return bytes(message[:1])
 
-    caller = listening(answer)[1]
+    listener, caller = listening(answer)
     if size == 1:
         wait = caller.begin(b"a")
     else:  # a line whose other end does not read
@@ -120,11 +121,12 @@ def test_who_does_not_answer_in_time_is_left_and_a_late_answer_is_no_one_elses(l
         wait = caller.begin(b"a" * size)
     with pytest.raises(ConnectError, match="timeout="):
         wait(0.05)
-    go.set()
-
-    assert caller.begin(b"b")(30) == b"b"
     if size > 1:
         theirs.close()
+    go.set()
+
+    caller.found(listener.address)
+    assert caller.begin(b"b")(30) == b"b"
 
 
 def test_with_no_time_left_an_answer_that_is_there_is_taken(listening):
@@ -185,9 +187,7 @@ def test_a_line_that_was_cut_while_nobody_used_it_is_no_answer(listening):
     assert caller.begin(b"x")(None) == b"x"
     caller._lines[0]._line.shutdown(socket.SHUT_RDWR)
 
-    wait = caller.begin(b"y")
-    assert wait is None or wait(None) is None
-    assert caller.begin(b"z")(None) == b"z"
+    assert caller.begin(b"y")(None) == b"y"
 
 
 def test_an_address_that_cannot_be_reached_is_tried_once(monkeypatch):
@@ -216,3 +216,68 @@ def test_a_forked_child_has_lines_of_its_own(listening):
         os._exit(caller.begin(b"of the child")(None) != b"of the child" if not caller._lines else 2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert wait(None) == b"of the parent"
+
+
+def test_who_gave_up_is_not_searched_for(listening):
+    """What waits its turn in an actor that is busy, and whose asker has gone, is not done."""
+    go, done = threading.Event(), []
+
+    def answer(message):
+        done.append(bytes(message))
+        assert go.wait(30)
+        return b""
+
+    listener, caller = listening(answer, at_once=1)
+    waits = [caller.begin(b"%d" % n) for n in range(5)]
+    wait_for(lambda: done)
+    for wait in waits[1:]:
+        with pytest.raises(ConnectError):
+            wait(0.0)
+    go.set()
+    waits[0](None)
+
+    caller.found(listener.address)
+    assert caller.begin(b"new")(None) == b""
+    assert sorted(done) == sorted([done[0], b"new"])
+
+
+def test_an_end_that_hangs_is_not_connected_to_again_until_it_has_answered_ray(
+    listening, monkeypatch
+):
+    go = threading.Event()
+    listener, caller = listening(lambda message: b"" if go.wait(30) else message)
+    wait = caller.begin(b"x")
+    with pytest.raises(ConnectError):
+        wait(0.0)
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", None)
+
+    assert caller.begin(b"y") is None
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert caller.begin(b"z") is None
+    go.set()
+    caller.found(listener.address)
+    assert caller.begin(b"z")(None) == b""
+
+
+@pytest.mark.parametrize("said", [b"", b"\x14" + bytes(7) + b"HELLO WORLD, I AM HE", b"HTTP/1.1"])
+def test_a_stranger_at_the_address_is_no_one_to_ask(said):
+    with socket.create_server((HOST, 0)) as server:
+
+        def greet():
+            with server.accept()[0] as line:
+                line.sendall(said)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        caller = Caller(SECRET)
+        caller.found(Address(*server.getsockname()))
+        thread.join()
+
+    assert caller.begin(b"x") is None
+
+
+def test_what_is_longer_than_the_system_waits_for_is_waited_for(listening):
+    caller = listening()[1]
+    for seconds in (1e10, 4_294_968.0):
+        assert caller.begin(b"x")(seconds) == b"x"
