@@ -238,7 +238,7 @@ class Caller:
         try:
             line.begin(message)
         except OSError:
-            self._lost(line)
+            line.close()
             return None
 
         def wait(seconds: float | None) -> memoryview | None:
@@ -249,7 +249,7 @@ class Caller:
                 self._usable = False  # until it has answered Ray
                 raise ConnectError("it has not answered within timeout=") from None
             except _FAILURES:
-                self._lost(line)
+                line.close()
                 return None
             if address == self._address:
                 self._lines.append(line)
@@ -283,7 +283,3 @@ class Caller:
         except (*_UNPROVEN, LateError):
             return None
         return line
-
-    def _lost(self, line: Line) -> None:
-        line.close()
-        self._lines.clear()
