@@ -1,6 +1,7 @@
 """Ten million rows of 128 dims on one machine: loaded whole, and in four parts, in 20 GiB.
 
 python benchmarks/bench_large.py --data SHARED --work FOLDER --name large [--millions 10 --parts 4]
+    [--ways whole parts FAISS SVS]
 
 SHARED is the folder with openai3s-almedalen, whose spectrum and neighbourhoods the rows have
 (generated.py, a seed for each million); FOLDER needs 15 GB. A thousand more of the same are the
@@ -8,6 +9,9 @@ queries. Exact answers come from NumPy, over all rows. Each way runs in a proces
 loads out of PostgreSQL, with two threads, without a file; what it takes at most is what the system
 counts. Then, for efforts in turn: recall@10, and the median of single queries and a batch of all
 of them. Searches do not ask what is new: that would be the same for all.
+
+FAISS and SVS hold the same rows, from memory. Their graphs are built with less effort than
+bench_peers.py has them built with, by which ten million rows would take these cores hours.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ import machine
 import numpy as np
 from generated import generate
 from numpy.typing import NDArray
+from peers import Faiss, Svs, System
 
 import mrl_db
 from mrl_db import parts
@@ -84,10 +89,49 @@ def fill(dsn: str, source: Path, work: Path, millions: int) -> None:
     np.savez(work / "queries.npz", queries=truth._queries, ids=truth.ids)
 
 
+def searches(
+    points: tuple[int, ...],
+    planned: Callable[[int, int], Any],
+    search: Callable[[NDArray[np.float32], Any], NDArray[np.int64]],
+    known: Any,
+    threads: int,
+) -> dict[str, Any]:
+    """Returns recall@10 and times of single queries and batches, for efforts in turn.
+
+    Args:
+        points: The efforts.
+        planned: Returns what a search takes for one of them, and for so many threads.
+        search: Returns the keys of queries' answers, or of one query's.
+        known: Queries, and the keys of their exact answers.
+        threads: Of a batch.
+    """
+    queries, truth = known["queries"], known["ids"]
+    found: dict[str, Any] = {}
+    for point in points:
+        plan = planned(point, threads)
+        ids = search(queries, plan)
+        same = [len(np.intersect1d(a, b)) for a, b in zip(ids, truth, strict=True)]
+        batches = []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            search(queries, plan)
+            batches.append(time.perf_counter() - start)
+        plan, took = planned(point, 1), []
+        for query in queries:
+            start = time.perf_counter()
+            search(query, plan)
+            took.append(time.perf_counter() - start)
+        found[f"effort {point}"] = {
+            "recall": round(float(np.mean(same)) / K, 4),
+            "median_us": round(float(np.median(took)) * 1e6, 1),
+            "batch_queries_a_second": round(QUERIES / min(batches)),
+        }
+    return found
+
+
 def measure(way: str, dsn: str, work: Path, threads: int) -> dict[str, Any]:
     """Loads in one way, and returns seconds, bytes and the searches at every effort."""
     known = np.load(work / "queries.npz")
-    queries, truth = known["queries"], known["ids"]
     before, began = most_bytes(), time.perf_counter()
     with mrl_db.connect(dsn) as db:
         options: dict[str, Any] = {"cache": False, "max_staleness": float("inf")}
@@ -106,26 +150,46 @@ def measure(way: str, dsn: str, work: Path, threads: int) -> dict[str, Any]:
             "bytes_a_row": round(sum(e.bytes for e in loaded) / sum(e.rows for e in loaded)),
             "load_average": round(os.getloadavg()[0], 1),
         }
-        for effort in EFFORTS:
-            plan = mrl_db.graph_plan(dims=DIMS, k=K, effort=effort)
-            hits = docs.search(queries, k=K, plan=plan)
-            same = [len(np.intersect1d(a, b)) for a, b in zip(hits.ids, truth, strict=True)]
-            took = []
-            for query in queries:
-                start = time.perf_counter()
-                docs.search(query, k=K, plan=plan)
-                took.append(time.perf_counter() - start)
-            batches = []
-            for _ in range(ROUNDS):
-                start = time.perf_counter()
-                docs.search(queries, k=K, plan=plan)
-                batches.append(time.perf_counter() - start)
-            found[f"effort {effort}"] = {
-                "recall": round(float(np.mean(same)) / K, 4),
-                "median_us": round(float(np.median(took)) * 1e6, 1),
-                "batch_queries_a_second": round(QUERIES / min(batches)),
-            }
-    return found
+        print(f"loaded: {found}", file=sys.stderr, flush=True)
+        return found | searches(
+            EFFORTS,
+            lambda effort, _: mrl_db.graph_plan(dims=DIMS, k=K, effort=effort),
+            lambda queries, plan: docs.search(queries, k=K, plan=plan).ids,
+            known,
+            threads,
+        )
+
+
+def rival(way: str, source: Path, work: Path, millions: int, threads: int) -> dict[str, Any]:
+    """Builds another library's index of the same rows, and returns the same of it."""
+    system: System
+    if way == "FAISS":
+        system = Faiss("HNSW32", "HNSW32", EFFORTS, "efSearch", {"efConstruction": 40})
+    else:
+        system = Svs("float16")
+        system.degree, system.window = 32, 64
+    rows = np.empty((millions * MILLION, DIMS), dtype=np.float32)
+    for seed in range(millions):
+        made = generate(source, MILLION + QUERIES // millions, DIMS, seed=seed)
+        rows[seed * MILLION : (seed + 1) * MILLION] = made[:MILLION]
+    began = time.perf_counter()
+    system.build(rows)
+    found: dict[str, Any] = {
+        "system": system.name,
+        "rows": len(rows),
+        "load_seconds": round(time.perf_counter() - began),
+        "load_cpu_seconds": round(time.process_time()),
+        "peak_gib": round(most_bytes() / 2**30, 2),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    print(f"loaded: {found}", file=sys.stderr, flush=True)
+    return found | searches(
+        EFFORTS,
+        lambda effort, threads: system.set(effort, K, threads),
+        lambda queries, _: system.many(np.atleast_2d(queries)),
+        np.load(work / "queries.npz"),
+        threads,
+    )
 
 
 def main() -> None:
@@ -140,7 +204,11 @@ def main() -> None:
     parser.add_argument("--way", help="(one way, in this process)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    record = machine.resume(options.name)
+    record = machine.resume(options.name, "faiss-cpu", "scalable-vs")
+    source, millions = options.data / "openai3s-almedalen", 1 if options.quick else options.millions
+    if options.way in ("FAISS", "SVS"):
+        print(json.dumps(rival(options.way, source, options.work, millions, options.threads)))
+        return
     with mrl_db.connect(home=options.work / "home") as db:
         if options.way:
             print(json.dumps(measure(options.way, db.dsn, options.work, options.threads)))
@@ -148,10 +216,9 @@ def main() -> None:
         if not (options.work / "queries.npz").exists():
             if "docs" in db:
                 db.drop("docs")
-            source = options.data / "openai3s-almedalen"
-            fill(db.dsn, source, options.work, 1 if options.quick else options.millions)
+            fill(db.dsn, source, options.work, millions)
         for name in options.ways:
-            way = "whole" if name == "whole" else str(options.parts)
+            way = str(options.parts) if name == "parts" else name
             printed = subprocess.run(
                 [sys.executable, *sys.argv, "--way", way],
                 stdout=subprocess.PIPE,

@@ -148,6 +148,7 @@ class Svs(System):
     """Intel Scalable Vector Search, Vamana. LVQ and LeanVec refuse to run on AMD."""
 
     points = (10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100, 140, 200, 300)
+    degree, window = 64, 128  # that the graph is built with
 
     def __init__(self, dtype: str) -> None:
         self.name = f"SVS Vamana {dtype}"
@@ -156,7 +157,9 @@ class Svs(System):
     def _make(self, rows: np.ndarray) -> None:
         import svs
 
-        parameters = svs.VamanaBuildParameters(graph_max_degree=64, window_size=128, alpha=0.95)
+        parameters = svs.VamanaBuildParameters(
+            graph_max_degree=self.degree, window_size=self.window, alpha=0.95
+        )
         self._index = svs.Vamana.build(
             parameters, rows, svs.DistanceType.MIP, num_threads=BUILD_THREADS
         )
