@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 from psycopg import errors as pg
 
 from mrl_db.model.errors import (
@@ -79,6 +81,7 @@ class ChangeLog:
         self._partitioned = info.partitioned
         self.standby = False
         self.has_policies = self.is_bound = False
+        self._cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
         self.relation = self._made(info)
         if self.standby:
             self._tell_of_end(info)
@@ -237,16 +240,26 @@ class ChangeLog:
         """
         if position.standby:
             return self._news_on_standby(connection, position)
-        entry = _one(
-            connection,
-            "log_news",
-            self.relation,
-            position.snapshot,
-            position.started,
-            reader.id,
-            reader.token,
-        )
+        asked = self.relation, position.snapshot, position.started, reader.id, reader.token
+        ((entry,),) = self.asked(connection, statements.query_bytes("log_news"), asked)
         return None if entry is None else self.told(entry)
+
+    def asked(
+        self,
+        connection: Connection,
+        statement: bytes | str,
+        parameters: Sequence[Any],
+        *,
+        binary: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        """Returns the rows of a statement, by a cursor that is kept for the connection.
+
+        To make one costs a fifth of what it takes to learn that there is nothing new.
+        """
+        cursor = self._cursor
+        if cursor is None or cursor.connection is not connection:
+            cursor = self._cursor = connection.cursor()
+        return cursor.execute(statement, parameters, binary=binary).fetchall()
 
     def since_acknowledged(self, connection: Connection, reader: Reader) -> News:
         """Returns what came since the reader's last acknowledgement."""
@@ -301,8 +314,8 @@ class ChangeLog:
         """
         _, next_id, running = position.snapshot.split(":")
         if not running:
-            row = connection.execute(statements.query_bytes("log_replayed_all"), ()).fetchone()
-            if row == (position.replayed, position.started, True, next_id):
+            (all_,) = self.asked(connection, statements.query_bytes("log_replayed_all"), ())
+            if all_ == (position.replayed, position.started, True, next_id):
                 return None
         row = connection.execute(statements.query("log_replayed"), (position.snapshot,)).fetchone()
         if row == (position.replayed, position.started, True, True):

@@ -49,7 +49,7 @@ def news(
     """Does as `ChangeLog.news`, on a primary; brings rows along where they are few, as `rows`."""
     statement, values = _statement("log_news_with_rows", info, judged)
     asked = MOST, log.relation, position.snapshot, position.started, reader.id, reader.token
-    found = connection.cursor(binary=True).execute(statement, [*asked, *values]).fetchall()
+    found = log.asked(connection, statement, [*asked, *values], binary=True)
     entry, few = found[0][:2]
     if entry is None:
         return None
