@@ -101,7 +101,7 @@ format:
 soak: native  ## the long forms, some hours: filters, groups, cut lines, killed servers and clients, standbys, forks, exits, lives of a collection and of an index, damaged streams and files, merged parts
 	MRL_DB_FILTER_EXAMPLES=100000 MRL_DB_TEST_PROFILE=soak pytest tests/property/test_filters.py tests/property/test_json_filters.py
 	MRL_DB_FRAMEWORK_EXAMPLES=5000 $(MAKE) frameworks
-	MRL_DB_FILTER_ROUNDS=3000 pytest -n0 tests/database/test_remembered.py
+	MRL_DB_FILTER_ROUNDS=3000 pytest -n0 tests/database/freshness/test_remembered.py
 	MRL_DB_GROUP_EXAMPLES=340 pytest tests/database/test_refined.py
 	MRL_DB_CUTS=500 MRL_DB_CRASHES=200 MRL_DB_KILLS=100 MRL_DB_SERVER_KILLS=100 MRL_DB_PAIRS=20000 MRL_DB_FORKS=200 MRL_DB_EXITS=200 MRL_DB_INTERRUPTS=0 pytest -n0 -s tests/faults --ignore tests/faults/test_model.py --ignore tests/faults/test_model_partitions.py --ignore tests/faults/test_standbys.py
 	MRL_DB_INDEX_CRASHES=70 MRL_DB_BUFFERS_MB=16 MRL_DB_EVICTED_QUERIES=100000 MRL_DB_CONNECTIONS=100 pytest -n0 -s tests/extension/test_faults.py

@@ -157,30 +157,34 @@ def _merge(
         replace = "rows_insert_new"
     kind = {"error": "rows_insert", "skip": "rows_insert_new", "replace": replace}[on_conflict]
     if not info.key_indexed:
-        kind = "rows_renew_once" if on_conflict == "replace" and updated else "rows_add_once"
+        kind = "rows_renew" if on_conflict == "replace" and updated else "rows_add_once"
 
     def listed(name: str) -> sql.Composable:
         part = statements.query(name)
         listed = [part.format(column=statements.identifier(name)) for name in updated]
         return sql.SQL(", ").join(listed)
 
+    key, updates, nothing = columns[0], listed("update"), sql.SQL("")
+    if_there = statements.query("if_there").format(key=key, updates=updates)
     statement = statements.query(kind).format(
         target=info.relation,
         columns=sql.SQL(", ").join(columns),
         source=source,
-        key=columns[0],
-        updates=listed("update"),
+        key=key,
+        updates=updates,
         assignments=listed("assignment"),
+        once=nothing if info.key_indexed else statements.query("once").format(key=key),
+        if_there=if_there if info.key_indexed else nothing,
     )
     cursor = connection.execute(statement, parameters)
-    if kind != "rows_renew" and info.key_indexed:
+    if kind not in ("rows_renew", "rows_add_once"):
         as_they_are = on_conflict == "replace" and not updated  # rows that are there count, too
         return count if as_they_are else cursor.rowcount
     row = cursor.fetchone()
     assert row is not None
-    if info.key_indexed:
-        return int(row[0])
     waiting, added = row
+    if info.key_indexed:
+        return int(added)
     if on_conflict != "skip" and (added if on_conflict == "error" else waiting) < count:
         raise DuplicateKeyError(
             f'a key stands twice, or is in table "{info.schema}.{info.table}" already: upsert() '

@@ -109,7 +109,7 @@ SET {updates}
 -- them, as one that is proposed for insertion must.
 -- name: rows_renew
 WITH waiting ({columns}) AS MATERIALIZED (
-    SELECT {columns}
+    SELECT {once} {columns}
     FROM {source}
 ),
 renewed AS (
@@ -125,11 +125,16 @@ added AS (
     SELECT {columns}
     FROM waiting AS new_
     WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
-    ON CONFLICT ({key}) DO UPDATE
-    SET {updates}
+    {if_there}
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM added)
+SELECT
+    (SELECT count(*) FROM waiting),
+    (SELECT count(*) FROM renewed) + (SELECT count(*) FROM added)
+
+-- name: if_there
+ON CONFLICT ({key}) DO UPDATE
+SET {updates}
 
 -- Where no index says that a key is unique: one writer at a time, who sees what others committed.
 -- name: keys_turn
@@ -137,10 +142,14 @@ SELECT
     pg_catalog.current_setting('transaction_isolation'),
     pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('mrl_db keys'), pg_catalog.hashtext(%s))
 
--- Then keys that are there are not written again, nor those that wait twice.
+-- Of keys that wait twice one is written, once.
+-- name: once
+DISTINCT ON ({key})
+
+-- Then keys that are there are not written again.
 -- name: rows_add_once
 WITH waiting ({columns}) AS MATERIALIZED (
-    SELECT DISTINCT ON ({key}) {columns}
+    SELECT {once} {columns}
     FROM {source}
 ),
 added AS (
@@ -149,28 +158,6 @@ added AS (
     SELECT {columns}
     FROM waiting AS new_
     WHERE NOT EXISTS (SELECT FROM {target} AS row_ WHERE row_.{key} = new_.{key})
-    RETURNING 1
-)
-SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM added)
-
--- name: rows_renew_once
-WITH waiting ({columns}) AS MATERIALIZED (
-    SELECT DISTINCT ON ({key}) {columns}
-    FROM {source}
-),
-renewed AS (
-    UPDATE {target} AS row_
-    SET {assignments}
-    FROM waiting AS new_
-    WHERE row_.{key} = new_.{key}
-    RETURNING row_.{key} AS key
-),
-added AS (
-    INSERT INTO {target} ({columns})
-    OVERRIDING SYSTEM VALUE
-    SELECT {columns}
-    FROM waiting AS new_
-    WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = new_.{key})
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM added)

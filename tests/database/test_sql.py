@@ -1,8 +1,10 @@
 """The SQL engine, and the functions of schema mrl that psql's users call: one text for both."""
 
+import clustered
 import numpy as np
 import psycopg
 import pytest
+from clustered import DIMS, N
 from psycopg.types.json import Jsonb
 
 import mrl_db
@@ -14,30 +16,19 @@ from mrl_db.postgres import catalog
 from mrl_db.postgres.request import Request
 from mrl_db.postgres.session import PoolSession
 
-DIMS, N, FRESH = 64, 4000, 100
+FRESH = 100
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
 WALK = Plan("hnsw", 16, (Stage(16, F16, 14), Stage(DIMS, F32, 10)))
 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Rows in clusters whose spectrum falls, and queries like them that are none of them."""
-    rng = np.random.default_rng(7)
-    spectrum = (1.0 / np.sqrt(1 + np.arange(DIMS))).astype(np.float32)
-    centres = rng.standard_normal((300, DIMS)).astype(np.float32) * spectrum
-    noise = rng.standard_normal((N + FRESH, DIMS)).astype(np.float32) * spectrum
-    made = centres[rng.integers(0, 300, N + FRESH)] + 0.7 * noise
-    return made[:N], made[N:]
+    return clustered.made(FRESH)
 
 
 @pytest.fixture
 def docs(db, rows):
-    docs = db.create_collection(
-        "docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"}
-    )
-    docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
-    docs.create_index(kind="hnsw")
-    return docs
+    return clustered.indexed(db, rows[0])
 
 
 def test_sql_python_and_the_compiled_module_have_the_same_metrics(db, execute):

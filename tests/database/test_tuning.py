@@ -5,8 +5,10 @@ speak of what is there.
 import uuid
 import warnings
 
+import clustered
 import numpy as np
 import pytest
+from clustered import DIMS, N
 
 import mrl_db
 from mrl_db import Plan, Precision, Stage, flat_plan, graph_plan
@@ -18,31 +20,18 @@ from mrl_db.recall.bounds import mean_lower_bound, mean_upper_bound
 from mrl_db.recall.fates import fates, up_to
 from mrl_db.recall.sample import sample_of_rows
 
-DIMS, N, FRESH = 64, 4000, 500
+FRESH = 500
 F16, F32, INT8 = Precision.float16, Precision.float32, Precision.int8
 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Rows in clusters whose spectrum falls, and queries like them that are none of them."""
-    rng = np.random.default_rng(7)
-    spectrum = (1.0 / np.sqrt(1 + np.arange(DIMS))).astype(np.float32)
-    centres = rng.standard_normal((300, DIMS)).astype(np.float32) * spectrum
-    made = (
-        centres[rng.integers(0, 300, N + FRESH)]
-        + 0.7 * rng.standard_normal((N + FRESH, DIMS)).astype(np.float32) * spectrum
-    )
-    return made[:N], made[N:]
+    return clustered.made(FRESH)
 
 
 @pytest.fixture
 def docs(db, rows):
-    docs = db.create_collection(
-        "docs", dims=DIMS, nesting_dims=(16, 64), columns={"year": "integer"}
-    )
-    docs.add(np.arange(N), rows[0], year=np.arange(N) % 10)
-    docs.create_index(kind="hnsw")
-    return docs
+    return clustered.indexed(db, rows[0])
 
 
 def delivered(docs, queries, **options):

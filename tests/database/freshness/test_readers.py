@@ -26,17 +26,6 @@ from mrl_db.model import filters
 from mrl_db.postgres import written
 from mrl_db.postgres.request import Request
 
-
-@pytest.fixture
-def vectors(rng):
-    return followed.made(rng)
-
-
-@pytest.fixture
-def docs(db, vectors):
-    return followed.loaded(db, vectors)
-
-
 # Readers and the length of the log
 
 

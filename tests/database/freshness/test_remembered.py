@@ -5,7 +5,6 @@ import os
 import random
 import threading
 
-import followed
 import numpy as np
 import psycopg
 import pytest
@@ -28,16 +27,6 @@ FILTERS = [
     {"year": {"$gte": 0}, "id": {"$lt": N}},
     {"$not": {"year": {"$in": [1, 2, 3, 4, 5, 6, 7, 8, 9]}}},
 ]
-
-
-@pytest.fixture
-def vectors(rng):
-    return followed.made(rng)
-
-
-@pytest.fixture
-def docs(db, vectors):
-    return followed.loaded(db, vectors)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import followed
 import pytest
 from database.partitions.tables import LEAF, RANGES, ROWS, same_as_the_database
 from followed import DIMS, ROW, N, assert_equal_to_the_database, nearest, text
@@ -14,16 +13,6 @@ INHERITED = f"""
     CREATE TABLE things (id bigint, note text);
     CREATE TABLE docs (embedding vector({DIMS}), PRIMARY KEY (id)) INHERITS (things)
 """
-
-
-@pytest.fixture
-def vectors(rng):
-    return followed.made(rng)
-
-
-@pytest.fixture
-def docs(db, vectors):
-    return followed.loaded(db, vectors)
 
 
 def assert_refused(docs, vectors, said):

@@ -3,7 +3,6 @@
 import threading
 import time
 
-import followed
 import numpy as np
 import psycopg
 import pytest
@@ -11,17 +10,6 @@ from followed import DIMS, KEYS, ROW, N, assert_equal_to_the_database, nearest, 
 
 import mrl_db
 from mrl_db.postgres.changes import ChangeLog
-
-
-@pytest.fixture
-def vectors(rng):
-    return followed.made(rng)
-
-
-@pytest.fixture
-def docs(db, vectors):
-    return followed.loaded(db, vectors)
-
 
 # Writes by others
 
