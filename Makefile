@@ -144,5 +144,5 @@ bench-peers:  ## the native engine against other libraries; DATA is the folder w
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 200k --name peers_200k --leave-out float32 pgvector i8
 	$(PYTHON) benchmarks/bench_peers.py --data $(DATA) --set 1m --name peers_1m --k 10 --leave-out fast float32 IVF Panorama hnswlib USearch pgvector SQ8
 
-bench-large:  ## ten million rows, whole and in four parts: some two hours, 20 GB of memory, 30 of $(BUILD); DATA has openai3s-almedalen
+bench-large:  ## ten million rows, whole and in four parts: some two hours, 20 GB of memory (and half an hour for other libraries: --ways ours FAISS SVS), 30 of $(BUILD); DATA has openai3s-almedalen
 	$(PYTHON) benchmarks/bench_large.py --data $(DATA) --work $(BUILD)/large --name large

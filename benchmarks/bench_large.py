@@ -1,7 +1,7 @@
 """Ten million rows of 128 dims on one machine: loaded whole, and in four parts, in 20 GiB.
 
 python benchmarks/bench_large.py --data SHARED --work FOLDER --name large [--millions 10 --parts 4]
-    [--ways whole parts FAISS SVS]
+    [--ways whole parts ours FAISS SVS --fewer 4]
 
 SHARED is the folder with openai3s-almedalen, whose spectrum and neighbourhoods the rows have
 (generated.py, a seed for each million); FOLDER needs 15 GB. A thousand more of the same are the
@@ -10,8 +10,9 @@ loads out of PostgreSQL, with two threads, without a file; what it takes at most
 counts. Then, for efforts in turn: recall@10, and the median of single queries and a batch of all
 of them. Searches do not ask what is new: that would be the same for all.
 
-FAISS and SVS hold the same rows, from memory. Their graphs are built with less effort than
-bench_peers.py has them built with, by which ten million rows would take these cores hours.
+FAISS and SVS hold the first millions of the same rows, as many as --fewer says, from memory, and
+so does an index of ours (ours). Their graphs are built with less effort than bench_peers.py has
+them built with: by that, ten million rows would take these cores hours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import machine
 import numpy as np
 from generated import generate
 from numpy.typing import NDArray
-from peers import Faiss, Svs, System
+from peers import Faiss, Ours, Svs, System
 
 import mrl_db
 from mrl_db import parts
@@ -124,7 +125,7 @@ def searches(
         found[f"effort {point}"] = {
             "recall": round(float(np.mean(same)) / K, 4),
             "median_us": round(float(np.median(took)) * 1e6, 1),
-            "batch_queries_a_second": round(QUERIES / min(batches)),
+            "batch_queries_a_second": round(len(queries) / min(batches)),
         }
     return found
 
@@ -160,34 +161,47 @@ def measure(way: str, dsn: str, work: Path, threads: int) -> dict[str, Any]:
         )
 
 
-def rival(way: str, source: Path, work: Path, millions: int, threads: int) -> dict[str, Any]:
-    """Builds another library's index of the same rows, and returns the same of it."""
+def beside(way: str, source: Path, millions: int, threads: int) -> dict[str, Any]:
+    """Builds a library's index of some millions of the rows, and returns the same of it."""
     system: System
-    if way == "FAISS":
-        system = Faiss("HNSW32", "HNSW32", EFFORTS, "efSearch", {"efConstruction": 40})
+    if way == "ours":
+        system = Ours()
+    elif way == "FAISS":
+        system = Faiss("HNSW32", "HNSW32", (), "efSearch", {"efConstruction": 40})
     else:
         system = Svs("float16")
         system.degree, system.window = 32, 64
+    each = QUERIES // millions
     rows = np.empty((millions * MILLION, DIMS), dtype=np.float32)
+    queries = np.empty((millions * each, DIMS), dtype=np.float32)
     for seed in range(millions):
-        made = generate(source, MILLION + QUERIES // millions, DIMS, seed=seed)
+        made = generate(source, MILLION + each, DIMS, seed=seed)
         rows[seed * MILLION : (seed + 1) * MILLION] = made[:MILLION]
-    began = time.perf_counter()
+        queries[seed * each : (seed + 1) * each] = made[MILLION:]
+    truth = Truth(queries)
+    for begin in range(0, len(rows), 50_000):
+        truth.take(begin, rows[begin : begin + 50_000])
+    began, used = time.perf_counter(), time.process_time()
     system.build(rows)
     found: dict[str, Any] = {
         "system": system.name,
         "rows": len(rows),
-        "load_seconds": round(time.perf_counter() - began),
-        "load_cpu_seconds": round(time.process_time()),
+        "build_seconds": round(time.perf_counter() - began),
+        "build_cpu_seconds": round(time.process_time() - used),
         "peak_gib": round(most_bytes() / 2**30, 2),
         "load_average": round(os.getloadavg()[0], 1),
     }
     print(f"loaded: {found}", file=sys.stderr, flush=True)
+
+    def search(queries: NDArray[np.float32], _: Any) -> NDArray[np.int64]:
+        return system.many(queries) if queries.ndim == 2 else system.one(queries)
+
+    known = {"queries": queries, "ids": truth.ids}
     return found | searches(
-        EFFORTS,
+        (*EFFORTS, 768, 1536),
         lambda effort, threads: system.set(effort, K, threads),
-        lambda queries, _: system.many(np.atleast_2d(queries)),
-        np.load(work / "queries.npz"),
+        search,
+        known,
         threads,
     )
 
@@ -200,14 +214,16 @@ def main() -> None:
     parser.add_argument("--millions", type=int, default=10)
     parser.add_argument("--parts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fewer", type=int, default=4, help="millions beside other libraries")
     parser.add_argument("--ways", nargs="*", default=["whole", "parts"])
     parser.add_argument("--way", help="(one way, in this process)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     record = machine.resume(options.name, "faiss-cpu", "scalable-vs")
     source, millions = options.data / "openai3s-almedalen", 1 if options.quick else options.millions
-    if options.way in ("FAISS", "SVS"):
-        print(json.dumps(rival(options.way, source, options.work, millions, options.threads)))
+    if options.way in ("ours", "FAISS", "SVS"):
+        fewer = min(millions, options.fewer)
+        print(json.dumps(beside(options.way, source, fewer, options.threads)))
         return
     with mrl_db.connect(home=options.work / "home") as db:
         if options.way:
