@@ -266,14 +266,14 @@ SET checksum = excluded.checksum, version = excluded.version, applied_at = now()
 
 SELECT NOT EXISTS (
     SELECT FROM mrl.migration WHERE name = 'functions/standbys'
-        AND checksum = '869072834be4cf1ab6faa3897a23a2f793b65641d6c53aa30822ece1b4a806b3'
+        AND checksum = '638021b382a6518cf20f3603330d83b38bbd7965d2f7304cfa18ae17e83f59d2'
 ) AS missing \gset
 \if :missing
 \ir functions/standbys.sql
 INSERT INTO mrl.migration AS m (name, checksum, version)
 VALUES (
     'functions/standbys',
-    '869072834be4cf1ab6faa3897a23a2f793b65641d6c53aa30822ece1b4a806b3',
+    '638021b382a6518cf20f3603330d83b38bbd7965d2f7304cfa18ae17e83f59d2',
     '0.1.0'
 )
 ON CONFLICT (name) DO UPDATE

@@ -179,6 +179,8 @@ CREATE FUNCTION mrl.create_collection(name text, dims integer, shortlist_dims in
 CREATE FUNCTION mrl.create_index(collection text, m integer DEFAULT 16, ef_construction integer
     DEFAULT 64, kind text DEFAULT 'auto'::text) RETURNS regclass LANGUAGE plpgsql VOLATILE SET
     search_path=pg_catalog, pg_temp AS '6eefd65b9497a1819ac54ac4217c9ea6';
+CREATE FUNCTION mrl.database_marks() RETURNS TABLE(mark text, sure boolean) LANGUAGE sql VOLATILE
+    SET search_path=pg_catalog, pg_temp AS '36eebbbe7cac1288872a89b75690e348';
 CREATE FUNCTION mrl.default_effort(keep integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
     PARALLEL SAFE AS 'f112aa9514ec256335a46af19bb5a7f5';
 CREATE FUNCTION mrl.default_keep(k integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL

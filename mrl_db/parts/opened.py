@@ -271,17 +271,18 @@ def check_alike(servers: Sequence[Opened]) -> None:
 
 
 def check_apart(servers: Sequence[Opened]) -> None:
-    """Raises ShapeError where two servers are one database: its rows would be answered twice."""
-    numbers: dict[Any, int] = {}
+    """Raises ShapeError where two servers have the same rows, which would be answered twice."""
+    marked: dict[str, tuple[int, bool]] = {}
     for number, server in enumerate(servers):
         with server.own.connection() as connection:
-            database = connection.execute(statements.query("running_database")).fetchone()
-        if database in numbers:
-            raise ShapeError(
-                f"server {number} is server {numbers[database]} ({server.own.where}); its rows "
-                "would be answered twice: list each once"
-            )
-        numbers[database] = number
+            marks = connection.execute(statements.query("database_marks")).fetchall()
+        for mark, sure in marks:
+            other, either = marked.setdefault(mark, (number, sure))
+            if other != number and (sure or either):
+                raise ShapeError(
+                    f"server {number} is server {other} ({server.own.where}), or one of them is a "
+                    "standby; their rows would be answered twice: list each once"
+                )
 
 
 def _compared(server: Opened, first: Opened) -> list[tuple[str, Any, Any]]:

@@ -214,3 +214,29 @@ $$;
 COMMENT ON FUNCTION mrl.has_replayed(pg_lsn, double precision) IS
     'Whether a standby has replayed a position of mrl.wal_position(), or is none; waits so many '
     'seconds before it says no. Few: a statement that waits may hold replay up.';
+
+CREATE OR REPLACE FUNCTION mrl.database_marks()
+    RETURNS TABLE (mark text, sure boolean)
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.mark || ' ' || d.oid, m.sure
+    FROM pg_database AS d
+    CROSS JOIN LATERAL (
+        SELECT 'started ' || extract(epoch FROM pg_postmaster_start_time()), true
+        UNION ALL
+        SELECT
+            format('cluster %s %s', s.system_identifier, CASE
+                WHEN pg_is_in_recovery()
+                THEN greatest(k.timeline_id, r.min_recovery_end_timeline)
+                ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer
+            END),
+            pg_is_in_recovery()
+        FROM pg_control_system() AS s, pg_control_checkpoint() AS k, pg_control_recovery() AS r
+    ) AS m (mark, sure)
+    WHERE d.datname = current_database()
+$$;
+COMMENT ON FUNCTION mrl.database_marks() IS
+    'Of two servers'' databases with an equal mark the rows are the same, where either is sure of '
+    'it: one database of one server, or a standby and its primary, or two standbys. A copy that '
+    'was promoted, or started as it was, is another one.';

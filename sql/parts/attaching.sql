@@ -72,12 +72,14 @@ BEGIN
         END IF;
     END LOOP;
     SELECT array_agg(format('"%s"', a.server) ORDER BY a.server) INTO same
-    FROM mrl.ask_parts(collection, servers, mrl.place_statement()) AS a
-    GROUP BY a.key
-    HAVING count(*) > 1
+    FROM mrl.ask_parts(
+        collection, servers, 'SELECT m.mark, m.sure::integer::double precision '
+            'FROM mrl.database_marks() AS m') AS a (server, mark, sure)
+    GROUP BY a.mark
+    HAVING count(*) > 1 AND max(a.sure) = 1
     LIMIT 1;
     IF same IS NOT NULL THEN
-        RAISE EXCEPTION 'servers % are one database; its rows would be answered more than once',
+        RAISE EXCEPTION 'servers % have the same rows, which would be answered more than once',
             array_to_string(same, ' and ')
             USING ERRCODE = 'MR003';
     END IF;
@@ -236,19 +238,6 @@ FROM mrl.find(%L, whole => true) AS c$statement$,
 $$;
 COMMENT ON FUNCTION mrl.definition_statement(text) IS
     'The statement that asks a part for what must be the same on all of them.';
-
-CREATE OR REPLACE FUNCTION mrl.place_statement()
-    RETURNS text
-    LANGUAGE sql IMMUTABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'SELECT pg_catalog.concat_ws(
-            '' '', extract(epoch FROM pg_catalog.pg_postmaster_start_time()), d.oid),
-        NULL::double precision
-        FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()'
-$$;
-COMMENT ON FUNCTION mrl.place_statement() IS
-    'The statement that asks a part which database it is, of which server that runs.';
 
 CREATE OR REPLACE FUNCTION mrl.on_parted()
     RETURNS trigger

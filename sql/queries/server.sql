@@ -3,11 +3,9 @@
 -- name: database_oid
 SELECT d.oid::bigint FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
 
--- Which database this is, of which server that runs: a copy of both is another one.
--- name: running_database
-SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text, d.oid::bigint
-FROM pg_catalog.pg_database AS d
-WHERE d.datname = pg_catalog.current_database()
+-- What says which rows a database has, and whether that is sure.
+-- name: database_marks
+SELECT m.mark, m.sure FROM mrl.database_marks() AS m
 
 -- The pgvector that this database has.
 -- name: pgvector_version

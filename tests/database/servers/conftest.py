@@ -8,9 +8,6 @@ import pytest
 from database.servers.places import Place, foreign_server, knowing_passwords, make, psql
 from extension.conftest import Server
 
-import mrl_db
-from mrl_db.postgres import statements
-
 
 @pytest.fixture(scope="package")
 def first(tmp_path_factory):
@@ -42,9 +39,7 @@ def places(first, second):
     parts = [Place(first, "part_1"), Place(second, "part_2")]
     whole = Place(first, "whole")
     for place in (*parts, whole):
-        mrl_db.connect(place.dsn).close()
-        grants = (statements.sql_folder() / "grants.sql").read_text()
-        place.execute(grants.replace(':"role"', "searcher"))
+        place.install()
     for number, place in enumerate(parts, 1):
         coordinator.execute(foreign_server(f"s{number}", place))
     return coordinator, parts, whole

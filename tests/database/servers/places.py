@@ -5,6 +5,7 @@ import subprocess
 import psycopg
 from psycopg import conninfo
 
+import mrl_db
 from mrl_db.postgres import statements
 from mrl_db.postgres.server import programs
 
@@ -26,6 +27,12 @@ class Place:
         self.execute(server.dsn, f"CREATE DATABASE {name}")
         self.dsn = conninfo.make_conninfo(server.dsn, dbname=name)
         self.address = {"host": str(server.embedded._run), "dbname": name}
+
+    def install(self):
+        """Makes the schema, which `searcher` may use."""
+        mrl_db.connect(self.dsn).close()
+        grants = (statements.sql_folder() / "grants.sql").read_text()
+        self.execute(grants.replace(':"role"', "searcher"))
 
     def execute(self, *statement):
         *dsn, text = statement

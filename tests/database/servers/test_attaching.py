@@ -6,7 +6,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from database.servers.places import SEARCH, Place, both, foreign_server, make, psql
+import standbys
+from database.servers.places import (
+    SEARCH,
+    Place,
+    both,
+    foreign_server,
+    knowing_passwords,
+    make,
+    psql,
+)
 from extension.clients import wait_for
 
 import mrl_db
@@ -52,12 +61,34 @@ def test_parts_are_attached_again_and_detached(session, docs):
 def test_two_servers_that_are_one_database_are_refused(session, docs):
     session.execute(foreign_server("s1_again", docs[1][0]))
     try:
-        with pytest.raises(psycopg.Error, match='"s1" and "s1_again" are one database') as error:
+        with pytest.raises(psycopg.Error, match='"s1" and "s1_again" have the same rows') as error:
             session.execute("SELECT mrl.attach_parts('docs', ARRAY['s1', 's2', 's1_again'])")
     finally:
         session.execute("DROP SERVER s1_again CASCADE")
 
     assert error.value.sqlstate == "MR003"
+    assert both(session) == [1, 2]
+
+
+def test_a_primary_and_its_standby_are_refused(session, docs, tmp_path, postgres_version):
+    primary = standbys.new_primary(tmp_path, postgres_version)
+    try:
+        knowing_passwords(primary)
+        place = Place(primary, "copied")
+        place.install()
+        make(place)
+        with standbys.standby_of(primary) as standby:
+            session.execute(foreign_server("of_primary", place))
+            session.execute(foreign_server("of_standby", place, port=standby.port))
+            with pytest.raises(
+                psycopg.Error, match='"of_primary" and "of_standby" have the same rows'
+            ):
+                session.execute(
+                    "SELECT mrl.attach_parts('docs', ARRAY['of_primary', 'of_standby'])"
+                )
+    finally:
+        session.execute("DROP SERVER of_primary, of_standby CASCADE")
+        primary.embedded.release()
     assert both(session) == [1, 2]
 
 

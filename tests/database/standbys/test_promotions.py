@@ -8,8 +8,22 @@ import standbys
 from followed import ROW, N, assert_equal_to_the_database, comparisons, nearest, text
 
 import mrl_db
+from mrl_db import parts
 
 pytestmark = pytest.mark.carried
+
+
+def test_a_standby_is_no_part_beside_its_primary_until_it_is_promoted(pair):
+    server, copy = pair
+    listed = [server.dsn, copy.dsn]
+    for servers in (listed, listed[::-1]):
+        with pytest.raises(mrl_db.ShapeError, match="server 1 is server 0 .*standby"):
+            parts.open_servers(servers, "docs")
+
+    with psycopg.connect(copy.dsn, autocommit=True) as there:
+        standbys.promote(there)
+    with parts.open_servers(listed, "docs") as docs:
+        assert docs.count() == 2 * N
 
 
 def test_a_reader_goes_over_when_its_standby_is_promoted(pair, vectors, monkeypatch):
