@@ -41,6 +41,21 @@ def mutants(file: str, tests: str, *changes: tuple[str, str]) -> list[Mutant]:
 
 MUTANTS = [
     *mutants(
+        "search/select.cpp",
+        "index_test",
+        ("put(store.died[death % store.died.size()], false);", "(void)death;"),
+        ("after.count = selected ? after.count + 1 : after.count - 1;", "(void)selected;"),
+        ("put(row, !then.test(row));", "put(row, then.test(row));"),
+        ("add(store.reborn[epoch % store.reborn.size()], false);", "(void)epoch;"),
+        ("return lists(after, before.is_listed()) == before.is_listed();", "return true;"),
+    ),
+    *mutants(
+        "store/marks.hpp",
+        "index_test",
+        ("then->test(row) != turned.has(row)", "then->test(row) || turned.has(row)"),
+        ("rows_.erase(at);\n            return;", "return;"),
+    ),
+    *mutants(
         "search/paged_search.cpp",
         "paged_test",
         ("wider_ *= crowd::kWider;", "wider_ *= 2;"),

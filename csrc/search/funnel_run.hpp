@@ -78,7 +78,7 @@ class FunnelRun {
     void scan_waiting(bool by_both_planes, std::size_t keep);
     std::size_t scan_selection(const Selection& selection, std::size_t keep);
     std::size_t scan_all(std::size_t keep);
-    void scan_codes(Scanned scanned, std::size_t keep, const RowFilter* filter);
+    void scan_codes(Scanned scanned, Scanned others, std::size_t keep, const RowFilter* filter);
     void later_stage(std::size_t number);
     // A stage and the one after it wait for memory and for little else: the vectors of those that
     // will likely be left are on their way while codes are compared.

@@ -41,7 +41,7 @@ std::size_t FunnelRun::shortlist(std::size_t keep) {
     left_out_ = kInfinity;
     if (plan_.walks && keep < allowed_ && !few_allowed()) return walk(keep);
     const Selection* selection = request_.selection;
-    if (selection != nullptr && selection->listed) return scan_selection(*selection, keep);
+    if (selection != nullptr && selection->is_listed()) return scan_selection(*selection, keep);
     return scan_all(keep);
 }
 
@@ -55,15 +55,20 @@ float FunnelRun::resolution(std::size_t number, float score) const {
 }
 
 void FunnelRun::list_allowed() {
-    if (request_.selection == nullptr || !request_.selection->listed) {
+    const Selection* selection = request_.selection;
+    if (selection == nullptr || !selection->is_listed()) {
         for (std::uint32_t row = 0; row < rows_; ++row) {
             if (!filtered_ || filter_.allows_row(row)) candidates_.push_back({0.0f, row});
         }
         return;
     }
-    for (const std::uint32_t row : request_.selection->list) {
-        if (filter_.allows_row(row)) candidates_.push_back({0.0f, row});
-    }
+    const auto take = [&](const std::vector<std::uint32_t>& rows) {
+        for (const std::uint32_t row : rows) {
+            if (filter_.allows_row(row)) candidates_.push_back({0.0f, row});
+        }
+    };
+    take(selection->then->list);
+    take(selection->unlisted());
 }
 
 bool FunnelRun::few_allowed() const {
@@ -121,14 +126,19 @@ void FunnelRun::scan_waiting(bool by_both_planes, std::size_t keep) {
 }
 
 std::size_t FunnelRun::scan_selection(const Selection& selection, std::size_t keep) {
-    const StageCodes& codes = plan_.codes(0);
-    const auto& list = codes.by_slot() ? selection.slots : selection.list;
+    const bool by_slot = plan_.codes(0).by_slot();
+    const auto& list = by_slot ? selection.then->slots : selection.then->list;
+    std::vector<std::uint32_t> others = selection.unlisted();
+    if (by_slot) {
+        for (std::uint32_t& row : others) row = store_.slot_of(row);
+    }
     // Where nothing was deleted and no number changed hands since, all of the list is still
     // what was selected.
-    const bool untouched =
-        store_.epoch == selection.epoch && store_.dead == 0 && filter_.hidden == Keys::kNone;
-    scan_codes({list.data(), list.size()}, keep, untouched ? nullptr : &filter_);
-    return list.size();
+    const bool untouched = store_.epoch == selection.epoch && store_.dead == 0 &&
+                           selection.turned.size() == 0 && filter_.hidden == Keys::kNone;
+    scan_codes({list.data(), list.size()}, {others.data(), others.size()}, keep,
+               untouched ? nullptr : &filter_);
+    return list.size() + others.size();
 }
 
 std::size_t FunnelRun::scan_crowd() {
@@ -143,17 +153,20 @@ std::size_t FunnelRun::scan_crowd() {
 
 std::size_t FunnelRun::scan_all(std::size_t keep) {
     const std::size_t rows = rows_;  // a scan that gives way looks again
-    scan_codes({nullptr, rows}, keep, filter());
+    scan_codes({nullptr, rows}, {nullptr, 0}, keep, filter());
     return rows;
 }
 
-void FunnelRun::scan_codes(Scanned scanned, std::size_t keep, const RowFilter* filter) {
+void FunnelRun::scan_codes(Scanned scanned, Scanned others, std::size_t keep,
+                           const RowFilter* filter) {
     const StageCodes& codes = plan_.codes(0);
-    const std::size_t widened =
-        keep >= scanned.n ? keep : codes.widening() * keep;  // where all stay, all are scored
+    const std::size_t widened = keep >= scanned.n + others.n
+                                    ? keep
+                                    : codes.widening() * keep;  // where all stay, all are scored
     codes.prepare(query_);
     const Look then = looked();
     scan(kernels_, codes, query_, scanned, widened, filter, candidates_, &turn_);
+    if (others.n != 0) scan(kernels_, codes, query_, others, widened, filter, candidates_, &turn_);
     if (turn_.given() != then.given) catch_up(codes, then);
     if (codes.widening() > 1) {
         cut(widened);

@@ -13,7 +13,8 @@ Selection select_rows(const Store& store, FairLock& lock, FairLock& appends,
                       const KeySpan& passing);
 
 // What a selection is once the keys that were written to are judged again: those of `changed` that
-// pass are in `passing`, and no others. It costs what changed, and a copy of the bits and lists.
+// pass are in `passing`, and no others. It costs what changed; bits and lists are made anew once
+// some hundreds of rows have.
 //
 // The keys must be those of all rows that came since; a row that took a dead one's place and whose
 // key is not among them is not selected. Empty where so many did that nobody knows which.

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t kBlock = 96;                                // rows projected together
 constexpr std::size_t kFew = 64;                                  // numbers that a list begins with
 constexpr std::size_t kMany = kHugePage / sizeof(std::uint32_t);  // and goes on with
-constexpr std::size_t kReborn = 65536;  // rows in dead ones' places, that are known by number
+// Rows in dead ones' places, and of these rows that died last, that are known by number.
+constexpr std::size_t kReborn = 65536, kDied = 4096;
 
 // Calls take(row, coordinates, |y|^2) for every row, block by block.
 template <class Take>
@@ -34,12 +35,8 @@ void project_all(const Rows& rows, const Projection& projection, std::size_t thr
 }  // namespace
 
 RowFilter Store::filter(const Selection* selection) const {
-    return {.deleted = &deleted,
-            .selected = selection == nullptr ? nullptr : &selection->rows,
-            .selected_from = selection == nullptr ? 0 : selection->of_rows,
-            .born = &born,
-            .selected_in = selection == nullptr ? 0 : selection->epoch,
-            .row_of_slots = &row_of_slots};
+    return {
+        .deleted = &deleted, .selection = selection, .born = &born, .row_of_slots = &row_of_slots};
 }
 
 const FlatCodes* Store::flat_codes(Space space, std::size_t width, Precision precision) const {
@@ -255,6 +252,8 @@ void Store::encode(std::uint32_t row, const float* vector) {
 }
 
 void Store::remove(std::uint32_t row) {
+    if (died.empty()) died.resize(kDied);
+    died[++deaths % died.size()] = row;
     keys.erase(row);
     deleted.set(row);
     --live;

@@ -51,6 +51,8 @@ struct Store {
     std::uint64_t published = 0;           // what searches go by: moment()
     std::uint64_t epoch = 0;  // counts rows that took a dead one's place, since it was opened
     std::vector<std::uint32_t> reborn;  // the last of them: that of an epoch at epoch % size
+    std::uint64_t deaths = 0;           // counts rows that died, likewise
+    std::vector<std::uint32_t> died;    // the last of them
     double longest_square = 0;          // inner product: what lifts are measured from
 
     // How many rows there are, and how many of their slots wait, at one moment: rows may be put
