@@ -284,6 +284,28 @@ void check_reselect(std::size_t rows, std::size_t passing_of_ten, bool graph) {
     CHECK(turned > 0 || rows < 300 || passing_of_ten % 10 == 0);
 }
 
+// There are lists while few rows are selected: up to a half where there were, from an eighth where
+// there were none.
+void check_lists_come_and_go() {
+    constexpr std::int64_t kRows = 800;
+    std::vector<std::int64_t> keys(kRows);
+    for (std::int64_t i = 0; i < kRows; ++i) keys[static_cast<std::size_t>(i)] = i;
+    mrl::Index index(mrl::Metric::l2, kDims, mrl::KeyType::int64, true);
+    load(index, keys, false);
+    mrl::Selection selection = index.select(span({}));
+    CHECK(selection.is_listed());
+    const auto judge = [&](std::int64_t key, bool passes, std::size_t count, bool listed) {
+        const std::vector<std::int64_t> changed{key}, passing(passes ? 1 : 0, key);
+        selection = std::move(*index.reselect(selection, span(changed), span(passing)));
+        CHECK(selection.count == count && selection.is_listed() == listed);
+        check_lists(selection);
+    };
+    for (std::int64_t i = 0; i < kRows; ++i)
+        judge(i, true, static_cast<std::size_t>(i) + 1, i + 1 < kRows / 2);
+    for (std::int64_t i = kRows; i-- > 0;)
+        judge(i, false, static_cast<std::size_t>(i), i < kRows / 8);
+}
+
 // The same rows and options give the same graph, whatever the number of threads.
 void check_same_graph(std::size_t rows) {
     std::vector<std::int64_t> keys(rows);
@@ -427,6 +449,7 @@ int main(int argc, char** argv) {
             check_reselect(rows, passing_of_ten, false);
         }
     }
+    check_lists_come_and_go();
     check_hidden_rows();
     check_same_graph(4 * most_rows);
     check_threads(seconds);
