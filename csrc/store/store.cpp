@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kBlock = 96;                                // rows projected together
 constexpr std::size_t kFew = 64;                                  // numbers that a list begins with
 constexpr std::size_t kMany = kHugePage / sizeof(std::uint32_t);  // and goes on with
-// Rows in dead ones' places, and of these rows that died last, that are known by number.
+// How many of the rows that took dead ones' places, and of those that died, are known: the last.
 constexpr std::size_t kReborn = 65536, kDied = 4096;
 
 // Calls take(row, coordinates, |y|^2) for every row, block by block.

@@ -314,8 +314,8 @@ class ChangeLog:
         """
         _, next_id, running = position.snapshot.split(":")
         if not running:
-            (all_,) = self.asked(connection, statements.query_bytes("log_replayed_all"), ())
-            if all_ == (position.replayed, position.started, True, next_id):
+            (now,) = self.asked(connection, statements.query_bytes("log_replayed_all"), ())
+            if now == (position.replayed, position.started, True, next_id):
                 return None
         row = connection.execute(statements.query("log_replayed"), (position.snapshot,)).fetchone()
         if row == (position.replayed, position.started, True, True):
