@@ -7,8 +7,10 @@ the parent asks them in turns, so that the machine's noise meets both. Reported 
 after's, the median of the rounds with quartiles: above 1 is faster than before. In process it is
 CPU time, which other work on the machine disturbs less; of SQL it is the clock's.
 
-- answers: a hash of the ids at each effort; the same, or the run says where they differ
-- build, default and fast; one query at efforts 22 to 240; a batch; flat int8 scan, one query and batch
+- answers: a hash of the ids at each effort; the same, or the run says where they differ; recall@10
+  at each, before and after, of the default plan, too, whose effort is each version's own choice
+- build, default and fast; one query and a batch at efforts 22 to 240; a batch by the default plan;
+  flat int8 scan, one query and batch
 - sql: one search by the default plan inside PostgreSQL, HNSW index on the low-dim column
 """
 
@@ -80,6 +82,8 @@ def work(data: Path, home: str, most: int) -> None:
     db = mrl_db.connect(home=Path(home) / "server", settings={"shared_buffers": "512MB"})
     docs = db.create_collection("docs", dims=dims, nesting_dims=(128, dims))
     docs.add(np.arange(len(rows)), rows)
+    products = queries @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T
+    nearest = np.argpartition(-products, K, axis=1)[:, :K]
     try:
         docs.create_index(kind="hnsw")
     except TypeError:  # a version with that kind alone
@@ -109,8 +113,9 @@ def work(data: Path, home: str, most: int) -> None:
                 docs.search(query, k=K, plan=plan, engine="native")
             reply(time.process_time() - began)
         elif kind == "batch":
+            plan = None if arguments[0] is None else graph_plan(dims=dims, k=K, effort=arguments[0])
             began = time.process_time()
-            docs.search(queries, k=K, engine="native", threads=1)
+            docs.search(queries, k=K, plan=plan, engine="native", threads=1)
             reply(time.process_time() - began)
         elif kind == "sql":
             times = []
@@ -121,7 +126,9 @@ def work(data: Path, home: str, most: int) -> None:
             reply(float(np.median(times)))
         elif kind == "digest":
             plan = None if arguments[0] is None else graph_plan(dims=dims, k=K, effort=arguments[0])
-            reply(digest(docs.search(queries, k=K, plan=plan, engine=arguments[1])))
+            hits = docs.search(queries, k=K, plan=plan, engine=arguments[1])
+            same = [len(np.intersect1d(a, b)) for a, b in zip(hits.ids, nearest, strict=True)]
+            reply((digest(hits), round(float(np.mean(same)) / K, 4)))
     db.close()
 
 
@@ -151,18 +158,28 @@ def main() -> None:
     keep = lambda part, value: machine.keep(options.name, record, part, value)  # noqa: E731
     for build in ("fast", "default"):
         keep(f"load, {build}", ratios(before, after, max(3, rounds // 4), "load", build))
-    differ = [
-        str(effort)
-        for effort in EFFORTS
-        if before.ask("digest", effort, "native") != after.ask("digest", effort, "native")
-    ]
-    keep("efforts whose answers differ", differ)
+    answers = {
+        effort: [version.ask("digest", effort, "native") for version in (before, after)]
+        for effort in (*EFFORTS, None)
+    }
+    keep(
+        "efforts whose answers differ",
+        [str(effort) for effort in EFFORTS if answers[effort][0] != answers[effort][1]],
+    )
+    keep(
+        "recall, before and after",
+        {
+            "default plan" if effort is None else f"effort {effort}": [recall for _, recall in both]
+            for effort, both in answers.items()
+        },
+    )
     for effort in EFFORTS:
         keep(f"one query, effort {effort}", ratios(before, after, rounds, "single", effort))
-    keep("batch, default plan", ratios(before, after, rounds, "batch"))
+        keep(f"batch, effort {effort}", ratios(before, after, rounds, "batch", effort))
+    keep("batch, default plan", ratios(before, after, rounds, "batch", None))
     before.ask("load", "flat"), after.ask("load", "flat")
     keep("flat, one query", ratios(before, after, rounds, "single", None))
-    keep("flat, batch", ratios(before, after, rounds, "batch"))
+    keep("flat, batch", ratios(before, after, rounds, "batch", None))
     keep("sql, one query", ratios(before, after, rounds, "sql", 200))
     before.close(), after.close()
 
