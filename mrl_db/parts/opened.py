@@ -21,7 +21,7 @@ from mrl_db.model.plan import Plan
 from mrl_db.model.promise import Promise
 from mrl_db.parts.crew import Crew
 from mrl_db.parts.engine import PartedEngine, Terms
-from mrl_db.parts.planners import OfExact, OfNative, OfSql, Planner
+from mrl_db.parts.planners import OfExact, OfNative, OfSql, Planner, farthest
 from mrl_db.parts.source import Servers
 from mrl_db.parts.together import Together
 from mrl_db.postgres import statements
@@ -81,14 +81,16 @@ class Holding:
         return len(self.servers) > 1
 
     def load(self, options: Mapping[str, Any]) -> None:
-        """Has every part load its rows (`Part.load`)."""
+        """Has every part load its rows (`Part.load`), and takes a plan that is enough for all."""
         parts, plans = self.crew.parts, dict[int, Plan]()
         numbers = range(len(parts))
         for group in [numbers] if self.load_at_once else [[number] for number in numbers]:
             replies = self.crew.ask(group, lambda n, seconds: parts[n].load(options, seconds))
             plans.update(replies.given)
+        statuses = self.crew.ask(numbers, lambda n, seconds: parts[n].status(seconds)).given
+        plan = farthest([(plans[number], statuses[number].rows) for number in numbers])
         threads = options.get("threads") or _kernels.available_threads()
-        self.native = OfNative(self.servers[0].info, plans[0], threads)
+        self.native = OfNative(self.servers[0].info, plan, threads)
         self.max_staleness = float(options.get("max_staleness", 0.0))
 
     def note_written(self) -> None:

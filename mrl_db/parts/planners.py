@@ -1,10 +1,11 @@
-"""Which plans parts can run: each engine's own, or the first one's of several servers."""
+"""Which plans parts can run: each engine's own, or one that all of them follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from mrl_db import _kernels
 from mrl_db.engines.exact import ExactEngine
 from mrl_db.engines.native.index import check_plan
 from mrl_db.engines.native.plans import NativePlanSpace, misses_for_rows, plan_of_k
@@ -107,3 +108,23 @@ class OfNative:
     def misses_for_rows(self, plan: Plan) -> float:
         """See `Engine.misses_for_rows`."""
         return misses_for_rows(plan)
+
+
+def farthest(loaded: Sequence[tuple[Plan, int | None]]) -> Plan:
+    """Returns the plan for all parts by which none finds less than by its own.
+
+    The longest walk; a scan, where a part has rows that none of its walks was enough for. One of so
+    few rows that nothing was measured scans them, which the others need not.
+
+    Args:
+        loaded: Each part's own plan, and its rows; None: not known.
+    """
+    plans = [
+        plan
+        for plan, rows in loaded
+        if rows is None or _kernels.default_effort_queries(rows, plan.dims)
+    ] or [plan for plan, _ in loaded]
+    scans = [plan for plan in plans if not plan.walks]
+    if scans:
+        return max(scans, key=lambda plan: plan.stages[0].precision.bits)
+    return max(plans, key=lambda plan: plan.effort)

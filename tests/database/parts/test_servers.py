@@ -168,3 +168,16 @@ def test_rows_as_queries_lack_themselves_alone_where_parts_have_few_rows(servers
                 hits = searched.search(opened.request(where), vectors[own], plan, hidden=own)
                 width = min(k, *map(len, left))
                 assert hits.ids.tolist() == [ids[:width] for ids in left], (where, k)
+
+
+def test_a_server_with_few_rows_has_the_others_scan_nothing(servers, rng):
+    for dsn, rows in zip(servers, (40, 1_500, 1_500), strict=True):
+        create(dsn)
+        with mrl_db.connect(dsn) as db:
+            db.open("docs").add(np.arange(rows), rng.standard_normal((rows, DIMS)), year=[1] * rows)
+    with parts.open_servers(servers, "docs") as docs:
+        docs.load(cache=False)
+        own = [part.opened.native().followed_plan for part in docs._holding.crew.parts]
+        assert [plan.walks for plan in own] == [False, True, True]
+        assert docs.plan.effort == max(plan.effort for plan in own)
+        assert docs.plan.walks
