@@ -1,14 +1,14 @@
 """Ten million rows of 128 dims on one machine: loaded whole, and in four parts, in 20 GiB.
 
 python benchmarks/bench_large.py --data SHARED --work FOLDER --name large [--millions 10 --parts 4]
-    [--ways whole parts ours FAISS SVS --fewer 4]
+    [--dims 128] [--ways whole parts ours FAISS SVS --fewer 4]
 
 SHARED is the folder with openai3s-almedalen, whose spectrum and neighbourhoods the rows have
 (generated.py, a seed for each million); FOLDER needs 15 GB. A thousand more of the same are the
 queries. Exact answers come from NumPy, over all rows. Each way runs in a process of its own: it
 loads out of PostgreSQL, with two threads, without a file; what it takes at most is what the system
-counts. Then, for efforts in turn: recall@10, and the median of single queries and a batch of all
-of them. Searches do not ask what is new: that would be the same for all.
+counts. Then, by the default plan and for efforts in turn: recall@10, and the median of single
+queries and a batch of all of them. Searches do not ask what is new: that would be the same for all.
 
 FAISS and SVS hold the first millions of the same rows, as many as --fewer says, from memory, and
 so does an index of ours (ours). Their graphs are built with less effort than bench_peers.py has
@@ -35,7 +35,7 @@ from peers import Faiss, Ours, Svs, System
 import mrl_db
 from mrl_db import parts
 
-DIMS, K, MILLION, QUERIES = 128, 10, 1_000_000, 1_000
+K, MILLION, QUERIES = 10, 1_000_000, 1_000
 EFFORTS = (24, 48, 96, 192, 384)
 ROUNDS = 5
 
@@ -65,19 +65,19 @@ class Truth:
         self.ids = np.take_along_axis(ids, order, axis=1)
 
 
-def fill(dsn: str, source: Path, work: Path, millions: int) -> None:
+def fill(dsn: str, source: Path, work: Path, millions: int, dims: int) -> None:
     """Writes the rows into the collection, the queries and their exact answers into `work`."""
     each = QUERIES // millions
-    made = generate(source, MILLION + each, DIMS, seed=0)
+    made = generate(source, MILLION + each, dims, seed=0)
     # The queries of all millions come first: the exact answers are looked for in one pass.
     queries = [made[MILLION:].copy()]
     for seed in range(1, millions):
-        queries.append(generate(source, MILLION + each, DIMS, seed=seed)[MILLION:].copy())
+        queries.append(generate(source, MILLION + each, dims, seed=seed)[MILLION:].copy())
     truth = Truth(np.concatenate(queries))
 
     def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for seed in range(millions):
-            rows = generate(source, MILLION + each, DIMS, seed=seed)[:MILLION]
+            rows = generate(source, MILLION + each, dims, seed=seed)[:MILLION]
             for begin in range(0, MILLION, 50_000):
                 block, first = rows[begin : begin + 50_000], seed * MILLION + begin
                 truth.take(first, block)
@@ -85,14 +85,14 @@ def fill(dsn: str, source: Path, work: Path, millions: int) -> None:
             print(f"{seed + 1} of {millions} million rows", flush=True)
 
     with mrl_db.connect(dsn) as db:
-        docs = db.create_collection("docs", dims=DIMS)
+        docs = db.create_collection("docs", dims=dims)
         docs.ingest(batches(), index=False)
     np.savez(work / "queries.npz", queries=truth._queries, ids=truth.ids)
 
 
 def searches(
-    points: tuple[int, ...],
-    planned: Callable[[int, int], Any],
+    points: tuple[int | None, ...],
+    planned: Callable[[Any, int], Any],
     search: Callable[[NDArray[np.float32], Any], NDArray[np.int64]],
     known: Any,
     threads: int,
@@ -100,7 +100,7 @@ def searches(
     """Returns recall@10 and times of single queries and batches, for efforts in turn.
 
     Args:
-        points: The efforts.
+        points: The efforts; None: the default plan.
         planned: Returns what a search takes for one of them, and for so many threads.
         search: Returns the keys of queries' answers, or of one query's.
         known: Queries, and the keys of their exact answers.
@@ -122,7 +122,7 @@ def searches(
             start = time.perf_counter()
             search(query, plan)
             took.append(time.perf_counter() - start)
-        found[f"effort {point}"] = {
+        found["default plan" if point is None else f"effort {point}"] = {
             "recall": round(float(np.mean(same)) / K, 4),
             "median_us": round(float(np.median(took)) * 1e6, 1),
             "batch_queries_a_second": round(len(queries) / min(batches)),
@@ -151,17 +151,19 @@ def measure(way: str, dsn: str, work: Path, threads: int) -> dict[str, Any]:
             "bytes_a_row": round(sum(e.bytes for e in loaded) / sum(e.rows for e in loaded)),
             "load_average": round(os.getloadavg()[0], 1),
         }
+        dims = docs.dims
+        found |= {"dims": dims, "default": str(docs.plan)}
         print(f"loaded: {found}", file=sys.stderr, flush=True)
         return found | searches(
-            EFFORTS,
-            lambda effort, _: mrl_db.graph_plan(dims=DIMS, k=K, effort=effort),
+            (None, *EFFORTS),
+            lambda effort, _: effort and mrl_db.graph_plan(dims=dims, k=K, effort=effort),
             lambda queries, plan: docs.search(queries, k=K, plan=plan).ids,
             known,
             threads,
         )
 
 
-def beside(way: str, source: Path, millions: int, threads: int) -> dict[str, Any]:
+def beside(way: str, source: Path, millions: int, dims: int, threads: int) -> dict[str, Any]:
     """Builds a library's index of some millions of the rows, and returns the same of it."""
     system: System
     if way == "ours":
@@ -172,10 +174,10 @@ def beside(way: str, source: Path, millions: int, threads: int) -> dict[str, Any
         system = Svs("float16")
         system.degree, system.window = 32, 64
     each = QUERIES // millions
-    rows = np.empty((millions * MILLION, DIMS), dtype=np.float32)
-    queries = np.empty((millions * each, DIMS), dtype=np.float32)
+    rows = np.empty((millions * MILLION, dims), dtype=np.float32)
+    queries = np.empty((millions * each, dims), dtype=np.float32)
     for seed in range(millions):
-        made = generate(source, MILLION + each, DIMS, seed=seed)
+        made = generate(source, MILLION + each, dims, seed=seed)
         rows[seed * MILLION : (seed + 1) * MILLION] = made[:MILLION]
         queries[seed * each : (seed + 1) * each] = made[MILLION:]
     truth = Truth(queries)
@@ -186,6 +188,7 @@ def beside(way: str, source: Path, millions: int, threads: int) -> dict[str, Any
     found: dict[str, Any] = {
         "system": system.name,
         "rows": len(rows),
+        "dims": dims,
         "build_seconds": round(time.perf_counter() - began),
         "build_cpu_seconds": round(time.process_time() - used),
         "peak_gib": round(most_bytes() / 2**30, 2),
@@ -212,6 +215,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--millions", type=int, default=10)
+    parser.add_argument("--dims", type=int, default=128)
     parser.add_argument("--parts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fewer", type=int, default=4, help="millions beside other libraries")
@@ -223,7 +227,7 @@ def main() -> None:
     source, millions = options.data / "openai3s-almedalen", 1 if options.quick else options.millions
     if options.way in ("ours", "FAISS", "SVS"):
         fewer = min(millions, options.fewer)
-        print(json.dumps(beside(options.way, source, fewer, options.threads)))
+        print(json.dumps(beside(options.way, source, fewer, options.dims, options.threads)))
         return
     with mrl_db.connect(home=options.work / "home") as db:
         if options.way:
@@ -232,7 +236,7 @@ def main() -> None:
         if not (options.work / "queries.npz").exists():
             if "docs" in db:
                 db.drop("docs")
-            fill(db.dsn, source, options.work, millions)
+            fill(db.dsn, source, options.work, millions, options.dims)
         for name in options.ways:
             way = str(options.parts) if name == "parts" else name
             printed = subprocess.run(
