@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import mrl_db
 from mrl_db import _kernels, graph_plan, kernels
 from mrl_db.engines.native.index import Loading
 from mrl_db.engines.native.engine import NativeEngine
@@ -55,11 +56,14 @@ class Ours(System):
     group = "ours"
     points = (10, 12, 14, 16, 20, 24, 28, 34, 40, 50, 60, 80, 120, 160, 220, 300, 420, 700, 1800)
 
-    def __init__(self, build: str = "default") -> None:
+    def __init__(self, build: str = "default", simd: str | None = None) -> None:
         self.name = "mrl_db" if build == "default" else f"mrl_db, build={build}"
-        self._build = build
+        self._build, self._simd = build, simd or mrl_db.simd()
+        if simd:
+            self.name += f", {simd}"
 
     def build(self, rows: np.ndarray) -> None:
+        _kernels.use_simd(self._simd)
         dims = rows.shape[1]
         index = _kernels.Index(_kernels.Metric.cosine, dims, _kernels.KeyType.int64, True)
         index.reserve(len(rows))
@@ -106,6 +110,7 @@ class Ours(System):
         from mrl_db.model.filters import AllOf
         from mrl_db.postgres.request import Request
 
+        _kernels.use_simd(self._simd)  # each block of queries begins with this
         self._k, self._threads = k, threads
         self._plan = graph_plan(dims=self._dims, k=k, effort=point)
         self.engine.follow_plan(self._plan)
@@ -395,7 +400,7 @@ class Pgvector(System):
 
 
 def systems(dims: int, rows: int) -> list[System]:
-    """Returns every system, ours first."""
+    """Returns every system, ours first: by what the CPU has, and by AVX2 where it has more."""
     from peers_coded import coded
 
     lists = 1024 if rows < 500_000 else 4096
@@ -403,9 +408,12 @@ def systems(dims: int, rows: int) -> list[System]:
     ef = (10, 16, 24, 32, 48, 64, 96, 140, 200, 300, 500)
     refine = tuple((probe, factor) for probe in (8, 16, 32, 64, 128, 256) for factor in (4, 10))
     cut = 192 if dims <= 512 else 256
+    lesser = "avx2" if mrl_db.simd().startswith("avx512") else None
+    forced = [Ours(simd=lesser)] if lesser else []
     return [
         Ours(),
         Ours("fast"),
+        *forced,
         Svs("float32"),
         Svs("float16"),
         Faiss("HNSW32", "HNSW32", ef, "efSearch", {"efConstruction": 100}),
