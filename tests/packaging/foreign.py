@@ -75,7 +75,9 @@ def check(interpreter: Interpreter, answer: str, work: Path, rows: str) -> None:
 
 def run_tests(interpreter: Interpreter, python: Path, work: Path) -> None:
     """Runs property tests under qemu; their database is a server of this machine."""
-    interpreter.install("pytest", "hypothesis")
+    # What pytest needs before 3.11: pip asks the Python that runs it.
+    older = ("exceptiongroup", "tomli") if interpreter.version == "3.10" else ()
+    interpreter.install("pytest", "hypothesis", *older)
     serve = (
         "import sys, mrl_db\n"
         "with mrl_db.connect(home=sys.argv[1]) as db: print(db.dsn, flush=True); input()"

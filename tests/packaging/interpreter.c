@@ -7,11 +7,13 @@ typedef int Main(int, char**, char**);
 typedef int Start(Main*, int, char**, void*, void*, void*, void*);
 
 static const char kMain[] =
-    "import runpy, sys\n"
+    "import os, runpy, sys\n"
     "with open('/proc/self/cmdline') as line: sys.argv = line.read().split('\\0')[1:-1]\n"
     "if sys.argv[0] == '-m': runpy.run_module(sys.argv.pop(1), None, '__main__', True)\n"
     "elif sys.argv[0] == '-c': exec(sys.argv.pop(1), {'__name__': '__main__'})\n"
-    "else: runpy.run_path(sys.argv[0], run_name='__main__')\n";
+    "else:\n"
+    "    sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+    "    runpy.run_path(sys.argv[0], run_name='__main__')\n";
 
 static void* function(const char* name) { return dlsym(RTLD_DEFAULT, name); }
 
