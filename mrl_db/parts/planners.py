@@ -111,10 +111,11 @@ class OfNative:
 
 
 def farthest(loaded: Sequence[tuple[Plan, int | None]]) -> Plan:
-    """Returns the plan for all parts by which none finds less than by its own.
+    """Returns the plan for all parts that is enough for each.
 
     The longest walk; a scan, where a part has rows that none of its walks was enough for. One of so
-    few rows that nothing was measured scans them, which the others need not.
+    few rows that nothing was measured scans them, which the others need not: a walk, too, meets
+    nearly all of so few.
 
     Args:
         loaded: Each part's own plan, and its rows; None: not known.

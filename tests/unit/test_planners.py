@@ -24,6 +24,6 @@ SCAN_INT8 = flat_plan(dims=DIMS, precision=Precision.int8, keep=60)
         ([(SCAN, 100), (SCAN, 10_000)], SCAN),
     ],
 )
-def test_no_part_finds_less_than_by_its_own_plan(loaded, plan):
+def test_one_plan_is_enough_for_all_parts(loaded, plan):
     assert farthest(loaded) == plan
     assert farthest(loaded[::-1]) == plan
